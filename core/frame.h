@@ -1,0 +1,61 @@
+/* The frame: the unit of atomicity in a segment file. Byte by byte in core/FORMAT.md, section "Frames". */
+#ifndef FLUME_FRAME_H
+#define FLUME_FRAME_H
+
+#include "block.h"
+#include "bytes.h"
+#include "crc32c.h"
+
+#define FLUME_FRAME_MAGIC 0x6d6c4672u /* "rFlm" */
+#define FLUME_FRAME_HEADER_BYTES 48
+
+enum flume_frame_kind {
+  FLUME_FRAME_DATA = 1,   /* count records */
+  FLUME_FRAME_INDEX = 2,  /* offsets of the records since the last index */
+  FLUME_FRAME_END = 3,    /* closed in order: where the last index is */
+  FLUME_FRAME_DELETE = 4, /* count seqs that were deleted; only in the file "deleted" */
+};
+
+struct flume_frame {
+  uint16_t kind;        /* enum flume_frame_kind */
+  uint32_t count;
+  uint32_t body_bytes;  /* that follow the header */
+  int64_t first_seq;    /* of the first record, or that the next record will have */
+  uint64_t time_ms;     /* since 1970, when it was written */
+  uint64_t durable_off; /* every byte of the file before this one was on disk when the frame was written */
+};
+
+/* Where a frame stands. It goes into the header's checksum, so that a frame that was copied elsewhere, by a misplaced
+ * write or inside a record, is not taken for one. */
+struct flume_place {
+  const uint8_t *log_id; /* 16 bytes */
+  int64_t segment_seq;   /* first_seq of the segment */
+  uint64_t off;          /* in the file */
+};
+
+/* Writes the 48 bytes of the header, checksum included. */
+void flume_frame_put(uint8_t *header, const struct flume_frame *frame, const struct flume_place *place);
+/* 0, or FLUME_ECORRUPT with *why a static text. Checks the header alone. */
+int flume_frame_get(const uint8_t *header, struct flume_frame *frame, const struct flume_place *place,
+                    const char **why);
+
+/* Where the checksum of a record starts: it covers seq and length too, so that bytes of another record, or of this
+ * one at another place, don't pass for it. */
+static inline uint32_t flume_record_seed(int64_t seq, uint32_t len) {
+  uint8_t bytes[12];
+  flume_put_le64(bytes, (uint64_t)seq);
+  flume_put_le32(bytes + 8, len);
+  return flume_crc32c(0, bytes, sizeof bytes);
+}
+
+/* Writes header and bytes of each record at out, which has room; offsets[i] gets where record i begins, counted from
+ * `at`, the offset that out has. Returns the end. */
+uint8_t *flume_records_put(uint8_t *out, uint32_t at, const struct flume_slice *records, size_t count,
+                           int64_t first_seq, uint32_t *offsets);
+
+/* Checks records against their checksums. Record i begins at base + offsets[i] (or is FLUME_BLOCK_GONE) and ends
+ * within len. Returns the number of good records before the first bad one: count when all are good. */
+uint32_t flume_records_check(const uint8_t *base, size_t len, const uint32_t *offsets, uint32_t count,
+                             int64_t first_seq);
+
+#endif

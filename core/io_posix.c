@@ -1,0 +1,155 @@
+/* struct flume_io on POSIX files, malloc and the system's clocks. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "io.h"
+
+static void *posix_realloc(void *ctx, void *ptr, size_t size) {
+  (void)ctx;
+  if (size == 0) {
+    free(ptr);
+    return NULL;
+  }
+  return realloc(ptr, size);
+}
+
+static int posix_open(void *ctx, const char *path, int mode) {
+  (void)ctx;
+  int flags = O_CLOEXEC | ((mode & FLUME_IO_WRITE) ? O_RDWR : O_RDONLY);
+  if (mode & FLUME_IO_CREATE) flags |= O_CREAT;
+  if (mode & FLUME_IO_EXCLUSIVE) flags |= O_EXCL;
+  int file = open(path, flags, 0666);
+  return file >= 0 ? file : -errno;
+}
+
+static int posix_close(void *ctx, int file) {
+  (void)ctx;
+  return close(file) == 0 || errno == EINTR ? 0 : -errno;
+}
+
+static int64_t posix_read(void *ctx, int file, void *data, size_t len, uint64_t off) {
+  (void)ctx;
+  ssize_t n = pread(file, data, len, (off_t)off);
+  return n >= 0 ? n : -errno;
+}
+
+static int64_t posix_write(void *ctx, int file, const void *data, size_t len, uint64_t off) {
+  (void)ctx;
+  ssize_t n = pwrite(file, data, len, (off_t)off);
+  return n >= 0 ? n : -errno;
+}
+
+static int posix_sync(void *ctx, int file) {
+  (void)ctx;
+  return fdatasync(file) == 0 ? 0 : -errno;
+}
+
+static int posix_truncate(void *ctx, int file, uint64_t len) {
+  (void)ctx;
+  return ftruncate(file, (off_t)len) == 0 ? 0 : -errno;
+}
+
+static int64_t posix_size(void *ctx, int file) {
+  (void)ctx;
+  struct stat st;
+  return fstat(file, &st) == 0 ? st.st_size : -errno;
+}
+
+static int posix_rename(void *ctx, const char *from, const char *to) {
+  (void)ctx;
+  return rename(from, to) == 0 ? 0 : -errno;
+}
+
+static int posix_unlink(void *ctx, const char *path) {
+  (void)ctx;
+  return unlink(path) == 0 ? 0 : -errno;
+}
+
+static int posix_mkdir(void *ctx, const char *path) {
+  (void)ctx;
+  return mkdir(path, 0777) == 0 || errno == EEXIST ? 0 : -errno;
+}
+
+static int posix_rmdir(void *ctx, const char *path) {
+  (void)ctx;
+  return rmdir(path) == 0 ? 0 : -errno;
+}
+
+static int posix_sync_dir(void *ctx, const char *path) {
+  (void)ctx;
+  int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (dir < 0) return -errno;
+  int rv = fsync(dir) == 0 ? 0 : -errno;
+  close(dir);
+  return rv;
+}
+
+static int posix_list(void *ctx, const char *path, int (*each)(void *arg, const char *name), void *arg) {
+  (void)ctx;
+  DIR *dir = opendir(path);
+  if (dir == NULL) return -errno;
+  int rv = 0;
+  while (rv == 0) {
+    errno = 0;
+    struct dirent *entry = readdir(dir);
+    if (entry == NULL) {
+      rv = -errno;
+      break;
+    }
+    if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
+    rv = each(arg, entry->d_name);
+  }
+  closedir(dir);
+  return rv;
+}
+
+/* Open file description locks: released by the kernel when the last descriptor goes, also at kill -9, and unlike
+ * plain POSIX locks not dropped when some other descriptor of the file is closed in this process. */
+static int posix_lock(void *ctx, int file, int *holder_pid) {
+  (void)ctx;
+  struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+  if (fcntl(file, F_OFD_SETLK, &lock) == 0) return 0;
+  if (errno != EAGAIN && errno != EACCES) return -errno;
+  *holder_pid = 0; /* such a lock has no pid of its own: the holder writes it into the file */
+  char text[16] = {0};
+  if (pread(file, text, sizeof text - 1, 0) > 0) *holder_pid = atoi(text);
+  return UV_EAGAIN;
+}
+
+static uint64_t posix_now_ms(void *ctx) {
+  (void)ctx;
+  struct timespec ts;
+  clock_gettime(CLOCK_REALTIME, &ts);
+  return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+static uint64_t posix_hrtime_ns(void *ctx) {
+  (void)ctx;
+  return uv_hrtime();
+}
+
+const struct flume_io flume_io_posix = {
+    .realloc = posix_realloc,
+    .open = posix_open,
+    .close = posix_close,
+    .read = posix_read,
+    .write = posix_write,
+    .sync = posix_sync,
+    .truncate = posix_truncate,
+    .size = posix_size,
+    .rename = posix_rename,
+    .unlink = posix_unlink,
+    .mkdir = posix_mkdir,
+    .rmdir = posix_rmdir,
+    .sync_dir = posix_sync_dir,
+    .list = posix_list,
+    .lock = posix_lock,
+    .now_ms = posix_now_ms,
+    .hrtime_ns = posix_hrtime_ns,
+};

@@ -1,0 +1,76 @@
+/* What every kind of log has, and the vtable that a kind fills in. The public functions of flume.h check what is
+ * common (closed, sizes) and then call the kind. */
+#ifndef FLUME_LOG_H
+#define FLUME_LOG_H
+
+#include "block.h"
+#include "defer.h"
+#include "io.h"
+#include "obv.h"
+
+enum flume_log_state { FLUME_LOG_OPEN, FLUME_LOG_CLOSING };
+
+struct flume_log_ops {
+  const char *kind; /* "file", "memory" */
+
+  /* Takes the records and later calls flume__append_finish. Sizes are checked. */
+  int (*append)(struct flume_log *log, struct flume_append *req, const struct flume_slice *records, size_t count,
+                struct flume_err *err);
+  /* As append, done when it returns; FLUME_EBUSY when it can't be. */
+  int (*append_wait)(struct flume_log *log, const struct flume_slice *records, size_t count, int64_t *seq,
+                     struct flume_err *err);
+  int (*sync)(struct flume_log *log, struct flume_append *req, struct flume_err *err);
+  int (*del)(struct flume_log *log, struct flume_append *req, const int64_t *seqs, size_t count,
+             struct flume_err *err);
+
+  /* Plans a block that holds seq, which is <= since: it begins with seq or, when reverse, ends with it; about
+   * max_bytes long. Deleted records are marked in it. */
+  int (*plan)(struct flume_log *log, int64_t seq, bool reverse, size_t max_bytes, struct flume_block **block,
+              struct flume_err *err);
+
+  /* How many records up to and with seq are deleted. */
+  int64_t (*deleted_count)(const struct flume_log *log, int64_t seq);
+
+  /* Ends what is pending, then calls flume__log_closed. */
+  void (*close)(struct flume_log *log);
+  void (*free)(struct flume_log *log);
+};
+
+struct flume_log {
+  const struct flume_log_ops *ops;
+  const struct flume_io *io;
+  uv_loop_t *loop;
+  struct flume_defer defer;
+  struct flume_obv since;
+  struct flume_obv deletions;  /* how many records were ever deleted through this handle */
+  enum flume_log_state state;
+  uint32_t max_record_bytes;
+  uint8_t id[16];
+  char *dir;                   /* NULL for a log without one */
+  struct flume_queue finished; /* struct flume_append whose callback is due */
+  struct flume_deferred finish;
+  struct flume_err failure;    /* code != 0: why the log takes no more appends */
+  struct flume_deferred close_later;
+  flume_log_close_cb close_cb;
+  void *close_data;
+};
+
+/* Fills in the common part; the kind's own follows in the same struct. */
+int flume__log_init(struct flume_log *log, const struct flume_log_ops *ops, const struct flume_io *io,
+                    uv_loop_t *loop, uint32_t max_record_bytes);
+/* Undoes flume__log_init for a log that never got open: closes the handles, then calls ops->free. */
+void flume__log_abandon(struct flume_log *log);
+
+/* The callback fires in the loop's next turn, or at the end of this one when now is called from the loop. */
+void flume__append_finish(struct flume_log *log, struct flume_append *req, int status, int64_t seq);
+/* Calls the callbacks that are due. Only from the loop. */
+void flume__log_run_finished(struct flume_log *log);
+
+/* The kind has nothing pending any more. */
+void flume__log_closed(struct flume_log *log);
+
+/* A loaded block around seq; see flume_log_ops.plan. The caller unrefs it. */
+int flume_log_read(struct flume_log *log, int64_t seq, bool reverse, size_t max_bytes, struct flume_block **block,
+                   struct flume_err *err);
+
+#endif

@@ -1,0 +1,117 @@
+/* The file log, as its own files see it.
+ *
+ *   log_file.c          opening, closing, the vtable
+ *   log_file_open.c     from a directory to a list of verified segments
+ *   log_file_append.c   group commit: from append to acknowledged
+ *   log_file_read.c     planning and loading blocks
+ *   log_file_deleted.c  the file "deleted"
+ *
+ * Everything here is touched on the loop thread, but for what one commit hands to a worker thread: the commit itself
+ * and the writing side of its segment (file, end_off, durable_off, zeroed_off), which the loop thread leaves alone
+ * until the commit is back. */
+#ifndef FLUME_LOG_FILE_H
+#define FLUME_LOG_FILE_H
+
+#include "buf.h"
+#include "log.h"
+#include "segment.h"
+#include "tombstones.h"
+
+enum flume_commit_kind {
+  FLUME_COMMIT_DATA,   /* write one frame of records */
+  FLUME_COMMIT_SYNC,   /* make durable what was written */
+  FLUME_COMMIT_DELETE, /* write one frame of deletes, and sync it */
+  FLUME_COMMIT_END,    /* end the active segment: the log is closing */
+};
+
+/* One trip to the disk. Appends that wait while another commit is on its way share the next one, as one frame. */
+struct flume_commit {
+  struct flume_queue queue;
+  struct log_file *log;
+  enum flume_commit_kind kind;
+  struct flume_queue reqs;   /* struct flume_append that it answers */
+  struct flume_buf bytes;    /* the frame: header and body */
+  uint32_t *offsets;         /* of each record in bytes */
+  uint32_t offsets_cap;
+  uint32_t count;            /* records, or deletes */
+  int64_t first_seq;         /* of its first record */
+  bool roll;                 /* end the active segment and write into a new one */
+  struct flume_segment *segment; /* that it writes to; a reference */
+  int status;
+  struct flume_err err;
+};
+
+struct log_file {
+  struct flume_log log;
+  enum flume_sync sync;
+  uint32_t interval_ms;
+  uint64_t segment_bytes;
+  bool readonly;
+  bool draining;             /* closing has begun: the last commit to come back ends it */
+  int lock;                  /* file; -1 when readonly */
+
+  struct flume_segment **segments; /* ascending by first_seq; the last one is the active one */
+  size_t segments_count;
+  size_t segments_cap;
+  struct flume_segment **loaded;   /* sealed segments with their offsets in memory, least recently used first */
+  size_t loaded_count;
+  size_t loaded_cap;
+  size_t loaded_bytes;
+
+  struct flume_tombstones deleted;
+  int deleted_file;          /* -1 until there is one */
+  uint64_t deleted_end_off;
+
+  int64_t next_seq;          /* for the next record that is taken */
+  struct flume_queue commits; /* struct flume_commit, not begun */
+  struct flume_commit *committing; /* the one on its way, or NULL */
+  struct flume_queue spare;  /* struct flume_commit to use again */
+  uint32_t spare_count;
+  uv_work_t work;
+  uv_timer_t timer;          /* FLUME_SYNC_INTERVAL: runs while something written is not synced */
+  bool unsynced;             /* something was written since the last sync */
+};
+
+static inline struct flume_segment *flume__file_active(const struct log_file *log) {
+  return log->segments[log->segments_count - 1];
+}
+
+/* log_file_open.c: finds, checks and loads what is in the directory; makes the first segment of a new log.
+ * With damaged: what is good before the damage. */
+int flume__file_recover(struct log_file *log, bool damaged, struct flume_err *err);
+/* Room for one more segment in the list: 0 or FLUME_ENOMEM. */
+int flume__file_reserve_segment(struct log_file *log);
+/* Puts a segment at the end of the list, where there is room, and takes over the caller's reference. */
+void flume__file_add_segment(struct log_file *log, struct flume_segment *segment);
+
+/* log_file_append.c */
+int flume__file_append(struct flume_log *log, struct flume_append *req, const struct flume_slice *records,
+                       size_t count, struct flume_err *err);
+int flume__file_append_wait(struct flume_log *log, const struct flume_slice *records, size_t count, int64_t *seq,
+                            struct flume_err *err);
+int flume__file_sync(struct flume_log *log, struct flume_append *req, struct flume_err *err);
+int flume__file_del(struct flume_log *log, struct flume_append *req, const int64_t *seqs, size_t count,
+                    struct flume_err *err);
+/* Queues a commit that answers nobody. */
+int flume__file_submit(struct log_file *log, enum flume_commit_kind kind);
+void flume__commit_free(struct flume_commit *commit);
+
+/* log_file.c: the last commit of a closing log is done. */
+void flume__file_drained(struct log_file *log);
+
+/* log_file_read.c */
+int flume__file_plan(struct flume_log *log, int64_t seq, bool reverse, size_t max_bytes, struct flume_block **block,
+                     struct flume_err *err);
+int64_t flume__file_deleted_count(const struct flume_log *log, int64_t seq);
+/* Notes that a sealed segment has its offsets in memory; room must have been reserved. */
+void flume__file_loaded_add(struct log_file *log, struct flume_segment *segment);
+int flume__file_loaded_reserve(struct log_file *log);
+
+/* log_file_deleted.c */
+int flume__deleted_load(struct log_file *log, struct flume_err *err);
+/* Puts the frame that records the deletion of seqs into bytes; its place is filled in by flume__deleted_write. */
+int flume__deleted_put(struct flume_buf *bytes, const int64_t *seqs, size_t count);
+/* Any thread: appends the frame and syncs it. */
+int flume__deleted_write(struct log_file *log, struct flume_buf *bytes, uint32_t count);
+
+#endif

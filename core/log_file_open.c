@@ -1,0 +1,135 @@
+/* From a directory to a list of segments.
+ *
+ * Happy path: list the directory, sort the segments by name, load the last one (by its index if the log was closed in
+ * order, else by a scan). The others are sealed and are looked at when they are first read, so opening costs the same
+ * for a large log as for a small one.
+ *
+ * Failures: a torn tail of the last segment is cut (see segment_scan.c for what makes it one). Anything else is
+ * FLUME_ECORRUPT with file and byte, and nothing is changed on disk. */
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "err.h"
+#include "log_file.h"
+
+#define NAME_DIGITS 20
+
+int flume__file_reserve_segment(struct log_file *log) {
+  if (log->segments_count < log->segments_cap) return 0;
+  size_t cap = log->segments_cap > 0 ? log->segments_cap * 2 : 8;
+  struct flume_segment **segments = flume_io_realloc(log->log.io, log->segments, cap * sizeof(struct flume_segment *));
+  if (segments == NULL) return FLUME_ENOMEM;
+  log->segments = segments;
+  log->segments_cap = cap;
+  return 0;
+}
+
+void flume__file_add_segment(struct log_file *log, struct flume_segment *segment) {
+  assert(log->segments_count < log->segments_cap);
+  log->segments[log->segments_count++] = segment;
+}
+
+/* "00000000000000000042.flume" is 42; -1 for any other name. */
+static int64_t seq_of_name(const char *name) {
+  if (strspn(name, "0123456789") != NAME_DIGITS || strcmp(name + NAME_DIGITS, FLUME_SEGMENT_SUFFIX) != 0) return -1;
+  unsigned long long seq = strtoull(name, NULL, 10);
+  return seq <= INT64_MAX ? (int64_t)seq : -1;
+}
+
+static bool is_temporary(const char *name) {
+  static const char suffix[] = FLUME_SEGMENT_SUFFIX ".new";
+  size_t len = strlen(name);
+  return len == NAME_DIGITS + sizeof suffix - 1 && strcmp(name + NAME_DIGITS, suffix) == 0;
+}
+
+static int each_name(void *arg, const char *name) {
+  struct log_file *log = arg;
+  const struct flume_io *io = log->log.io;
+  if (is_temporary(name) && !log->readonly) { /* a segment whose creation was cut short */
+    char path[4096];
+    int len = snprintf(path, sizeof path, "%s/%s", log->log.dir, name);
+    return len > 0 && (size_t)len < sizeof path ? io->unlink(io->ctx, path) : UV_ENAMETOOLONG;
+  }
+  int64_t first_seq = seq_of_name(name);
+  if (first_seq < 0) return 0; /* not ours */
+  int rv = flume__file_reserve_segment(log);
+  if (rv != 0) return rv;
+  struct flume_segment *segment = flume_segment_new(io, log->log.dir, first_seq);
+  if (segment == NULL) return FLUME_ENOMEM;
+  flume__file_add_segment(log, segment);
+  return 0;
+}
+
+static int by_first_seq(const void *a, const void *b) {
+  const struct flume_segment *x = *(struct flume_segment *const *)a;
+  const struct flume_segment *y = *(struct flume_segment *const *)b;
+  return (x->first_seq > y->first_seq) - (x->first_seq < y->first_seq);
+}
+
+static int create_first(struct log_file *log, struct flume_err *err) {
+  int rv = uv_random(NULL, NULL, log->log.id, sizeof log->log.id, 0, NULL);
+  if (rv != 0) return flume_err_set(err, rv, "making an id for %s: %s", log->log.dir, flume_strerror(rv));
+  if (flume__file_reserve_segment(log) != 0) return flume_err_nomem(err);
+  struct flume_segment *segment = flume_segment_new(log->log.io, log->log.dir, 0);
+  if (segment == NULL) return flume_err_nomem(err);
+  rv = flume_segment_create(segment, log->log.dir, log->log.id, err);
+  if (rv != 0) {
+    flume_segment_unref(segment);
+    return rv;
+  }
+  flume__file_add_segment(log, segment);
+  return 0;
+}
+
+/* Makes sure that what is reported as recovered is on disk, and that nothing bad is left behind it. */
+static int settle_tail(struct log_file *log, const struct flume_damage *damage, struct flume_err *err) {
+  struct flume_segment *active = flume__file_active(log);
+  const struct flume_io *io = log->log.io;
+  int rv = 0;
+  if (damage->why != NULL) {
+    rv = io->truncate(io->ctx, active->file, active->end_off);
+    active->file_bytes = active->zeroed_off = active->end_off;
+  }
+  if (rv == 0) rv = io->sync(io->ctx, active->file);
+  if (rv != 0) return flume_err_set(err, rv, "cutting the torn end of %s: %s", active->path, flume_strerror(rv));
+  return 0;
+}
+
+static int load_active(struct log_file *log, bool damaged, struct flume_err *err) {
+  struct flume_segment *active = flume__file_active(log);
+  int rv = flume_segment_open(active, log->readonly, err);
+  if (rv != 0) return rv;
+  memcpy(log->log.id, active->log_id, 16);
+  struct flume_damage damage;
+  struct flume_err why;
+  rv = flume_segment_load(active, &damage, &why);
+  if (rv == FLUME_ECORRUPT && damage.why != NULL && (damage.torn || damaged)) rv = 0;
+  if (rv != 0) {
+    if (err != NULL) *err = why;
+    return rv;
+  }
+  return log->readonly || active->ended ? 0 : settle_tail(log, &damage, err);
+}
+
+int flume__file_recover(struct log_file *log, bool damaged, struct flume_err *err) {
+  const struct flume_io *io = log->log.io;
+  int rv = io->list(io->ctx, log->log.dir, each_name, log);
+  if (rv != 0) return flume_err_set(err, rv, "listing %s: %s", log->log.dir, flume_strerror(rv));
+  if (log->segments_count == 0) {
+    if (log->readonly) return flume_err_set(err, FLUME_ENOENT, "%s: there is no log here", log->log.dir);
+    rv = create_first(log, err);
+  } else {
+    qsort(log->segments, log->segments_count, sizeof(struct flume_segment *), by_first_seq);
+    if (log->segments[0]->first_seq != 0) {
+      return flume_err_set(err, FLUME_ECORRUPT, "%s: the segment with seq 0 is missing; the first one is %s",
+                           log->log.dir, log->segments[0]->path);
+    }
+    rv = load_active(log, damaged, err);
+  }
+  if (rv != 0) return rv;
+  log->next_seq = flume__file_active(log)->next_seq;
+  log->log.since.value = log->next_seq - 1;
+  return flume__deleted_load(log, err);
+}

@@ -1,0 +1,201 @@
+/* Planning and loading blocks of a file log.
+ *
+ * A plan is made from the offsets of a segment, so reading needs one pread for a block or a record, whatever its
+ * frames; each record is checked against its own checksum. Offsets of the active segment are always in memory, those of
+ * sealed ones are loaded from their index when first needed and dropped again when they take too much room. */
+#include <assert.h>
+#include <string.h>
+
+#include "err.h"
+#include "log_file.h"
+
+#define LOADED_MAX_BYTES ((size_t)16 << 20)
+
+struct file_block {
+  struct flume_block block;
+  struct flume_segment *segment; /* a reference */
+  uint64_t off;                  /* of the first byte in the file */
+  size_t len;                    /* bytes */
+  uint8_t *data;
+  uint32_t offsets[];
+};
+
+static void file_block_free(struct flume_block *base) {
+  struct file_block *block = (struct file_block *)base;
+  const struct flume_io *io = block->segment->io;
+  flume_segment_unref(block->segment);
+  flume_io_free(io, block->data);
+  flume_io_free(io, block);
+}
+
+static int file_block_load(struct flume_block *base, struct flume_err *err) {
+  struct file_block *block = (struct file_block *)base;
+  const struct flume_segment *segment = block->segment;
+  block->data = flume_io_alloc(segment->io, block->len);
+  if (block->data == NULL) return flume_err_nomem(err);
+  int rv = flume_io_read_full(segment->io, segment->file, block->data, block->len, block->off);
+  if (rv == FLUME_ECORRUPT) {
+    return flume_err_set(err, rv, "%s: byte %llu: the file is shorter than it was", segment->path,
+                         (unsigned long long)block->off);
+  }
+  if (rv != 0) return flume_err_set(err, rv, "reading %s: %s", segment->path, flume_strerror(rv));
+  uint32_t good = flume_records_check(block->data, block->len, block->offsets, base->count, base->first_seq);
+  if (good < base->count) {
+    return flume_err_set(err, FLUME_ECORRUPT, "%s: byte %llu (seq %lld): record checksum mismatch", segment->path,
+                         (unsigned long long)(block->off + block->offsets[good]), (long long)(base->first_seq + good));
+  }
+  base->base = block->data;
+  return 0;
+}
+
+static struct flume_segment *segment_of(const struct log_file *log, int64_t seq) {
+  size_t low = 0, high = log->segments_count;
+  while (high - low > 1) {
+    size_t mid = low + (high - low) / 2;
+    if (log->segments[mid]->first_seq <= seq) low = mid;
+    else high = mid;
+  }
+  return log->segments[low];
+}
+
+/* Drops the offsets of the least recently used sealed segments. Blocks have copies of what they need. */
+static void drop_loaded(struct log_file *log) {
+  while (log->loaded_bytes > LOADED_MAX_BYTES && log->loaded_count > 1) {
+    struct flume_segment *oldest = log->loaded[0];
+    log->loaded_bytes -= oldest->offsets_cap * sizeof(uint32_t);
+    flume_io_free(oldest->io, oldest->offsets);
+    oldest->offsets = NULL;
+    oldest->offsets_cap = 0;
+    oldest->next_seq = oldest->first_seq;
+    oldest->loaded = false;
+    if (atomic_load(&oldest->refs) == 1) { /* no block reads from it: its file can go too */
+      oldest->io->close(oldest->io->ctx, oldest->file);
+      oldest->file = -1;
+    }
+    memmove(log->loaded, log->loaded + 1, --log->loaded_count * sizeof(struct flume_segment *));
+  }
+}
+
+static void touch_loaded(struct log_file *log, struct flume_segment *segment) {
+  size_t i = 0;
+  while (i < log->loaded_count && log->loaded[i] != segment) i++;
+  if (i == log->loaded_count) return;
+  memmove(log->loaded + i, log->loaded + i + 1, (log->loaded_count - i - 1) * sizeof(struct flume_segment *));
+  log->loaded[log->loaded_count - 1] = segment;
+}
+
+int flume__file_loaded_reserve(struct log_file *log) {
+  if (log->loaded_count < log->loaded_cap) return 0;
+  size_t cap = log->loaded_cap > 0 ? log->loaded_cap * 2 : 8;
+  struct flume_segment **loaded = flume_io_realloc(log->log.io, log->loaded, cap * sizeof(struct flume_segment *));
+  if (loaded == NULL) return FLUME_ENOMEM;
+  log->loaded = loaded;
+  log->loaded_cap = cap;
+  return 0;
+}
+
+void flume__file_loaded_add(struct log_file *log, struct flume_segment *segment) {
+  assert(log->loaded_count < log->loaded_cap);
+  log->loaded[log->loaded_count++] = segment;
+  log->loaded_bytes += segment->offsets_cap * sizeof(uint32_t);
+  drop_loaded(log);
+}
+
+static int load_sealed(struct log_file *log, struct flume_segment *segment, int64_t next_seq, struct flume_err *err) {
+  if (flume__file_loaded_reserve(log) != 0) return flume_err_nomem(err);
+  int rv = segment->file >= 0 ? 0 : flume_segment_open(segment, true, err);
+  if (rv != 0) return rv;
+  if (memcmp(segment->log_id, log->log.id, 16) != 0) {
+    return flume_err_set(err, FLUME_ECORRUPT, "%s: byte 24: the segment belongs to another log", segment->path);
+  }
+  struct flume_damage damage;
+  rv = flume_segment_load(segment, &damage, err);
+  if (rv != 0) return rv;
+  if (segment->next_seq != next_seq) {
+    segment->loaded = false;
+    return flume_err_set(err, FLUME_ECORRUPT, "%s: byte %llu: the segment ends with seq %lld, the next one begins with %lld",
+                         segment->path, (unsigned long long)segment->end_off, (long long)segment->next_seq - 1,
+                         (long long)next_seq);
+  }
+  flume__file_loaded_add(log, segment);
+  return 0;
+}
+
+/* The segment that holds seq, with its offsets in memory. */
+static int find_segment(struct log_file *log, int64_t seq, struct flume_segment **out, struct flume_err *err) {
+  struct flume_segment *segment = segment_of(log, seq);
+  if (!segment->loaded) {
+    size_t i = log->segments_count - 1;
+    while (log->segments[i] != segment) i--;
+    int rv = load_sealed(log, segment, log->segments[i + 1]->first_seq, err);
+    if (rv != 0) return rv;
+  } else {
+    touch_loaded(log, segment);
+  }
+  *out = segment;
+  return 0;
+}
+
+/* Widens [*from, *to] (inclusive, both `at` at first) in one direction until the bytes are about max_bytes. */
+static void widen(const struct flume_segment *segment, uint32_t at, bool reverse, size_t max_bytes, uint32_t *from,
+                  uint32_t *to) {
+  const uint32_t *offsets = segment->offsets;
+  uint32_t low, high;
+  if (reverse) { /* the first record that begins less than max_bytes before `at` */
+    low = 0;
+    high = at;
+    while (low < high) {
+      uint32_t mid = low + (high - low) / 2;
+      if (offsets[at] - offsets[mid] < max_bytes) high = mid;
+      else low = mid + 1;
+    }
+    *from = low;
+    return;
+  }
+  low = at; /* the last record that begins less than max_bytes after `at` */
+  high = (uint32_t)(segment->next_seq - segment->first_seq) - 1;
+  while (low < high) {
+    uint32_t mid = low + (high - low + 1) / 2;
+    if (offsets[mid] - offsets[at] < max_bytes) low = mid;
+    else high = mid - 1;
+  }
+  *to = low;
+}
+
+int64_t flume__file_deleted_count(const struct flume_log *base, int64_t seq) {
+  const struct log_file *log = (const struct log_file *)base;
+  return flume_tombstones_count(&log->deleted, seq);
+}
+
+int flume__file_plan(struct flume_log *base, int64_t seq, bool reverse, size_t max_bytes, struct flume_block **out,
+                     struct flume_err *err) {
+  struct log_file *log = (struct log_file *)base;
+  struct flume_segment *segment;
+  int rv = find_segment(log, seq, &segment, err);
+  if (rv != 0) return rv;
+  assert(seq >= segment->first_seq && seq < segment->next_seq);
+  uint32_t at = (uint32_t)(seq - segment->first_seq);
+  uint32_t from = at, to = at;
+  widen(segment, at, reverse, max_bytes, &from, &to);
+  uint32_t count = to - from + 1;
+  struct file_block *block = flume_io_alloc(base->io, sizeof *block + (size_t)count * sizeof(uint32_t));
+  if (block == NULL) return flume_err_nomem(err);
+  uint32_t start = segment->offsets[from];
+  int64_t next = segment->first_seq + to + 1;
+  uint64_t end = next < segment->next_seq ? segment->offsets[to + 1] : segment->data_end_off;
+  block->segment = flume_segment_ref(segment);
+  block->off = start;
+  block->len = (size_t)(end - start);
+  block->data = NULL;
+  for (uint32_t i = 0; i < count; i++) block->offsets[i] = segment->offsets[from + i] - start;
+  block->block = (struct flume_block){.count = count,
+                                      .bytes = (uint32_t)block->len,
+                                      .first_seq = segment->first_seq + from,
+                                      .offsets = block->offsets,
+                                      .load = file_block_load,
+                                      .free = file_block_free};
+  atomic_init(&block->block.refs, 1);
+  flume_tombstones_mark(&log->deleted, block->block.first_seq, block->offsets, count);
+  *out = &block->block;
+  return 0;
+}

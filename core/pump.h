@@ -1,0 +1,104 @@
+/* The pump: moves durable records from a log to the sinks (views) that are attached to it.
+ *
+ * Each sink consumes the log in order, at its own speed, a block at a time; the pump reads each block once and hands it
+ * to all sinks that are about there. Only records up to the log's since are handed on, and only numbers flow back: how
+ * far a sink has come. A sink is a vtable; the core does not know what is behind it. Loop thread only. */
+#ifndef FLUME_PUMP_H
+#define FLUME_PUMP_H
+
+#include "log.h"
+#include "pool.h"
+
+#define FLUME_PUMP_WINDOW 8 /* blocks kept at hand */
+
+struct flume_sink;
+
+struct flume_sink_ops {
+  /* Consume records [from, count) of the loaded block, and then call flume_sink_fed once; never from inside. The block
+   * is the sink's own reference until then. */
+  void (*feed)(struct flume_sink *sink, struct flume_block *block, uint32_t from);
+
+  /* A record that the sink had consumed was deleted: it has to start over, with flume_sink_restart. Never called while
+   * a feed is on its way. */
+  void (*stale)(struct flume_sink *sink);
+};
+
+enum flume_sink_state {
+  FLUME_SINK_IDLE,     /* nothing to consume, or waiting for its block */
+  FLUME_SINK_FEEDING,  /* a block is with the sink */
+  FLUME_SINK_PAUSED,   /* not fed until it is restarted */
+  FLUME_SINK_FAILED,   /* consumes nothing more: see failure */
+  FLUME_SINK_DETACHED,
+};
+
+struct flume_sink {
+  const struct flume_sink_ops *ops;
+  struct flume_pump *pump;
+  enum flume_sink_state state;
+  struct flume_obv since;    /* the last seq that it has consumed; -1 for none */
+  int64_t skipped;           /* deleted records that it passed over */
+  int64_t start_seq;         /* where it was when it was attached or restarted; for progress */
+  uint64_t start_ns;
+  struct flume_err failure;  /* when FAILED */
+  int64_t failure_seq;       /* the record that it failed on; -1 when none */
+  struct flume_queue queue;
+  struct flume_queue waits;  /* struct flume_wait */
+};
+
+/* Waits until a sink has come to a seq. Embedded by the caller, who keeps it until its callback. */
+struct flume_wait {
+  /* 0; FLUME_ETIMEDOUT; FLUME_ECLOSED; FLUME_EVIEW: the sink failed. */
+  void (*cb)(struct flume_wait *wait, int status);
+  int64_t seq;
+  uint64_t deadline_ms; /* by uv_now; 0 for none */
+  struct flume_queue queue;
+};
+
+struct flume_pump {
+  struct flume_log *log;
+  struct flume_pool *pool;
+  bool ready;                /* while false no sink is fed, and no wait ends well */
+  bool closing;
+  struct flume_queue sinks;
+  struct flume_observer on_since;
+  struct flume_observer on_deletion;
+  struct flume_deferred schedule;
+  uv_timer_t timer;          /* for the earliest deadline */
+  unsigned loads;            /* on their way */
+  struct flume_load *window[FLUME_PUMP_WINDOW]; /* the blocks at hand; NULL for none */
+  unsigned window_next;      /* the place to fill next */
+  uint64_t blocks_read;      /* since it was opened */
+  void (*closed)(struct flume_pump *pump);
+};
+
+/* The log and the pool must outlive the pump. */
+int flume_pump_open(struct flume_pump *pump, struct flume_log *log, struct flume_pool *pool);
+/* All sinks must be detached. closed fires when no load is on its way and the handles are gone. */
+void flume_pump_close(struct flume_pump *pump, void (*closed)(struct flume_pump *pump));
+void flume_pump_set_ready(struct flume_pump *pump, bool ready);
+
+/* The sink goes on behind since; skipped is what it had passed over until there. */
+void flume_sink_attach(struct flume_sink *sink, struct flume_pump *pump, const struct flume_sink_ops *ops,
+                       int64_t since, int64_t skipped);
+/* Not while FEEDING. What waits gets FLUME_ECLOSED. */
+void flume_sink_detach(struct flume_sink *sink);
+/* Not while FEEDING: it is not fed until restarted. */
+void flume_sink_pause(struct flume_sink *sink);
+/* Not while FEEDING: the sink has another state now, as of since. Also after a failure. */
+void flume_sink_restart(struct flume_sink *sink, int64_t since, int64_t skipped);
+
+/* The sink has consumed what is up to since, `skipped` deleted ones among them. status 0, or the failure that ends it;
+ * seq is the record that it failed on. */
+void flume_sink_fed(struct flume_sink *sink, int64_t since, int64_t skipped);
+/* The sink gives the block back without having consumed anything of it. */
+void flume_sink_unfeed(struct flume_sink *sink);
+void flume_sink_failed(struct flume_sink *sink, int64_t seq, const struct flume_err *err);
+
+/* True when a read that wants seq need not wait. */
+bool flume_sink_has(const struct flume_sink *sink, int64_t seq);
+/* A wait without a deadline does not keep the loop alive. cb fires once, later: when the sink has come to seq (and the pump is ready), or can't any more. */
+void flume_sink_wait(struct flume_sink *sink, struct flume_wait *wait);
+/* Takes a wait back, without its callback. */
+void flume_sink_unwait(struct flume_sink *sink, struct flume_wait *wait);
+
+#endif

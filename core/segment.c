@@ -1,0 +1,321 @@
+#include "segment.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "buf.h"
+#include "err.h"
+
+static const uint8_t magic[8] = {'f', 'l', 'u', 'm', 'e', 'l', 'o', 'g'};
+
+#define INDEX_BODY_HEADER_BYTES 12 /* checksum, offset of the index frame before this one */
+#define END_BODY_BYTES 12          /* checksum, offset of the last index frame */
+#define END_BYTES (FLUME_FRAME_HEADER_BYTES + END_BODY_BYTES)
+
+struct flume_segment *flume_segment_new(const struct flume_io *io, const char *dir, int64_t first_seq) {
+  size_t path_bytes = strlen(dir) + sizeof "/00000000000000000000" FLUME_SEGMENT_SUFFIX;
+  struct flume_segment *segment = flume_io_zalloc(io, sizeof *segment);
+  if (segment == NULL) return NULL;
+  segment->path = flume_io_alloc(io, path_bytes);
+  if (segment->path == NULL) {
+    flume_io_free(io, segment);
+    return NULL;
+  }
+  snprintf(segment->path, path_bytes, "%s/%020lld" FLUME_SEGMENT_SUFFIX, dir, (long long)first_seq);
+  atomic_init(&segment->refs, 1);
+  segment->io = io;
+  segment->file = -1;
+  segment->first_seq = first_seq;
+  segment->next_seq = first_seq;
+  segment->indexed_seq = first_seq;
+  segment->end_off = FLUME_SEGMENT_HEADER_BYTES;
+  return segment;
+}
+
+struct flume_segment *flume_segment_ref(struct flume_segment *segment) {
+  atomic_fetch_add_explicit(&segment->refs, 1, memory_order_relaxed);
+  return segment;
+}
+
+void flume_segment_unref(struct flume_segment *segment) {
+  if (atomic_fetch_sub_explicit(&segment->refs, 1, memory_order_acq_rel) != 1) return;
+  const struct flume_io *io = segment->io;
+  if (segment->file >= 0) io->close(io->ctx, segment->file);
+  flume_io_free(io, segment->offsets);
+  flume_io_free(io, segment->path);
+  flume_io_free(io, segment);
+}
+
+static void put_header(uint8_t *header, int64_t first_seq, const uint8_t *log_id, uint64_t time_ms) {
+  memset(header, 0, FLUME_SEGMENT_HEADER_BYTES);
+  memcpy(header, magic, sizeof magic);
+  flume_put_le32(header + 8, FLUME_SEGMENT_VERSION);
+  flume_put_le32(header + 12, FLUME_SEGMENT_HEADER_BYTES);
+  flume_put_le64(header + 16, (uint64_t)first_seq);
+  memcpy(header + 24, log_id, 16);
+  flume_put_le64(header + 40, time_ms);
+  flume_put_le32(header + 60, flume_crc32c(0, header, 60));
+}
+
+/* Happy path: write under a temporary name, sync, rename, sync the directory. A crash before the rename leaves a
+ * temporary file, which opening the log removes; after it, a whole segment. */
+int flume_segment_create(struct flume_segment *segment, const char *dir, const uint8_t *log_id,
+                         struct flume_err *err) {
+  const struct flume_io *io = segment->io;
+  char temporary[4096];
+  int len = snprintf(temporary, sizeof temporary, "%s.new", segment->path);
+  if (len < 0 || (size_t)len >= sizeof temporary) return flume_err_set(err, UV_ENAMETOOLONG, "%s", segment->path);
+  uint8_t header[FLUME_SEGMENT_HEADER_BYTES];
+  put_header(header, segment->first_seq, log_id, io->now_ms(io->ctx));
+  const char *step = "creating";
+  int rv = io->open(io->ctx, temporary, FLUME_IO_WRITE | FLUME_IO_CREATE);
+  if (rv < 0) goto err;
+  segment->file = rv;
+  step = "writing";
+  rv = flume_io_write_full(io, segment->file, header, sizeof header, 0);
+  if (rv != 0) goto err_after_open;
+  rv = io->truncate(io->ctx, segment->file, sizeof header);
+  if (rv != 0) goto err_after_open;
+  step = "syncing";
+  rv = io->sync(io->ctx, segment->file);
+  if (rv != 0) goto err_after_open;
+  step = "renaming";
+  rv = io->rename(io->ctx, temporary, segment->path);
+  if (rv != 0) goto err_after_open;
+  step = "syncing the directory of";
+  rv = io->sync_dir(io->ctx, dir);
+  if (rv != 0) goto err_after_open;
+  memcpy(segment->log_id, log_id, 16);
+  segment->loaded = true;
+  segment->durable_off = segment->file_bytes = segment->zeroed_off = FLUME_SEGMENT_HEADER_BYTES;
+  return 0;
+
+err_after_open:
+  io->close(io->ctx, segment->file);
+  segment->file = -1;
+err:
+  assert(rv != 0);
+  return flume_err_set(err, rv, "%s %s: %s", step, segment->path, flume_strerror(rv));
+}
+
+static int check_header(struct flume_segment *segment, const uint8_t *header, struct flume_err *err) {
+  if (memcmp(header, magic, sizeof magic) != 0) {
+    return flume_err_set(err, FLUME_ECORRUPT, "%s: byte 0: not a flume segment", segment->path);
+  }
+  uint32_t version = flume_get_le32(header + 8);
+  if (version != FLUME_SEGMENT_VERSION) {
+    return flume_err_set(err, FLUME_EVERSION, "%s: format version %u; this flume reads version %d", segment->path,
+                         version, FLUME_SEGMENT_VERSION);
+  }
+  if (flume_get_le32(header + 60) != flume_crc32c(0, header, 60)) {
+    return flume_err_set(err, FLUME_ECORRUPT, "%s: byte 0: segment header checksum mismatch", segment->path);
+  }
+  if ((int64_t)flume_get_le64(header + 16) != segment->first_seq) {
+    return flume_err_set(err, FLUME_ECORRUPT, "%s: byte 16: the segment begins with seq %lld", segment->path,
+                         (long long)flume_get_le64(header + 16));
+  }
+  memcpy(segment->log_id, header + 24, 16);
+  return 0;
+}
+
+int flume_segment_open(struct flume_segment *segment, bool readonly, struct flume_err *err) {
+  const struct flume_io *io = segment->io;
+  int rv = io->open(io->ctx, segment->path, readonly ? FLUME_IO_READ : FLUME_IO_WRITE);
+  if (rv < 0) return flume_err_set(err, rv, "opening %s: %s", segment->path, flume_strerror(rv));
+  int file = rv;
+  uint8_t header[FLUME_SEGMENT_HEADER_BYTES];
+  rv = flume_io_read_full(io, file, header, sizeof header, 0);
+  if (rv == FLUME_ECORRUPT) {
+    flume_err_set(err, rv, "%s: byte 0: the file ends within its header", segment->path);
+  } else if (rv != 0) {
+    flume_err_set(err, rv, "reading %s: %s", segment->path, flume_strerror(rv));
+  } else {
+    rv = check_header(segment, header, err);
+  }
+  if (rv != 0) {
+    io->close(io->ctx, file);
+    return rv;
+  }
+  segment->file = file;
+  return 0;
+}
+
+int flume_segment_reserve(struct flume_segment *segment, size_t count) {
+  size_t used = (size_t)(segment->next_seq - segment->first_seq);
+  if (segment->offsets_cap - used >= count) return 0;
+  size_t cap = segment->offsets_cap > 0 ? segment->offsets_cap : 1024;
+  while (cap - used < count) cap *= 2;
+  uint32_t *offsets = flume_io_realloc(segment->io, segment->offsets, cap * sizeof *offsets);
+  if (offsets == NULL) return FLUME_ENOMEM;
+  segment->offsets = offsets;
+  segment->offsets_cap = cap;
+  return 0;
+}
+
+/* --- Loading by the index ------------------------------------------------------------------------------------ */
+
+static struct flume_place place_at(const struct flume_segment *segment, uint64_t off) {
+  return (struct flume_place){.log_id = segment->log_id, .segment_seq = segment->first_seq, .off = off};
+}
+
+/* The end frame that closes the file, if one does: FLUME_ENOENT when none. */
+static int read_end(const struct flume_segment *segment, struct flume_frame *end, uint64_t *index_off) {
+  if (segment->file_bytes < FLUME_SEGMENT_HEADER_BYTES + END_BYTES) return FLUME_ENOENT;
+  uint64_t off = segment->file_bytes - END_BYTES;
+  uint8_t bytes[END_BYTES];
+  int rv = flume_io_read_full(segment->io, segment->file, bytes, sizeof bytes, off);
+  if (rv != 0) return rv;
+  const char *why;
+  struct flume_place place = place_at(segment, off);
+  const uint8_t *body = bytes + FLUME_FRAME_HEADER_BYTES;
+  if (flume_frame_get(bytes, end, &place, &why) != 0 || end->kind != FLUME_FRAME_END ||
+      end->body_bytes != END_BODY_BYTES || flume_get_le32(body) != flume_crc32c(0, body + 4, 8)) {
+    return FLUME_ENOENT;
+  }
+  *index_off = flume_get_le64(body + 4);
+  return 0;
+}
+
+/* Reads one index frame; its records end with seq `next`. *next and *off go back to the index before it. */
+static int read_index(struct flume_segment *segment, uint64_t *off, int64_t *next) {
+  const struct flume_io *io = segment->io;
+  uint8_t head[FLUME_FRAME_HEADER_BYTES + INDEX_BODY_HEADER_BYTES];
+  int rv = flume_io_read_full(io, segment->file, head, sizeof head, *off);
+  if (rv != 0) return rv;
+  struct flume_frame frame;
+  const char *why;
+  struct flume_place place = place_at(segment, *off);
+  rv = flume_frame_get(head, &frame, &place, &why);
+  if (rv != 0) return rv;
+  if (frame.kind != FLUME_FRAME_INDEX || frame.first_seq < segment->first_seq ||
+      frame.first_seq + frame.count != *next ||
+      frame.body_bytes != INDEX_BODY_HEADER_BYTES + (uint64_t)frame.count * 4) {
+    return FLUME_ECORRUPT;
+  }
+  uint32_t *offsets = segment->offsets + (frame.first_seq - segment->first_seq);
+  size_t bytes = (size_t)frame.count * 4;
+  rv = flume_io_read_full(io, segment->file, offsets, bytes, *off + sizeof head);
+  if (rv != 0) return rv;
+  const uint8_t *body = head + FLUME_FRAME_HEADER_BYTES;
+  uint32_t crc = flume_crc32c(flume_crc32c(0, body + 4, 8), offsets, bytes);
+  if (crc != flume_get_le32(body)) return FLUME_ECORRUPT;
+  for (uint32_t i = 0; i < frame.count; i++) offsets[i] = le32toh(offsets[i]);
+  *next = frame.first_seq;
+  *off = flume_get_le64(body + 4);
+  return 0;
+}
+
+/* 0; FLUME_ENOENT when the file was not closed in order or its index can't be trusted: then it has to be scanned. */
+static int load_by_index(struct flume_segment *segment) {
+  struct flume_frame end;
+  uint64_t index_off;
+  int rv = read_end(segment, &end, &index_off);
+  if (rv != 0) return rv;
+  if (end.first_seq < segment->first_seq || end.first_seq - segment->first_seq > (int64_t)(segment->file_bytes / 8)) {
+    return FLUME_ENOENT;
+  }
+  rv = flume_segment_reserve(segment, (size_t)(end.first_seq - segment->first_seq));
+  if (rv != 0) return rv;
+  int64_t next = end.first_seq;
+  for (uint64_t off = index_off; next > segment->first_seq;) {
+    if (off >= segment->file_bytes || off == 0) return FLUME_ENOENT;
+    uint64_t at = off;
+    rv = read_index(segment, &off, &next);
+    if (rv == FLUME_ECORRUPT || (rv == 0 && off >= at)) return FLUME_ENOENT;
+    if (rv != 0) return rv;
+  }
+  segment->next_seq = end.first_seq;
+  segment->indexed_seq = end.first_seq;
+  segment->index_off = index_off;
+  segment->data_end_off = index_off; /* an index follows the last record that it covers */
+  segment->end_off = segment->durable_off = segment->zeroed_off = segment->file_bytes;
+  segment->ended = true;
+  segment->loaded = true;
+  return 0;
+}
+
+int flume_segment_load(struct flume_segment *segment, struct flume_damage *damage, struct flume_err *err) {
+  int64_t size = segment->io->size(segment->io->ctx, segment->file);
+  if (size < 0) return flume_err_set(err, (int)size, "%s: %s", segment->path, flume_strerror((int)size));
+  segment->file_bytes = (uint64_t)size;
+  *damage = (struct flume_damage){0};
+  int rv = load_by_index(segment);
+  if (rv == FLUME_ENOENT) return flume_segment_scan(segment, damage, err);
+  if (rv != 0) return flume_err_set(err, rv, "reading the index of %s: %s", segment->path, flume_strerror(rv));
+  return 0;
+}
+
+/* --- Ending -------------------------------------------------------------------------------------------------- */
+
+static int put_index(struct flume_segment *segment, struct flume_buf *out) {
+  uint32_t count = (uint32_t)(segment->next_seq - segment->indexed_seq);
+  size_t body_bytes = INDEX_BODY_HEADER_BYTES + (size_t)count * 4;
+  int rv = flume_buf_reserve(out, FLUME_FRAME_HEADER_BYTES + body_bytes + END_BYTES);
+  if (rv != 0) return rv;
+  struct flume_frame frame = {.kind = FLUME_FRAME_INDEX,
+                              .count = count,
+                              .body_bytes = (uint32_t)body_bytes,
+                              .first_seq = segment->indexed_seq,
+                              .time_ms = segment->io->now_ms(segment->io->ctx),
+                              .durable_off = segment->end_off};
+  struct flume_place place = place_at(segment, segment->end_off + out->len);
+  flume_frame_put(out->data + out->len, &frame, &place);
+  uint8_t *body = out->data + out->len + FLUME_FRAME_HEADER_BYTES;
+  flume_put_le64(body + 4, segment->index_off);
+  const uint32_t *offsets = segment->offsets + (segment->indexed_seq - segment->first_seq);
+  for (uint32_t i = 0; i < count; i++) flume_put_le32(body + INDEX_BODY_HEADER_BYTES + (size_t)i * 4, offsets[i]);
+  flume_put_le32(body, flume_crc32c(0, body + 4, body_bytes - 4));
+  out->len += FLUME_FRAME_HEADER_BYTES + body_bytes;
+  return 0;
+}
+
+static int put_end(struct flume_segment *segment, struct flume_buf *out, uint64_t index_off) {
+  int rv = flume_buf_reserve(out, END_BYTES);
+  if (rv != 0) return rv;
+  struct flume_frame frame = {.kind = FLUME_FRAME_END,
+                              .body_bytes = END_BODY_BYTES,
+                              .first_seq = segment->next_seq,
+                              .time_ms = segment->io->now_ms(segment->io->ctx),
+                              .durable_off = segment->end_off};
+  struct flume_place place = place_at(segment, segment->end_off + out->len);
+  flume_frame_put(out->data + out->len, &frame, &place);
+  uint8_t *body = out->data + out->len + FLUME_FRAME_HEADER_BYTES;
+  flume_put_le64(body + 4, index_off);
+  flume_put_le32(body, flume_crc32c(0, body + 4, 8));
+  out->len += END_BYTES;
+  return 0;
+}
+
+/* Happy path: cut the zeros after the last frame, sync (data and new size), write index and end frame in one write,
+ * sync. The end frame says that everything before the index was durable, so damage found there later can't be taken
+ * for a torn write; a crash in between leaves at most a torn index, which carries no records. */
+int flume_segment_end(struct flume_segment *segment, struct flume_err *err) {
+  assert(segment->loaded && segment->file >= 0);
+  if (segment->ended) return 0;
+  const struct flume_io *io = segment->io;
+  struct flume_buf out;
+  flume_buf_init(&out, io);
+  uint64_t index_off = segment->index_off;
+  int rv = 0;
+  if (segment->next_seq > segment->indexed_seq) {
+    index_off = segment->end_off;
+    rv = put_index(segment, &out);
+  }
+  if (rv == 0) rv = put_end(segment, &out, index_off);
+  if (rv == 0) rv = io->truncate(io->ctx, segment->file, segment->end_off);
+  if (rv == 0) rv = io->sync(io->ctx, segment->file);
+  if (rv == 0) rv = flume_io_write_full(io, segment->file, out.data, out.len, segment->end_off);
+  if (rv == 0) rv = io->sync(io->ctx, segment->file);
+  if (rv == 0) {
+    segment->end_off += out.len;
+    segment->file_bytes = segment->zeroed_off = segment->durable_off = segment->end_off;
+    segment->index_off = index_off;
+    segment->indexed_seq = segment->next_seq;
+    segment->ended = true;
+  } else {
+    flume_err_set(err, rv, "ending %s: %s", segment->path, flume_strerror(rv));
+  }
+  flume_buf_fini(&out);
+  return rv;
+}

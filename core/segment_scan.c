@@ -1,0 +1,203 @@
+/* Reading a segment from its first frame on, trusting nothing: how a log that was not closed in order is recovered.
+ *
+ * Happy path: one good frame follows another up to the end of the file, or up to the zeros that were written ahead.
+ *
+ * At the first bad frame the question is whether it is a torn write, which nobody was told had succeeded, or damage to
+ * something that was. Frames carry the answer: each says up to which byte the file was on disk when it was written. If
+ * any frame behind the bad one knows the bad place to have been on disk, it is damage and the scan says so; if none
+ * does, it is a torn tail. (With sync = "always" every frame knows all before it to be on disk, so any frame at all
+ * behind a bad one makes it damage.) */
+#include <assert.h>
+#include <string.h>
+
+#include "buf.h"
+#include "err.h"
+#include "segment.h"
+
+#define WINDOW_BYTES (1u << 20)
+
+/* A piece of the file in memory, moving forward. */
+struct window {
+  const struct flume_segment *segment;
+  struct flume_buf buf;
+  uint64_t off; /* of buf.data[0] in the file */
+};
+
+/* Bytes [off, off + len) of the file, borrowed until the next call. They must lie within the file. */
+static int window_get(struct window *window, uint64_t off, size_t len, const uint8_t **bytes) {
+  if (off < window->off || off + len > window->off + window->buf.len) {
+    uint64_t rest = window->segment->file_bytes - off;
+    assert(len <= rest);
+    size_t want = len > WINDOW_BYTES ? len : WINDOW_BYTES;
+    if (want > rest) want = (size_t)rest;
+    window->buf.len = 0;
+    int rv = flume_buf_reserve(&window->buf, want);
+    if (rv != 0) return rv;
+    rv = flume_io_read_full(window->segment->io, window->segment->file, window->buf.data, want, off);
+    if (rv != 0) return rv;
+    window->off = off;
+    window->buf.len = want;
+  }
+  *bytes = window->buf.data + (off - window->off);
+  return 0;
+}
+
+#define BAD(text) (*why = (text), FLUME_ECORRUPT)
+
+/* Checks the records of a data frame and notes their offsets; next_seq is moved on by the caller. */
+static int scan_records(struct flume_segment *segment, struct window *window, const struct flume_frame *frame,
+                        uint64_t off, const char **why) {
+  uint64_t end = off + frame->body_bytes;
+  if (frame->count == 0 || frame->count > frame->body_bytes / FLUME_RECORD_HEADER_BYTES) {
+    return BAD("frame with an impossible number of records");
+  }
+  int rv = flume_segment_reserve(segment, frame->count);
+  if (rv != 0) return rv;
+  uint32_t *offsets = segment->offsets + (segment->next_seq - segment->first_seq);
+  for (uint32_t i = 0; i < frame->count; i++) {
+    const uint8_t *bytes;
+    if (end - off < FLUME_RECORD_HEADER_BYTES) return BAD("frame that ends within a record");
+    rv = window_get(window, off, FLUME_RECORD_HEADER_BYTES, &bytes);
+    if (rv != 0) return rv;
+    uint32_t len = flume_get_le32(bytes);
+    uint32_t crc = flume_get_le32(bytes + 4);
+    if (end - off - FLUME_RECORD_HEADER_BYTES < len) return BAD("frame that ends within a record");
+    rv = window_get(window, off, FLUME_RECORD_HEADER_BYTES + (size_t)len, &bytes);
+    if (rv != 0) return rv;
+    uint32_t seed = flume_record_seed(segment->next_seq + i, len);
+    if (flume_crc32c(seed, bytes + FLUME_RECORD_HEADER_BYTES, len) != crc) return BAD("record checksum mismatch");
+    offsets[i] = (uint32_t)off;
+    off += FLUME_RECORD_HEADER_BYTES + (uint64_t)len;
+  }
+  if (off != end) return BAD("frame with bytes after its last record");
+  return 0;
+}
+
+/* Checks the body of an index or end frame: a checksum, and the bytes that it covers. */
+static int scan_body(struct window *window, const struct flume_frame *frame, uint64_t off, const char **why) {
+  const uint8_t *bytes;
+  if (frame->body_bytes < 12) return BAD("frame too short for its kind");
+  int rv = window_get(window, off, frame->body_bytes, &bytes);
+  if (rv != 0) return rv;
+  if (flume_get_le32(bytes) != flume_crc32c(0, bytes + 4, frame->body_bytes - 4)) return BAD("frame checksum mismatch");
+  return 0;
+}
+
+static int scan_frame(struct flume_segment *segment, struct window *window, const char **why) {
+  uint64_t off = segment->end_off;
+  uint64_t rest = segment->file_bytes - off;
+  const uint8_t *header;
+  if (rest < FLUME_FRAME_HEADER_BYTES) return BAD("the file ends within a frame header");
+  int rv = window_get(window, off, FLUME_FRAME_HEADER_BYTES, &header);
+  if (rv != 0) return rv;
+  struct flume_frame frame;
+  struct flume_place place = {segment->log_id, segment->first_seq, off};
+  rv = flume_frame_get(header, &frame, &place, why);
+  if (rv != 0) return rv;
+  if (frame.body_bytes > rest - FLUME_FRAME_HEADER_BYTES) return BAD("the file ends within a frame");
+  uint64_t body_off = off + FLUME_FRAME_HEADER_BYTES;
+  uint64_t end_off = body_off + frame.body_bytes;
+  switch (frame.kind) {
+    case FLUME_FRAME_DATA:
+      if (frame.first_seq != segment->next_seq) return BAD("frame with an unexpected seq");
+      rv = scan_records(segment, window, &frame, body_off, why);
+      if (rv != 0) return rv;
+      segment->next_seq += frame.count;
+      segment->data_end_off = end_off;
+      break;
+    case FLUME_FRAME_INDEX:
+      rv = scan_body(window, &frame, body_off, why);
+      if (rv != 0) return rv;
+      segment->index_off = off;
+      segment->indexed_seq = segment->next_seq;
+      break;
+    case FLUME_FRAME_END:
+      rv = scan_body(window, &frame, body_off, why);
+      if (rv != 0) return rv;
+      break;
+    default: return BAD("frame of an unknown kind");
+  }
+  segment->end_off = end_off;
+  segment->ended = frame.kind == FLUME_FRAME_END && end_off == segment->file_bytes;
+  return 0;
+}
+
+static int zeros_only(struct flume_segment *segment, struct window *window, uint64_t off, bool *result) {
+  *result = false;
+  while (off < segment->file_bytes) {
+    size_t len = segment->file_bytes - off < WINDOW_BYTES ? (size_t)(segment->file_bytes - off) : WINDOW_BYTES;
+    const uint8_t *bytes;
+    int rv = window_get(window, off, len, &bytes);
+    if (rv != 0) return rv;
+    if (bytes[0] != 0 || memcmp(bytes, bytes + 1, len - 1) != 0) return 0;
+    off += len;
+  }
+  *result = true;
+  return 0;
+}
+
+/* Looks behind a bad place for a frame that knows it to have been on disk. */
+static int find_witness(struct flume_segment *segment, struct window *window, uint64_t bad_off, bool *found) {
+  *found = false;
+  uint8_t first_byte = FLUME_FRAME_MAGIC & 0xff;
+  for (uint64_t off = bad_off + 1; segment->file_bytes - off >= FLUME_FRAME_HEADER_BYTES;) {
+    uint64_t rest = segment->file_bytes - off;
+    size_t len = rest < WINDOW_BYTES ? (size_t)rest : WINDOW_BYTES;
+    const uint8_t *bytes;
+    int rv = window_get(window, off, len, &bytes);
+    if (rv != 0) return rv;
+    size_t last = len - FLUME_FRAME_HEADER_BYTES; /* the last place in the window where a whole header fits */
+    for (size_t at = 0; at <= last; at++) {
+      const uint8_t *hit = memchr(bytes + at, first_byte, last - at + 1);
+      if (hit == NULL) break;
+      at = (size_t)(hit - bytes);
+      struct flume_frame frame;
+      const char *why;
+      struct flume_place place = {segment->log_id, segment->first_seq, off + at};
+      if (flume_frame_get(hit, &frame, &place, &why) == 0 && frame.durable_off > bad_off) {
+        *found = true;
+        return 0;
+      }
+    }
+    off += last + 1;
+  }
+  return 0;
+}
+
+static int judge(struct flume_segment *segment, struct window *window, struct flume_damage *damage) {
+  bool zeros, witness;
+  int rv = zeros_only(segment, window, damage->off, &zeros);
+  if (rv != 0) return rv;
+  if (zeros) {
+    damage->why = NULL;
+    return 0;
+  }
+  rv = find_witness(segment, window, damage->off, &witness);
+  damage->torn = !witness;
+  return rv;
+}
+
+int flume_segment_scan(struct flume_segment *segment, struct flume_damage *damage, struct flume_err *err) {
+  struct window window = {.segment = segment};
+  flume_buf_init(&window.buf, segment->io);
+  segment->next_seq = segment->indexed_seq = segment->first_seq;
+  segment->end_off = FLUME_SEGMENT_HEADER_BYTES;
+  segment->index_off = 0;
+  segment->ended = false;
+  *damage = (struct flume_damage){0};
+  int rv = 0;
+  while (rv == 0 && segment->end_off < segment->file_bytes) rv = scan_frame(segment, &window, &damage->why);
+  if (rv == FLUME_ECORRUPT && damage->why != NULL) {
+    damage->off = segment->end_off;
+    damage->seq = segment->next_seq;
+    rv = judge(segment, &window, damage);
+  }
+  flume_buf_fini(&window.buf);
+  if (rv != 0) return flume_err_set(err, rv, "reading %s: %s", segment->path, flume_strerror(rv));
+  segment->loaded = true;
+  segment->durable_off = segment->end_off;
+  segment->zeroed_off = damage->why == NULL ? segment->file_bytes : segment->end_off;
+  return damage->why == NULL ? 0
+                             : flume_err_set(err, FLUME_ECORRUPT, "%s: byte %llu (seq %lld): %s", segment->path,
+                                             (unsigned long long)damage->off, (long long)damage->seq, damage->why);
+}

@@ -1,0 +1,20 @@
+/* The codec as Lua functions, part of what require "flume" gives. */
+#ifndef FLUME_LUA_CODEC_H
+#define FLUME_LUA_CODEC_H
+
+#include <lua.h>
+
+/* Pushes a table with
+ *   encode(value)       MessagePack bytes
+ *   decode(bytes)       the value
+ *   record(bytes)       a lazy record over the bytes (a plain value if they are no map or array)
+ *   table(item)         the plain value a record stands for; any other value as it is
+ *   is_array(value)     whether it would be stored as an array
+ *   json.encode(value)  JSON text
+ *   json.decode(text)   the value
+ *   null, array, map    see marshal.h
+ * Values or bytes that can't be converted give nil, message, code; a malformed record raises. Returns 1, as an opener
+ * for luaL_requiref. Raises memory errors. */
+int flume__codec_open(lua_State *L);
+
+#endif

@@ -1,0 +1,32 @@
+/* The C module. require "flume" gives the public API, lua/flume/init.lua; require "flume.core" the primitives that it
+ * is made of, which are its own business. */
+#include <lauxlib.h>
+#include <lua.h>
+
+#include "codec.h"
+#include "log.h"
+#include "loop.h"
+#include "view.h"
+#include "vm.h"
+
+FLUME_EXPORT int luaopen_flume_core(lua_State *L);
+FLUME_EXPORT int luaopen_flume(lua_State *L);
+
+int luaopen_flume_core(lua_State *L) {
+  flume__codec_open(L);
+  flume__loop_open(L);
+  flume__log_open(L);
+  flume__view_open(L);
+  flume__vm_open(L);
+  lua_pushliteral(L, FLUME_VERSION);
+  lua_setfield(L, -2, "version");
+  return 1;
+}
+
+/* Found first where package.path has no ?/init.lua. */
+int luaopen_flume(lua_State *L) {
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "flume.init");
+  lua_call(L, 1, 1);
+  return 1;
+}

@@ -1,0 +1,166 @@
+-- One call, three ways to wait for it.
+--
+-- Every operation of flume is written once, as start(done): begin, and call done(...) when it ends. await() makes of it
+-- what the caller wants: with a callback it returns at once; in a task (a coroutine started by spawn or run) it yields
+-- to the loop; anywhere else it runs the loop until it is done.
+--
+-- Callbacks are tasks too, so that they may make blocking calls of their own. The loop is never entered twice.
+
+local core = require "flume.core"
+local errors = require "flume.errors"
+
+local M = {}
+
+local tasks = setmetatable({}, {__mode = "k"}) -- coroutine -> task
+local failures = {}                            -- errors of tasks that nobody waits for
+
+local function report(err)
+  if core.running() then
+    failures[#failures + 1] = err
+  else
+    io.stderr:write("flume: ", tostring(err), "\n")
+  end
+end
+
+core.set_on_error(report)
+
+local function raise_failures()
+  local err = table.remove(failures, 1)
+  if err == nil then return end
+  while failures[1] do io.stderr:write("flume: ", tostring(table.remove(failures, 1)), "\n") end
+  error(err, 0)
+end
+
+--- Runs the event loop once. Raises what a callback or a task raised meanwhile.
+---@param timeout_ms number|nil how long to wait for something to happen; nil: as long as it takes
+---@return boolean whether anything is left to wait for
+function M.step(timeout_ms)
+  local alive = core.step(timeout_ms)
+  raise_failures()
+  return alive
+end
+
+local function finish(task, ok, ...)
+  if coroutine.status(task.co) ~= "dead" then return end
+  if not ok then
+    local err = ...
+    if type(err) == "string" then err = debug.traceback(task.co, err) end
+    if task.done then task.done(false, err) else report(err) end
+  elseif task.done then
+    task.done(true, ...)
+  end
+end
+
+local function resume(task, ...)
+  finish(task, coroutine.resume(task.co, ...))
+end
+
+--- Starts fn(...) as a task, at once; it runs until it first waits.
+function M.spawn(fn, ...)
+  if type(fn) ~= "function" then error("flume.spawn: a function expected, got a " .. type(fn), 2) end
+  local task = {co = coroutine.create(fn), done = nil}
+  tasks[task.co] = task
+  resume(task, ...)
+  return task.co
+end
+
+--- fn as a callback that may itself make blocking calls.
+function M.callback(fn)
+  return function (...) M.spawn(fn, ...) end
+end
+
+local function current_task()
+  return tasks[coroutine.running()]
+end
+
+local function yield_until_done(task, start)
+  local result, waiting
+  start(function (...)
+    if result then return end
+    result = table.pack(...)
+    if waiting then resume(task) end
+  end)
+  if not result then
+    waiting = true
+    coroutine.yield()
+  end
+  return table.unpack(result, 1, result.n)
+end
+
+local function block_until_done(start)
+  if core.running() then
+    error("this call would block the running event loop; give it a callback, or make it in flume.spawn", 0)
+  end
+  local result
+  start(function (...)
+    result = result or table.pack(...)
+  end)
+  while not result do
+    if not M.step() and not result then
+      error("nothing is left that could end this call", 0)
+    end
+  end
+  return table.unpack(result, 1, result.n)
+end
+
+--- start(done) -> what done was called with, when that is.
+function M.await(start)
+  local task = current_task()
+  if task then return yield_until_done(task, start) end
+  return block_until_done(start)
+end
+
+local function as_results(err, ...)
+  if err ~= nil then return errors.unpack(err) end
+  return ...
+end
+
+--- The common form: start(done) ends with done(err, results...). With cb: cb(err, results...), and true at once.
+--- Without: results..., or nil, message, code.
+function M.call(start, cb)
+  if cb then
+    local answer, submitting = M.callback(cb), true
+    start(function (...)
+      if not submitting then return answer(...) end
+      local results = table.pack(...) -- known already; but a callback never fires from inside the call
+      core.later(function () answer(table.unpack(results, 1, results.n)) end)
+    end)
+    submitting = false
+    return true
+  end
+  return as_results(M.await(start))
+end
+
+--- Splits a trailing callback from a list of arguments: callback or nil, and the packed rest.
+function M.split_callback(...)
+  local args = table.pack(...)
+  local cb
+  if args.n > 0 and type(args[args.n]) == "function" then
+    cb = args[args.n]
+    args[args.n] = nil
+    args.n = args.n - 1
+  end
+  return cb, args
+end
+
+--- With fn: runs it as a task and the loop until it has ended; returns its results, or raises its error. Without: runs
+--- the loop until nothing is left to do.
+function M.run(fn, ...)
+  if fn == nil then
+    while M.step() do end
+    return
+  end
+  if type(fn) ~= "function" then error("flume.run: a function expected, got a " .. type(fn), 2) end
+  if current_task() then return fn(...) end
+  local result
+  local task = {co = coroutine.create(fn), done = function (...) result = table.pack(...) end}
+  tasks[task.co] = task
+  resume(task, ...)
+  while not result do
+    if not M.step() and not result then error("the task waits for something that can't happen any more", 0) end
+  end
+  if not result[1] then error(result[2], 0) end
+  return table.unpack(result, 2, result.n)
+end
+
+return M

@@ -1,0 +1,241 @@
+-- flume DB append [FILE|-]: lines of JSON into the log, in a stream.
+--
+-- Input is gathered into chunks of whole lines; each chunk is one atomic batch, and a few of them are under way at a
+-- time. When input comes slowly, what there is goes to the log at once. A chunk with a bad line is refused as a whole,
+-- before any later one is sent: the lines before the bad one are sent again alone.
+
+local progress = require "flume.progress"
+local runner = require "flume.cli.runner"
+local terminal = require "flume.terminal"
+
+local M = {}
+
+local CHUNK_BYTES = 256 * 1024
+local IN_FLIGHT = 4
+local STDIN = 0
+local WAIT_MS = 200
+
+-- --- Where the bytes come from ------------------------------------------------------------------------------------
+
+-- A source has read(wait_ms), which returns bytes, "" when there are none yet, nil at the end, nil and a message on
+-- failure; and total, the number of bytes, when that is known.
+
+local function stdin_source()
+  local here = io.stdin:seek "cur"
+  local total = here and io.stdin:seek "end" - here
+  if here then io.stdin:seek("set", here) end
+  return {
+    total = total,
+    read = function(wait_ms) return terminal.read(STDIN, CHUNK_BYTES, wait_ms) end,
+  }
+end
+
+local function file_source(path)
+  local file, message = io.open(path, "rb")
+  if not file then return nil, message end
+  local total = file:seek "end"
+  if total then file:seek("set", 0) end
+  return {
+    total = total,
+    read = function() return file:read(CHUNK_BYTES) end,
+  }
+end
+
+local function open_source(path)
+  if not path or path == "-" then return stdin_source() end
+  return file_source(path)
+end
+
+-- --- Lines --------------------------------------------------------------------------------------------------------
+
+-- How many newlines text has, and where the last one is (0 for none).
+local function count_lines(text)
+  local count, last = 0, 0
+  while true do
+    local at = text:find("\n", last + 1, true)
+    if not at then return count, last end
+    count, last = count + 1, at
+  end
+end
+
+-- Where line number n of text begins, and where its newline is.
+local function line_bounds(text, n)
+  local first = 1
+  for _ = 2, n do first = text:find("\n", first, true) + 1 end
+  return first, text:find("\n", first, true) or #text
+end
+
+-- --- The append ---------------------------------------------------------------------------------------------------
+
+local Append = {}
+Append.__index = Append
+
+local function new(db, source, skip_bad)
+  return setmetatable({
+    db = db,
+    source = source,
+    skip_bad = skip_bad,
+    ready = {},         -- pieces of whole lines, to be sent
+    ready_bytes = 0,
+    partial = {},       -- pieces of a line whose end has not come yet
+    ended = false,      -- the source is at its end
+    in_flight = 0,
+    lines_sent = 0,     -- lines of all chunks that were dealt with
+    appended = 0,       -- records that are acknowledged
+    bytes_done = 0,
+    skipped = 0,
+    problem = nil,      -- why it stops
+  }, Append)
+end
+
+-- One chunk to the log. Returns nothing when it was taken; the number of the bad line (0: all of it) and what is wrong
+-- with it otherwise, and then nothing of it is stored.
+function Append:_send(text)
+  local sent, bad_line, message = false, nil, nil
+  self.in_flight = self.in_flight + 1
+  self.db:append_json(text, function(err, count, line)
+    self.in_flight = self.in_flight - 1
+    if err and not sent then
+      bad_line, message = line or 0, tostring(err)
+    elseif err then
+      self.problem = self.problem or tostring(err)
+    else
+      self.appended = self.appended + count
+      self.bytes_done = self.bytes_done + #text
+    end
+  end)
+  sent = true
+  return bad_line, message
+end
+
+function Append:_refuse(line, message)
+  local number = self.lines_sent + line
+  if line == 0 then
+    self.problem = ("the lines from %d on: %s"):format(number + 1, message)
+  elseif self.skip_bad then
+    self.skipped = self.skipped + 1
+  else
+    self.problem = ("line %d: %s"):format(number, message)
+  end
+end
+
+-- One chunk to the log, without its bad lines.
+function Append:_submit(text)
+  while text ~= "" and not self.problem do
+    local bad_line, message = self:_send(text)
+    if not bad_line then
+      self.lines_sent = self.lines_sent + count_lines(text)
+      return
+    end
+    self:_refuse(bad_line, message)
+    if bad_line == 0 then return end
+    local first, last = line_bounds(text, bad_line)
+    if first > 1 then self:_send(text:sub(1, first - 1)) end
+    self.lines_sent = self.lines_sent + bad_line
+    text = text:sub(last + 1)
+  end
+end
+
+-- Sorts bytes into whole lines and the beginning of one.
+function Append:_take(bytes)
+  local _, last = count_lines(bytes)
+  if last == 0 then
+    self.partial[#self.partial + 1] = bytes
+    return
+  end
+  local head = bytes:sub(1, last)
+  if #self.partial > 0 then head = table.concat(self.partial) .. head end
+  self.partial = { bytes:sub(last + 1) }
+  self.ready[#self.ready + 1] = head
+  self.ready_bytes = self.ready_bytes + #head
+end
+
+function Append:_end_of_input(message)
+  self.ended = true
+  self.problem = self.problem or message
+  local rest = table.concat(self.partial)
+  self.partial = {}
+  if rest ~= "" then
+    self.ready[#self.ready + 1] = rest
+    self.ready_bytes = self.ready_bytes + #rest
+  end
+end
+
+-- Reads once. Returns whether something came.
+function Append:_read()
+  local idle = self.in_flight == 0 and self.ready_bytes == 0
+  local bytes, message = self.source.read(idle and WAIT_MS or 0)
+  if not bytes then
+    self:_end_of_input(message)
+  elseif bytes ~= "" then
+    self:_take(bytes)
+    return true
+  end
+  return false
+end
+
+function Append:_flush()
+  local text = table.concat(self.ready)
+  self.ready, self.ready_bytes = {}, 0
+  self:_submit(text)
+end
+
+-- One turn: reads, sends, or waits for what is under way.
+function Append:_turn()
+  if self.in_flight >= IN_FLIGHT or (self.ended and self.ready_bytes == 0) then
+    runner.step()
+    return
+  end
+  local came = not self.ended and self.ready_bytes < CHUNK_BYTES and self:_read()
+  if self.ready_bytes >= CHUNK_BYTES or (not came and self.ready_bytes > 0 and (self.in_flight == 0 or self.ended)) then
+    self:_flush()
+    runner.step(0)
+  elseif not came and self.in_flight > 0 then
+    runner.step(5)
+  end
+end
+
+function Append:_unfinished()
+  if self.in_flight > 0 then return true end
+  return not self.problem and not (self.ended and self.ready_bytes == 0)
+end
+
+function Append:run()
+  local bar = progress.new{ label = "append", total = self.source.total }
+  while self:_unfinished() do
+    runner.check()
+    if self.problem then runner.step() else self:_turn() end
+    bar:update(self.bytes_done, self.appended)
+  end
+  bar:finish()
+end
+
+-- --- The command --------------------------------------------------------------------------------------------------
+
+local function plural(count, noun)
+  return ("%d %s%s"):format(count, noun, count == 1 and "" or "s")
+end
+
+local function report(state, output)
+  if output.json then
+    output:value{ appended = state.appended, skipped = state.skipped, since = state.db.since.value }
+    return
+  end
+  local text = plural(state.appended, "record") .. " appended"
+  if state.skipped > 0 then text = text .. ", " .. plural(state.skipped, "bad line") .. " skipped" end
+  output:line(text)
+end
+
+-- Returns true, or nil and what went wrong.
+function M.run(db, request, output)
+  local source, message = open_source(request.words[1])
+  if not source then return nil, message end
+  local state = new(db, source, request.skip_bad)
+  local ok, err = pcall(state.run, state)
+  report(state, output)
+  if not ok then error(err, 0) end
+  if state.problem then return nil, "append: " .. state.problem end
+  return true
+end
+
+return M

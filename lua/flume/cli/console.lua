@@ -1,0 +1,181 @@
+-- What the REPL does with a line: runs a statement and prints its results, or a dot command. Also completion.
+
+local complete = require "flume.cli.complete"
+local flume = require "flume"
+local output = require "flume.cli.output"
+local pretty = require "flume.pretty"
+local runner = require "flume.cli.runner"
+local status = require "flume.cli.status"
+local stream_rows = require "flume.cli.rows"
+local terminal = require "flume.terminal"
+
+local Console = {}
+Console.__index = Console
+Console.__name = "flume.console"
+
+local STDOUT, STDERR = 1, 2
+local IDLE_MS, BUSY_STEP_MS = 50, 5
+local TAIL_COUNT = 10
+
+local MODES = { lua = true, json = true, table = true }
+
+local function new(db, env, options)
+  local colour = not os.getenv "NO_COLOR"
+  return setmetatable({
+    db = db,
+    env = env,
+    output = output.new{ json = options.json },
+    mode = options.json and "json" or "lua",
+    timer = false,
+    quit = false,
+    colour_out = colour and terminal.is_tty(STDOUT),
+    colour_err = colour and terminal.is_tty(STDERR),
+  }, Console)
+end
+
+local function paint(text, code, on)
+  return on and ("\27[%sm%s\27[0m"):format(code, text) or text
+end
+
+function Console:complain(message)
+  self.output:flush()
+  io.stderr:write(paint("error: ", "1;31", self.colour_err), message, "\n")
+end
+
+function Console:note(text)
+  self.output:line(paint(text, "2", self.colour_out))
+end
+
+-- --- Results ------------------------------------------------------------------------------------------------------
+
+function Console:_print_value(value)
+  local text = self.mode == "table" and pretty.table(value)
+  if text then
+    self.output:line((text:gsub("\n$", "")))
+  else
+    self.output:value(value)
+  end
+end
+
+-- The results of a statement. A stream is printed item by item.
+function Console:_print(...)
+  local count, first = select("#", ...), ...
+  if count == 0 then return end
+  self.env._ = first
+  if stream_rows.is_source(first) then
+    stream_rows.print(first, self.output)
+  elseif count > 1 and first == nil and type((select(2, ...))) == "string" then
+    local message, code = select(2, ...)
+    self:complain(code and ("%s (%s)"):format(message, tostring(code)) or message)
+  else
+    for i = 1, count do self:_print_value((select(i, ...))) end
+  end
+end
+
+function Console:_evaluate(chunk)
+  local started = terminal.now()
+  local ok, message = runner.call(function() self:_print(chunk()) end)
+  if not ok then self:complain(tostring(message)) end
+  if self.timer then self:note(("%.3f s"):format(terminal.now() - started)) end
+  self.output:flush()
+  return ok
+end
+
+-- --- Dot commands -------------------------------------------------------------------------------------------------
+
+-- name: { arguments, what it does, function (console, words) → nil or what is wrong }
+local COMMANDS = {}
+
+local ORDER = { "help", "views", "status", "tail", "rebuild", "mode", "timer", "quit" }
+
+COMMANDS.help = { "", "this list", function(self)
+  local rows = {}
+  for i, name in ipairs(ORDER) do
+    local command = COMMANDS[name]
+    rows[i] = { "." .. name .. " " .. command[1], command[2] }
+  end
+  self.output:table(rows)
+  self.output:line "Anything else is Lua: db, flume and each view by its name are there, _ is the last result."
+end }
+
+COMMANDS.views = { "", "the views and their methods", function(self)
+  status.print_views(self.db, self.output)
+end }
+
+COMMANDS.status = { "", "how far the log and the views are", function(self)
+  status.print(self.db, self.output)
+end }
+
+COMMANDS.tail = { "[N]", "the last N records (10)", function(self, words)
+  local count = math.tointeger(tonumber(words[1] or TAIL_COUNT))
+  if not count or count < 0 then return ".tail wants a number that is not negative, got '" .. words[1] .. "'" end
+  local rows = {}
+  for seq, value in self.db:stream{ reverse = true, limit = count } do table.insert(rows, 1, { seq, value }) end
+  for _, row in ipairs(rows) do self.output:record(row[1], row[2]) end
+end }
+
+COMMANDS.rebuild = { "[NAME]", "builds a view, or all, anew from the log", function(self, words)
+  local _, message = status.rebuild(self.db, words[1], self.output)
+  return message
+end }
+
+COMMANDS.mode = { "[lua|json|table]", "how results are printed", function(self, words)
+  if not words[1] then
+    self.output:line(self.mode)
+    return
+  end
+  if not MODES[words[1]] then return (".mode: '%s' is none of lua, json, table"):format(words[1]) end
+  self.mode = words[1]
+  self.output.json = self.mode == "json"
+end }
+
+COMMANDS.timer = { "[on|off]", "whether statements say how long they took", function(self, words)
+  if words[1] and words[1] ~= "on" and words[1] ~= "off" then
+    return (".timer: '%s' is neither on nor off"):format(words[1])
+  end
+  if words[1] then self.timer = words[1] == "on" end
+  self.output:line(self.timer and "on" or "off")
+end }
+
+COMMANDS.quit = { "", "ends (so does Ctrl-D)", function(self)
+  self.quit = true
+end }
+
+function Console:_command(name, words)
+  local command = COMMANDS[name]
+  if not command then
+    self:complain(("unknown command '.%s'; .help lists those there are"):format(name))
+    return false
+  end
+  local ok, message = pcall(command[3], self, words)
+  if message then self:complain(tostring(message)) end
+  self.output:flush()
+  return ok and not message
+end
+
+-- --- Lines --------------------------------------------------------------------------------------------------------
+
+-- Deals with one line. Returns whether all went well.
+function Console:take(session, line)
+  local kind, first, second = session:feed(line)
+  if kind == "run" then return self:_evaluate(first) end
+  if kind == "command" then return self:_command(first, second) end
+  if kind == "error" then
+    self:complain(first)
+    return false
+  end
+  return true
+end
+
+-- Keeps the database going while nobody types; returns for how many ms it may be left alone.
+function Console:idle()
+  local ok, message = pcall(flume.step, BUSY_STEP_MS)
+  if not ok then self:complain(tostring(message)) end
+  return status.is_behind(self.db) and 0 or IDLE_MS
+end
+
+function Console:complete(line, first, last)
+  return complete.candidates(line, first, last, { db = self.db, env = self.env, commands = ORDER, modes = MODES })
+end
+
+return { new = new }

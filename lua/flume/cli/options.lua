@@ -1,0 +1,132 @@
+-- The command line of the flume binary as a table.
+--
+--   local request, problem = options.parse{ "data", "stream", "--limit", "3" }
+--   request = { db = "data", command = "stream", words = {}, limit = 3 }
+--
+-- Options may stand anywhere; after "--" nothing is one. A name that begins with "-" and reads as a number is a word.
+
+local M = {}
+
+-- name: what it is in the request. takes: what it wants after it, a key of READERS; nil for a switch. of: the commands
+-- that know it; nil for all.
+local OPTIONS = {
+  ["--json"] = { name = "json" },
+  ["--readonly"] = { name = "readonly" },
+  ["--views"] = { name = "views", takes = "a folder" },
+  ["--sync"] = { name = "sync", takes = "always, interval or os" },
+  ["-e"] = { name = "code", takes = "code", of = { [""] = true } },
+  ["--help"] = { name = "help" },
+  ["-h"] = { name = "help" },
+  ["--version"] = { name = "version" },
+  ["--skip-bad"] = { name = "skip_bad", of = { append = true } },
+  ["--gt"] = { name = "gt", takes = "a whole number", of = { stream = true } },
+  ["--gte"] = { name = "gte", takes = "a whole number", of = { stream = true } },
+  ["--lt"] = { name = "lt", takes = "a whole number", of = { stream = true } },
+  ["--lte"] = { name = "lte", takes = "a whole number", of = { stream = true } },
+  ["--limit"] = { name = "limit", takes = "a whole number", of = { stream = true } },
+  ["--reverse"] = { name = "reverse", of = { stream = true } },
+  ["--live"] = { name = "live", of = { stream = true } },
+  ["-f"] = { name = "follow", of = { tail = true } },
+  ["-n"] = { name = "count", takes = "a whole number", of = { tail = true } },
+  ["--wait"] = { name = "wait", of = { status = true } },
+}
+
+local READERS = {
+  ["a folder"] = function(text) return text ~= "" and text or nil end,
+  ["code"] = function(text) return text end,
+  ["a whole number"] = function(text) return math.tointeger(tonumber(text)) end,
+  ["always, interval or os"] = function(text)
+    return (text == "always" or text == "interval" or text == "os") and text or nil
+  end,
+}
+
+-- How many words a command takes after its name: at least, at most.
+local COMMANDS = {
+  append = { 0, 1 },
+  get = { 1, 1 },
+  stream = { 0, 0 },
+  tail = { 0, 0 },
+  status = { 0, 0 },
+  rebuild = { 0, 1 },
+}
+
+local function is_option(word)
+  return word:sub(1, 1) == "-" and word ~= "-" and not tonumber(word)
+end
+
+-- Reads the option at args[i] into request; returns the index of the last argument it used, or nil and the problem.
+local function read_option(args, i, request)
+  local name, value = args[i]:match "^(%-%-[^=]+)=(.*)$"
+  name = name or args[i]
+  local option = OPTIONS[name]
+  if not option then return nil, ("unknown option '%s'"):format(name) end
+  if not option.takes then
+    if value then return nil, ("%s takes no value, got '%s'"):format(name, value) end
+    request[option.name] = true
+  else
+    if not value then
+      i = i + 1
+      value = args[i]
+    end
+    if not value then return nil, ("%s wants %s after it"):format(name, option.takes) end
+    local read = READERS[option.takes](value)
+    if read == nil then return nil, ("%s wants %s, got '%s'"):format(name, option.takes, value) end
+    request[option.name] = read
+  end
+  request.given[#request.given + 1] = name
+  return i
+end
+
+local function read_all(args)
+  local request, words, i, only_words = { given = {} }, {}, 1, false
+  while i <= #args do
+    if only_words or not is_option(args[i]) then
+      words[#words + 1] = args[i]
+    elseif args[i] == "--" then
+      only_words = true
+    else
+      local last, problem = read_option(args, i, request)
+      if not last then return nil, problem end
+      i = last
+    end
+    i = i + 1
+  end
+  request.db = table.remove(words, 1)
+  request.command = table.remove(words, 1)
+  request.words = words
+  return request
+end
+
+local function check_options(request)
+  local command = request.command or ""
+  for _, name in ipairs(request.given) do
+    local of = OPTIONS[name].of
+    if of and not of[command] then
+      local owner = next(of)
+      if owner == "" then return ("%s and the command '%s' exclude each other"):format(name, command) end
+      return ("%s is an option of %s"):format(name, owner)
+    end
+  end
+end
+
+local function check_words(request)
+  local command, count = request.command, #request.words
+  if not command or command:find "^[%a_][%w_]*%.[%a_][%w_]*$" then return end
+  local bounds = COMMANDS[command]
+  if not bounds then return ("unknown command '%s'"):format(command) end
+  if count < bounds[1] then return ("%s wants a sequence number"):format(command) end
+  if count > bounds[2] then return ("%s: '%s' is one argument too many"):format(command, request.words[count]) end
+end
+
+-- The request: db, command (nil for none), words after it, and the options by name. nil and what is wrong otherwise.
+function M.parse(args)
+  local request, problem = read_all(args)
+  if not request then return nil, problem end
+  if request.help or request.version then return request end
+  if not request.db then return nil, "which database?" end
+  problem = check_words(request) or check_options(request)
+  if problem then return nil, problem end
+  return request
+end
+
+return M

@@ -1,0 +1,72 @@
+-- Runs code so that Ctrl-C can end it, also while it waits.
+--
+-- The code runs as a task of flume's loop, and the loop is stepped from here. When the task runs Lua code, SIGINT
+-- raises an error in it; when it waits, it is left behind, and the error comes once it is resumed.
+
+local flume = require "flume"
+local terminal = require "flume.terminal"
+
+local M = {}
+
+M.INTERRUPTED = "interrupted!"
+
+local STEP_MS = 100
+
+local function is_interrupt(err)
+  return type(err) == "string" and err:find(M.INTERRUPTED, 1, true) ~= nil
+end
+
+-- The traceback of an error in code that call runs, without the frames around that code.
+local function with_traceback(err)
+  if is_interrupt(err) then return M.INTERRUPTED end
+  if type(err) ~= "string" then
+    local meta = getmetatable(err)
+    if not (meta and meta.__tostring) then return ("(error object is a %s value)"):format(type(err)) end
+    return tostring(err)
+  end
+  local text = debug.traceback(err, 2)
+  return (text:gsub("\n%s*%[C%]: in function 'xpcall'.*$", ""))
+end
+
+-- Raises an error if there was a Ctrl-C.
+function M.check()
+  if terminal.interrupted() then error(M.INTERRUPTED, 0) end
+end
+
+-- One turn of the loop. Returns false when nothing is left to wait for. Raises "interrupted!".
+function M.step(timeout_ms)
+  M.check()
+  local alive = flume.step(timeout_ms or STEP_MS)
+  M.check()
+  return alive
+end
+
+-- Runs fn(): true and its results; false and an error with its traceback; false and M.INTERRUPTED.
+function M.call(fn)
+  local result
+  terminal.interrupted()
+  local task = flume.spawn(function()
+    terminal.watch(coroutine.running())
+    result = table.pack(xpcall(fn, with_traceback))
+  end)
+  while not result do
+    terminal.watch(task)
+    local alive = flume.step(STEP_MS)
+    if terminal.interrupted() and not result then result = { false, M.INTERRUPTED, n = 2 } end
+    if not alive and not result then
+      result = { false, "this waits for something that cannot happen any more", n = 2 }
+    end
+  end
+  terminal.watch()
+  terminal.interrupted()
+  return table.unpack(result, 1, result.n)
+end
+
+-- Runs fn() and returns its results; an error is raised as it is, without a traceback for one that is an interrupt.
+function M.run(fn)
+  local result = table.pack(M.call(fn))
+  if not result[1] then error(result[2], 0) end
+  return table.unpack(result, 2, result.n)
+end
+
+return M

@@ -1,0 +1,339 @@
+-- The database: a log, and the views on it.
+
+local async = require "flume.async"
+local core = require "flume.core"
+local errors = require "flume.errors"
+local Log = require "flume.log"
+local observable = require "flume.observable"
+local options = require "flume.options"
+local stream = require "flume.stream"
+local view = require "flume.view"
+
+local OPTIONS = {ready = "boolean", mapper = "function|string", views = "string"}
+local USE_OPTIONS = {memory = "integer", budget = "integer"}
+
+local DB = {}
+DB.__name = "flume.db"
+
+function DB.__index(self, key)
+  local method = DB[key]
+  if method ~= nil then return method end
+  local views = rawget(self, "views")
+  return views and views[key]
+end
+
+local function check_open(self, what, level)
+  if self.closed or self.closing then error(what .. ": the database is closed", level + 1) end
+end
+
+-- --- Records -----------------------------------------------------------------------------------------------------
+
+--- Appends a value, or an array of values as one atomic batch; the seq of the last.
+function DB:append(value, cb)
+  check_open(self, "append", 2)
+  return self.log:append(value, cb)
+end
+
+--- Appends lines of JSON as one batch; how many. nil, message, code, line when a line is bad.
+function DB:append_json(text, cb)
+  check_open(self, "append_json", 2)
+  return self.log:append_json(text, cb)
+end
+
+--- The value of a record; nil, message, code.
+function DB:get(seq, cb)
+  check_open(self, "get", 2)
+  local mapper = self._map
+  if not mapper then return self.log:get(seq, cb) end
+  return async.call(function (done)
+    local value, message, code = self.log:get(seq)
+    if message then return done(errors.new(message, code)) end
+    done(nil, mapper(value, seq))
+  end, cb)
+end
+
+--- See stream.lua. For use in a for loop; closed when the loop is left.
+function DB:stream(range)
+  check_open(self, "stream", 2)
+  local s = stream.open(self.log, range, self.log:transform(self._map))
+  return s, nil, nil, s
+end
+
+--- Deletes a record, or a list of them. Views that had consumed one of them are built anew.
+function DB:del(seqs, cb)
+  check_open(self, "del", 2)
+  return self.log:del(seqs, cb)
+end
+
+--- Waits until all that was appended is on disk, whatever the sync mode.
+function DB:sync(cb)
+  check_open(self, "sync", 2)
+  return self.log:sync(cb)
+end
+
+-- --- Views -------------------------------------------------------------------------------------------------------
+
+local function is_file(path)
+  local file = io.open(path, "r")
+  if not file then return false end
+  local ok = file:read(0) ~= nil or file:seek("end") == 0
+  file:close()
+  return ok
+end
+
+-- The file of a view that is given by name or by path, and the folder that it may require from.
+local function find_script(self, given)
+  if given:find("/", 1, true) or given:find "%.lua$" then
+    if not is_file(given) then return nil, given .. ": no such file" end
+    return given, given:match "^(.*)/[^/]*$" or "."
+  end
+  local folder = self._views_folder
+  local in_folder = folder and folder .. "/" .. given:gsub("%.", "/") .. ".lua"
+  if in_folder and is_file(in_folder) then return in_folder, folder end
+  local path = package.searchpath(given, package.path)
+  if path then return path, path:match "^(.*)/[^/]*$" or "." end
+  return nil, ("view module %q: not found in %spackage.path"):format(given, folder and folder .. " or " or "")
+end
+
+local function check_name(self, name)
+  if type(name) ~= "string" or not name:find "^[%a_][%w_%-]*$" then
+    error(("use: a view's name is letters, digits, _ and -, not %q"):format(tostring(name)), 3)
+  end
+  if rawget(self.views, name) ~= nil then error(('use: there is a view "%s" already'):format(name), 3) end
+  if rawget(self, name) ~= nil or DB[name] ~= nil or name == "log" or name == "dir" then
+    error(('use: the name "%s" is taken by the database'):format(name), 3)
+  end
+end
+
+local function mount_options(self, name, extra)
+  return {
+    name = name,
+    log = self.log,
+    mapper = self._mapper,
+    mapper_path = self._mapper_path,
+    decode = self.log.codec and self.log.codec.decode,
+    in_caller = self._mapper ~= nil or self.log.codec ~= nil,
+    state_dir = self.dir and not self._readonly and self.dir .. "/views/" .. name or nil,
+    memory = extra.memory,
+    budget = extra.budget,
+  }
+end
+
+--- Mounts a view: a table, or the name or path of a Lua module. Raises when that can't be done.
+function DB:use(name, definition, extra)
+  check_open(self, "use", 2)
+  check_name(self, name)
+  local given = mount_options(self, name, options.check("use", extra, USE_OPTIONS, 2))
+  if type(definition) == "string" then
+    local path, folder = find_script(self, definition)
+    if not path then error("use: " .. folder, 2) end
+    given.path, given.folder = path, folder
+  elseif type(definition) == "table" then
+    given.definition = definition
+    given.mapper_path = nil
+    given.mapper = self._map
+  else
+    error("use: a view is a table, or the name or path of a module, not a " .. type(definition), 2)
+  end
+  local mounted, message = view.mount(self, given)
+  if not mounted then error("use: " .. message, 2) end
+  self.views[name] = mounted
+  return self
+end
+
+-- The *.lua files of a folder, sorted by name.
+local function scripts_in(folder)
+  local names, message = core.list_dir(folder)
+  if not names then return nil, message end
+  local scripts = {}
+  for _, file in ipairs(names) do
+    local name = file:match "^([%a_][%w_%-]*)%.lua$"
+    if name then scripts[#scripts + 1] = name end
+  end
+  table.sort(scripts)
+  return scripts
+end
+
+-- A script that can't be mounted takes its name and answers with its error; the others go on.
+local function mount_folder(self, folder)
+  local scripts, message = scripts_in(folder)
+  if not scripts then return nil, message, "ENOENT" end
+  for _, name in ipairs(scripts) do
+    local ok, why = pcall(function ()
+      check_name(self, name)
+      local given = mount_options(self, name, {})
+      given.path, given.folder = folder .. "/" .. name .. ".lua", folder
+      local mounted, what, code = view.mount(self, given)
+      self.views[name] = mounted or view.broken(self, name, what, code)
+    end)
+    if not ok then return nil, tostring(why), "EVIEW" end
+  end
+  return true
+end
+
+--- Builds every view anew, and waits for that.
+function DB:rebuild(cb)
+  check_open(self, "rebuild", 2)
+  return async.call(function (done)
+    local pending, failure = 1, nil
+    local function one(err)
+      failure = failure or err
+      pending = pending - 1
+      if pending == 0 then done(failure, failure == nil or nil) end
+    end
+    for _, each in pairs(self.views) do
+      pending = pending + 1
+      each:rebuild(one)
+    end
+    core.later(one)
+  end, cb)
+end
+
+--- since, ready, and a list of the views: name, version, state (building, live, stalled, failed), since, target, lag,
+--- reason, error.
+function DB:status()
+  local names, rows = {}, {}
+  for name in pairs(self.views) do names[#names + 1] = name end
+  table.sort(names)
+  for i, name in ipairs(names) do rows[i] = self.views[name]:_status() end
+  return {since = self.since.value, ready = self:_is_ready(), dir = self.dir, views = rows}
+end
+
+function DB:_since()
+  return self.log.core:since()
+end
+
+function DB:_is_ready()
+  return self._ready
+end
+
+-- --- Opening and closing -----------------------------------------------------------------------------------------
+
+local function load_mapper(self, mapper)
+  if type(mapper) == "function" then
+    self._mapper, self._map = mapper, mapper
+    return true
+  end
+  local path, folder = find_script(self, mapper)
+  if not path then return nil, "mapper: " .. folder, "ENOENT" end
+  local chunk, message = loadfile(path, "t")
+  if not chunk then return nil, "mapper: " .. message, "EINVAL" end
+  local ok, fn = pcall(chunk)
+  if not ok or type(fn) ~= "function" then
+    return nil, ("mapper %s: %s"):format(path, ok and "it must return a function" or tostring(fn)), "EINVAL"
+  end
+  self._mapper_path, self._map = path, fn
+  return true
+end
+
+--- A database on an open log. options: ready, mapper, views. nil, message, code.
+local function new(log, given, dir)
+  local self = setmetatable({
+    log = log,
+    dir = dir,
+    views = {},
+    since = log.since,
+    ready = nil,            -- observable, below
+    closed = false,
+    closing = nil,          -- list of done functions, while it closes
+    _pump = core.pump(log.core),
+    _ready = given.ready ~= false,
+    _readonly = given.readonly,
+    _views_folder = given.views,
+    _mapper = nil,          -- a function that only this state has
+    _mapper_path = nil,     -- or the file that every view's state loads
+    _map = nil,             -- what get and stream apply
+  }, DB)
+  self.ready = observable.new(self._ready)
+  self.ready._set = function (value)
+    self._ready = value and true or false
+    self.ready._value = self._ready
+    if not self.closed then self._pump:set_ready(self._ready) end
+  end
+  self._pump:set_ready(self._ready)
+  local ok, message, code = true, nil, nil
+  if given.mapper then ok, message, code = load_mapper(self, given.mapper) end
+  if ok and given.views then ok, message, code = mount_folder(self, given.views) end
+  if ok then return self end
+  self:close()
+  return nil, message, code
+end
+
+local function close_views(self, done)
+  local pending = 1
+  local function one()
+    pending = pending - 1
+    if pending == 0 then done() end
+  end
+  for _, each in pairs(self.views) do
+    pending = pending + 1
+    each:_close(one)
+  end
+  one()
+end
+
+local function close(self, done)
+  if self.closed then return done(nil, true) end
+  if self.closing then
+    self.closing[#self.closing + 1] = done
+    return
+  end
+  self.closing = {done}
+  local gone = errors.new("the database was closed", "ECLOSED")
+  for s in pairs(self.log.streams) do s:abort(gone) end
+  close_views(self, function ()
+    self._pump:close(function ()
+      self.log:close(function ()
+        local waiting = self.closing
+        self.closed, self.closing = true, nil
+        for _, each in ipairs(waiting) do each(nil, true) end
+      end)
+    end)
+  end)
+end
+
+--- Ends what is pending (waiting reads get ECLOSED), checkpoints the views, closes the log. Idempotent.
+function DB:close(cb)
+  return async.call(function (done) close(self, done) end, cb)
+end
+
+function DB:__close()
+  self:close()
+end
+
+function DB:__tostring()
+  return ("flume.db: %s (since %s)"):format(self.dir or "memory", tostring(self.since.value))
+end
+
+local M = {}
+
+--- A database on a log: flume.log.memory(), flume.log.file(dir), ...
+function M.new(log, given)
+  if not Log.is(log) then error("flume.new: a log expected, such as flume.log.memory()", 2) end
+  if log.closed or log.closing then error("flume.new: the log is closed", 2) end
+  local db, message, code = new(log, options.check("flume.new", given, OPTIONS, 2), log.dir)
+  return db, message, code
+end
+
+local OPEN_OPTIONS = {
+  ready = "boolean", mapper = "function|string", views = "string", sync = "string", interval_ms = "integer",
+  max_record_bytes = "integer", segment_bytes = "integer", readonly = "boolean", damaged = "boolean",
+  codec = "string|table",
+}
+
+local LOG_OPTIONS = {"sync", "interval_ms", "max_record_bytes", "segment_bytes", "readonly", "damaged", "codec"}
+
+--- Opens, or creates, the database in directory dir: its log in dir/log, the state of its views in dir/views.
+function M.open(dir, given)
+  if type(dir) ~= "string" then error("flume.open: dir must be a string, not a " .. type(dir), 2) end
+  given = options.check("flume.open", given, OPEN_OPTIONS, 2)
+  local for_log = {}
+  for _, name in ipairs(LOG_OPTIONS) do for_log[name] = given[name] end
+  local log, message, code = Log.file(dir .. "/log", for_log)
+  if not log then return nil, message, code end
+  local db, why, errno = new(log, given, dir)
+  if db then return db end
+  return nil, why, errno
+end
+
+return M

@@ -1,0 +1,56 @@
+-- flume: one durable append-only log, and many views on it.
+--
+--   local flume = require "flume"
+--   local db = assert(flume.open("data"))
+--   db:use("sum", flume.reduce(1, function (acc, item) return acc + item.foo end, 0))
+--   db:append{foo = 1}
+--   print(db.sum:get())
+
+local async = require "flume.async"
+local core = require "flume.core"
+local db = require "flume.db"
+local Log = require "flume.log"
+local observable = require "flume.observable"
+
+local M = {
+  _VERSION = core.version,
+
+  open = db.open,
+  new = db.new,
+  log = {file = Log.file, memory = Log.memory},
+
+  null = core.null,
+  array = core.array,
+  map = core.map,
+  table = core.table,
+  record = core.record,
+  encode = core.encode,
+  decode = core.decode,
+  json = core.json,
+  observable = observable.new,
+
+  run = async.run,
+  spawn = async.spawn,
+  step = async.step,
+}
+
+--- A reducer view: fn(acc, item, seq) returns the new acc. initial is copied.
+function M.reduce(version, fn, initial)
+  if type(fn) ~= "function" then error("flume.reduce: a function expected, got a " .. type(fn), 2) end
+  return {version = version, reducer = fn, initial = initial}
+end
+
+local Loop = {}
+Loop.__index = Loop
+function Loop.fd() return core.fd() end
+function Loop.timeout() return core.timeout() end
+function Loop.alive() return core.alive() end
+function Loop.running() return core.running() end
+
+--- The event loop, for embedding it into another: fd() becomes readable, or timeout() milliseconds (-1: never) pass,
+--- when flume.step(0) has something to do.
+function M.loop()
+  return setmetatable({}, Loop)
+end
+
+return M

@@ -1,0 +1,147 @@
+-- A progress line on standard error: how far, how fast, how much longer.
+--
+--   local bar = progress.new{ label = "append", total = bytes }
+--   bar:update(bytes_so_far, records_so_far)
+--   bar:finish()
+--
+-- It shows up when standard error is a terminal and the work has taken half a second. FLUME_PROGRESS=1 shows it in any
+-- case and at once, line after line where there is no terminal; FLUME_PROGRESS=0 never.
+
+local terminal = require "flume.terminal"
+
+local M = {}
+M.__index = M
+M.__name = "flume.progress"
+
+local SHOW_AFTER = 0.5    -- seconds
+local REDRAW_EVERY = 0.1  -- seconds, on a terminal
+local PRINT_EVERY = 0.5   -- seconds, elsewhere
+local BAR_CELLS = 24
+local STDERR = 2
+
+local function is_utf8()
+  local locale = os.getenv "LC_ALL" or os.getenv "LC_CTYPE" or os.getenv "LANG" or ""
+  return locale:upper():find "UTF%-?8" ~= nil
+end
+
+-- options: label; total, in the unit of update's first argument, nil when it is not known. For tests: out, now, tty,
+-- forced.
+function M.new(options)
+  local switch = os.getenv "FLUME_PROGRESS"
+  local tty = options.tty
+  if tty == nil then tty = terminal.is_tty(STDERR) end
+  local now = options.now or terminal.now
+  return setmetatable({
+    label = options.label,
+    total = options.total,
+    out = options.out or io.stderr,
+    now = now,
+    tty = tty,
+    forced = options.forced or switch == "1",
+    silent = switch == "0",
+    started = now(),
+    drawn_at = nil,     -- when it was last shown
+    current = 0,
+    first = nil,        -- what current was at the first update: rates count from there
+    records = 0,
+  }, M)
+end
+
+-- 1234567 → "1,234,567"
+function M.thousands(number)
+  local grouped = ("%d"):format(number):reverse():gsub("%d%d%d", "%0,"):reverse():gsub("^(%-?),", "%1")
+  return grouped
+end
+
+-- 1234567 → "1.2 MB"
+function M.bytes(number)
+  local units, unit = { "B", "kB", "MB", "GB", "TB", "PB" }, 1
+  while number >= 1000 and unit < #units do number, unit = number / 1000, unit + 1 end
+  return (unit == 1 and "%d %s" or number < 99.95 and "%.1f %s" or "%.0f %s"):format(number, units[unit])
+end
+
+-- 75 → "1m15s"
+function M.duration(seconds)
+  if seconds < 1 then return ("%d ms"):format(seconds * 1000) end
+  if seconds < 9.95 then return ("%.1f s"):format(seconds) end
+  seconds = math.floor(seconds + 0.5)
+  if seconds < 60 then return ("%d s"):format(seconds) end
+  if seconds < 3600 then return ("%dm%02ds"):format(seconds // 60, seconds % 60) end
+  return ("%dh%02dm"):format(seconds // 3600, seconds % 3600 // 60)
+end
+
+-- A bar of the given number of cells, filled to fraction (0 to 1).
+function M.bar(fraction, cells)
+  local full, empty = "#", "."
+  if is_utf8() then full, empty = "█", "░" end
+  local filled = math.floor(math.max(0, math.min(1, fraction)) * cells + 0.5)
+  return full:rep(filled) .. empty:rep(cells - filled)
+end
+
+function M:_fraction()
+  if not self.total or self.total <= 0 then return nil end
+  return math.min(1, self.current / self.total)
+end
+
+function M:_eta(elapsed)
+  local done = self.current - self.first
+  if not self.total or done <= 0 or self.current >= self.total then return nil end
+  return (self.total - self.current) * elapsed / done
+end
+
+function M:_text(finished)
+  local elapsed = math.max(self.now() - self.started, 1e-6)
+  local fraction, eta = self:_fraction(), not finished and self:_eta(elapsed)
+  local parts = { self.label }
+  if fraction then
+    parts[#parts + 1] = ("%s %3d%%"):format(M.bar(fraction, BAR_CELLS), math.floor(fraction * 100))
+  end
+  parts[#parts + 1] = M.thousands(self.records) .. " records"
+  parts[#parts + 1] = M.thousands(math.floor(self.records / elapsed)) .. "/s"
+  if eta then parts[#parts + 1] = "ETA " .. M.duration(eta) end
+  if finished then parts[#parts + 1] = M.duration(elapsed) end
+  return table.concat(parts, "  ")
+end
+
+function M:_draw(finished)
+  local text = self:_text(finished)
+  if self.tty then
+    local columns = terminal.columns()
+    if columns > 0 and (utf8.len(text) or #text) >= columns then
+      text = text:sub(1, (utf8.offset(text, columns) or #text + 1) - 1)
+    end
+    self.out:write("\r", text, "\27[K", finished and "\n" or "")
+  else
+    self.out:write(text, "\n")
+  end
+  self.out:flush()
+  self.drawn_at = self.now()
+end
+
+-- current: how far, in the unit of total. records: how many records have been dealt with since the start.
+function M:update(current, records)
+  self.first = self.first or current
+  self.current = current
+  self.records = records
+  if self.silent or not (self.tty or self.forced) then return end
+  local now = self.now()
+  if not self.forced and now - self.started < SHOW_AFTER then return end
+  if self.drawn_at and now - self.drawn_at < (self.tty and REDRAW_EVERY or PRINT_EVERY) then return end
+  self:_draw(false)
+end
+
+-- The work is done: the line stays if it has been shown.
+function M:finish()
+  if self.silent or not (self.drawn_at or self.forced) then return end
+  self:_draw(true)
+end
+
+-- The work was given up: takes the line away.
+function M:clear()
+  if self.drawn_at and self.tty then
+    self.out:write("\r\27[K")
+    self.out:flush()
+  end
+end
+
+return M

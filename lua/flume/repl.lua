@@ -1,0 +1,140 @@
+-- The REPL: what the lines typed mean, and the loop that reads them.
+--
+-- A session takes lines one by one and does no I/O:
+--
+--   local session = repl.new(env)
+--   session:feed "for i = 1, 3 do"   → "more"
+--   session:feed "print(i) end"      → "run", a function
+--   session:feed "1 + 1"             → "run", a function that returns 2
+--   session:feed "oops("             → "more"
+--   session:feed "oops)"             → "error", a message
+--   session:feed ".tail 3"           → "command", "tail", { "3" }
+--   session:feed ""                  → "nothing"
+--
+-- The rules are those of lua.c: a line is tried as an expression first, and goes on while Lua says that it is not
+-- complete. Unlike there, locals at the top level live on.
+
+local toplevel = require "flume.cli.toplevel"
+
+local M = {}
+
+local Session = {}
+Session.__index = Session
+Session.__name = "flume.repl"
+
+-- env: the globals of what is typed. chunk_name: what errors call it.
+function M.new(env, chunk_name)
+  return setmetatable({
+    env = env,
+    chunk_name = chunk_name or "=stdin",
+    lines = {},       -- of a statement that is not complete yet
+    line_number = 0,  -- of the last line fed
+    source = nil,     -- the statement that was completed last
+  }, Session)
+end
+
+-- The chunk for a whole text: an expression or statements. nil and a message otherwise.
+function M.compile(text, chunk_name, env)
+  local chunk = load("return " .. text, chunk_name, "t", env)
+  if chunk then return chunk end
+  return load(toplevel.promote(text), chunk_name, "t", env)
+end
+
+function Session:pending()
+  return #self.lines > 0
+end
+
+function Session:reset()
+  self.lines = {}
+end
+
+-- The line at which the statement in hand began.
+function Session:first_line()
+  return self.line_number - math.max(#self.lines, 1) + 1
+end
+
+local function split_words(text)
+  local words = {}
+  for word in text:gmatch "%S+" do words[#words + 1] = word end
+  return words
+end
+
+function Session:feed(line)
+  self.line_number = self.line_number + 1
+  if not self:pending() then
+    local name, rest = line:match "^%s*%.(%a[%w_]*)%s*(.*)$"
+    if name then
+      self.source = line
+      return "command", name, split_words(rest)
+    end
+    if not line:find "%S" then return "nothing" end
+  end
+  self.lines[#self.lines + 1] = line
+  local text = table.concat(self.lines, "\n")
+  local chunk, message = M.compile(text, self.chunk_name, self.env)
+  if not chunk and message:find "<eof>$" then return "more" end
+  self.source = text
+  self:reset()
+  if not chunk then return "error", message end
+  return "run", chunk
+end
+
+-- What is wrong with a statement that ends before it is complete; nil when there is none.
+function Session:finish()
+  if not self:pending() then return nil end
+  local _, message = M.compile(table.concat(self.lines, "\n"), self.chunk_name, self.env)
+  self:reset()
+  return message
+end
+
+-- --- The loop -----------------------------------------------------------------------------------------------------
+
+local PROMPT, PROMPT_MORE = "flume> ", "    -> "
+local HISTORY_ENTRIES = 1000
+
+local function history_path()
+  local path = os.getenv "FLUME_HISTORY"
+  if path then return path ~= "" and path or nil end
+  local home = os.getenv "HOME"
+  return home and home .. "/.flume_history"
+end
+
+-- Reads and runs lines until .quit or the end of input. console: see flume.cli.console.
+function M.loop(session, console, terminal)
+  local path = history_path()
+  if path then terminal.history_load(path, HISTORY_ENTRIES) end
+  terminal.set_completer(function(...) return console:complete(...) end)
+  local idle = function() return console:idle() end
+  while not console.quit do
+    local line, why = terminal.readline(session:pending() and PROMPT_MORE or PROMPT, idle)
+    if line then
+      console:take(session, line)
+      if not session:pending() and line:find "%S" then terminal.history_add(session.source) end
+    elseif why == "interrupted" then
+      session:reset()
+    else
+      break
+    end
+  end
+  if path then
+    local ok, message = terminal.history_save(path)
+    if not ok then console:complain(("the history could not be saved: %s"):format(message)) end
+  end
+end
+
+-- Runs the lines of a file, stopping at the first error. Returns whether all went well.
+function M.batch(session, console, file)
+  for line in file:lines() do
+    local line_number = session:first_line()
+    if not console:take(session, line) then
+      console:complain(("stopped at line %d"):format(session:pending() and line_number or session.line_number))
+      return false
+    end
+    if console.quit then return true end
+  end
+  local message = session:finish()
+  if message then console:complain(message) end
+  return not message
+end
+
+return M

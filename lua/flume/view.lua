@@ -1,0 +1,459 @@
+-- A mounted view: what db.NAME is.
+--
+--   db.NAME:METHOD(args… [, cb])    the view's methods, by their type
+--       sync     answers at once, with what there is
+--       async    waits until the view has come to the log's since as of the call
+--       source   the same, and gives a stream of results
+--   db.NAME.since, db.NAME.progress observables
+--   db.NAME:ready([cb])             waits until the view has caught up
+--   db.NAME:rebuild([cb])           starts over, and waits for that
+--
+-- Waiting is steered by the last argument, when that is a table: since = n waits for n instead, wait = false (or since =
+-- -1) not at all, timeout = ms gives up.
+
+local async = require "flume.async"
+local core = require "flume.core"
+local errors = require "flume.errors"
+local make_host = require "flume.host"
+local observable = require "flume.observable"
+
+local View = {}
+View.__name = "flume.view"
+
+local SCRIPT_MEMORY_BYTES = 256 * 1024 * 1024
+local SCRIPT_BUDGET = 200 * 1000 * 1000 -- instructions for one record or call: about a second
+local PULL = 256                        -- items of a script's source that cross at once
+
+local RESERVED = {since = true, progress = true, ready = true, rebuild = true, name = true}
+
+-- --- Waiting -----------------------------------------------------------------------------------------------------
+
+local function closed_error(self)
+  return errors.new(('view "%s": the database was closed'):format(self.name), "ECLOSED")
+end
+
+local function failure_of(self)
+  if self.broken then return self.broken end
+  local message, seq, _, code = self.core:failure()
+  if not message then return nil end
+  if code ~= "EVIEW" then return errors.new(('view "%s": %s'):format(self.name, message), code) end
+  if seq < 0 then return errors.new(('view "%s" failed: %s'):format(self.name, message), code) end
+  return errors.new(('view "%s" failed at record %d: %s'):format(self.name, seq, message), code)
+end
+
+local function timeout_error(self, target)
+  local p = self:_progress_now()
+  local share = target > 0 and math.max(0, p.current + 1) * 100 // (target + 1) or 0
+  return errors.new(('timeout: view "%s" is at %d of %d (%d %%)'):format(self.name, p.current, target, share),
+    "ETIMEDOUT")
+end
+
+-- Calls done() when the view has come to target, done(err) when it can't.
+local function wait_for(self, target, timeout_ms, done)
+  if self.broken then return done(self.broken) end
+  if self.db.closed or self.db.closing then return done(closed_error(self)) end
+  if target < 0 and self.db:_is_ready() or self.core:has(target) then return done(failure_of(self)) end
+  self.core:wait(target, timeout_ms, function (code)
+    if code == nil then return done(nil) end
+    if code == "ETIMEDOUT" then return done(timeout_error(self, target)) end
+    if code == "ECLOSED" then return done(closed_error(self)) end
+    done(failure_of(self) or errors.new(code, code))
+  end)
+end
+
+local function is_options(value)
+  return type(value) == "table" and (value.since ~= nil or value.wait ~= nil or value.timeout ~= nil)
+end
+
+local function check_integer(self, method, name, value, level)
+  if value ~= nil and not (type(value) == "number" and math.tointeger(value)) then
+    error(("%s:%s: option %s must be an integer, not %s"):format(self.name, method, name, tostring(value)), level)
+  end
+  return value and math.tointeger(value)
+end
+
+-- How far the call waits (nil: not at all), and how long.
+local function patience(self, method, args)
+  local last = args[args.n]
+  local options = is_options(last) and last or {}
+  local since = check_integer(self, method, "since", options.since, 5)
+  local timeout_ms = options.timeout
+  if timeout_ms ~= nil and type(timeout_ms) ~= "number" then
+    error(("%s:%s: option timeout must be a number of milliseconds"):format(self.name, method), 5)
+  end
+  if options.wait == false or since == -1 then return nil, timeout_ms end
+  return since or self.db:_since(), timeout_ms
+end
+
+-- A raw view tells by itself how far it has come.
+local function wait_for_raw(self, target, done)
+  local since = self.host and self.host.raw and self.host.raw.since
+  if not observable.is(since) then return done(nil) end
+  local off
+  local function check(value)
+    if (value or -1) < target then return end
+    if off then off() end
+    off = nil
+    done(nil)
+  end
+  if (since:get() or -1) >= target then return done(nil) end
+  off = since(check, false)
+end
+
+local function with_patience(self, target, timeout_ms, done)
+  if target == nil then
+    if self.broken then return done(self.broken) end
+    if self.db.closed or self.db.closing then return done(closed_error(self)) end
+    return done(failure_of(self))
+  end
+  wait_for(self, target, timeout_ms, function (err)
+    if err then return done(err) end
+    wait_for_raw(self, target, done)
+  end)
+end
+
+-- --- Calling -----------------------------------------------------------------------------------------------------
+
+-- host[name](...) where the host lives; done(err, results...).
+local function call_host(self, done, name, ...)
+  if self.host then
+    local results = table.pack(pcall(self.host[name], ...))
+    if results[1] then return done(nil, table.unpack(results, 2, results.n)) end
+    return done(errors.new(('view "%s": %s'):format(self.name, tostring(results[2])), "EVIEW"))
+  end
+  local ok, message, code = self.core:call(done, name, ...)
+  if not ok then done(errors.new(message, code)) end
+end
+
+local function call_sync(self, method, args)
+  local err = failure_of(self)
+  if err then return errors.unpack(err) end
+  if self.host then
+    local results = table.pack(pcall(self.host.call, method, table.unpack(args, 1, args.n)))
+    if results[1] then return table.unpack(results, 2, results.n) end
+    return nil, ('view "%s": %s'):format(self.name, tostring(results[2])), "EVIEW"
+  end
+  local results = table.pack(self.core:call_now("call", method, table.unpack(args, 1, args.n)))
+  if results[1] then return table.unpack(results, 2, results.n) end
+  return nil, results[2], results[3]
+end
+
+local function call_async(self, method, args, cb)
+  local target, timeout_ms = patience(self, method, args)
+  return async.call(function (done)
+    with_patience(self, target, timeout_ms, function (err)
+      if err then return done(err) end
+      call_host(self, done, "call", method, table.unpack(args, 1, args.n))
+    end)
+  end, cb)
+end
+
+-- --- Sources -----------------------------------------------------------------------------------------------------
+
+local Source = {}
+Source.__index = Source
+Source.__name = "flume.source"
+
+local function take(self, done)
+  local item = self.items[self.at]
+  if item then
+    self.items[self.at] = nil
+    self.at = self.at + 1
+    return done(nil, table.unpack(item, 1, item.n or #item))
+  end
+  if self.ended then return done(nil, nil) end
+  call_host(self.view, function (err, ended, items)
+    if err then return done(err) end
+    self.ended, self.items, self.at = ended, items, 1
+    take(self, done)
+  end, "pull", self.id, self.view.host and 1 or PULL)
+end
+
+local function start_source(self, done)
+  if self.id or self.ended then return take(self, done) end
+  with_patience(self.view, self.target, self.timeout_ms, function (err)
+    if err then return done(err) end
+    call_host(self.view, function (why, id)
+      if why then return done(why) end
+      self.id = id
+      take(self, done)
+    end, "open", self.method, table.unpack(self.args, 1, self.args.n))
+  end)
+end
+
+--- The next result; nil at the end; nil, message, code on failure.
+function Source:next(cb)
+  return async.call(function (done) start_source(self, done) end, cb)
+end
+
+function Source:__call()
+  local results = table.pack(self:next())
+  if results[1] == nil and results[3] ~= nil then error(results[2], 0) end
+  return table.unpack(results, 1, results.n)
+end
+
+function Source:close()
+  if self.id and not self.ended and not (self.view.db.closed or self.view.db.closing) then
+    call_host(self.view, function () end, "close", self.id)
+  end
+  self.ended, self.items, self.at = true, {}, 1
+  return true
+end
+
+Source.__close = Source.close
+
+local function open_source(self, method, args)
+  local target, timeout_ms = patience(self, method, args)
+  local source = setmetatable({
+    view = self,
+    method = method,
+    args = args,
+    target = target,
+    timeout_ms = timeout_ms,
+    id = nil,       -- of the open source in the host
+    items = {},     -- fetched, not delivered
+    at = 1,
+    ended = false,
+  }, Source)
+  return source, nil, nil, source
+end
+
+-- --- The handle --------------------------------------------------------------------------------------------------
+
+local CALLS = {sync = call_sync, async = call_async, source = open_source}
+
+local function check_alive(self, method, level)
+  if self.db.closed or self.db.closing then
+    error(('%s:%s: the database is closed'):format(self.name, method), level + 1)
+  end
+end
+
+local function method_of(self, method)
+  local kind = self.methods[method]
+  if not kind then return nil end
+  local call = CALLS[kind]
+  return function (view, ...)
+    if view ~= self then error(("call it as db.%s:%s(...)"):format(self.name, method), 2) end
+    check_alive(self, method, 2)
+    local cb, args = async.split_callback(...)
+    return call(self, method, args, cb)
+  end
+end
+
+function View.__index(self, key)
+  local own = View[key]
+  if own ~= nil then return own end
+  local methods = rawget(self, "methods")
+  if methods and type(key) == "string" then
+    if rawget(self, "broken") and not RESERVED[key] and key:sub(1, 1) ~= "_" then
+      return function () return errors.unpack(self.broken) end
+    end
+    return method_of(self, key)
+  end
+  return nil
+end
+
+function View:_progress_now()
+  local current, target = self.core:since(), self.db:_since()
+  local start, elapsed_ms = self.core:progress()
+  local done = current - start
+  local rate = elapsed_ms > 0 and done > 0 and done * 1000 / elapsed_ms or 0
+  return {
+    start = start, current = current, target = target, rate = rate,
+    eta = current >= target and 0 or rate > 0 and (target - current) / rate or nil,
+  }
+end
+
+--- Waits until the view has come to the log's since as of now.
+function View:ready(cb)
+  check_alive(self, "ready", 2)
+  local target = self.db:_since()
+  return async.call(function (done)
+    with_patience(self, target, nil, function (err) done(err, err == nil or nil) end)
+  end, cb)
+end
+
+-- A raw view destroys its own state, and gets a new sink.
+local function rebuild_raw(self, done)
+  local raw = self.host.raw
+  self.core:hold(true)
+  local answered = false
+  local function destroyed(err)
+    if answered then return end
+    answered = true
+    if err then return done(errors.new(('view "%s": destroy: %s'):format(self.name, tostring(err)), "EVIEW")) end
+    local ok, why = pcall(self.host.start)
+    if not ok then return done(errors.new(tostring(why.message or why), "EVIEW")) end
+    self.core:rebuild()
+    self.core:hold(false)
+    done(nil)
+  end
+  local takes_callback = debug.getinfo(raw.destroy, "u")
+  local result = raw.destroy(destroyed)
+  if result == true or (takes_callback.nparams == 0 and not takes_callback.isvararg) then destroyed(nil) end
+end
+
+local function restart(self, done)
+  if self.host and self.host.raw then return rebuild_raw(self, done) end
+  self.core:rebuild()
+  done(nil)
+end
+
+--- Forgets the view's state, builds it again from the log, and waits until it has caught up.
+function View:rebuild(cb)
+  check_alive(self, "rebuild", 2)
+  return async.call(function (done)
+    if self.broken then return done(self.broken) end
+    self.reason = "asked for"
+    restart(self, function (err)
+      if err then return done(err) end
+      local target = self.db:_since()
+      -- in the next turn: the view may still be at work on what it had
+      core.later(function ()
+        if self.db.closed or self.db.closing then return done(closed_error(self)) end
+        with_patience(self, target, nil, function (why) done(why, why == nil or nil) end)
+      end)
+    end)
+  end, cb)
+end
+
+--- One row of db:status().
+function View:_status()
+  local row = {name = self.name, version = self.version, reason = self.reason, target = self.db:_since()}
+  if self.broken then
+    row.state, row.since, row.error = "failed", -1, self.broken.message
+    return row
+  end
+  row.since = self.core:since()
+  local message, seq, traceback = self.core:failure()
+  if message then
+    row.state, row.error, row.seq, row.traceback = "failed", message, seq, traceback
+  elseif not self.db:_is_ready() then
+    row.state, row.reason = "stalled", "the database is not ready"
+  else
+    row.state = row.since < row.target and "building" or "live"
+  end
+  row.lag = row.target - row.since
+  return row
+end
+
+--- Closes the view's part; done() when that is over.
+function View:_close(done)
+  if self.broken then return done() end
+  local function finish() self.core:close(done) end
+  local raw = self.host and self.host.raw
+  if not raw then return finish() end
+  local answered = false
+  local function raw_closed()
+    if answered then return end
+    answered = true
+    finish()
+  end
+  local info = debug.getinfo(raw.close, "u")
+  local ok, result = pcall(raw.close, raw_closed)
+  if not ok or result == true or (info.nparams == 0 and not info.isvararg) then raw_closed() end
+end
+
+function View:__tostring()
+  return ("flume.view: %s"):format(self.name)
+end
+
+-- --- Mounting ----------------------------------------------------------------------------------------------------
+
+local function source_of(name)
+  local path = assert(package.searchpath(name, package.path))
+  return assert(core.read_file(path)), path
+end
+
+local function start_script(handle, options)
+  local source, path = source_of "flume.host"
+  options.lib = path:match "^(.*)/[^/]*$" or "."
+  local ok, message, code = handle:load(source, options)
+  if not ok then return nil, message, code end
+  local done, described, why = handle:call_now("describe")
+  if not done then return nil, described, why end
+  return described
+end
+
+local function start_inline(options)
+  local ok, host = pcall(make_host, options)
+  if ok then return host end
+  local err = host
+  if type(err) == "table" and err.message then return nil, err.message, err.code end
+  return nil, tostring(err), "EVIEW"
+end
+
+local function check_method_names(name, methods)
+  for method in pairs(methods) do
+    if RESERVED[method] or method:sub(1, 1) == "_" then
+      return nil, ('view "%s": the method name %s is taken'):format(name, method), "EINVAL"
+    end
+  end
+  return true
+end
+
+local function observables(self)
+  self.since = observable.new(nil, {
+    get = function ()
+      if self.broken then return -1 end
+      return self.core:since()
+    end,
+    start = function (notify)
+      if self.broken then return function () end end
+      local observer = self.core:observe(notify)
+      return function () observer:stop() end
+    end,
+  })
+  self.progress = observable.new(nil, {
+    get = function () return not self.broken and not self.db.closed and self:_progress_now() or nil end,
+    start = function (notify) return self.since(function () notify() end, false) end,
+  })
+end
+
+--- options: name; definition, or path and folder; mapper or mapper_path; decode; in_caller: not in a state of its own;
+--- state_dir: where the state is kept, or nil; memory, budget. A view, or nil, message, code.
+local function mount(db, options)
+  local host, described, handle, message, code
+  if options.definition or options.in_caller then
+    host, message, code = start_inline(options)
+    if not host then return nil, message, code end
+    handle, described = core.view(db._pump, host), host.describe()
+  else
+    handle = core.view(db._pump, nil, options.memory or SCRIPT_MEMORY_BYTES, options.budget or SCRIPT_BUDGET)
+    described, message, code = start_script(handle, {
+      name = options.name, path = options.path, folder = options.folder, mapper_path = options.mapper_path,
+    })
+    if not described then return nil, message, code end
+  end
+  local ok, why, errno = check_method_names(options.name, described.methods)
+  if not ok then return nil, why, errno end
+  local version = described.version ~= nil and tostring(described.version) or ""
+  local state_dir = described.kind == "reduce" and options.state_dir or nil
+  local since, reason, failed = handle:start(version, described.fingerprint, state_dir, described.since or -1)
+  if not since then return nil, reason, failed end
+  local self = setmetatable({
+    name = options.name,
+    db = db,
+    core = handle,
+    host = host,               -- the host object of an inline view
+    methods = described.methods,
+    version = described.version,
+    reason = reason,           -- why it was built anew when it was mounted, or nil
+    broken = nil,
+    since = nil,
+    progress = nil,
+  }, View)
+  observables(self)
+  return self
+end
+
+--- A view that could not be mounted: its name is taken, and all that is asked of it answers the error.
+local function broken(db, name, message, code)
+  local self = setmetatable({
+    name = name, db = db, methods = {}, broken = errors.new(message, code == "EINVAL" and "EVIEW" or code),
+  }, View)
+  observables(self)
+  return self
+end
+
+return {mount = mount, broken = broken}

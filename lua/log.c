@@ -1,0 +1,503 @@
+/* The log for Lua: a thin layer of userdata over core/flume.h. Options are checked, and callbacks turned into
+ * coroutines, in lua/flume/log.lua. */
+#include "log.h"
+
+#include <lauxlib.h>
+#include <string.h>
+
+#include "../core/json.h"
+#include "box.h"
+#include "cursor.h"
+#include "marshal.h"
+#include "record.h"
+
+#define LOG_TYPE "flume.log"
+#define OBSERVER_TYPE "flume.observer"
+#define KEEP_BYTES ((size_t)1 << 20)
+
+/* User values of a log: the buffer that values are encoded into. */
+enum { UV_BUF = 1, UV_COUNT = 1 };
+
+static struct flume_lua_log *to_log(lua_State *L, int index) {
+  return luaL_checkudata(L, index, LOG_TYPE);
+}
+
+struct flume_lua_log *flume__log_check(lua_State *L, int index) {
+  struct flume_lua_log *self = to_log(L, index);
+  if (self->log == NULL || self->closing) luaL_error(L, "the log is closed");
+  return self;
+}
+
+int flume__value_push(lua_State *L, enum flume_codec codec, const uint8_t *data, uint32_t len) {
+  if (codec == FLUME_CODEC_MSGPACK) return flume_marshal_push(L, data, len);
+  if (codec == FLUME_CODEC_RAW) {
+    lua_pushlstring(L, (const char *)data, len);
+    return 0;
+  }
+  struct flume_buf *packed = flume_box_buf(L);
+  struct flume_err err;
+  int rv = flume_json_to_msgpack((const char *)data, len, packed, &err);
+  if (rv == 0) rv = flume_marshal_push(L, packed->data, packed->len);
+  flume_buf_fini(packed);
+  if (rv != 0) {
+    lua_pop(L, 1);
+    return FLUME_ECORRUPT;
+  }
+  lua_remove(L, -2);
+  return 0;
+}
+
+/* --- Encoding ------------------------------------------------------------------------------------------------- */
+
+static int encode_value(lua_State *L, enum flume_codec codec, int index, struct flume_buf *out, struct flume_err *err) {
+  if (codec == FLUME_CODEC_MSGPACK) return flume_marshal_encode(L, index, out, err);
+  if (codec == FLUME_CODEC_RAW) {
+    if (lua_type(L, index) != LUA_TSTRING) {
+      return flume_err_set(err, FLUME_EINVAL, "value: a raw log takes strings, not a %s", luaL_typename(L, index));
+    }
+    size_t len;
+    const char *data = lua_tolstring(L, index, &len);
+    return flume_buf_append(out, data, len) == 0 ? 0 : flume_err_nomem(err);
+  }
+  struct flume_buf packed;
+  flume_buf_init(&packed, out->io);
+  int rv = flume_marshal_encode(L, index, &packed, err);
+  if (rv == 0) rv = flume_msgpack_to_json(packed.data, packed.len, out, err);
+  flume_buf_fini(&packed);
+  return rv;
+}
+
+/* The buffer of the log at index 1, empty. */
+static struct flume_buf *take_buf(lua_State *L) {
+  lua_getiuservalue(L, 1, UV_BUF);
+  struct flume_buf *buf = flume_box_get(L, -1);
+  lua_pop(L, 1);
+  if (buf->cap > KEEP_BYTES) flume_buf_fini(buf);
+  buf->len = 0;
+  return buf;
+}
+
+/* The slices of a batch stand in the same buffer, behind the records: one allocation, freed with the box. */
+static struct flume_slice *finish_slices(struct flume_buf *buf, struct flume_buf *ends, size_t count) {
+  size_t pad = (8 - buf->len % 8) % 8;
+  if (flume_buf_reserve(buf, pad + count * sizeof(struct flume_slice)) != 0) return NULL;
+  struct flume_slice *slices = (struct flume_slice *)(void *)(buf->data + buf->len + pad);
+  size_t start = 0;
+  for (size_t i = 0; i < count; i++) {
+    size_t end;
+    memcpy(&end, ends->data + i * sizeof end, sizeof end);
+    slices[i] = (struct flume_slice){buf->data + start, end - start};
+    start = end;
+  }
+  return slices;
+}
+
+struct batch {
+  struct flume_slice *slices;
+  size_t count;
+};
+
+/* Encodes the value at index 2, or with is_batch each of its elements. */
+static int encode_batch(lua_State *L, const struct flume_lua_log *self, bool is_batch, struct batch *batch,
+                        struct flume_err *err) {
+  struct flume_buf *buf = take_buf(L);
+  struct flume_buf ends; /* nothing below raises while it is in use */
+  flume_buf_init(&ends, buf->io);
+  size_t count = is_batch ? lua_rawlen(L, 2) : 1;
+  int rv = 0;
+  for (size_t i = 1; i <= count && rv == 0; i++) {
+    if (is_batch) lua_rawgeti(L, 2, (lua_Integer)i);
+    else lua_pushvalue(L, 2);
+    rv = encode_value(L, self->codec, lua_gettop(L), buf, err);
+    if (rv != 0 && is_batch) flume_err_wrap(err, "record %zu of the batch", i);
+    lua_pop(L, 1);
+    if (rv == 0 && flume_buf_append(&ends, &buf->len, sizeof buf->len) != 0) rv = flume_err_nomem(err);
+  }
+  if (rv == 0) {
+    batch->count = count;
+    batch->slices = finish_slices(buf, &ends, count);
+    if (batch->slices == NULL) rv = flume_err_nomem(err);
+  }
+  flume_buf_fini(&ends);
+  return rv;
+}
+
+/* --- Requests with a callback ---------------------------------------------------------------------------------- */
+
+struct request {
+  struct flume_append req;
+  struct flume_lua_log *self;
+  int cb;  /* registry */
+  int pin; /* registry: the log */
+};
+
+static struct request *request_new(lua_State *L, struct flume_lua_log *self, int cb_index) {
+  luaL_checktype(L, cb_index, LUA_TFUNCTION);
+  lua_pushvalue(L, cb_index);
+  int cb = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_pushvalue(L, 1);
+  int pin = luaL_ref(L, LUA_REGISTRYINDEX);
+  struct request *request = flume_io_zalloc(self->log->io, sizeof *request);
+  if (request == NULL) luaL_error(L, "out of memory");
+  *request = (struct request){.self = self, .cb = cb, .pin = pin};
+  return request;
+}
+
+static void request_free(lua_State *L, struct request *request) {
+  luaL_unref(L, LUA_REGISTRYINDEX, request->cb);
+  luaL_unref(L, LUA_REGISTRYINDEX, request->pin);
+  flume_io_free(&flume_io_posix, request);
+}
+
+static void on_request(struct flume_append *req, int status, int64_t seq, const struct flume_err *err) {
+  struct request *request = FLUME_CONTAINER_OF(req, struct request, req);
+  struct flume_loop *loop = request->self->loop;
+  lua_State *L = loop->L;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, request->cb);
+  if (status == 0) lua_pushnil(L);
+  else flume__push_error(L, status, err);
+  lua_pushinteger(L, seq);
+  request_free(L, request);
+  flume__loop_call(loop, 2);
+}
+
+static int finish_submit(lua_State *L, struct request *request, int rv, const struct flume_err *err) {
+  if (rv != 0) {
+    request_free(L, request);
+    return flume__fail(L, rv, err);
+  }
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+/* append(self, value, is_batch, cb) -> true | nil, message, code */
+static int log_append(lua_State *L) {
+  struct flume_lua_log *self = flume__log_check(L, 1);
+  struct batch batch;
+  struct flume_err err;
+  struct request *request = request_new(L, self, 4);
+  int rv = encode_batch(L, self, lua_toboolean(L, 3), &batch, &err);
+  if (rv == 0) rv = flume_log_append(self->log, &request->req, batch.slices, batch.count, on_request, &err);
+  return finish_submit(L, request, rv, &err);
+}
+
+/* append_wait(self, value, is_batch) -> seq | nil, message, code; EBUSY: use append */
+static int log_append_wait(lua_State *L) {
+  struct flume_lua_log *self = flume__log_check(L, 1);
+  struct batch batch;
+  struct flume_err err;
+  int64_t seq = -1;
+  int rv = encode_batch(L, self, lua_toboolean(L, 3), &batch, &err);
+  if (rv == 0) rv = flume_log_append_wait(self->log, batch.slices, batch.count, &seq, &err);
+  if (rv != 0) return flume__fail(L, rv, &err);
+  lua_pushinteger(L, seq);
+  return 1;
+}
+
+/* One line of JSON more into the batch; empty lines are passed over. */
+static int encode_line(const struct flume_lua_log *self, const char *line, size_t len, struct flume_buf *buf,
+                       struct flume_buf *ends, struct flume_err *err) {
+  while (len > 0 && strchr(" \t\r", line[len - 1]) != NULL) len--;
+  if (len == 0) return 0;
+  size_t start = buf->len;
+  int rv = flume_json_to_msgpack(line, len, buf, err);
+  if (rv == 0 && self->codec != FLUME_CODEC_MSGPACK) { /* checked; and kept as it is */
+    buf->len = start;
+    if (flume_buf_append(buf, line, len) != 0) rv = flume_err_nomem(err);
+  }
+  if (rv == 0 && flume_buf_append(ends, &buf->len, sizeof buf->len) != 0) rv = flume_err_nomem(err);
+  return rv;
+}
+
+/* append_lines(self, text, cb) -> count | nil, message, code, line. Each line of text is the JSON of one record; all of
+ * them are one batch. cb is not called when there are none. */
+static int log_append_lines(lua_State *L) {
+  struct flume_lua_log *self = flume__log_check(L, 1);
+  size_t len;
+  const char *text = luaL_checklstring(L, 2, &len);
+  const char *end = text + len;
+  struct request *request = request_new(L, self, 3);
+  struct flume_buf *buf = take_buf(L), ends;
+  struct flume_err err = {0};
+  flume_buf_init(&ends, buf->io);
+  lua_Integer line = 0;
+  int rv = 0;
+  while (text < end && rv == 0) {
+    const char *newline = memchr(text, '\n', (size_t)(end - text));
+    const char *stop = newline != NULL ? newline : end;
+    line++;
+    rv = encode_line(self, text, (size_t)(stop - text), buf, &ends, &err);
+    text = stop + 1;
+  }
+  size_t count = ends.len / sizeof(size_t);
+  struct flume_slice *slices = rv == 0 && count > 0 ? finish_slices(buf, &ends, count) : NULL;
+  flume_buf_fini(&ends);
+  if (rv == 0 && count > 0 && slices == NULL) rv = flume_err_nomem(&err);
+  if (rv == 0 && count > 0) {
+    line = 0;
+    rv = flume_log_append(self->log, &request->req, slices, count, on_request, &err);
+  }
+  if (rv != 0 || count == 0) request_free(L, request);
+  if (rv != 0) {
+    int pushed = flume__fail(L, rv, &err);
+    lua_pushinteger(L, line);
+    return pushed + 1;
+  }
+  lua_pushinteger(L, (lua_Integer)count);
+  return 1;
+}
+
+/* sync(self, cb) -> true | nil, message, code */
+static int log_sync(lua_State *L) {
+  struct flume_lua_log *self = flume__log_check(L, 1);
+  struct flume_err err;
+  struct request *request = request_new(L, self, 2);
+  int rv = flume_log_sync(self->log, &request->req, on_request, &err);
+  return finish_submit(L, request, rv, &err);
+}
+
+/* del(self, seqs, cb) -> true | nil, message, code */
+static int log_del(lua_State *L) {
+  struct flume_lua_log *self = flume__log_check(L, 1);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  size_t count = lua_rawlen(L, 2);
+  int64_t *seqs = lua_newuserdatauv(L, (count > 0 ? count : 1) * sizeof *seqs, 0);
+  for (size_t i = 0; i < count; i++) {
+    lua_rawgeti(L, 2, (lua_Integer)i + 1);
+    seqs[i] = luaL_checkinteger(L, -1);
+    lua_pop(L, 1);
+  }
+  struct flume_err err;
+  struct request *request = request_new(L, self, 3);
+  int rv = flume_log_del(self->log, &request->req, seqs, count, on_request, &err);
+  return finish_submit(L, request, rv, &err);
+}
+
+/* --- Reading --------------------------------------------------------------------------------------------------- */
+
+/* get(self, seq) -> true, value | nil, message, code */
+static int log_get(lua_State *L) {
+  struct flume_lua_log *self = flume__log_check(L, 1);
+  struct flume_record record;
+  struct flume_err err;
+  int64_t seq = luaL_checkinteger(L, 2);
+  int rv = flume_log_get(self->log, seq, &record, &err);
+  if (rv != 0) return flume__fail(L, rv, &err);
+  flume__block_push(L, record.block); /* from here on the reference is Lua's */
+  lua_pushboolean(L, 1);
+  rv = flume__value_push(L, self->codec, record.data, record.len);
+  if (rv == 0) return 2;
+  flume_err_set(&err, rv, "record %lld can't be decoded", (long long)seq);
+  return flume__fail(L, rv, &err);
+}
+
+static int log_since(lua_State *L) {
+  struct flume_lua_log *self = to_log(L, 1);
+  if (self->log == NULL) return 0;
+  lua_pushinteger(L, flume_log_since(self->log));
+  return 1;
+}
+
+static int log_deletions(lua_State *L) {
+  struct flume_lua_log *self = flume__log_check(L, 1);
+  lua_pushinteger(L, self->log->ops->deleted_count(self->log, flume_log_since(self->log)));
+  return 1;
+}
+
+static int log_id(lua_State *L) {
+  lua_pushlstring(L, (const char *)flume_log_id(flume__log_check(L, 1)->log), 16);
+  return 1;
+}
+
+/* --- Observing since ------------------------------------------------------------------------------------------- */
+
+struct lua_observer {
+  struct flume_observer observer;
+  struct flume_loop *loop;
+  int cb;  /* registry; LUA_NOREF once stopped */
+  int pin; /* registry: this userdata, while it observes */
+};
+
+static void on_since(struct flume_observer *observer, int64_t value) {
+  struct lua_observer *self = FLUME_CONTAINER_OF(observer, struct lua_observer, observer);
+  lua_rawgeti(self->loop->L, LUA_REGISTRYINDEX, self->cb);
+  lua_pushinteger(self->loop->L, value);
+  flume__loop_call(self->loop, 1);
+}
+
+static int observer_stop(lua_State *L) {
+  struct lua_observer *self = luaL_checkudata(L, 1, OBSERVER_TYPE);
+  flume_observer_stop(&self->observer);
+  luaL_unref(L, LUA_REGISTRYINDEX, self->cb);
+  luaL_unref(L, LUA_REGISTRYINDEX, self->pin);
+  self->cb = self->pin = LUA_NOREF;
+  return 0;
+}
+
+void flume__observe(lua_State *L, struct flume_loop *loop, struct flume_obv *obv, int fn_index) {
+  luaL_checktype(L, fn_index, LUA_TFUNCTION);
+  struct lua_observer *self = lua_newuserdatauv(L, sizeof *self, 0);
+  *self = (struct lua_observer){.observer = {.cb = on_since}, .loop = loop, .cb = LUA_NOREF, .pin = LUA_NOREF};
+  if (luaL_newmetatable(L, OBSERVER_TYPE)) {
+    lua_pushcfunction(L, observer_stop);
+    lua_setfield(L, -2, "stop");
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -2, "__index");
+  }
+  lua_setmetatable(L, -2);
+  lua_pushvalue(L, fn_index);
+  self->cb = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_pushvalue(L, -1);
+  self->pin = luaL_ref(L, LUA_REGISTRYINDEX);
+  flume_obv_observe(obv, &self->observer);
+}
+
+/* observe(self, fn) -> observer with a method stop; fn(since) */
+static int log_observe(lua_State *L) {
+  struct flume_lua_log *self = flume__log_check(L, 1);
+  flume__observe(L, self->loop, &self->log->since, 2);
+  return 1;
+}
+
+/* --- Opening and closing ---------------------------------------------------------------------------------------- */
+
+struct closing {
+  struct flume_lua_log *self;
+  int cb;
+  int pin;
+};
+
+static void on_closed(void *data) {
+  struct closing *closing = data;
+  struct flume_loop *loop = closing->self->loop;
+  lua_State *L = loop->L;
+  closing->self->log = NULL;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, closing->cb);
+  luaL_unref(L, LUA_REGISTRYINDEX, closing->cb);
+  luaL_unref(L, LUA_REGISTRYINDEX, closing->pin);
+  flume_io_free(&flume_io_posix, closing);
+  flume__loop_call(loop, 0);
+}
+
+/* close(self, cb) */
+static int log_close(lua_State *L) {
+  struct flume_lua_log *self = flume__log_check(L, 1);
+  luaL_checktype(L, 2, LUA_TFUNCTION);
+  struct closing *closing = flume_io_zalloc(&flume_io_posix, sizeof *closing);
+  if (closing == NULL) return luaL_error(L, "out of memory");
+  closing->self = self;
+  lua_pushvalue(L, 2);
+  closing->cb = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_pushvalue(L, 1);
+  closing->pin = luaL_ref(L, LUA_REGISTRYINDEX);
+  self->closing = true;
+  flume_log_close(self->log, on_closed, closing);
+  return 0;
+}
+
+static void on_gc_closed(void *data) {
+  *(bool *)data = true;
+}
+
+/* The safety net: a log that nobody closed. Everything acknowledged is on disk already; this ends it in order. */
+static int log_gc(lua_State *L) {
+  struct flume_lua_log *self = to_log(L, 1);
+  if (self->log == NULL || self->closing || self->loop->pool == NULL) return 0;
+  bool closed = false;
+  self->closing = true;
+  flume_log_close(self->log, on_gc_closed, &closed);
+  while (!closed && uv_run(self->loop->loop, UV_RUN_ONCE) != 0) continue;
+  self->log = NULL;
+  return 0;
+}
+
+static void push_log_metatable(lua_State *L) {
+  static const luaL_Reg methods[] = {{"append", log_append},
+                                     {"append_wait", log_append_wait},
+                                     {"append_lines", log_append_lines},
+                                     {"sync", log_sync},
+                                     {"del", log_del},
+                                     {"get", log_get},
+                                     {"since", log_since},
+                                     {"deletions", log_deletions},
+                                     {"id", log_id},
+                                     {"observe", log_observe},
+                                     {"cursor", flume__cursor_new},
+                                     {"close", log_close},
+                                     {"__gc", log_gc},
+                                     {NULL, NULL}};
+  if (luaL_newmetatable(L, LOG_TYPE) == 0) return;
+  luaL_setfuncs(L, methods, 0);
+  lua_pushvalue(L, -1);
+  lua_setfield(L, -2, "__index");
+}
+
+static struct flume_lua_log *log_new(lua_State *L, int options_index) {
+  static const char *const codecs[] = {"msgpack", "json", "raw", NULL};
+  struct flume_loop *loop = flume__loop_get(L);
+  lua_getfield(L, options_index, "codec");
+  int codec = luaL_checkoption(L, -1, "msgpack", codecs);
+  lua_pop(L, 1);
+  struct flume_lua_log *self = lua_newuserdatauv(L, sizeof *self, UV_COUNT);
+  *self = (struct flume_lua_log){.loop = loop, .codec = (enum flume_codec)codec};
+  flume_box_buf(L);
+  lua_setiuservalue(L, -2, UV_BUF);
+  push_log_metatable(L);
+  lua_setmetatable(L, -2);
+  return self;
+}
+
+static lua_Integer integer_field(lua_State *L, int index, const char *name) {
+  lua_getfield(L, index, name);
+  lua_Integer value = luaL_optinteger(L, -1, 0);
+  lua_pop(L, 1);
+  return value;
+}
+
+static bool boolean_field(lua_State *L, int index, const char *name) {
+  lua_getfield(L, index, name);
+  bool value = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return value;
+}
+
+static struct flume_log_options read_options(lua_State *L, int index) {
+  static const char *const modes[] = {"always", "interval", "os", NULL};
+  lua_getfield(L, index, "sync");
+  int sync = luaL_checkoption(L, -1, "always", modes);
+  lua_pop(L, 1);
+  return (struct flume_log_options){
+      .sync = (enum flume_sync)sync,
+      .interval_ms = (uint32_t)integer_field(L, index, "interval_ms"),
+      .max_record_bytes = (uint32_t)integer_field(L, index, "max_record_bytes"),
+      .segment_bytes = (uint64_t)integer_field(L, index, "segment_bytes"),
+      .readonly = boolean_field(L, index, "readonly"),
+      .damaged = boolean_field(L, index, "damaged"),
+  };
+}
+
+/* open_file(dir, options) -> log | nil, message, code */
+static int open_file(lua_State *L) {
+  const char *dir = luaL_checkstring(L, 1);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  struct flume_log_options options = read_options(L, 2);
+  struct flume_lua_log *self = log_new(L, 2);
+  struct flume_err err;
+  int rv = flume_log_open(&self->log, self->loop->loop, dir, &options, &err);
+  return rv == 0 ? 1 : flume__fail(L, rv, &err);
+}
+
+/* open_memory(options) -> log | nil, message, code */
+static int open_memory(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  struct flume_log_options options = read_options(L, 1);
+  struct flume_lua_log *self = log_new(L, 1);
+  struct flume_err err;
+  int rv = flume_log_open_memory(&self->log, self->loop->loop, &options, &err);
+  return rv == 0 ? 1 : flume__fail(L, rv, &err);
+}
+
+void flume__log_open(lua_State *L) {
+  static const luaL_Reg functions[] = {{"open_file", open_file}, {"open_memory", open_memory}, {NULL, NULL}};
+  luaL_setfuncs(L, functions, 0);
+}

@@ -1,0 +1,49 @@
+/* The loop that a Lua state's databases run on: luv's when luv is loaded, else one of flume's own.
+ *
+ * One for a Lua state, made at first use and kept in the registry. Callbacks run on a Lua thread of their own, never on
+ * the coroutine that happened to submit the work: that one may be dead by then. */
+#ifndef FLUME_LUA_LOOP_H
+#define FLUME_LUA_LOOP_H
+
+#include <lua.h>
+
+#include "../core/defer.h"
+#include "../core/err.h"
+#include "../core/pool.h"
+
+#define FLUME_ERROR_TYPE "flume.error"
+
+struct flume_loop {
+  uv_loop_t *loop;
+  uv_loop_t own;
+  bool owned;              /* loop is own */
+  const int *luv_mode;     /* luv's: -1 while its loop is not running; NULL without luv */
+  bool stepping;           /* flume.step is running it */
+  struct flume_defer defer; /* of core.later */
+  struct flume_queue later; /* struct later */
+  struct flume_deferred run_later;
+  int *defer_open;          /* while it closes */
+  uv_timer_t timer;        /* of flume.step */
+  lua_State *L;            /* callbacks run here */
+  struct flume_pool *pool; /* worker threads of the views */
+};
+
+/* The state's loop, made when there is none. Raises when that fails. */
+struct flume_loop *flume__loop_get(lua_State *L);
+
+/* Calls the function below its nargs arguments on loop->L. An error goes to core.on_error (see async.lua), never to the
+ * event loop. */
+void flume__loop_call(struct flume_loop *loop, int nargs);
+
+/* Not while it is running. Runs the loop once, waiting at most timeout_ms (-1: as long as it takes); true while anything is left. */
+bool flume__loop_step(struct flume_loop *loop, int64_t timeout_ms);
+
+/* Pushes an error object {code=, message=} for a status; err may be NULL. */
+void flume__push_error(lua_State *L, int status, const struct flume_err *err);
+/* Pushes nil, message, code; returns 3. */
+int flume__fail(lua_State *L, int status, const struct flume_err *err);
+
+/* Puts step, later, running, fd, timeout, alive, now, set_on_error and error_metatable into the table on top. */
+void flume__loop_open(lua_State *L);
+
+#endif

@@ -1,0 +1,274 @@
+#include "vm.h"
+
+#include <errno.h>
+#include <lauxlib.h>
+#include <lualib.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "codec.h"
+#include "fingerprint.h"
+#include "marshal.h"
+
+#define HOOK_EVERY 100000 /* instructions */
+
+/* --- Memory and instructions ----------------------------------------------------------------------------------- */
+
+static void *limited_alloc(void *ud, void *ptr, size_t old_bytes, size_t new_bytes) {
+  struct flume_vm *vm = ud;
+  if (ptr == NULL) old_bytes = 0;
+  if (new_bytes == 0) {
+    free(ptr);
+    vm->memory_bytes -= old_bytes;
+    return NULL;
+  }
+  if (new_bytes > old_bytes && vm->memory_bytes + (new_bytes - old_bytes) > vm->memory_max_bytes) return NULL;
+  void *moved = realloc(ptr, new_bytes);
+  if (moved == NULL) return NULL;
+  vm->memory_bytes += new_bytes - old_bytes;
+  return moved;
+}
+
+/* A view that catches this error meets it again at its next instruction: once the budget is spent the hook fires at
+ * each one, until no pcall is left around the view. Coroutines inherit the hook. */
+static void on_count(lua_State *L, lua_Debug *activation) {
+  void *ud;
+  (void)activation;
+  lua_getallocf(L, &ud);
+  struct flume_vm *vm = ud;
+  vm->spent += HOOK_EVERY;
+  if (vm->budget == 0 || vm->spent <= vm->budget) return;
+  lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
+  luaL_error(L, "instruction budget of %I spent", (lua_Integer)vm->budget);
+}
+
+static void start_budget(struct flume_vm *vm) {
+  vm->spent = 0;
+  lua_sethook(vm->L, on_count, LUA_MASKCOUNT, HOOK_EVERY);
+}
+
+/* --- Files, for the Lua side --------------------------------------------------------------------------------------- */
+
+/* read_file(path) -> text | nil, message */
+static int read_file(lua_State *L) {
+  const char *path = luaL_checkstring(L, 1);
+  luaL_Buffer text;
+  luaL_buffinit(L, &text);
+  FILE *file = fopen(path, "rb");
+  if (file == NULL) {
+    lua_pushnil(L);
+    lua_pushfstring(L, "%s: %s", path, strerror(errno));
+    return 2;
+  }
+  char chunk[4096];
+  size_t n;
+  while ((n = fread(chunk, 1, sizeof chunk, file)) > 0) luaL_addlstring(&text, chunk, n);
+  bool failed = ferror(file) != 0;
+  fclose(file);
+  if (failed) {
+    lua_pushnil(L);
+    lua_pushfstring(L, "%s: can't be read", path);
+    return 2;
+  }
+  luaL_pushresult(&text);
+  return 1;
+}
+
+static int fingerprint(lua_State *L) {
+  size_t len;
+  const char *source = luaL_checklstring(L, 1, &len);
+  lua_pushinteger(L, (lua_Integer)flume_fingerprint((uint64_t)luaL_optinteger(L, 2, 0), source, len));
+  return 1;
+}
+
+static int each_entry(void *arg, const char *name) {
+  lua_State *L = arg; /* a table is on top */
+  if (!lua_checkstack(L, 2)) return FLUME_ENOMEM;
+  lua_pushstring(L, name);
+  lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
+  return 0;
+}
+
+/* list_dir(path) -> names, unordered | nil, message, code */
+static int list_dir(lua_State *L) {
+  const char *path = luaL_checkstring(L, 1);
+  lua_newtable(L);
+  int rv = flume_io_posix.list(flume_io_posix.ctx, path, each_entry, L);
+  if (rv == 0) return 1;
+  lua_pushnil(L);
+  lua_pushfstring(L, "%s: %s", path, flume_strerror(rv));
+  lua_pushstring(L, flume_err_name(rv));
+  return 3;
+}
+
+void flume__vm_open(lua_State *L) {
+  static const luaL_Reg functions[] = {
+      {"read_file", read_file}, {"fingerprint", fingerprint}, {"list_dir", list_dir}, {NULL, NULL}};
+  luaL_setfuncs(L, functions, 0);
+}
+
+/* --- Making one ------------------------------------------------------------------------------------------------ */
+
+static int open_libraries(lua_State *L) {
+  static const luaL_Reg libraries[] = {{LUA_GNAME, luaopen_base},           {LUA_TABLIBNAME, luaopen_table},
+                                       {LUA_STRLIBNAME, luaopen_string},    {LUA_MATHLIBNAME, luaopen_math},
+                                       {LUA_UTF8LIBNAME, luaopen_utf8},     {LUA_COLIBNAME, luaopen_coroutine},
+                                       {NULL, NULL}};
+  for (const luaL_Reg *library = libraries; library->name != NULL; library++) {
+    luaL_requiref(L, library->name, library->func, 1);
+    lua_pop(L, 1);
+  }
+  luaL_requiref(L, "flume_core", flume__codec_open, 1);
+  flume__vm_open(L);
+  lua_gc(L, LUA_GCGEN, 0, 0);
+  return 0;
+}
+
+struct flume_vm *flume_vm_new(size_t memory_max_bytes, uint64_t budget) {
+  struct flume_vm *vm = calloc(1, sizeof *vm);
+  if (vm == NULL) return NULL;
+  vm->memory_max_bytes = memory_max_bytes;
+  vm->budget = budget;
+  vm->host = LUA_NOREF;
+  if (uv_mutex_init(&vm->mutex) != 0) goto err_after_alloc;
+  vm->L = lua_newstate(limited_alloc, vm);
+  if (vm->L == NULL) goto err_after_mutex;
+  lua_pushcfunction(vm->L, open_libraries);
+  if (lua_pcall(vm->L, 0, 0, 0) != LUA_OK) goto err_after_state;
+  return vm;
+
+err_after_state:
+  lua_close(vm->L);
+err_after_mutex:
+  uv_mutex_destroy(&vm->mutex);
+err_after_alloc:
+  free(vm);
+  return NULL;
+}
+
+void flume_vm_free(struct flume_vm *vm) {
+  lua_sethook(vm->L, NULL, 0, 0);
+  lua_close(vm->L);
+  uv_mutex_destroy(&vm->mutex);
+  free(vm);
+}
+
+void flume_vm_enter(struct flume_vm *vm) {
+  atomic_store_explicit(&vm->wanted, true, memory_order_relaxed);
+  uv_mutex_lock(&vm->mutex);
+  atomic_store_explicit(&vm->wanted, false, memory_order_relaxed);
+  start_budget(vm);
+}
+
+void flume_vm_leave(struct flume_vm *vm) {
+  uv_mutex_unlock(&vm->mutex);
+}
+
+/* --- Values across --------------------------------------------------------------------------------------------- */
+
+int flume_values_put(lua_State *L, int first, int last, struct flume_buf *out, struct flume_err *err) {
+  size_t start = out->len;
+  int rv = flume_msgpack_write_array(out, (uint32_t)(last >= first ? last - first + 1 : 0));
+  if (rv != 0) return flume_err_nomem(err);
+  for (int i = first; i <= last; i++) {
+    rv = flume_marshal_encode(L, i, out, err);
+    if (rv == 0) continue;
+    out->len = start;
+    return rv;
+  }
+  return 0;
+}
+
+int flume_values_push(lua_State *L, const struct flume_buf *values) {
+  const uint8_t *p = values->data, *end = values->data + values->len;
+  struct flume_value header;
+  if (values->len == 0) return 0;
+  if (flume_msgpack_read(&p, end, &header) != 0 || header.type != FLUME_TYPE_ARRAY) return FLUME_ECORRUPT;
+  luaL_checkstack(L, (int)header.count + 4, "too many values");
+  for (uint32_t i = 0; i < header.count; i++) {
+    const uint8_t *value = p;
+    if (flume_msgpack_skip(&p, end) != 0) return FLUME_ECORRUPT;
+    if (flume_marshal_push(L, value, (size_t)(p - value)) != 0) return FLUME_ECORRUPT;
+  }
+  return (int)header.count;
+}
+
+struct invocation {
+  struct flume_vm *vm;
+  const char *name;
+  const struct flume_buf *args;
+  struct flume_buf *results;
+  struct flume_err *err;
+  int status;
+};
+
+static int invoke(lua_State *L) {
+  struct invocation *call = lua_touserdata(L, 1);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, call->vm->host);
+  if (lua_getfield(L, -1, call->name) != LUA_TFUNCTION) return luaL_error(L, "no function %s", call->name);
+  lua_remove(L, -2);
+  int count = flume_values_push(L, call->args);
+  if (count < 0) return luaL_error(L, "arguments can't be decoded");
+  lua_call(L, count, LUA_MULTRET);
+  call->status = flume_values_put(L, 2, lua_gettop(L), call->results, call->err);
+  if (call->status != 0) flume_err_wrap(call->err, "result");
+  return 0;
+}
+
+/* Errors that the host raises on purpose are tables with a message and a code of their own. */
+static int take_error(lua_State *L, struct flume_err *err) {
+  int status = FLUME_EVIEW;
+  if (lua_istable(L, -1)) {
+    lua_getfield(L, -1, "code");
+    const char *code = lua_tostring(L, -1);
+    if (code != NULL && strcmp(code, "EINVAL") == 0) status = FLUME_EINVAL;
+    lua_getfield(L, -2, "message");
+    flume_err_set(err, status, "%s", lua_isstring(L, -1) ? lua_tostring(L, -1) : "view failed");
+    lua_pop(L, 3);
+    return status;
+  }
+  flume_err_set(err, status, "%s", lua_isstring(L, -1) ? lua_tostring(L, -1) : "(error object is not a string)");
+  lua_pop(L, 1);
+  return status;
+}
+
+int flume_vm_call(struct flume_vm *vm, const char *name, const struct flume_buf *args, struct flume_buf *results,
+                  struct flume_err *err) {
+  struct invocation call = {vm, name, args, results, err, 0};
+  start_budget(vm);
+  lua_pushcfunction(vm->L, invoke);
+  lua_pushlightuserdata(vm->L, &call);
+  if (lua_pcall(vm->L, 1, 0, 0) != LUA_OK) return take_error(vm->L, err);
+  return call.status;
+}
+
+struct loading {
+  const char *source;
+  size_t source_len;
+  const struct flume_buf *args;
+  int host;
+};
+
+static int load_host(lua_State *L) {
+  struct loading *loading = lua_touserdata(L, 1);
+  if (luaL_loadbufferx(L, loading->source, loading->source_len, "=flume.host", "t") != LUA_OK) return lua_error(L);
+  lua_call(L, 0, 1);
+  int count = flume_values_push(L, loading->args);
+  if (count < 0) return luaL_error(L, "arguments can't be decoded");
+  lua_call(L, count, 1);
+  luaL_checktype(L, -1, LUA_TTABLE);
+  loading->host = luaL_ref(L, LUA_REGISTRYINDEX);
+  return 0;
+}
+
+int flume_vm_load(struct flume_vm *vm, const char *source, size_t source_len, const struct flume_buf *args,
+                  struct flume_err *err) {
+  struct loading loading = {source, source_len, args, LUA_NOREF};
+  start_budget(vm);
+  lua_pushcfunction(vm->L, load_host);
+  lua_pushlightuserdata(vm->L, &loading);
+  if (lua_pcall(vm->L, 1, 0, 0) != LUA_OK) return take_error(vm->L, err);
+  vm->host = loading.host;
+  return 0;
+}
