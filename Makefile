@@ -17,7 +17,8 @@ CWARNS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpoint
 OPTIMIZE = -O2 -g
 SANITIZE =
 BUILD = build
-CPPFLAGS_ALL = -D_GNU_SOURCE -DFLUME_VERSION='"$(VERSION)"' $(shell pkg-config --cflags $(LUA) libuv 2>/dev/null) $(CPPFLAGS)
+LUA_CFLAGS = $(shell pkg-config --cflags $(LUA) libuv 2>/dev/null)
+CPPFLAGS_ALL = -D_GNU_SOURCE -DFLUME_VERSION='"$(VERSION)"' $(LUA_CFLAGS) $(CPPFLAGS)
 CFLAGS_ALL = -std=gnu11 -fPIC -fvisibility=hidden -pthread $(CWARNS) $(OPTIMIZE) $(SANITIZE) $(CFLAGS)
 LDLIBS_CORE = -luv -llmdb -lpthread
 
@@ -32,8 +33,8 @@ MODULE = $(BUILD)/lib/lua/$(LUA_ABI)/flume.so
 SHARE = $(BUILD)/share/lua/$(LUA_ABI)
 BINARY = $(BUILD)/bin/flume
 
-.PHONY: all lib env deps test test-c test-lua demo bench lint layers format asan tsan valgrind fuzz crash install \
-  uninstall clean help
+.PHONY: all lib env deps deps-test deps-lint deps-bench test test-programs demo bench lint lint-sources layers format \
+  module install-rock asan tsan valgrind fuzz crash install uninstall clean help
 
 all: $(BUILD)/libflume.a $(MODULE) $(SHARE)/flume $(BINARY)
 
@@ -72,5 +73,148 @@ env:
 	@echo 'export LUA_PATH="$(abspath $(SHARE))/?.lua;$(abspath $(SHARE))/?/init.lua;$${LUA_PATH:-;}"'
 	@echo 'export LUA_CPATH="$(abspath $(BUILD))/lib/lua/$(LUA_ABI)/?.so;$${LUA_CPATH:-;}"'
 
+# --- What has to be installed ---------------------------------------------------------------------------------------
+
+BUILD_PACKAGES = gcc make pkg-config lua5.4 liblua5.4-dev libuv1-dev liblmdb-dev libedit-dev
+TEST_PACKAGES = $(BUILD_PACKAGES) lua-busted lua-messagepack lua-luv
+LINT_PACKAGES = $(TEST_PACKAGES) lua-check cppcheck clang-format clang-tidy
+BENCH_PACKAGES = $(BUILD_PACKAGES) libsqlite3-dev sqlite3
+
+# Installs what is missing; needs root (or sudo) only when something is.
+define ensure
+@missing=$$(for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+if [ -n "$$missing" ]; then \
+  sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+  echo "installing:" $$missing; \
+  $$sudo apt-get update -qq && \
+  DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$missing >/dev/null || exit 1; \
+fi
+endef
+
+deps:
+	$(call ensure,$(BUILD_PACKAGES))
+
+deps-test:
+	$(call ensure,$(TEST_PACKAGES))
+
+deps-lint:
+	$(call ensure,$(LINT_PACKAGES))
+
+deps-bench:
+	$(call ensure,$(BENCH_PACKAGES))
+
+# --- Tests ----------------------------------------------------------------------------------------------------------
+
+# Each runs in a make of its own: what was just installed changes what pkg-config says.
+test: deps-test
+	@$(MAKE) --no-print-directory all test-programs
+	@tests/run $(BUILD) '$(BUSTED)'
+
+test-programs: $(C_TESTS) $(BUILD)/tests/kill9
+
+TEST_SUPPORT = $(wildcard tests/c/support.c)
+
+$(BUILD)/tests/%: tests/c/%.c $(TEST_SUPPORT) $(BUILD)/libflume.a
+	@mkdir -p $(@D)
+	@echo CC $<
+	@$(CC) $(CPPFLAGS_ALL) -Icore $(CFLAGS_ALL) -o $@ $< $(TEST_SUPPORT) $(BUILD)/libflume.a $(LDFLAGS) $(LDLIBS_CORE)
+
+$(BUILD)/tests/kill9: tests/crash/kill9.c $(TEST_SUPPORT) $(BUILD)/libflume.a
+	@mkdir -p $(@D)
+	@echo CC $<
+	@$(CC) $(CPPFLAGS_ALL) -Icore -Itests/c $(CFLAGS_ALL) -o $@ $< $(TEST_SUPPORT) $(BUILD)/libflume.a $(LDFLAGS) $(LDLIBS_CORE)
+
+# The same tests on a build with a sanitizer; Lua and busted run with its library loaded first.
+asan: deps-test
+	@$(MAKE) --no-print-directory all test-programs BUILD=build-asan OPTIMIZE='-O1 -g' SANITIZE='-fsanitize=address,undefined -fno-omit-frame-pointer'
+	@ASAN_OPTIONS=detect_leaks=0 SANITIZER_LIB=$$($(CC) -print-file-name=libasan.so) tests/run build-asan '$(BUSTED)'
+
+tsan: deps-test
+	@$(MAKE) --no-print-directory all test-programs BUILD=build-tsan OPTIMIZE='-O1 -g' SANITIZE='-fsanitize=thread'
+	@SANITIZER_LIB=$$($(CC) -print-file-name=libtsan.so) tests/run build-tsan '$(BUSTED)'
+
+valgrind: deps-test
+	$(call ensure,valgrind)
+	@$(MAKE) --no-print-directory all test-programs
+	@for t in $(C_TESTS); do echo VALGRIND $$t; valgrind -q --leak-check=full --error-exitcode=1 $$t || exit 1; done
+
+# Kills a writing process over and over, and checks that nothing acknowledged is lost.
+crash: deps-test
+	@$(MAKE) --no-print-directory test-programs
+	@$(BUILD)/tests/kill9 1000
+	@$(BUILD)/tests/kill9 --million
+
+# --- Looking at the source --------------------------------------------------------------------------------------------
+
+lint: deps-lint layers
+	@$(MAKE) --no-print-directory lint-sources
+
+lint-sources:
+	@echo CLANG-FORMAT; clang-format --dry-run -Werror $(wildcard core/*.[ch] lua/*.[ch] bin/*.c)
+	@echo LUACHECK; luacheck -q lua views tests demo
+	@echo CPPCHECK; cppcheck -q --std=c11 --error-exitcode=1 --inline-suppr --enable=warning,portability \
+	  --suppress=missingInclude --suppress=nullPointerRedundantCheck -D_GNU_SOURCE core lua bin
+	@echo CLANG-TIDY; clang-tidy -quiet $(CORE_SRC) $(LUA_SRC) -- -std=gnu11 -Icore $(CPPFLAGS_ALL) 2>/dev/null
+
+format:
+	clang-format -i $(wildcard core/*.[ch] lua/*.[ch] bin/*.c)
+
+layers:
+	@tests/layers
+
+# --- The rest -------------------------------------------------------------------------------------------------------
+
+BENCH_SRC = $(wildcard tests/bench/*.c)
+
+bench: deps-bench
+	@$(MAKE) --no-print-directory all $(BUILD)/tests/bench
+	@BUILD=$(BUILD) LUA=$(LUA) tests/bench/run
+
+$(BUILD)/tests/bench: $(BENCH_SRC) $(wildcard tests/bench/*.h) $(BUILD)/libflume.a
+	@mkdir -p $(@D)
+	@echo CC $@
+	@$(CC) $(CPPFLAGS_ALL) -Icore $(CFLAGS_ALL) -o $@ $(BENCH_SRC) $(BUILD)/libflume.a $(LDFLAGS) $(LDLIBS_CORE) -lsqlite3 -lm
+
+demo: deps
+	@if ! apt-cache dumpavail | head -1 | grep -q .; then echo "fetching the package index"; \
+	  $$([ "$$(id -u)" = 0 ] || echo sudo) apt-get update -qq; fi
+	@$(MAKE) --no-print-directory all
+	@eval "$$($(MAKE) -s env)"; BUILD=$(BUILD) demo/run
+
+# What the rockspec uses.
+module: $(MODULE)
+
+install-rock: $(MODULE)
+	install -d $(LUADIR) $(LIBDIR)
+	cd lua && find flume -name '*.lua' -exec install -D -m 644 {} $(LUADIR)/{} \;
+	install -m 755 $(MODULE) $(LIBDIR)/flume.so
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/lua/$(LUA_ABI) $(DESTDIR)$(PREFIX)/include \
+	  $(DESTDIR)$(PREFIX)/share/man/man1
+	cd lua && find flume -name '*.lua' -exec install -D -m 644 {} $(DESTDIR)$(PREFIX)/share/lua/$(LUA_ABI)/{} \;
+	install -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/flume
+	install -m 755 $(MODULE) $(DESTDIR)$(PREFIX)/lib/lua/$(LUA_ABI)/flume.so
+	install -m 644 $(BUILD)/libflume.a $(DESTDIR)$(PREFIX)/lib/libflume.a
+	install -m 644 core/flume.h $(DESTDIR)$(PREFIX)/include/flume.h
+	install -m 644 bin/flume.1 $(DESTDIR)$(PREFIX)/share/man/man1/flume.1
+
+uninstall:
+	rm -rf $(DESTDIR)$(PREFIX)/share/lua/$(LUA_ABI)/flume
+	rm -f $(DESTDIR)$(PREFIX)/bin/flume $(DESTDIR)$(PREFIX)/lib/lua/$(LUA_ABI)/flume.so \
+	  $(DESTDIR)$(PREFIX)/lib/libflume.a $(DESTDIR)$(PREFIX)/include/flume.h \
+	  $(DESTDIR)$(PREFIX)/share/man/man1/flume.1
+
 clean:
-	rm -rf $(BUILD)
+	rm -rf build build-asan build-tsan
+
+help:
+	@echo 'make              build the library, the Lua module and the binary into build/'
+	@echo 'make demo         install what is missing, build, and show flume on the Debian package index'
+	@echo 'make test         install what is missing, build, and run every test'
+	@echo 'make bench        measure flume beside SQLite and LMDB'
+	@echo 'make install      PREFIX=$(PREFIX) DESTDIR='
+	@echo 'make lint         clang-format, luacheck, cppcheck, clang-tidy, layers'
+	@echo 'make asan, tsan   the tests on a build with a sanitizer;  make valgrind  the C tests under valgrind'
+	@echo 'make fuzz, crash  hostile bytes; kill -9'
+	@echo 'make env          prints what to eval for using the build tree'

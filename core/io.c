@@ -51,19 +51,29 @@ int flume_io_write_full(const struct flume_io *io, int file, const void *data, s
   return 0;
 }
 
+/* Makes path, and its name durable, unless it is there already. */
+static int make_dir(const struct flume_io *io, const char *path, const char *parent) {
+  int file = io->open(io->ctx, path, FLUME_IO_READ);
+  if (file >= 0) return io->close(io->ctx, file);
+  int rv = io->mkdir(io->ctx, path);
+  return rv == 0 && file == UV_ENOENT ? io->sync_dir(io->ctx, parent) : rv;
+}
+
 int flume_io_mkdir_all(const struct flume_io *io, const char *path) {
-  char part[4096];
+  char part[4096], parent[4096];
   size_t len = strlen(path);
   if (len == 0 || len >= sizeof part) return UV_ENAMETOOLONG;
   memcpy(part, path, len + 1);
+  strcpy(parent, path[0] == '/' ? "/" : ".");
   for (size_t i = 1; i < len; i++) {
     if (part[i] != '/') continue;
     part[i] = '\0';
-    int rv = io->mkdir(io->ctx, part);
+    int rv = make_dir(io, part, parent);
     if (rv != 0) return rv;
+    memcpy(parent, part, i + 1);
     part[i] = '/';
   }
-  return io->mkdir(io->ctx, part);
+  return make_dir(io, part, parent);
 }
 
 struct removal {

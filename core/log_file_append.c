@@ -241,8 +241,7 @@ static void finish_reqs(struct log_file *log, struct flume_commit *commit) {
 
 /* The commit failed: nothing that came after it can be taken either. */
 static void fail_all(struct log_file *log, struct flume_commit *commit) {
-  log->log.failure = commit->err;
-  log->log.failure.code = commit->status;
+  finish_reqs(log, commit);
   struct flume_queue *node;
   while ((node = flume_queue_shift(&log->commits)) != NULL) {
     struct flume_commit *waiting = FLUME_CONTAINER_OF(node, struct flume_commit, queue);
@@ -266,7 +265,8 @@ static void commit_done(struct flume_commit *commit) {
   struct log_file *log = commit->log;
   log->committing = NULL;
   if (commit->status != 0) {
-    finish_reqs(log, commit);
+    log->log.failure = commit->err;
+    log->log.failure.code = commit->status;
     fail_all(log, commit);
   } else {
     if (commit->kind == FLUME_COMMIT_DATA) publish(log, commit);
@@ -312,8 +312,10 @@ static void start_next(struct log_file *log) {
   int rv = prepare(log, commit);
   if (rv == 0) rv = uv_queue_work(log->log.loop, &log->work, on_work, on_work_done);
   if (rv == 0) return;
-  commit->status = flume_err_set(&commit->err, rv, "%s: %s", log->log.dir, flume_strerror(rv));
-  commit_done(commit);
+  log->committing = NULL; /* the disk was not touched: what waits has failed, but the log goes on */
+  commit->status = rv;
+  fail_all(log, commit);
+  commit_recycle(commit);
 }
 
 int flume__file_append_wait(struct flume_log *base, const struct flume_slice *records, size_t count, int64_t *seq,

@@ -56,6 +56,17 @@ static int take_all(struct log_file *log, const struct flume_buf *file, struct f
   return 0;
 }
 
+/* Only what was acknowledged can be deleted: a log that ends before it has lost more than a torn tail. A reader is no
+ * judge of that, as the writer may have gone on since it read the segments. */
+static int check_since(const struct log_file *log, struct flume_err *err) {
+  if (log->readonly || log->deleted.count == 0) return 0;
+  int64_t last = log->deleted.seqs[log->deleted.count - 1];
+  if (last <= log->log.since.value) return 0;
+  const struct flume_segment *active = flume__file_active(log);
+  return flume_err_set(err, FLUME_ECORRUPT, "%s: byte %llu (seq %lld): the log ends here, but seq %lld was deleted",
+                       active->path, (unsigned long long)active->end_off, (long long)log->next_seq, (long long)last);
+}
+
 int flume__deleted_load(struct log_file *log, struct flume_err *err) {
   const struct flume_io *io = log->log.io;
   char path[4096];
@@ -74,6 +85,7 @@ int flume__deleted_load(struct log_file *log, struct flume_err *err) {
   } else {
     file.len = (size_t)size;
     rv = take_all(log, &file, err);
+    if (rv == 0) rv = check_since(log, err);
   }
   if (rv == 0 && !log->readonly && log->deleted_end_off < file.len) {
     rv = io->truncate(io->ctx, log->deleted_file, log->deleted_end_off);

@@ -4,8 +4,9 @@
  * order, else by a scan). The others are sealed and are looked at when they are first read, so opening costs the same
  * for a large log as for a small one.
  *
- * Failures: a torn tail of the last segment is cut (see segment_scan.c for what makes it one). Anything else is
- * FLUME_ECORRUPT with file and byte, and nothing is changed on disk. */
+ * Failures: a torn tail of the last segment is cut (see segment_scan.c for what makes it one), unless a record that
+ * would go with it was deleted: then it was acknowledged. Anything else is FLUME_ECORRUPT with file and byte, and
+ * nothing is changed on disk. */
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -83,7 +84,8 @@ static int create_first(struct log_file *log, struct flume_err *err) {
   return 0;
 }
 
-/* Makes sure that what is reported as recovered is on disk, and that nothing bad is left behind it. */
+/* Makes sure that what is reported as recovered is on disk, and that nothing bad is left behind it. A log that was
+ * closed in order may have crashed just before the sync of its end, so it is synced as well. */
 static int settle_tail(struct log_file *log, const struct flume_damage *damage, struct flume_err *err) {
   struct flume_segment *active = flume__file_active(log);
   const struct flume_io *io = log->log.io;
@@ -97,27 +99,48 @@ static int settle_tail(struct log_file *log, const struct flume_damage *damage, 
   return 0;
 }
 
-static int load_active(struct log_file *log, bool damaged, struct flume_err *err) {
-  struct flume_segment *active = flume__file_active(log);
-  int rv = flume_segment_open(active, log->readonly, err);
-  if (rv != 0) return rv;
-  memcpy(log->log.id, active->log_id, 16);
-  struct flume_damage damage;
+/* Opens the last segment; with damaged, the last one whose header is good, and none when there is none. */
+static int open_active(struct log_file *log, bool damaged, struct flume_err *err) {
   struct flume_err why;
-  rv = flume_segment_load(active, &damage, &why);
-  if (rv == FLUME_ECORRUPT && damage.why != NULL && (damage.torn || damaged)) rv = 0;
-  if (rv != 0) {
-    if (err != NULL) *err = why;
-    return rv;
+  while (log->segments_count > 0) {
+    int rv = flume_segment_open(flume__file_active(log), log->readonly, &why);
+    if (rv == 0) return 0;
+    if (rv != FLUME_ECORRUPT || !damaged) {
+      if (err != NULL) *err = why;
+      return rv;
+    }
+    flume_segment_unref(log->segments[--log->segments_count]);
   }
-  return log->readonly || active->ended ? 0 : settle_tail(log, &damage, err);
+  return 0;
+}
+
+static int load_active(struct log_file *log, bool damaged, struct flume_damage *damage, struct flume_err *err) {
+  int rv = open_active(log, damaged, err);
+  if (rv != 0 || log->segments_count == 0) return rv;
+  struct flume_segment *active = flume__file_active(log);
+  memcpy(log->log.id, active->log_id, 16);
+  struct flume_err why;
+  rv = flume_segment_load(active, damage, &why);
+  if (rv == FLUME_ECORRUPT && damage->why != NULL && (damage->torn || damaged)) rv = 0;
+  if (rv != 0 && err != NULL) *err = why;
+  return rv;
+}
+
+static int load_deleted(struct log_file *log, bool damaged, struct flume_err *err) {
+  struct flume_err why;
+  int rv = flume__deleted_load(log, &why);
+  if (rv == FLUME_ECORRUPT && damaged) rv = 0;
+  if (rv != 0 && err != NULL) *err = why;
+  return rv;
 }
 
 int flume__file_recover(struct log_file *log, bool damaged, struct flume_err *err) {
   const struct flume_io *io = log->log.io;
   int rv = io->list(io->ctx, log->log.dir, each_name, log);
   if (rv != 0) return flume_err_set(err, rv, "listing %s: %s", log->log.dir, flume_strerror(rv));
-  if (log->segments_count == 0) {
+  struct flume_damage damage = {0};
+  bool fresh = log->segments_count == 0;
+  if (fresh) {
     if (log->readonly) return flume_err_set(err, FLUME_ENOENT, "%s: there is no log here", log->log.dir);
     rv = create_first(log, err);
   } else {
@@ -126,10 +149,11 @@ int flume__file_recover(struct log_file *log, bool damaged, struct flume_err *er
       return flume_err_set(err, FLUME_ECORRUPT, "%s: the segment with seq 0 is missing; the first one is %s",
                            log->log.dir, log->segments[0]->path);
     }
-    rv = load_active(log, damaged, err);
+    rv = load_active(log, damaged, &damage, err);
   }
   if (rv != 0) return rv;
-  log->next_seq = flume__file_active(log)->next_seq;
+  log->next_seq = log->segments_count > 0 ? flume__file_active(log)->next_seq : 0;
   log->log.since.value = log->next_seq - 1;
-  return flume__deleted_load(log, err);
+  rv = load_deleted(log, damaged, err);
+  return rv != 0 || fresh || log->readonly ? rv : settle_tail(log, &damage, err);
 }

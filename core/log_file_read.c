@@ -109,8 +109,14 @@ static int load_sealed(struct log_file *log, struct flume_segment *segment, int6
     return flume_err_set(err, FLUME_ECORRUPT, "%s: byte 24: the segment belongs to another log", segment->path);
   }
   struct flume_damage damage;
-  rv = flume_segment_load(segment, &damage, err);
-  if (rv != 0) return rv;
+  struct flume_err why;
+  rv = flume_segment_load(segment, &damage, &why);
+  if (rv == FLUME_ECORRUPT && damage.why != NULL && segment->next_seq == next_seq) rv = 0; /* only index or end is bad */
+  if (rv != 0) {
+    segment->loaded = false;
+    if (err != NULL) *err = why;
+    return rv;
+  }
   if (segment->next_seq != next_seq) {
     segment->loaded = false;
     return flume_err_set(err, FLUME_ECORRUPT, "%s: byte %llu: the segment ends with seq %lld, the next one begins with %lld",

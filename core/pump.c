@@ -35,7 +35,7 @@ static bool is_stale(const struct flume_sink *sink) {
 }
 
 static bool has_come_to(const struct flume_sink *sink, int64_t seq) {
-  return sink->pump->ready && sink->since.value >= seq && !is_stale(sink);
+  return sink->pump->ready && !sink->restarting && sink->since.value >= seq && !is_stale(sink);
 }
 
 /* --- Waits --------------------------------------------------------------------------------------------------- */
@@ -58,7 +58,7 @@ static void set_timer(struct flume_pump *pump) {
 }
 
 static int wait_status(const struct flume_sink *sink, const struct flume_wait *wait, uint64_t now) {
-  if (sink->state == FLUME_SINK_FAILED) return FLUME_EVIEW;
+  if (sink->state == FLUME_SINK_FAILED && !sink->restarting) return FLUME_EVIEW;
   if (has_come_to(sink, wait->seq)) return 0;
   if (wait->deadline_ms != 0 && wait->deadline_ms <= now) return FLUME_ETIMEDOUT;
   return 1;
@@ -239,6 +239,7 @@ void flume_sink_attach(struct flume_sink *sink, struct flume_pump *pump, const s
   sink->ops = ops;
   sink->pump = pump;
   sink->state = FLUME_SINK_IDLE;
+  sink->restarting = false;
   sink->skipped = skipped;
   sink->failure_seq = -1;
   flume_obv_init(&sink->since, &pump->log->defer, since);
@@ -268,6 +269,7 @@ void flume_sink_pause(struct flume_sink *sink) {
 void flume_sink_restart(struct flume_sink *sink, int64_t since, int64_t skipped) {
   assert(sink->state != FLUME_SINK_FEEDING);
   sink->state = FLUME_SINK_IDLE;
+  sink->restarting = false;
   sink->failure = (struct flume_err){0};
   sink->failure_seq = -1;
   sink->skipped = skipped;

@@ -37,6 +37,7 @@ struct flume_sink {
   enum flume_sink_state state;
   struct flume_obv since;    /* the last seq that it has consumed; -1 for none */
   int64_t skipped;           /* deleted records that it passed over */
+  bool restarting;           /* it is going to be restarted: nothing counts as reached until then */
   int64_t start_seq;         /* where it was when it was attached or restarted; for progress */
   uint64_t start_ns;
   struct flume_err failure;  /* when FAILED */

@@ -103,13 +103,13 @@ static int check_header(struct flume_segment *segment, const uint8_t *header, st
   if (memcmp(header, magic, sizeof magic) != 0) {
     return flume_err_set(err, FLUME_ECORRUPT, "%s: byte 0: not a flume segment", segment->path);
   }
-  uint32_t version = flume_get_le32(header + 8);
+  if (flume_get_le32(header + 60) != flume_crc32c(0, header, 60)) {
+    return flume_err_set(err, FLUME_ECORRUPT, "%s: byte 0: segment header checksum mismatch", segment->path);
+  }
+  uint32_t version = flume_get_le32(header + 8); /* behind the checksum, which every version has at this place */
   if (version != FLUME_SEGMENT_VERSION) {
     return flume_err_set(err, FLUME_EVERSION, "%s: format version %u; this flume reads version %d", segment->path,
                          version, FLUME_SEGMENT_VERSION);
-  }
-  if (flume_get_le32(header + 60) != flume_crc32c(0, header, 60)) {
-    return flume_err_set(err, FLUME_ECORRUPT, "%s: byte 0: segment header checksum mismatch", segment->path);
   }
   if ((int64_t)flume_get_le64(header + 16) != segment->first_seq) {
     return flume_err_set(err, FLUME_ECORRUPT, "%s: byte 16: the segment begins with seq %lld", segment->path,

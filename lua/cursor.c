@@ -2,10 +2,10 @@
 
 #include <lauxlib.h>
 
+#include "block.h"
 #include "record.h"
 
 #define CURSOR_TYPE "flume.cursor"
-#define BLOCK_TYPE "flume.block"
 
 struct cursor {
   struct flume_stream *stream; /* NULL once closed */
@@ -15,39 +15,6 @@ struct cursor {
 
 /* User values of a cursor: its log, and with lazy the userdata of the block that it is in. */
 enum { UV_LOG = 1, UV_BLOCK = 2, UV_COUNT = 2 };
-
-static int block_gc(lua_State *L) {
-  struct flume_block **block = luaL_checkudata(L, 1, BLOCK_TYPE);
-  flume_block_unref(*block);
-  *block = NULL;
-  return 0;
-}
-
-/* A place for a block, with its metatable: nothing raises any more once the block is in it. */
-static struct flume_block **block_slot(lua_State *L) {
-  struct flume_block **slot = lua_newuserdatauv(L, sizeof *slot, 0);
-  *slot = NULL;
-  if (luaL_newmetatable(L, BLOCK_TYPE)) {
-    lua_pushcfunction(L, block_gc);
-    lua_setfield(L, -2, "__gc");
-  }
-  lua_setmetatable(L, -2);
-  return slot;
-}
-
-static int push_slot(lua_State *L) {
-  block_slot(L);
-  return 1;
-}
-
-void flume__block_push(lua_State *L, struct flume_block *block) {
-  lua_pushcfunction(L, push_slot);
-  if (lua_pcall(L, 0, 1, 0) != LUA_OK) {
-    flume_block_unref(block);
-    lua_error(L);
-  }
-  *(struct flume_block **)lua_touserdata(L, -1) = block;
-}
 
 static struct cursor *check_cursor(lua_State *L) {
   return luaL_checkudata(L, 1, CURSOR_TYPE);
@@ -67,7 +34,7 @@ static int push_block(lua_State *L, struct flume_block *block) {
     return lua_gettop(L);
   }
   lua_pop(L, 1);
-  struct flume_block **slot = block_slot(L);
+  struct flume_block **slot = flume__block_slot(L);
   *slot = flume_block_ref(block);
   lua_pushvalue(L, -1);
   lua_setiuservalue(L, 1, UV_BLOCK);
@@ -96,7 +63,7 @@ static int cursor_next(lua_State *L) {
   return flume__fail(L, rv, &err);
 }
 
-int flume__cursor_new(lua_State *L) {
+static int cursor_new(lua_State *L) {
   struct flume_lua_log *log = flume__log_check(L, 1);
   struct flume_range range = {.first = luaL_checkinteger(L, 2),
                               .last = luaL_checkinteger(L, 3),
@@ -119,4 +86,9 @@ int flume__cursor_new(lua_State *L) {
   struct flume_err err;
   int rv = flume_stream_open(&self->stream, log->log, &range, &err);
   return rv == 0 ? 1 : flume__fail(L, rv, &err);
+}
+
+void flume__cursor_open(lua_State *L) {
+  lua_pushcfunction(L, cursor_new);
+  lua_setfield(L, -2, "cursor");
 }

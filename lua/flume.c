@@ -4,6 +4,7 @@
 #include <lua.h>
 
 #include "codec.h"
+#include "cursor.h"
 #include "log.h"
 #include "loop.h"
 #include "view.h"
@@ -16,6 +17,7 @@ int luaopen_flume_core(lua_State *L) {
   flume__codec_open(L);
   flume__loop_open(L);
   flume__log_open(L);
+  flume__cursor_open(L);
   flume__view_open(L);
   flume__vm_open(L);
   lua_pushliteral(L, FLUME_VERSION);

@@ -3,6 +3,7 @@
 #include <lauxlib.h>
 #include <string.h>
 
+#include "block.h"
 #include "marshal.h"
 #include "record.h"
 
@@ -11,8 +12,8 @@
 /* Where things are on the stack of run. */
 enum { AT_FOLD = 1, AT_HOST, AT_STEP, AT_ACC, AT_BLOCK, AT_RECORDS, AT_TRANSFORM };
 
-static void push_item(lua_State *L, const struct flume_fold *fold, bool transforms, bool bytes, const uint8_t *data,
-                      uint32_t len) {
+static void push_item(lua_State *L, const struct flume_fold *fold, bool transforms, bool bytes, int64_t seq,
+                      const uint8_t *data, uint32_t len) {
   if (!transforms && fold->codec == FLUME_CODEC_MSGPACK) {
     flume_record_push_fast(L, data, len, AT_BLOCK, AT_RECORDS);
     return;
@@ -21,7 +22,10 @@ static void push_item(lua_State *L, const struct flume_fold *fold, bool transfor
   if (flume__value_push(L, bytes ? FLUME_CODEC_RAW : fold->codec, data, len) != 0) {
     luaL_error(L, "the record can't be decoded");
   }
-  if (transforms) lua_call(L, 1, 1);
+  if (transforms) {
+    lua_pushinteger(L, seq);
+    lua_call(L, 2, 1);
+  }
 }
 
 static bool time_is_up(const struct flume_fold *fold) {
@@ -54,7 +58,7 @@ static int run(lua_State *L) {
     if (data != NULL) {
       lua_pushvalue(L, AT_STEP);
       if (reduces) lua_pushvalue(L, AT_ACC);
-      push_item(L, fold, transforms, bytes, data, len);
+      push_item(L, fold, transforms, bytes, first_seq + i, data, len);
       lua_pushinteger(L, first_seq + i);
       lua_call(L, reduces ? 3 : 2, reduces);
       if (reduces) lua_replace(L, AT_ACC);

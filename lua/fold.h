@@ -5,7 +5,7 @@
 #include <stdatomic.h>
 
 #include "../core/buf.h"
-#include "cursor.h"
+#include "log.h"
 
 /* One turn of folding, in the Lua state that the view's host object lives in. The host object (host.lua) is a table:
  *

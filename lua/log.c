@@ -6,13 +6,12 @@
 #include <string.h>
 
 #include "../core/json.h"
+#include "block.h"
 #include "box.h"
-#include "cursor.h"
 #include "marshal.h"
-#include "record.h"
+#include "observer.h"
 
 #define LOG_TYPE "flume.log"
-#define OBSERVER_TYPE "flume.observer"
 #define KEEP_BYTES ((size_t)1 << 20)
 
 /* User values of a log: the buffer that values are encoded into. */
@@ -28,8 +27,17 @@ struct flume_lua_log *flume__log_check(lua_State *L, int index) {
   return self;
 }
 
+/* A record that is nil is flume.null: nil by itself means that there is none. */
+static int push_packed(lua_State *L, const uint8_t *data, size_t len) {
+  int rv = flume_marshal_push(L, data, len);
+  if (rv != 0 || !lua_isnil(L, -1)) return rv;
+  lua_pop(L, 1);
+  lua_pushlightuserdata(L, NULL);
+  return 0;
+}
+
 int flume__value_push(lua_State *L, enum flume_codec codec, const uint8_t *data, uint32_t len) {
-  if (codec == FLUME_CODEC_MSGPACK) return flume_marshal_push(L, data, len);
+  if (codec == FLUME_CODEC_MSGPACK) return push_packed(L, data, len);
   if (codec == FLUME_CODEC_RAW) {
     lua_pushlstring(L, (const char *)data, len);
     return 0;
@@ -37,7 +45,7 @@ int flume__value_push(lua_State *L, enum flume_codec codec, const uint8_t *data,
   struct flume_buf *packed = flume_box_buf(L);
   struct flume_err err;
   int rv = flume_json_to_msgpack((const char *)data, len, packed, &err);
-  if (rv == 0) rv = flume_marshal_push(L, packed->data, packed->len);
+  if (rv == 0) rv = push_packed(L, packed->data, packed->len);
   flume_buf_fini(packed);
   if (rv != 0) {
     lua_pop(L, 1);
@@ -309,49 +317,6 @@ static int log_id(lua_State *L) {
   return 1;
 }
 
-/* --- Observing since ------------------------------------------------------------------------------------------- */
-
-struct lua_observer {
-  struct flume_observer observer;
-  struct flume_loop *loop;
-  int cb;  /* registry; LUA_NOREF once stopped */
-  int pin; /* registry: this userdata, while it observes */
-};
-
-static void on_since(struct flume_observer *observer, int64_t value) {
-  struct lua_observer *self = FLUME_CONTAINER_OF(observer, struct lua_observer, observer);
-  lua_rawgeti(self->loop->L, LUA_REGISTRYINDEX, self->cb);
-  lua_pushinteger(self->loop->L, value);
-  flume__loop_call(self->loop, 1);
-}
-
-static int observer_stop(lua_State *L) {
-  struct lua_observer *self = luaL_checkudata(L, 1, OBSERVER_TYPE);
-  flume_observer_stop(&self->observer);
-  luaL_unref(L, LUA_REGISTRYINDEX, self->cb);
-  luaL_unref(L, LUA_REGISTRYINDEX, self->pin);
-  self->cb = self->pin = LUA_NOREF;
-  return 0;
-}
-
-void flume__observe(lua_State *L, struct flume_loop *loop, struct flume_obv *obv, int fn_index) {
-  luaL_checktype(L, fn_index, LUA_TFUNCTION);
-  struct lua_observer *self = lua_newuserdatauv(L, sizeof *self, 0);
-  *self = (struct lua_observer){.observer = {.cb = on_since}, .loop = loop, .cb = LUA_NOREF, .pin = LUA_NOREF};
-  if (luaL_newmetatable(L, OBSERVER_TYPE)) {
-    lua_pushcfunction(L, observer_stop);
-    lua_setfield(L, -2, "stop");
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, "__index");
-  }
-  lua_setmetatable(L, -2);
-  lua_pushvalue(L, fn_index);
-  self->cb = luaL_ref(L, LUA_REGISTRYINDEX);
-  lua_pushvalue(L, -1);
-  self->pin = luaL_ref(L, LUA_REGISTRYINDEX);
-  flume_obv_observe(obv, &self->observer);
-}
-
 /* observe(self, fn) -> observer with a method stop; fn(since) */
 static int log_observe(lua_State *L) {
   struct flume_lua_log *self = flume__log_check(L, 1);
@@ -422,7 +387,6 @@ static void push_log_metatable(lua_State *L) {
                                      {"deletions", log_deletions},
                                      {"id", log_id},
                                      {"observe", log_observe},
-                                     {"cursor", flume__cursor_new},
                                      {"close", log_close},
                                      {"__gc", log_gc},
                                      {NULL, NULL}};

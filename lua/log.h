@@ -22,7 +22,7 @@ struct flume_lua_log {
 /* The log at index; raises when it is something else, or closed. */
 struct flume_lua_log *flume__log_check(lua_State *L, int index);
 
-/* Pushes the plain value that the bytes of a record are: 0, or FLUME_ECORRUPT and nothing pushed. Raises memory
+/* Pushes the plain value that the bytes of a record are, nil as flume.null: 0, or FLUME_ECORRUPT and nothing pushed. Raises memory
  * errors. */
 int flume__value_push(lua_State *L, enum flume_codec codec, const uint8_t *data, uint32_t len);
 

@@ -6,6 +6,7 @@
 
 #include "box.h"
 #include "marshal.h"
+#include "observer.h"
 
 #define PUMP_TYPE "flume.pump"
 #define VIEW_TYPE "flume.view"
@@ -231,7 +232,7 @@ static int view_progress(lua_State *L) {
 /* failure(self) -> nil | message, seq, traceback, code */
 static int view_failure(lua_State *L) {
   struct flume_view *self = check_view(L);
-  if (self->sink.state != FLUME_SINK_FAILED) return 0;
+  if (self->sink.state != FLUME_SINK_FAILED || self->sink.restarting) return 0;
   lua_pushstring(L, self->sink.failure.msg);
   lua_pushinteger(L, self->sink.failure_seq);
   lua_pushstring(L, self->traceback.len > 0 ? (const char *)self->traceback.data : "");
@@ -341,7 +342,7 @@ static int view_call_now(lua_State *L) {
 /* rebuild(self): starts over as soon as nothing is under way */
 static int view_rebuild(lua_State *L) {
   struct flume_view *self = check_view(L);
-  self->rebuilding = true;
+  self->rebuilding = self->sink.restarting = true;
   flume__view_next(self);
   lua_pushboolean(L, !self->rebuilding);
   return 1;

@@ -40,12 +40,13 @@ static void on_count(lua_State *L, lua_Debug *activation) {
   vm->spent += HOOK_EVERY;
   if (vm->budget == 0 || vm->spent <= vm->budget) return;
   lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
+  lua_sethook(vm->L, on_count, LUA_MASKCOUNT, 1); /* when L is a coroutine: whoever resumed it is out of budget too */
   luaL_error(L, "instruction budget of %I spent", (lua_Integer)vm->budget);
 }
 
 static void start_budget(struct flume_vm *vm) {
   vm->spent = 0;
-  lua_sethook(vm->L, on_count, LUA_MASKCOUNT, HOOK_EVERY);
+  if (vm->budget > 0) lua_sethook(vm->L, on_count, LUA_MASKCOUNT, HOOK_EVERY);
 }
 
 /* --- Files, for the Lua side --------------------------------------------------------------------------------------- */
@@ -119,6 +120,10 @@ static int open_libraries(lua_State *L) {
     luaL_requiref(L, library->name, library->func, 1);
     lua_pop(L, 1);
   }
+  lua_getglobal(L, LUA_STRLIBNAME); /* it is also what strings have as methods */
+  lua_pushnil(L);
+  lua_setfield(L, -2, "dump");
+  lua_pop(L, 1);
   luaL_requiref(L, "flume_core", flume__codec_open, 1);
   flume__vm_open(L);
   lua_gc(L, LUA_GCGEN, 0, 0);

@@ -12,14 +12,21 @@ local errors = require "flume.errors"
 local M = {}
 
 local tasks = setmetatable({}, {__mode = "k"}) -- coroutine -> task
-local failures = {}                            -- errors of tasks that nobody waits for
+local stepping = false                         -- the loop is run from here, not by luv
+
+local function complain(err)
+  io.stderr:write("flume: ", tostring(err), "\n")
+end
+
+-- Errors of callbacks and tasks that nobody waits for: the next step or run raises them. What is left at the end is at
+-- least said.
+local failures = setmetatable({}, {__gc = function (list)
+  for _, err in ipairs(list) do complain(err) end
+end})
 
 local function report(err)
-  if core.running() then
-    failures[#failures + 1] = err
-  else
-    io.stderr:write("flume: ", tostring(err), "\n")
-  end
+  if core.running() and not stepping then return complain(err) end -- nobody would raise it
+  failures[#failures + 1] = err
 end
 
 core.set_on_error(report)
@@ -27,15 +34,26 @@ core.set_on_error(report)
 local function raise_failures()
   local err = table.remove(failures, 1)
   if err == nil then return end
-  while failures[1] do io.stderr:write("flume: ", tostring(table.remove(failures, 1)), "\n") end
+  while failures[1] do complain(table.remove(failures, 1)) end
   error(err, 0)
+end
+
+local function turn(timeout_ms)
+  if core.running() then error("the event loop is running already", 0) end
+  stepping = true
+  local alive = core.step(timeout_ms)
+  stepping = false
+  return alive
 end
 
 --- Runs the event loop once. Raises what a callback or a task raised meanwhile.
 ---@param timeout_ms number|nil how long to wait for something to happen; nil: as long as it takes
 ---@return boolean whether anything is left to wait for
 function M.step(timeout_ms)
-  local alive = core.step(timeout_ms)
+  if timeout_ms ~= nil and type(timeout_ms) ~= "number" then
+    error("flume.step: a number of milliseconds expected, got a " .. type(timeout_ms), 2)
+  end
+  local alive = turn(timeout_ms)
   raise_failures()
   return alive
 end
@@ -96,7 +114,7 @@ local function block_until_done(start)
     result = result or table.pack(...)
   end)
   while not result do
-    if not M.step() and not result then
+    if not turn() and not result then
       error("nothing is left that could end this call", 0)
     end
   end
@@ -106,7 +124,7 @@ end
 --- start(done) -> what done was called with, when that is.
 function M.await(start)
   local task = current_task()
-  if task then return yield_until_done(task, start) end
+  if task and coroutine.isyieldable() then return yield_until_done(task, start) end
   return block_until_done(start)
 end
 

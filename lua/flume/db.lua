@@ -6,6 +6,7 @@ local errors = require "flume.errors"
 local Log = require "flume.log"
 local observable = require "flume.observable"
 local options = require "flume.options"
+local sandbox = require "flume.sandbox"
 local stream = require "flume.stream"
 local view = require "flume.view"
 
@@ -45,10 +46,12 @@ function DB:get(seq, cb)
   check_open(self, "get", 2)
   local mapper = self._map
   if not mapper then return self.log:get(seq, cb) end
+  local value, message, code = self.log:get(seq)
   return async.call(function (done)
-    local value, message, code = self.log:get(seq)
     if message then return done(errors.new(message, code)) end
-    done(nil, mapper(value, seq))
+    local ok, mapped = pcall(mapper, value, seq)
+    if not ok then return done(errors.new(("record %d: mapper: %s"):format(seq, tostring(mapped)), "EINVAL")) end
+    done(nil, mapped)
   end, cb)
 end
 
@@ -216,7 +219,8 @@ local function load_mapper(self, mapper)
   end
   local path, folder = find_script(self, mapper)
   if not path then return nil, "mapper: " .. folder, "ENOENT" end
-  local chunk, message = loadfile(path, "t")
+  local env = sandbox.new {folder = folder, read = core.read_file, provided = {}, on_load = function () end}
+  local chunk, message = loadfile(path, "t", env)
   if not chunk then return nil, "mapper: " .. message, "EINVAL" end
   local ok, fn = pcall(chunk)
   if not ok or type(fn) ~= "function" then
@@ -251,6 +255,7 @@ local function new(log, given, dir)
     if not self.closed then self._pump:set_ready(self._ready) end
   end
   self._pump:set_ready(self._ready)
+  log.databases[self] = true
   local ok, message, code = true, nil, nil
   if given.mapper then ok, message, code = load_mapper(self, given.mapper) end
   if ok and given.views then ok, message, code = mount_folder(self, given.views) end
@@ -281,13 +286,16 @@ local function close(self, done)
   self.closing = {done}
   local gone = errors.new("the database was closed", "ECLOSED")
   for s in pairs(self.log.streams) do s:abort(gone) end
+  local function finish()
+    local waiting = self.closing
+    self.closed, self.closing = true, nil
+    for _, each in ipairs(waiting) do each(nil, true) end
+  end
   close_views(self, function ()
     self._pump:close(function ()
-      self.log:close(function ()
-        local waiting = self.closing
-        self.closed, self.closing = true, nil
-        for _, each in ipairs(waiting) do each(nil, true) end
-      end)
+      self.log.databases[self] = nil
+      if next(self.log.databases) then return finish() end -- the last one closes it
+      self.log:_close(finish)
     end)
   end)
 end

@@ -176,7 +176,7 @@ local function transform_for(options, mapper)
   local decode = options.decode
   if not decode then return mapper, false end
   if not mapper then return function (bytes) return (decode(bytes)) end, true end
-  return function (bytes) return mapper((decode(bytes))) end, true
+  return function (bytes, seq) return mapper((decode(bytes)), seq) end, true
 end
 
 --- options: name; definition (a table) or path (a file); folder (of modules); lib (of flume's own files, in a view's

@@ -52,6 +52,7 @@ local function new(handle, codec, codec_name, dir)
     dir = dir,           -- string, or nil
     since = nil,         -- observable, below
     streams = setmetatable({}, {__mode = "k"}),
+    databases = {},      -- set of those that are open on it
     closed = false,
     closing = nil,       -- list of done functions, while it closes
   }, Log)
@@ -61,6 +62,7 @@ local function new(handle, codec, codec_name, dir)
       local observer = handle:observe(notify)
       return function () observer:stop() end
     end,
+    call = async.spawn,
   })
   return self
 end
@@ -156,17 +158,15 @@ function Log:append_json(text, cb)
   return count, message, code, bad_line
 end
 
-function Log:decode(bytes)
-  if not self.codec then return bytes end
-  return self.codec.decode(bytes)
-end
-
 --- The value of a record. nil, message, code: ENOENT, EDELETED, ECORRUPT.
 function Log:get(seq, cb)
   check_open(self, 2)
   if math.type(seq) ~= "integer" then error("get: seq must be an integer, not " .. tostring(seq), 2) end
   local ok, value, code = self.core:get(seq)
-  if ok and self.codec then value = self.codec.decode(value) end
+  if ok and self.codec then
+    ok, value = pcall(self.codec.decode, value)
+    if not ok then value, code = ("record %d: the codec's decode failed: %s"):format(seq, tostring(value)), "EINVAL" end
+  end
   if not cb then
     if ok then return value end
     return nil, value, code
@@ -231,10 +231,20 @@ local function close(self, done)
   end)
 end
 
---- Finishes pending appends, makes everything durable, and closes. Idempotent.
-function Log:close(cb)
-  return async.call(function (done) close(self, done) end, cb)
+-- A database goes before its log, and takes the log along.
+local function close_databases(self, done)
+  local db = next(self.databases)
+  if not db then return close(self, done) end
+  db:close(function () close_databases(self, done) end)
 end
+
+--- Finishes pending appends, makes everything durable, and closes, the databases on it first. Idempotent.
+function Log:close(cb)
+  return async.call(function (done) close_databases(self, done) end, cb)
+end
+
+--- For a database that is closing, when all of its own is closed.
+Log._close = close
 
 function Log:__close()
   self:close()

@@ -10,7 +10,8 @@
 
 local Observable = {}
 
---- source: optional table with get() for the value, and start(notify) -> stop, called while anybody listens.
+--- source: optional table with get() for the value; start(notify) -> stop, called while anybody listens; and call(fn,
+--- value), which calls a listener of a change.
 local function new(value, source)
   return setmetatable({
     _value = value,     -- when there is no source
@@ -31,12 +32,24 @@ function Observable:get()
   return self._value
 end
 
+-- Each listener is called, whatever the others raise; then the first error is raised again.
 function Observable:notify()
   local value = self:get()
   local listeners = table.move(self._listeners, 1, #self._listeners, 1, {})
+  local call = self._source and self._source.call
+  local failed, failure = false, nil
   for _, listener in ipairs(listeners) do
-    if not listener.gone then listener.fn(value) end
+    if listener.gone then
+      goto continue
+    elseif call then
+      call(listener.fn, value)
+    else
+      local ok, err = pcall(listener.fn, value)
+      if not ok and not failed then failed, failure = true, err end
+    end
+    ::continue::
   end
+  if failed then error(failure, 0) end
 end
 
 function Observable:set(value)
@@ -106,7 +119,7 @@ function Observable:once(fn, immediately)
 end
 
 function Observable:__tostring()
-  return "observable: " .. tostring(self:get())
+  return "observable: " .. tostring(self.value)
 end
 
 Observable.__name = "flume.observable"

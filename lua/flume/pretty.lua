@@ -19,7 +19,7 @@ local RESERVED = {}
 for word in ([[and break do else elseif end false for function goto if in local nil not or repeat return then true
   until while]]):gmatch "%a+" do RESERVED[word] = true end
 
-local ESCAPES = { ["\n"] = "\\n", ["\t"] = "\\t", ["\r"] = "\\r", ["\\"] = "\\\\", ['"'] = '\\"' }
+local ESCAPES = {["\n"] = "\\n", ["\t"] = "\\t", ["\r"] = "\\r", ["\\"] = "\\\\", ['"'] = '\\"'}
 
 local function escape_byte(byte)
   return ESCAPES[byte] or ("\\x%02x"):format(byte:byte())
@@ -80,7 +80,7 @@ local function as_table(value)
   return value
 end
 
-local TYPE_ORDER = { number = 1, string = 2, boolean = 3 }
+local TYPE_ORDER = {number = 1, string = 2, boolean = 3}
 
 local function key_before(a, b)
   local rank_a, rank_b = TYPE_ORDER[type(a)], TYPE_ORDER[type(b)]
@@ -143,11 +143,11 @@ end
 
 function M.format(value, options)
   local width = options and options.width or DEFAULT_WIDTH
-  return render(value, { width = width, open = {} }, 0, 0)
+  return render(value, {width = width, open = {}}, 0, 0)
 end
 
 function M.line(value)
-  return M.format(value, { width = math.huge })
+  return M.format(value, {width = math.huge})
 end
 
 function M.top(value, options)
@@ -180,7 +180,7 @@ end
 -- with its newline.
 function M.columns(rows, options)
   local header, right = options and options.header, options and options.right or {}
-  local all = header and table.move(rows, 1, #rows, 2, { header }) or rows
+  local all = header and table.move(rows, 1, #rows, 2, {header}) or rows
   local wide, lines = widths(all), {}
   for _, row in ipairs(all) do
     local cells = {}
@@ -223,7 +223,7 @@ function M.table(value)
       right[i] = right[i] and type(cell) ~= "string"
     end
   end
-  return M.columns(rows, { header = keys, right = right })
+  return M.columns(rows, {header = keys, right = right})
 end
 
 return M

@@ -1,6 +1,6 @@
 -- A progress line on standard error: how far, how fast, how much longer.
 --
---   local bar = progress.new{ label = "append", total = bytes }
+--   local bar = progress.new{label = "append", total = bytes}
 --   bar:update(bytes_so_far, records_so_far)
 --   bar:finish()
 --
@@ -55,16 +55,16 @@ end
 
 -- 1234567 → "1.2 MB"
 function M.bytes(number)
-  local units, unit = { "B", "kB", "MB", "GB", "TB", "PB" }, 1
+  local units, unit = {"B", "kB", "MB", "GB", "TB", "PB"}, 1
   while number >= 1000 and unit < #units do number, unit = number / 1000, unit + 1 end
   return (unit == 1 and "%d %s" or number < 99.95 and "%.1f %s" or "%.0f %s"):format(number, units[unit])
 end
 
 -- 75 → "1m15s"
 function M.duration(seconds)
-  if seconds < 1 then return ("%d ms"):format(seconds * 1000) end
+  if seconds < 1 then return ("%.0f ms"):format(seconds * 1000) end
   if seconds < 9.95 then return ("%.1f s"):format(seconds) end
-  seconds = math.floor(seconds + 0.5)
+  seconds = math.tointeger(math.floor(seconds + 0.5)) or math.maxinteger
   if seconds < 60 then return ("%d s"):format(seconds) end
   if seconds < 3600 then return ("%dm%02ds"):format(seconds // 60, seconds % 60) end
   return ("%dh%02dm"):format(seconds // 3600, seconds % 3600 // 60)
@@ -92,7 +92,7 @@ end
 function M:_text(finished)
   local elapsed = math.max(self.now() - self.started, 1e-6)
   local fraction, eta = self:_fraction(), not finished and self:_eta(elapsed)
-  local parts = { self.label }
+  local parts = {self.label}
   if fraction then
     parts[#parts + 1] = ("%s %3d%%"):format(M.bar(fraction, BAR_CELLS), math.floor(fraction * 100))
   end
@@ -124,6 +124,7 @@ function M:update(current, records)
   self.current = current
   self.records = records
   if self.silent or not (self.tty or self.forced) then return end
+  if records == 0 and not self.tty then return end
   local now = self.now()
   if not self.forced and now - self.started < SHOW_AFTER then return end
   if self.drawn_at and now - self.drawn_at < (self.tty and REDRAW_EVERY or PRINT_EVERY) then return end

@@ -8,7 +8,7 @@
 --   session:feed "1 + 1"             → "run", a function that returns 2
 --   session:feed "oops("             → "more"
 --   session:feed "oops)"             → "error", a message
---   session:feed ".tail 3"           → "command", "tail", { "3" }
+--   session:feed ".tail 3"           → "command", "tail", {"3"}
 --   session:feed ""                  → "nothing"
 --
 -- The rules are those of lua.c: a line is tried as an expression first, and goes on while Lua says that it is not
@@ -22,22 +22,25 @@ local Session = {}
 Session.__index = Session
 Session.__name = "flume.repl"
 
--- env: the globals of what is typed. chunk_name: what errors call it.
-function M.new(env, chunk_name)
+-- env: the globals of what is typed. options: count_lines, so that errors tell the line of all that was fed, not of the
+-- statement.
+function M.new(env, options)
   return setmetatable({
     env = env,
-    chunk_name = chunk_name or "=stdin",
+    count_lines = options and options.count_lines or false,
     lines = {},       -- of a statement that is not complete yet
     line_number = 0,  -- of the last line fed
     source = nil,     -- the statement that was completed last
   }, Session)
 end
 
--- The chunk for a whole text: an expression or statements. nil and a message otherwise.
-function M.compile(text, chunk_name, env)
-  local chunk = load("return " .. text, chunk_name, "t", env)
+-- The chunk for a whole text: an expression or statements. nil and a message otherwise. first_line (1) is the number of
+-- its first line.
+function M.compile(text, chunk_name, env, first_line)
+  local before = ("\n"):rep((first_line or 1) - 1)
+  local chunk = load(before .. "return " .. text, chunk_name, "t", env)
   if chunk then return chunk end
-  return load(toplevel.promote(text), chunk_name, "t", env)
+  return load(before .. toplevel.promote(text), chunk_name, "t", env)
 end
 
 function Session:pending()
@@ -48,9 +51,9 @@ function Session:reset()
   self.lines = {}
 end
 
--- The line at which the statement in hand began.
-function Session:first_line()
-  return self.line_number - math.max(#self.lines, 1) + 1
+function Session:_compile(text)
+  local first_line = self.count_lines and self.line_number - #self.lines + 1 or 1
+  return M.compile(text, "=stdin", self.env, first_line)
 end
 
 local function split_words(text)
@@ -71,7 +74,7 @@ function Session:feed(line)
   end
   self.lines[#self.lines + 1] = line
   local text = table.concat(self.lines, "\n")
-  local chunk, message = M.compile(text, self.chunk_name, self.env)
+  local chunk, message = self:_compile(text)
   if not chunk and message:find "<eof>$" then return "more" end
   self.source = text
   self:reset()
@@ -82,7 +85,7 @@ end
 -- What is wrong with a statement that ends before it is complete; nil when there is none.
 function Session:finish()
   if not self:pending() then return nil end
-  local _, message = M.compile(table.concat(self.lines, "\n"), self.chunk_name, self.env)
+  local _, message = self:_compile(table.concat(self.lines, "\n"))
   self:reset()
   return message
 end
@@ -103,8 +106,8 @@ end
 function M.loop(session, console, terminal)
   local path = history_path()
   if path then terminal.history_load(path, HISTORY_ENTRIES) end
-  terminal.set_completer(function(...) return console:complete(...) end)
-  local idle = function() return console:idle() end
+  terminal.set_completer(function (...) return console:complete(...) end)
+  local idle = function () return console:idle() end
   while not console.quit do
     local line, why = terminal.readline(session:pending() and PROMPT_MORE or PROMPT, idle)
     if line then
@@ -125,11 +128,7 @@ end
 -- Runs the lines of a file, stopping at the first error. Returns whether all went well.
 function M.batch(session, console, file)
   for line in file:lines() do
-    local line_number = session:first_line()
-    if not console:take(session, line) then
-      console:complain(("stopped at line %d"):format(session:pending() and line_number or session.line_number))
-      return false
-    end
+    if not console:take(session, line) then return false end
     if console.quit then return true end
   end
   local message = session:finish()

@@ -7,7 +7,7 @@ local M = {}
 
 local BASE = {
   "assert", "error", "ipairs", "next", "pairs", "pcall", "print", "rawequal", "rawget", "rawlen", "rawset", "select",
-  "setmetatable", "tonumber", "tostring", "type", "xpcall", "_VERSION",
+  "tonumber", "tostring", "type", "_VERSION",
 }
 
 local HIDDEN = {["string.dump"] = true, ["math.random"] = true, ["math.randomseed"] = true}
@@ -26,6 +26,21 @@ local function safe_getmetatable(value)
   return getmetatable(value)
 end
 
+-- A finalizer would run where no instructions are counted.
+local function safe_setmetatable(table, metatable)
+  if type(metatable) == "table" and rawget(metatable, "__gc") ~= nil then
+    error("__gc is not available in a view", 2)
+  end
+  return setmetatable(table, metatable)
+end
+
+-- So would the handler of an xpcall, when it is the instruction budget that raises. This one is called afterwards.
+local function safe_xpcall(fn, handler, ...)
+  local results = table.pack(pcall(fn, ...))
+  if results[1] then return table.unpack(results, 1, results.n) end
+  return false, handler(results[2])
+end
+
 local function file_of(folder, name)
   if type(name) ~= "string" or not name:find "^[%w_%-][%w_%-.]*$" or name:find("..", 1, true) then
     error(("module name %q: letters, digits, _, - and single dots"):format(tostring(name)), 3)
@@ -38,7 +53,7 @@ function M.new(host)
   local env = {}
   for _, name in ipairs(BASE) do env[name] = _G[name] end
   for _, name in ipairs {"string", "table", "math", "utf8", "coroutine"} do env[name] = copy_library(name, _G[name]) end
-  env.getmetatable = safe_getmetatable
+  env.getmetatable, env.setmetatable, env.xpcall = safe_getmetatable, safe_setmetatable, safe_xpcall
   env._G = env
 
   local loaded = {}

@@ -6,6 +6,8 @@
 -- A live stream waits at the end of the log; closing it, or the database, ends the wait.
 
 local async = require "flume.async"
+local core = require "flume.core"
+local core = require "flume.core"
 local errors = require "flume.errors"
 local options = require "flume.options"
 
@@ -22,7 +24,10 @@ Stream.__name = "flume.stream"
 local SHAPES = {
   both = function (seq, value) return seq, value end,
   seqs = function (seq) return seq end,
-  values = function (_, value) return value end,
+  values = function (_, value)
+    if value == nil then return core.null end -- of a mapper; nil by itself would be the end
+    return value
+  end,
 }
 
 local function shape_of(range)
@@ -47,7 +52,7 @@ local function open(log, range, transform)
   if range.live and range.reverse then error("db:stream: live and reverse exclude each other", 3) end
   local shape = shape_of(range)
   local first, last = interval(range)
-  local cursor, message, code = log.core:cursor(first, last, range.limit or -1, range.reverse or false,
+  local cursor, message, code = core.cursor(log.core, first, last, range.limit or -1, range.reverse or false,
     range.live or false, range.old ~= false, range.lazy or false)
   local self = setmetatable({
     log = log,
@@ -68,12 +73,18 @@ local function stop_observing(self)
   self.observer = nil
 end
 
+local function deliver(self, seq, value, done)
+  if self.transform then
+    local ok, transformed = pcall(self.transform, value, seq)
+    if not ok then return done(errors.new(("record %d: %s"):format(seq, tostring(transformed)), "EINVAL")) end
+    value = transformed
+  end
+  done(nil, self.shape(seq, value))
+end
+
 local function advance(self, done)
   local seq, value, code = self.cursor:next()
-  if seq then
-    if self.transform then value = self.transform(value, seq) end
-    return done(nil, self.shape(seq, value))
-  end
+  if seq then return deliver(self, seq, value, done) end
   if value then return done(errors.new(value, code)) end
   if seq == nil then return done(nil, nil) end
   self.waiting = done
@@ -86,13 +97,17 @@ local function advance(self, done)
   end)
 end
 
+local function next_of(self, done)
+  if self.failure then return done(self.failure) end
+  if self.closed then return done(nil, nil) end
+  if self.waiting then return done(errors.new("another next of this stream is waiting", "EBUSY")) end
+  advance(self, done)
+end
+
 --- The next record: seq, value (or one of them, as asked for). nil at the end; nil, message, code on failure.
 function Stream:next(cb)
   return async.call(function (done)
-    if self.failure then return done(self.failure) end
-    if self.closed then return done(nil, nil) end
-    if self.waiting then return done(errors.new("another next of this stream is waiting", "EBUSY")) end
-    advance(self, done)
+    next_of(self, done)
   end, cb)
 end
 
@@ -106,10 +121,7 @@ function Stream:__call()
   elseif self.closed then
     return nil
   end
-  local first, second, code = async.call(function (done)
-    if self.failure then return done(self.failure) end
-    advance(self, done)
-  end)
+  local first, second, code = async.call(function (done) next_of(self, done) end)
   if first == nil and code ~= nil and code ~= "ECLOSED" then error(second, 0) end
   if first == nil then return nil end
   return first, second

@@ -86,18 +86,25 @@ local function patience(self, method, args)
 end
 
 -- A raw view tells by itself how far it has come.
-local function wait_for_raw(self, target, done)
+local function wait_for_raw(self, target, timeout_ms, done)
   local since = self.host and self.host.raw and self.host.raw.since
-  if not observable.is(since) then return done(nil) end
+  if not observable.is(since) or (since:get() or -1) >= target then return done(nil) end
   local off
-  local function check(value)
-    if (value or -1) < target then return end
-    if off then off() end
+  local function answer(err)
+    if not off then return end
+    off()
     off = nil
-    done(nil)
+    self.raw_waits[answer] = nil
+    done(err)
   end
-  if (since:get() or -1) >= target then return done(nil) end
-  off = since(check, false)
+  off = since(function (value)
+    if (value or -1) >= target then answer(nil) end
+  end, false)
+  self.raw_waits[answer] = true
+  if not timeout_ms then return end
+  self.core:wait(math.maxinteger, timeout_ms, function (code)
+    if code == "ETIMEDOUT" then answer(timeout_error(self, target)) end
+  end)
 end
 
 local function with_patience(self, target, timeout_ms, done)
@@ -108,7 +115,7 @@ local function with_patience(self, target, timeout_ms, done)
   end
   wait_for(self, target, timeout_ms, function (err)
     if err then return done(err) end
-    wait_for_raw(self, target, done)
+    wait_for_raw(self, target, timeout_ms, done)
   end)
 end
 
@@ -154,36 +161,54 @@ local Source = {}
 Source.__index = Source
 Source.__name = "flume.source"
 
-local function take(self, done)
+local function answer_next(self, err, ...)
+  local done = self.waiting
+  self.waiting = nil
+  done(err, ...)
+end
+
+local function take(self)
   local item = self.items[self.at]
   if item then
     self.items[self.at] = nil
     self.at = self.at + 1
-    return done(nil, table.unpack(item, 1, item.n or #item))
+    return answer_next(self, nil, table.unpack(item, 1, item.n or #item))
   end
-  if self.ended then return done(nil, nil) end
+  if self.ended then return answer_next(self, nil, nil) end
+  if self.view.db.closed or self.view.db.closing then return answer_next(self, closed_error(self.view)) end
   call_host(self.view, function (err, ended, items)
-    if err then return done(err) end
+    if not self.waiting then return end -- closed meanwhile
+    if err then return answer_next(self, err) end
     self.ended, self.items, self.at = ended, items, 1
-    take(self, done)
+    take(self)
   end, "pull", self.id, self.view.host and 1 or PULL)
 end
 
-local function start_source(self, done)
-  if self.id or self.ended then return take(self, done) end
+local function drop_source(view, id)
+  if id and not (view.db.closed or view.db.closing) then call_host(view, function () end, "close", id) end
+end
+
+local function start(self)
+  if self.id or self.ended then return take(self) end
   with_patience(self.view, self.target, self.timeout_ms, function (err)
-    if err then return done(err) end
+    if not self.waiting then return end
+    if err then return answer_next(self, err) end
     call_host(self.view, function (why, id)
-      if why then return done(why) end
+      if not self.waiting then return drop_source(self.view, id) end
+      if why then return answer_next(self, why) end
       self.id = id
-      take(self, done)
+      take(self)
     end, "open", self.method, table.unpack(self.args, 1, self.args.n))
   end)
 end
 
 --- The next result; nil at the end; nil, message, code on failure.
 function Source:next(cb)
-  return async.call(function (done) start_source(self, done) end, cb)
+  return async.call(function (done)
+    if self.waiting then return done(errors.new("another next of this source is waiting", "EBUSY")) end
+    self.waiting = done
+    start(self)
+  end, cb)
 end
 
 function Source:__call()
@@ -193,16 +218,16 @@ function Source:__call()
 end
 
 function Source:close()
-  if self.id and not self.ended and not (self.view.db.closed or self.view.db.closing) then
-    call_host(self.view, function () end, "close", self.id)
-  end
+  if not self.ended then drop_source(self.view, self.id) end
   self.ended, self.items, self.at = true, {}, 1
+  if self.waiting then answer_next(self, nil, nil) end
   return true
 end
 
 Source.__close = Source.close
 
-local function open_source(self, method, args)
+-- Without a callback: for use in a for loop. With one: cb(nil, source), whose first next waits.
+local function open_source(self, method, args, cb)
   local target, timeout_ms = patience(self, method, args)
   local source = setmetatable({
     view = self,
@@ -213,8 +238,10 @@ local function open_source(self, method, args)
     id = nil,       -- of the open source in the host
     items = {},     -- fetched, not delivered
     at = 1,
+    waiting = nil,  -- done() of a next that waits
     ended = false,
   }, Source)
+  if cb then return async.call(function (done) done(nil, source) end, cb) end
   return source, nil, nil, source
 end
 
@@ -340,6 +367,9 @@ end
 --- Closes the view's part; done() when that is over.
 function View:_close(done)
   if self.broken then return done() end
+  local gone, waits = closed_error(self), self.raw_waits
+  self.raw_waits = {}
+  for answer in pairs(waits) do answer(gone) end
   local function finish() self.core:close(done) end
   local raw = self.host and self.host.raw
   if not raw then return finish() end
@@ -403,10 +433,12 @@ local function observables(self)
       local observer = self.core:observe(notify)
       return function () observer:stop() end
     end,
+    call = async.spawn,
   })
   self.progress = observable.new(nil, {
     get = function () return not self.broken and not self.db.closed and self:_progress_now() or nil end,
     start = function (notify) return self.since(function () notify() end, false) end,
+    call = async.spawn,
   })
 end
 
@@ -439,6 +471,7 @@ local function mount(db, options)
     methods = described.methods,
     version = described.version,
     reason = reason,           -- why it was built anew when it was mounted, or nil
+    raw_waits = {},            -- set of functions that answer the calls that wait for a raw view's since
     broken = nil,
     since = nil,
     progress = nil,

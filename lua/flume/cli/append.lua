@@ -4,6 +4,7 @@
 -- time. When input comes slowly, what there is goes to the log at once. A chunk with a bad line is refused as a whole,
 -- before any later one is sent: the lines before the bad one are sent again alone.
 
+local flume = require "flume"
 local progress = require "flume.progress"
 local runner = require "flume.cli.runner"
 local terminal = require "flume.terminal"
@@ -26,7 +27,7 @@ local function stdin_source()
   if here then io.stdin:seek("set", here) end
   return {
     total = total,
-    read = function(wait_ms) return terminal.read(STDIN, CHUNK_BYTES, wait_ms) end,
+    read = function (wait_ms) return terminal.read(STDIN, CHUNK_BYTES, wait_ms) end,
   }
 end
 
@@ -37,7 +38,7 @@ local function file_source(path)
   if total then file:seek("set", 0) end
   return {
     total = total,
-    read = function() return file:read(CHUNK_BYTES) end,
+    read = function () return file:read(CHUNK_BYTES) end,
   }
 end
 
@@ -88,24 +89,28 @@ local function new(db, source, skip_bad)
   }, Append)
 end
 
--- One chunk to the log. Returns nothing when it was taken; the number of the bad line (0: all of it) and what is wrong
--- with it otherwise, and then nothing of it is stored.
+function Append:_answer(text, count, message)
+  self.in_flight = self.in_flight - 1
+  if count then
+    self.appended = self.appended + count
+    self.bytes_done = self.bytes_done + #text
+  else
+    self.problem = self.problem or message
+  end
+end
+
+-- One chunk to the log. Returns nothing when it was taken; the number of its bad line (0: all of it) and what is wrong
+-- otherwise, and then nothing of it is stored. That is known at once: a task runs on until it has to wait.
 function Append:_send(text)
-  local sent, bad_line, message = false, nil, nil
-  self.in_flight = self.in_flight + 1
-  self.db:append_json(text, function(err, count, line)
-    self.in_flight = self.in_flight - 1
-    if err and not sent then
-      bad_line, message = line or 0, tostring(err)
-    elseif err then
-      self.problem = self.problem or tostring(err)
-    else
-      self.appended = self.appended + count
-      self.bytes_done = self.bytes_done + #text
-    end
+  local waits, results = false, nil
+  flume.spawn(function ()
+    results = table.pack(self.db:append_json(text))
+    if waits then self:_answer(text, results[1], results[2]) end
   end)
-  sent = true
-  return bad_line, message
+  if results and not results[1] then return results[4] or 0, results[2] end
+  self.in_flight = self.in_flight + 1
+  waits = true
+  if results then self:_answer(text, results[1]) end
 end
 
 function Append:_refuse(line, message)
@@ -145,7 +150,7 @@ function Append:_take(bytes)
   end
   local head = bytes:sub(1, last)
   if #self.partial > 0 then head = table.concat(self.partial) .. head end
-  self.partial = { bytes:sub(last + 1) }
+  self.partial = {bytes:sub(last + 1)}
   self.ready[#self.ready + 1] = head
   self.ready_bytes = self.ready_bytes + #head
 end
@@ -201,7 +206,7 @@ function Append:_unfinished()
 end
 
 function Append:run()
-  local bar = progress.new{ label = "append", total = self.source.total }
+  local bar = progress.new{label = "append", total = self.source.total}
   while self:_unfinished() do
     runner.check()
     if self.problem then runner.step() else self:_turn() end
@@ -218,7 +223,7 @@ end
 
 local function report(state, output)
   if output.json then
-    output:value{ appended = state.appended, skipped = state.skipped, since = state.db.since.value }
+    output:value{appended = state.appended, skipped = state.skipped, since = state.db.since.value}
     return
   end
   local text = plural(state.appended, "record") .. " appended"

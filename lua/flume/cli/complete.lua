@@ -2,11 +2,14 @@
 
 local M = {}
 
-local KEYWORDS = { "and", "break", "do", "else", "elseif", "end", "false", "for", "function", "if", "in", "local",
-  "nil", "not", "or", "repeat", "return", "then", "true", "until", "while" }
+local KEYWORDS = {"and", "break", "do", "else", "elseif", "end", "false", "for", "function", "if", "in", "local",
+  "nil", "not", "or", "repeat", "return", "then", "true", "until", "while"}
 
-local DB_METHODS = { "append", "append_json", "close", "del", "get", "rebuild", "reload", "status", "stream", "use" }
-local VIEW_METHODS = { "ready", "rebuild" }
+local DB_METHODS = {"append", "append_json", "close", "del", "get", "rebuild", "status", "stream", "sync",
+  "use"}
+local DB_FIELDS = {"closed", "dir", "ready", "since", "views"}
+local VIEW_METHODS = {"ready", "rebuild"}
+local VIEW_FIELDS = {"methods", "name", "progress", "since", "version"}
 
 local function add_matching(list, names, prefix, before)
   for _, name in ipairs(names) do
@@ -32,7 +35,7 @@ end
 
 -- The names of the methods of a view, of its kind and its own.
 function M.view_methods(view)
-  local names = { table.unpack(VIEW_METHODS) }
+  local names = {table.unpack(VIEW_METHODS)}
   for name in pairs(view.methods or {}) do names[#names + 1] = name end
   table.sort(names)
   return names
@@ -68,20 +71,17 @@ local function resolve(path, context)
   return value
 end
 
-local function member_names(value, context)
-  local names = keys_of(value)
-  local function add(more) table.move(more, 1, #more, #names + 1, names) end
+-- What may stand behind value and a "." or ":".
+local function member_names(value, separator, context)
   if rawequal(value, context.db) then
-    names = { table.unpack(DB_METHODS) }
-    add(names_of(context.db.views))
-    add { "since", "views" }
-  elseif is_view(context.db, value) then
-    names = M.view_methods(value)
-    add { "since", "progress" }
-  else
-    add(methods_of(value))
+    if separator == ":" then return DB_METHODS end
+    local names = names_of(context.db.views)
+    return table.move(DB_FIELDS, 1, #DB_FIELDS, #names + 1, names)
   end
-  return names
+  if is_view(context.db, value) then return separator == ":" and M.view_methods(value) or VIEW_FIELDS end
+  local names = separator == "." and keys_of(value) or {}
+  local methods = methods_of(value)
+  return table.move(methods, 1, #methods, #names + 1, names)
 end
 
 local function unique(list)
@@ -98,12 +98,13 @@ local function command_words(word, line_before, context)
   local command = line_before:match "^%s*%.(%a+)%s+$"
   if not command then
     if word:sub(1, 1) == "." then add_matching(list, context.commands, word:sub(2), ".") end
+    if #list == 1 then list[1] = list[1] .. " " end
   elseif command == "rebuild" then
     add_matching(list, names_of(context.db.views), word, "")
   elseif command == "mode" then
     add_matching(list, keys_of(context.modes), word, "")
   elseif command == "timer" then
-    add_matching(list, { "on", "off" }, word, "")
+    add_matching(list, {"on", "off"}, word, "")
   end
   return list
 end
@@ -115,7 +116,7 @@ function M.candidates(line, first, last, context)
   if line:find "^%s*%." then return unique(command_words(word, before, context)) end
   local path, separator, prefix = word:match "^(.*)([.:])([%w_]*)$"
   if path then
-    add_matching(list, member_names(resolve(path, context), context), prefix, path .. separator)
+    add_matching(list, member_names(resolve(path, context), separator, context), prefix, path .. separator)
   else
     add_matching(list, keys_of(context.env), word, "")
     add_matching(list, keys_of(_G), word, "")

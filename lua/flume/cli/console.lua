@@ -4,10 +4,11 @@ local complete = require "flume.cli.complete"
 local flume = require "flume"
 local output = require "flume.cli.output"
 local pretty = require "flume.pretty"
+local rows = require "flume.cli.rows"
 local runner = require "flume.cli.runner"
 local status = require "flume.cli.status"
-local stream_rows = require "flume.cli.rows"
 local terminal = require "flume.terminal"
+local views = require "flume.cli.views"
 
 local Console = {}
 Console.__index = Console
@@ -16,18 +17,20 @@ Console.__name = "flume.console"
 local STDOUT, STDERR = 1, 2
 local IDLE_MS, BUSY_STEP_MS = 50, 5
 local TAIL_COUNT = 10
+local SOURCE_ROWS = 100 -- of a stream that a statement gives
 
-local MODES = { lua = true, json = true, table = true }
+local MODES = {lua = true, json = true, table = true}
 
 local function new(db, env, options)
   local colour = not os.getenv "NO_COLOR"
   return setmetatable({
     db = db,
     env = env,
-    output = output.new{ json = options.json },
+    output = output.new{json = options.json},
     mode = options.json and "json" or "lua",
     timer = false,
     quit = false,
+    interactive = options.interactive or false,
     colour_out = colour and terminal.is_tty(STDOUT),
     colour_err = colour and terminal.is_tty(STDERR),
   }, Console)
@@ -39,11 +42,18 @@ end
 
 function Console:complain(message)
   self.output:flush()
-  io.stderr:write(paint("error: ", "1;31", self.colour_err), message, "\n")
+  io.stderr:write(self.interactive and paint("error: ", "1;31", self.colour_err) or "flume: ", message, "\n")
 end
 
 function Console:note(text)
   self.output:line(paint(text, "2", self.colour_out))
+end
+
+-- What stands above the first prompt.
+function Console:greet()
+  local count = self.db.since.value + 1
+  self:note(("flume %s: %s, %d record%s. Type .help for help."):format(flume._VERSION, self.db.dir, count,
+    count == 1 and "" or "s"))
 end
 
 -- --- Results ------------------------------------------------------------------------------------------------------
@@ -62,8 +72,10 @@ function Console:_print(...)
   local count, first = select("#", ...), ...
   if count == 0 then return end
   self.env._ = first
-  if stream_rows.is_source(first) then
-    stream_rows.print(first, self.output)
+  if rows.is_source(first) then
+    if rows.print(first, self.output, SOURCE_ROWS) then
+      self:note(("the first %d; for more: for ... in db:stream{...} do ... end"):format(SOURCE_ROWS))
+    end
   elseif count > 1 and first == nil and type((select(2, ...))) == "string" then
     local message, code = select(2, ...)
     self:complain(code and ("%s (%s)"):format(message, tostring(code)) or message)
@@ -72,9 +84,9 @@ function Console:_print(...)
   end
 end
 
-function Console:_evaluate(chunk)
+function Console:evaluate(chunk)
   local started = terminal.now()
-  local ok, message = runner.call(function() self:_print(chunk()) end)
+  local ok, message = runner.call(function () self:_print(chunk()) end)
   if not ok then self:complain(tostring(message)) end
   if self.timer then self:note(("%.3f s"):format(terminal.now() - started)) end
   self.output:flush()
@@ -83,43 +95,43 @@ end
 
 -- --- Dot commands -------------------------------------------------------------------------------------------------
 
--- name: { arguments, what it does, function (console, words) → nil or what is wrong }
+-- name: {arguments, what it does, function (console, words) → nil or what is wrong}
 local COMMANDS = {}
 
-local ORDER = { "help", "views", "status", "tail", "rebuild", "mode", "timer", "quit" }
+local ORDER = {"help", "views", "status", "tail", "rebuild", "mode", "timer", "quit"}
 
-COMMANDS.help = { "", "this list", function(self)
-  local rows = {}
+COMMANDS.help = {"", "this list", function (self)
+  local lines = {}
   for i, name in ipairs(ORDER) do
     local command = COMMANDS[name]
-    rows[i] = { "." .. name .. " " .. command[1], command[2] }
+    lines[i] = {"." .. name .. " " .. command[1], command[2]}
   end
-  self.output:table(rows)
+  self.output:table(lines)
   self.output:line "Anything else is Lua: db, flume and each view by its name are there, _ is the last result."
-end }
+end}
 
-COMMANDS.views = { "", "the views and their methods", function(self)
+COMMANDS.views = {"", "the views and their methods", function (self)
   status.print_views(self.db, self.output)
-end }
+end}
 
-COMMANDS.status = { "", "how far the log and the views are", function(self)
+COMMANDS.status = {"", "how far the log and the views are", function (self)
   status.print(self.db, self.output)
-end }
+end}
 
-COMMANDS.tail = { "[N]", "the last N records (10)", function(self, words)
+COMMANDS.tail = {"[N]", "the last N records (10)", function (self, words)
   local count = math.tointeger(tonumber(words[1] or TAIL_COUNT))
   if not count or count < 0 then return ".tail wants a number that is not negative, got '" .. words[1] .. "'" end
-  local rows = {}
-  for seq, value in self.db:stream{ reverse = true, limit = count } do table.insert(rows, 1, { seq, value }) end
-  for _, row in ipairs(rows) do self.output:record(row[1], row[2]) end
-end }
+  local records = {}
+  for seq, value in self.db:stream{reverse = true, limit = count} do records[#records + 1] = {seq, value} end
+  for i = #records, 1, -1 do self.output:record(records[i][1], records[i][2]) end
+end}
 
-COMMANDS.rebuild = { "[NAME]", "builds a view, or all, anew from the log", function(self, words)
-  local _, message = status.rebuild(self.db, words[1], self.output)
+COMMANDS.rebuild = {"[NAME]", "builds a view, or all, anew from the log", function (self, words)
+  local _, message = views.rebuild(self.db, words[1], self.output)
   return message
-end }
+end}
 
-COMMANDS.mode = { "[lua|json|table]", "how results are printed", function(self, words)
+COMMANDS.mode = {"[lua|json|table]", "how results are printed", function (self, words)
   if not words[1] then
     self.output:line(self.mode)
     return
@@ -127,28 +139,34 @@ COMMANDS.mode = { "[lua|json|table]", "how results are printed", function(self, 
   if not MODES[words[1]] then return (".mode: '%s' is none of lua, json, table"):format(words[1]) end
   self.mode = words[1]
   self.output.json = self.mode == "json"
-end }
+end}
 
-COMMANDS.timer = { "[on|off]", "whether statements say how long they took", function(self, words)
+COMMANDS.timer = {"[on|off]", "whether statements say how long they took", function (self, words)
   if words[1] and words[1] ~= "on" and words[1] ~= "off" then
     return (".timer: '%s' is neither on nor off"):format(words[1])
   end
   if words[1] then self.timer = words[1] == "on" end
   self.output:line(self.timer and "on" or "off")
-end }
+end}
 
-COMMANDS.quit = { "", "ends (so does Ctrl-D)", function(self)
+COMMANDS.quit = {"", "ends (so does Ctrl-D)", function (self)
   self.quit = true
-end }
+end}
 
-function Console:_command(name, words)
+local function unknown(name)
+  return ("unknown command '.%s'; .help lists those there are"):format(name)
+end
+
+-- where: what stands before a message.
+function Console:_command(name, words, where)
   local command = COMMANDS[name]
-  if not command then
-    self:complain(("unknown command '.%s'; .help lists those there are"):format(name))
-    return false
+  local ok, message = true, nil
+  if command then
+    ok, message = pcall(command[3], self, words)
+  else
+    message = unknown(name)
   end
-  local ok, message = pcall(command[3], self, words)
-  if message then self:complain(tostring(message)) end
+  if message then self:complain(where .. tostring(message)) end
   self.output:flush()
   return ok and not message
 end
@@ -158,8 +176,10 @@ end
 -- Deals with one line. Returns whether all went well.
 function Console:take(session, line)
   local kind, first, second = session:feed(line)
-  if kind == "run" then return self:_evaluate(first) end
-  if kind == "command" then return self:_command(first, second) end
+  if kind == "run" then return self:evaluate(first) end
+  if kind == "command" then
+    return self:_command(first, second, self.interactive and "" or ("stdin:%d: "):format(session.line_number))
+  end
   if kind == "error" then
     self:complain(first)
     return false
@@ -175,7 +195,7 @@ function Console:idle()
 end
 
 function Console:complete(line, first, last)
-  return complete.candidates(line, first, last, { db = self.db, env = self.env, commands = ORDER, modes = MODES })
+  return complete.candidates(line, first, last, {db = self.db, env = self.env, commands = ORDER, modes = MODES})
 end
 
-return { new = new }
+return {new = new}

@@ -1,7 +1,7 @@
 -- The command line of the flume binary as a table.
 --
---   local request, problem = options.parse{ "data", "stream", "--limit", "3" }
---   request = { db = "data", command = "stream", words = {}, limit = 3 }
+--   local request, problem = options.parse{"data", "stream", "--limit", "3"}
+--   request = {db = "data", command = "stream", words = {}, limit = 3}
 --
 -- Options may stand anywhere; after "--" nothing is one. A name that begins with "-" and reads as a number is a word.
 
@@ -10,44 +10,44 @@ local M = {}
 -- name: what it is in the request. takes: what it wants after it, a key of READERS; nil for a switch. of: the commands
 -- that know it; nil for all.
 local OPTIONS = {
-  ["--json"] = { name = "json" },
-  ["--readonly"] = { name = "readonly" },
-  ["--views"] = { name = "views", takes = "a folder" },
-  ["--sync"] = { name = "sync", takes = "always, interval or os" },
-  ["-e"] = { name = "code", takes = "code", of = { [""] = true } },
-  ["--help"] = { name = "help" },
-  ["-h"] = { name = "help" },
-  ["--version"] = { name = "version" },
-  ["--skip-bad"] = { name = "skip_bad", of = { append = true } },
-  ["--gt"] = { name = "gt", takes = "a whole number", of = { stream = true } },
-  ["--gte"] = { name = "gte", takes = "a whole number", of = { stream = true } },
-  ["--lt"] = { name = "lt", takes = "a whole number", of = { stream = true } },
-  ["--lte"] = { name = "lte", takes = "a whole number", of = { stream = true } },
-  ["--limit"] = { name = "limit", takes = "a whole number", of = { stream = true } },
-  ["--reverse"] = { name = "reverse", of = { stream = true } },
-  ["--live"] = { name = "live", of = { stream = true } },
-  ["-f"] = { name = "follow", of = { tail = true } },
-  ["-n"] = { name = "count", takes = "a whole number", of = { tail = true } },
-  ["--wait"] = { name = "wait", of = { status = true } },
+  ["--json"] = {name = "json"},
+  ["--readonly"] = {name = "readonly"},
+  ["--views"] = {name = "views", takes = "a folder"},
+  ["--sync"] = {name = "sync", takes = "always, interval or os"},
+  ["-e"] = {name = "code", takes = "code", of = {[""] = true}},
+  ["--help"] = {name = "help"},
+  ["-h"] = {name = "help"},
+  ["--version"] = {name = "version"},
+  ["--skip-bad"] = {name = "skip_bad", of = {append = true}},
+  ["--gt"] = {name = "gt", takes = "a whole number", of = {stream = true}},
+  ["--gte"] = {name = "gte", takes = "a whole number", of = {stream = true}},
+  ["--lt"] = {name = "lt", takes = "a whole number", of = {stream = true}},
+  ["--lte"] = {name = "lte", takes = "a whole number", of = {stream = true}},
+  ["--limit"] = {name = "limit", takes = "a whole number", of = {stream = true}},
+  ["--reverse"] = {name = "reverse", of = {stream = true}},
+  ["--live"] = {name = "live", of = {stream = true}},
+  ["-f"] = {name = "follow", of = {tail = true}},
+  ["-n"] = {name = "count", takes = "a whole number", of = {tail = true}},
+  ["--wait"] = {name = "wait", of = {status = true}},
 }
 
 local READERS = {
-  ["a folder"] = function(text) return text ~= "" and text or nil end,
-  ["code"] = function(text) return text end,
-  ["a whole number"] = function(text) return math.tointeger(tonumber(text)) end,
-  ["always, interval or os"] = function(text)
+  ["a folder"] = function (text) return text ~= "" and text or nil end,
+  ["code"] = function (text) return text end,
+  ["a whole number"] = function (text) return math.tointeger(tonumber(text)) end,
+  ["always, interval or os"] = function (text)
     return (text == "always" or text == "interval" or text == "os") and text or nil
   end,
 }
 
 -- How many words a command takes after its name: at least, at most.
 local COMMANDS = {
-  append = { 0, 1 },
-  get = { 1, 1 },
-  stream = { 0, 0 },
-  tail = { 0, 0 },
-  status = { 0, 0 },
-  rebuild = { 0, 1 },
+  append = {0, 1},
+  get = {1, 1},
+  stream = {0, 0},
+  tail = {0, 0},
+  status = {0, 0},
+  rebuild = {0, 1},
 }
 
 local function is_option(word)
@@ -78,7 +78,7 @@ local function read_option(args, i, request)
 end
 
 local function read_all(args)
-  local request, words, i, only_words = { given = {} }, {}, 1, false
+  local request, words, i, only_words = {given = {}}, {}, 1, false
   while i <= #args do
     if only_words or not is_option(args[i]) then
       words[#words + 1] = args[i]

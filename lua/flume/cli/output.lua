@@ -33,13 +33,13 @@ end
 
 -- One result.
 function M:value(value)
-  self:line(self.json and to_json(value) or pretty.top(value, { width = self.width }))
+  self:line(self.json and to_json(value) or pretty.top(value, {width = self.width}))
 end
 
 -- One of many results, on one line. first and second are what an iterator gave: one value, or a pair.
 function M:row(first, second)
   if self.json then
-    self:line(to_json(second == nil and first or { first, second }))
+    self:line(to_json(second == nil and first or {first, second}))
   elseif second == nil then
     self:line(type(first) == "string" and first or pretty.line(first))
   else

@@ -16,16 +16,23 @@ local function is_interrupt(err)
   return type(err) == "string" and err:find(M.INTERRUPTED, 1, true) ~= nil
 end
 
--- The traceback of an error in code that call runs, without the frames around that code.
-local function with_traceback(err)
-  if is_interrupt(err) then return M.INTERRUPTED end
-  if type(err) ~= "string" then
-    local meta = getmetatable(err)
-    if not (meta and meta.__tostring) then return ("(error object is a %s value)"):format(type(err)) end
-    return tostring(err)
+-- With a traceback, of what the code called: when it called nothing the message has all there is to say.
+local function with_frames(message)
+  local frames, of_lua = {}, 0
+  for frame in debug.traceback("", 3):gmatch "\n\t([^\n]*)" do
+    if frame:find("/flume/cli/", 1, true) or frame:find "in upvalue 'chunk'$" then break end
+    frames[#frames + 1] = "\n\t" .. frame
+    if not frame:find "^%[C%]" then of_lua = of_lua + 1 end
   end
-  local text = debug.traceback(err, 2)
-  return (text:gsub("\n%s*%[C%]: in function 'xpcall'.*$", ""))
+  return of_lua > 0 and message .. "\nstack traceback:" .. table.concat(frames) or message
+end
+
+local function explain(err)
+  if is_interrupt(err) then return M.INTERRUPTED end
+  if type(err) == "string" then return with_frames(err) end
+  local meta = getmetatable(err)
+  if meta and meta.__tostring then return tostring(err) end
+  return ("(error object is a %s value)"):format(type(err))
 end
 
 -- Raises an error if there was a Ctrl-C.
@@ -45,16 +52,16 @@ end
 function M.call(fn)
   local result
   terminal.interrupted()
-  local task = flume.spawn(function()
+  local task = flume.spawn(function ()
     terminal.watch(coroutine.running())
-    result = table.pack(xpcall(fn, with_traceback))
+    result = table.pack(xpcall(fn, explain))
   end)
   while not result do
     terminal.watch(task)
     local alive = flume.step(STEP_MS)
-    if terminal.interrupted() and not result then result = { false, M.INTERRUPTED, n = 2 } end
+    if terminal.interrupted() and not result then result = {false, M.INTERRUPTED, n = 2} end
     if not alive and not result then
-      result = { false, "this waits for something that cannot happen any more", n = 2 }
+      result = {false, "this waits for something that cannot happen any more", n = 2}
     end
   end
   terminal.watch()

@@ -6,10 +6,10 @@ local M = {}
 
 -- Names of Lua go before names of views: a view called "table" is db.views.table.
 function M.new(db)
-  local scope = { db = db, flume = flume }
+  local scope = {db = db, flume = flume}
   scope._G = scope
   return setmetatable(scope, {
-    __index = function(_, name)
+    __index = function (_, name)
       local value = _G[name]
       if value ~= nil then return value end
       return db.views[name]

@@ -9,8 +9,8 @@
 
 local M = {}
 
-local OPENS = { ["do"] = true, ["function"] = true, ["if"] = true, ["repeat"] = true }
-local CLOSES = { ["end"] = true, ["until"] = true }
+local OPENS = {["do"] = true, ["function"] = true, ["if"] = true, ["repeat"] = true}
+local CLOSES = {["end"] = true, ["until"] = true}
 
 -- The position after the long bracket that opens at pos; nil when none does.
 local function after_long_bracket(source, pos)
@@ -49,7 +49,7 @@ local function token_at(source, pos)
   return pos + #text, text
 end
 
--- All tokens of source: { first =, last =, text = }.
+-- All tokens of source: {first =, last =, text =}.
 local function tokens_of(source)
   local tokens, pos = {}, 1
   while true do
@@ -59,7 +59,7 @@ local function tokens_of(source)
       pos = after_comment(source, pos)
     else
       local after, text = token_at(source, pos)
-      tokens[#tokens + 1] = { first = pos, last = after - 1, text = text }
+      tokens[#tokens + 1] = {first = pos, last = after - 1, text = text}
       pos = after
     end
   end
@@ -85,17 +85,17 @@ end
 local function promote_local(tokens, i, edits)
   local following = tokens[i + 1]
   if following and following.text == "function" then
-    edits[#edits + 1] = { tokens[i].first, tokens[i].last, "     " }
+    edits[#edits + 1] = {tokens[i].first, tokens[i].last, "     "}
     return
   end
   local last, attributes = name_list(tokens, i + 1)
   if not last then return end
-  edits[#edits + 1] = { tokens[i].first, tokens[i].last, "     " }
+  edits[#edits + 1] = {tokens[i].first, tokens[i].last, "     "}
   for _, token in ipairs(attributes) do
-    edits[#edits + 1] = { token.first, token.last, (" "):rep(token.last - token.first + 1) }
+    edits[#edits + 1] = {token.first, token.last, (" "):rep(token.last - token.first + 1)}
   end
   if not tokens[last + 1] or tokens[last + 1].text ~= "=" then
-    edits[#edits + 1] = { tokens[last].last + 1, tokens[last].last, " = nil" }
+    edits[#edits + 1] = {tokens[last].last + 1, tokens[last].last, " = nil"}
   end
 end
 

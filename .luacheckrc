@@ -1,0 +1,4 @@
+std = "lua54"
+max_line_length = 120
+files["tests"] = {std = "lua54+busted"}
+files["demo"] = {std = "lua54"}

@@ -1,0 +1,169 @@
+-- The command line of flume: what the flume binary runs. `flume --help` says what it does.
+
+local flume = require "flume"
+local options = require "flume.cli.options"
+local output = require "flume.cli.output"
+local runner = require "flume.cli.runner"
+local terminal = require "flume.terminal"
+
+local M = {}
+
+local OK, FAILED, USAGE = 0, 1, 2
+local STDIN = 0
+
+local HELP = [[
+usage: flume [options] DB [command]
+
+DB is the folder of the database; it is made when it is not there. Without a
+command flume reads Lua from the terminal (.help there lists what else it
+knows), or runs the lines of Lua that come on standard input. db, flume and
+every view by its name are in scope.
+
+commands
+  append [FILE|-]      appends lines of JSON; --skip-bad passes over bad lines
+  get SEQ              prints a record
+  stream               prints records; --gt N --gte N --lt N --lte N bound them,
+                       --limit N --reverse; --live goes on with new ones
+  tail                 prints the last records: -n N of them (10), -f goes on
+  NAME.METHOD [ARG…]   calls a method of a view; arguments are JSON, or strings
+  status               how far the log and the views are; --wait builds first
+  rebuild [NAME]       builds a view, or all, anew from the log
+
+options
+  -e CODE              runs Lua code and prints what it gives
+  --views DIR          mounts the views in DIR ($FLUME_VIEWS when not given)
+  --json               prints JSON, one text a line
+  --readonly           changes nothing; another process may be writing
+  --sync MODE          when an append is safe: always (default), interval, os
+  --help, --version
+  --                   what follows are no options
+
+exit status: 0 done, 1 failed or interrupted, 2 wrong usage
+]]
+
+local READERS = {get = true, stream = true, tail = true}    -- commands that only read the log
+local NO_VIEWS = {append = true, get = true, stream = true, tail = true}
+
+local function complain(message)
+  io.stdout:flush()
+  io.stderr:write("flume: ", message, "\n")
+end
+
+-- --- Commands -----------------------------------------------------------------------------------------------------
+
+-- Each is called as command(db, request, output) and returns true, or nil and what went wrong.
+local COMMANDS = {
+  append = function (...) return require "flume.cli.append".run(...) end,
+  get = function (...) return require "flume.cli.read".get(...) end,
+  stream = function (...) return require "flume.cli.read".stream(...) end,
+  tail = function (...) return require "flume.cli.read".tail(...) end,
+}
+
+function COMMANDS.status(db, request, out)
+  if request.wait then return require "flume.cli.views".wait_and_print(db, out) end
+  require "flume.cli.status".print(db, out)
+  return true
+end
+
+function COMMANDS.rebuild(db, request, out)
+  return require "flume.cli.views".rebuild(db, request.words[1], out)
+end
+
+local function new_console(db, request, interactive)
+  local env = require "flume.cli.scope".new(db)
+  return require "flume.cli.console".new(db, env, {json = request.json, interactive = interactive}), env
+end
+
+local function run_code(db, request)
+  local repl = require "flume.repl"
+  local console, env = new_console(db, request)
+  local chunk, message = repl.compile(request.code, "=-e", env)
+  if not chunk then return nil, message end
+  return console:evaluate(chunk) or nil
+end
+
+local function run_lines(db, request)
+  local repl = require "flume.repl"
+  local interactive = terminal.is_tty(STDIN)
+  local console, env = new_console(db, request, interactive)
+  local session = repl.new(env, {count_lines = not interactive})
+  if not interactive then return repl.batch(session, console, io.stdin) or nil end
+  console:greet()
+  repl.loop(session, console, terminal)
+  return true
+end
+
+local function command_of(request)
+  if request.code then return run_code end
+  if not request.command then return run_lines end
+  return COMMANDS[request.command] or require "flume.cli.views".call
+end
+
+-- --- The database -------------------------------------------------------------------------------------------------
+
+local function open(request)
+  local views = request.views or os.getenv "FLUME_VIEWS"
+  if views == "" or NO_VIEWS[request.command] then views = nil end
+  local db, message, code = flume.open(request.db, {
+    readonly = request.readonly or READERS[request.command] or false,
+    sync = request.sync,
+    views = views,
+  })
+  if db then return db end
+  if code == "ELOCKED" then message = message .. "; --readonly reads beside it" end
+  return nil, ("%s: %s"):format(request.db, message)
+end
+
+-- Ends an interrupted command quietly: what it was waiting for is given up.
+local function run_command(db, request)
+  local out = output.new{json = request.json}
+  local ok, done, message = xpcall(command_of(request), function (err)
+    if type(err) == "string" and err ~= runner.INTERRUPTED and not err:find "\nstack traceback:" then
+      return debug.traceback(err, 2)
+    end
+    return err
+  end, db, request, out)
+  if not ok then done, message = nil, tostring(done) end
+  out:flush()
+  if done then return OK end
+  if message then complain(message == runner.INTERRUPTED and "interrupted" or message) end
+  return FAILED
+end
+
+local function run(request)
+  local db, message = open(request)
+  if not db then
+    complain(message)
+    return FAILED
+  end
+  terminal.watch()
+  local status = run_command(db, request)
+  if not db.closed then
+    local closed, why = db:close()
+    if not closed then
+      complain(why)
+      status = FAILED
+    end
+  end
+  return status
+end
+
+-- The exit status for a command line.
+function M.main(args)
+  local request, problem = options.parse(args)
+  if not request then
+    complain(problem .. "\nTry 'flume --help'.")
+    return USAGE
+  end
+  if request.help then
+    io.write(HELP)
+    return OK
+  end
+  if request.version then
+    io.write("flume ", flume._VERSION, "\n")
+    return OK
+  end
+  return run(request)
+end
+
+return M
