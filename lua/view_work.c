@@ -163,7 +163,7 @@ static void job_done(struct flume_job *job) {
 /* An inline view's slice, on the loop. */
 static void run_slice(struct flume_deferred *deferred) {
   struct flume_view *view = FLUME_CONTAINER_OF(deferred, struct flume_view, slice);
-  if (view->working == FLUME_WORK_FEED && (view->held || view->rebuilding)) {
+  if (view->working == FLUME_WORK_FEED && (view->held || view->rebuilding || view->closing)) {
     view->working = FLUME_WORK_NONE; /* the block waits, or goes */
     flume__view_next(view);
     return;

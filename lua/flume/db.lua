@@ -3,6 +3,7 @@
 local async = require "flume.async"
 local core = require "flume.core"
 local errors = require "flume.errors"
+local foreign = require "flume.foreign"
 local Log = require "flume.log"
 local observable = require "flume.observable"
 local options = require "flume.options"
@@ -317,7 +318,8 @@ local M = {}
 
 --- A database on a log: flume.log.memory(), flume.log.file(dir), ...
 function M.new(log, given)
-  if not Log.is(log) then error("flume.new: a log expected, such as flume.log.memory()", 2) end
+  if type(log) ~= "table" then error("flume.new: a log expected, such as flume.log.memory()", 2) end
+  if not Log.is(log) then log = foreign.wrap(log) end
   if log.closed or log.closing then error("flume.new: the log is closed", 2) end
   local db, message, code = new(log, options.check("flume.new", given, OPTIONS, 2), log.dir)
   return db, message, code
