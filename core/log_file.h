@@ -79,6 +79,8 @@ static inline struct flume_segment *flume__file_active(const struct log_file *lo
 /* log_file_open.c: finds, checks and loads what is in the directory; makes the first segment of a new log.
  * With damaged: what is good before the damage. */
 int flume__file_recover(struct log_file *log, bool damaged, struct flume_err *err);
+/* Loads the offsets of an active segment that opening only peeked at. */
+int flume__file_load_active(struct log_file *log, struct flume_err *err);
 /* Room for one more segment in the list: 0 or FLUME_ENOMEM. */
 int flume__file_reserve_segment(struct log_file *log);
 /* Puts a segment at the end of the list, where there is room, and takes over the caller's reference. */

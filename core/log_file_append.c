@@ -195,8 +195,8 @@ static int commit_run(struct flume_commit *commit) {
       if (commit->log->sync != FLUME_SYNC_ALWAYS) rv = sync_segment(commit);
       if (rv != 0) return rv;
       rv = flume__deleted_write(commit->log, &commit->bytes, commit->count);
-      if (rv != 0) flume_err_set(&commit->err, rv, "writing deletions in %s: %s", commit->log->log.dir, flume_strerror(rv));
-      return rv;
+      if (rv == 0) return 0;
+      return flume_err_set(&commit->err, rv, "writing deletions in %s: %s", commit->log->log.dir, flume_strerror(rv));
     case FLUME_COMMIT_END: return flume_segment_end(commit->segment, &commit->err);
   }
   return 0;
@@ -292,15 +292,22 @@ static void on_work_done(uv_work_t *work, int status) {
 }
 
 /* Everything that the commit needs and that could fail for want of memory, before it goes. */
-static int prepare(struct log_file *log, struct flume_commit *commit) {
-  struct flume_segment *active = flume__file_active(log);
-  commit->segment = flume_segment_ref(active);
+static int reserve(struct log_file *log, struct flume_commit *commit, const struct flume_segment *active) {
   if (commit->kind == FLUME_COMMIT_DELETE) return flume_tombstones_reserve(&log->deleted, commit->count);
   if (commit->kind != FLUME_COMMIT_DATA) return 0;
   commit->roll = active->next_seq > active->first_seq && active->end_off + commit->bytes.len > log->segment_bytes;
-  if (!commit->roll) return flume_segment_reserve(active, commit->count);
+  if (!commit->roll) return flume_segment_reserve(commit->segment, commit->count);
   int rv = flume__file_reserve_segment(log);
   return rv == 0 ? flume__file_loaded_reserve(log) : rv;
+}
+
+static int prepare(struct log_file *log, struct flume_commit *commit) {
+  struct flume_segment *active = flume__file_active(log);
+  commit->segment = flume_segment_ref(active);
+  int rv = 0;
+  if (commit->kind == FLUME_COMMIT_DATA && !active->loaded) rv = flume__file_load_active(log, &commit->err);
+  if (rv != 0) return rv;
+  return reserve(log, commit, active) == 0 ? 0 : flume_err_nomem(&commit->err);
 }
 
 static void start_next(struct log_file *log) {
@@ -328,11 +335,13 @@ int flume__file_append_wait(struct flume_log *base, const struct flume_slice *re
   struct flume_commit *commit = commit_new(log, FLUME_COMMIT_DATA);
   if (commit == NULL) return flume_err_nomem(err);
   int rv = commit_take(commit, records, count);
-  if (rv == 0) rv = prepare(log, commit);
+  if (rv != 0) flume_err_nomem(&commit->err);
+  else rv = prepare(log, commit);
   if (rv != 0) {
     log->next_seq = base->since.value + 1;
+    if (err != NULL) *err = commit->err;
     commit_recycle(commit);
-    return flume_err_nomem(err);
+    return rv;
   }
   int64_t last = log->next_seq - 1;
   commit->status = rv = commit_run(commit);
@@ -354,6 +363,7 @@ int flume__file_submit(struct log_file *log, enum flume_commit_kind kind) {
 
 int flume__file_sync(struct flume_log *base, struct flume_append *req, struct flume_err *err) {
   struct log_file *log = (struct log_file *)base;
+  if (log->readonly) return flume_err_set(err, FLUME_EREADONLY, "%s is open read-only", base->dir);
   struct flume_commit *commit = commit_new(log, FLUME_COMMIT_SYNC);
   if (commit == NULL) return flume_err_nomem(err);
   req->seq = log->next_seq - 1;

@@ -120,9 +120,30 @@ static int load_active(struct log_file *log, bool damaged, struct flume_damage *
   struct flume_segment *active = flume__file_active(log);
   memcpy(log->log.id, active->log_id, 16);
   struct flume_err why;
-  rv = flume_segment_load(active, damage, &why);
+  rv = flume_segment_peek(active, &why);
+  if (rv == FLUME_ENOENT) rv = flume_segment_load(active, damage, &why);
   if (rv == FLUME_ECORRUPT && damage->why != NULL && (damage->torn || damaged)) rv = 0;
   if (rv != 0 && err != NULL) *err = why;
+  return rv;
+}
+
+/* The end frame said how far the segment goes. If its index turns out to be damaged the offsets come from a scan, and
+ * the writer cuts the bad index, which carries no records, before anything is appended behind it. */
+int flume__file_load_active(struct log_file *log, struct flume_err *err) {
+  struct flume_segment *active = flume__file_active(log);
+  int64_t next_seq = active->next_seq;
+  struct flume_damage damage;
+  struct flume_err why;
+  int rv = flume_segment_load(active, &damage, &why);
+  if (rv == FLUME_ECORRUPT && damage.torn && active->next_seq == next_seq) {
+    if (log->readonly) return 0;
+    rv = settle_tail(log, &damage, &why);
+  }
+  if (rv == 0) return 0;
+  active->loaded = false;
+  active->next_seq = next_seq;
+  active->ended = true;
+  if (err != NULL) *err = why;
   return rv;
 }
 

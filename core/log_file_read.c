@@ -42,7 +42,7 @@ static int file_block_load(struct flume_block *base, struct flume_err *err) {
   uint32_t good = flume_records_check(block->data, block->len, block->offsets, base->count, base->first_seq);
   if (good < base->count) {
     return flume_err_set(err, FLUME_ECORRUPT, "%s: byte %llu (seq %lld): record checksum mismatch", segment->path,
-                         (unsigned long long)(block->off + block->offsets[good]), (long long)(base->first_seq + good));
+                         (unsigned long long)block->off + block->offsets[good], (long long)base->first_seq + good);
   }
   base->base = block->data;
   return 0;
@@ -130,7 +130,10 @@ static int load_sealed(struct log_file *log, struct flume_segment *segment, int6
 /* The segment that holds seq, with its offsets in memory. */
 static int find_segment(struct log_file *log, int64_t seq, struct flume_segment **out, struct flume_err *err) {
   struct flume_segment *segment = segment_of(log, seq);
-  if (!segment->loaded) {
+  if (!segment->loaded && segment == flume__file_active(log)) {
+    int rv = flume__file_load_active(log, err);
+    if (rv != 0) return rv;
+  } else if (!segment->loaded) {
     size_t i = log->segments_count - 1;
     while (log->segments[i] != segment) i--;
     int rv = load_sealed(log, segment, log->segments[i + 1]->first_seq, err);

@@ -183,7 +183,7 @@ static void feed(struct flume_sink *sink) {
   struct flume_err err = {0};
   struct flume_load *load = find_load(pump, next);
   int rv = load != NULL ? 0 : begin_load(pump, next, &load, &err);
-  if (rv != 0) {
+  if (rv != 0 || load == NULL) {
     flume_sink_failed(sink, next, &err);
     return;
   }
@@ -202,7 +202,7 @@ static void feed(struct flume_sink *sink) {
 
 static void schedule_sink(struct flume_sink *sink) {
   struct flume_pump *pump = sink->pump;
-  if (sink->state == FLUME_SINK_IDLE && is_stale(sink)) sink->ops->stale(sink);
+  if (sink->state == FLUME_SINK_IDLE && !sink->restarting && is_stale(sink)) sink->ops->stale(sink);
   if (sink->state == FLUME_SINK_IDLE && pump->ready && sink->since.value < pump->log->since.value) feed(sink);
 }
 

@@ -206,41 +206,64 @@ static int read_index(struct flume_segment *segment, uint64_t *off, int64_t *nex
   return 0;
 }
 
-/* 0; FLUME_ENOENT when the file was not closed in order or its index can't be trusted: then it has to be scanned. */
-static int load_by_index(struct flume_segment *segment) {
+static int measure(struct flume_segment *segment, struct flume_err *err) {
+  int64_t size = segment->io->size(segment->io->ctx, segment->file);
+  if (size < 0) return flume_err_set(err, (int)size, "%s: %s", segment->path, flume_strerror((int)size));
+  segment->file_bytes = (uint64_t)size;
+  return 0;
+}
+
+/* Takes over what the end frame says: all but the offsets. FLUME_ENOENT when there is none. */
+static int take_end(struct flume_segment *segment) {
   struct flume_frame end;
   uint64_t index_off;
   int rv = read_end(segment, &end, &index_off);
   if (rv != 0) return rv;
-  if (end.first_seq < segment->first_seq || end.first_seq - segment->first_seq > (int64_t)(segment->file_bytes / 8)) {
+  if (end.first_seq < segment->first_seq || end.first_seq - segment->first_seq > (int64_t)(segment->file_bytes / 8) ||
+      index_off >= segment->file_bytes) {
     return FLUME_ENOENT;
   }
-  rv = flume_segment_reserve(segment, (size_t)(end.first_seq - segment->first_seq));
+  segment->next_seq = segment->indexed_seq = end.first_seq;
+  segment->index_off = index_off;
+  segment->data_end_off = index_off; /* an index follows the last record that it covers */
+  segment->end_off = segment->durable_off = segment->zeroed_off = segment->file_bytes;
+  segment->ended = true;
+  return 0;
+}
+
+int flume_segment_peek(struct flume_segment *segment, struct flume_err *err) {
+  int rv = measure(segment, err);
   if (rv != 0) return rv;
-  int64_t next = end.first_seq;
-  for (uint64_t off = index_off; next > segment->first_seq;) {
+  rv = take_end(segment);
+  return rv == 0 ? 0 : flume_err_set(err, rv, "reading the end of %s: %s", segment->path, flume_strerror(rv));
+}
+
+/* 0; FLUME_ENOENT when the file was not closed in order or its index can't be trusted: then it has to be scanned. */
+static int load_by_index(struct flume_segment *segment) {
+  segment->next_seq = segment->first_seq;
+  int rv = take_end(segment);
+  if (rv != 0) return rv;
+  int64_t next = segment->next_seq;
+  segment->next_seq = segment->first_seq; /* room is reserved behind it */
+  rv = flume_segment_reserve(segment, (size_t)(next - segment->first_seq));
+  if (rv != 0) return rv;
+  segment->next_seq = next;
+  for (uint64_t off = segment->index_off; next > segment->first_seq;) {
     if (off >= segment->file_bytes || off == 0) return FLUME_ENOENT;
     uint64_t at = off;
     rv = read_index(segment, &off, &next);
     if (rv == FLUME_ECORRUPT || (rv == 0 && off >= at)) return FLUME_ENOENT;
     if (rv != 0) return rv;
   }
-  segment->next_seq = end.first_seq;
-  segment->indexed_seq = end.first_seq;
-  segment->index_off = index_off;
-  segment->data_end_off = index_off; /* an index follows the last record that it covers */
-  segment->end_off = segment->durable_off = segment->zeroed_off = segment->file_bytes;
-  segment->ended = true;
   segment->loaded = true;
   return 0;
 }
 
 int flume_segment_load(struct flume_segment *segment, struct flume_damage *damage, struct flume_err *err) {
-  int64_t size = segment->io->size(segment->io->ctx, segment->file);
-  if (size < 0) return flume_err_set(err, (int)size, "%s: %s", segment->path, flume_strerror((int)size));
-  segment->file_bytes = (uint64_t)size;
   *damage = (struct flume_damage){0};
-  int rv = load_by_index(segment);
+  int rv = measure(segment, err);
+  if (rv != 0) return rv;
+  rv = load_by_index(segment);
   if (rv == FLUME_ENOENT) return flume_segment_scan(segment, damage, err);
   if (rv != 0) return flume_err_set(err, rv, "reading the index of %s: %s", segment->path, flume_strerror(rv));
   return 0;
@@ -291,8 +314,8 @@ static int put_end(struct flume_segment *segment, struct flume_buf *out, uint64_
  * sync. The end frame says that everything before the index was durable, so damage found there later can't be taken
  * for a torn write; a crash in between leaves at most a torn index, which carries no records. */
 int flume_segment_end(struct flume_segment *segment, struct flume_err *err) {
-  assert(segment->loaded && segment->file >= 0);
   if (segment->ended) return 0;
+  assert(segment->loaded && segment->file >= 0);
   const struct flume_io *io = segment->io;
   struct flume_buf out;
   flume_buf_init(&out, io);

@@ -53,6 +53,10 @@ int flume_segment_create(struct flume_segment *segment, const char *dir, const u
 /* Opens the file and checks its header. */
 int flume_segment_open(struct flume_segment *segment, bool readonly, struct flume_err *err);
 
+/* Finds next_seq and end_off of a segment that was closed in order, without its offsets: the segment is not loaded then.
+ * FLUME_ENOENT when it was not; an errno. */
+int flume_segment_peek(struct flume_segment *segment, struct flume_err *err);
+
 /* Finds next_seq, end_off and the offsets: by the index when the file was closed in order, else by a scan.
  * FLUME_ECORRUPT: *damage says where; the segment then holds what is good before it. */
 int flume_segment_load(struct flume_segment *segment, struct flume_damage *damage, struct flume_err *err);

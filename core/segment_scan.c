@@ -2,11 +2,16 @@
  *
  * Happy path: one good frame follows another up to the end of the file, or up to the zeros that were written ahead.
  *
- * At the first bad frame the question is whether it is a torn write, which nobody was told had succeeded, or damage to
- * something that was. Frames carry the answer: each says up to which byte the file was on disk when it was written. If
- * any frame behind the bad one knows the bad place to have been on disk, it is damage and the scan says so; if none
- * does, it is a torn tail. (With sync = "always" every frame knows all before it to be on disk, so any frame at all
- * behind a bad one makes it damage.) */
+ * At a bad place, what comes behind it answers three questions:
+ *
+ *   Is any record missing? Frames carry the seq of their first record. If a good frame follows that begins with the very
+ *   seq that was expected, what is bad is an index or end frame, which holds no records: it is passed over.
+ *
+ *   Was it ever acknowledged? Each frame says up to which byte the file was on disk when it was written. If any frame
+ *   behind the bad place knows it to have been on disk, it is damage, and the scan says so.
+ *
+ *   If no frame does, it is a torn write, which nobody was told had succeeded. (With sync = "always" every frame knows all
+ *   before it to be on disk, so any frame at all behind a bad one makes it damage.) */
 #include <assert.h>
 #include <string.h>
 
@@ -136,11 +141,26 @@ static int zeros_only(struct flume_segment *segment, struct window *window, uint
   return 0;
 }
 
-/* Looks behind a bad place for a frame that knows it to have been on disk. */
-static int find_witness(struct flume_segment *segment, struct window *window, uint64_t bad_off, bool *found) {
-  *found = false;
+/* What comes behind a bad place. */
+struct sequel {
+  uint64_t next_off; /* of a frame that begins with the very seq that was expected; 0 when there is none */
+  bool witness;      /* a frame knows the bad place to have been on disk */
+};
+
+static void look_at(const struct flume_segment *segment, const uint8_t *header, uint64_t off, uint64_t bad_off,
+                    struct sequel *sequel) {
+  struct flume_frame frame;
+  const char *why;
+  struct flume_place place = {segment->log_id, segment->first_seq, off};
+  if (flume_frame_get(header, &frame, &place, &why) != 0) return;
+  if (frame.first_seq == segment->next_seq) sequel->next_off = off;
+  if (frame.durable_off > bad_off) sequel->witness = true;
+}
+
+static int find_sequel(struct flume_segment *segment, struct window *window, uint64_t bad_off, struct sequel *sequel) {
+  *sequel = (struct sequel){0};
   uint8_t first_byte = FLUME_FRAME_MAGIC & 0xff;
-  for (uint64_t off = bad_off + 1; segment->file_bytes - off >= FLUME_FRAME_HEADER_BYTES;) {
+  for (uint64_t off = bad_off + 1; off + FLUME_FRAME_HEADER_BYTES <= segment->file_bytes;) {
     uint64_t rest = segment->file_bytes - off;
     size_t len = rest < WINDOW_BYTES ? (size_t)rest : WINDOW_BYTES;
     const uint8_t *bytes;
@@ -151,30 +171,34 @@ static int find_witness(struct flume_segment *segment, struct window *window, ui
       const uint8_t *hit = memchr(bytes + at, first_byte, last - at + 1);
       if (hit == NULL) break;
       at = (size_t)(hit - bytes);
-      struct flume_frame frame;
-      const char *why;
-      struct flume_place place = {segment->log_id, segment->first_seq, off + at};
-      if (flume_frame_get(hit, &frame, &place, &why) == 0 && frame.durable_off > bad_off) {
-        *found = true;
-        return 0;
-      }
+      look_at(segment, hit, off + at, bad_off, sequel);
+      if (sequel->next_off != 0 || sequel->witness) return 0;
     }
     off += last + 1;
   }
   return 0;
 }
 
+/* Decides about the bad place at end_off: the end, passed over (end_off moves on), torn, or damage. */
 static int judge(struct flume_segment *segment, struct window *window, struct flume_damage *damage) {
-  bool zeros, witness;
+  bool zeros;
+  struct sequel sequel;
+  damage->off = segment->end_off;
+  damage->seq = segment->next_seq;
   int rv = zeros_only(segment, window, damage->off, &zeros);
   if (rv != 0) return rv;
   if (zeros) {
     damage->why = NULL;
     return 0;
   }
-  rv = find_witness(segment, window, damage->off, &witness);
-  damage->torn = !witness;
-  return rv;
+  rv = find_sequel(segment, window, damage->off, &sequel);
+  if (rv != 0) return rv;
+  damage->torn = !sequel.witness;
+  if (sequel.next_off != 0) {
+    segment->end_off = sequel.next_off;
+    damage->why = NULL;
+  }
+  return 0;
 }
 
 int flume_segment_scan(struct flume_segment *segment, struct flume_damage *damage, struct flume_err *err) {
@@ -185,15 +209,23 @@ int flume_segment_scan(struct flume_segment *segment, struct flume_damage *damag
   segment->index_off = 0;
   segment->ended = false;
   *damage = (struct flume_damage){0};
+  bool index_lost = false;
+  uint64_t stopped_off = 0;
   int rv = 0;
-  while (rv == 0 && segment->end_off < segment->file_bytes) rv = scan_frame(segment, &window, &damage->why);
-  if (rv == FLUME_ECORRUPT && damage->why != NULL) {
-    damage->off = segment->end_off;
-    damage->seq = segment->next_seq;
+  while (rv == 0 && segment->end_off < segment->file_bytes && segment->end_off != stopped_off) {
+    rv = scan_frame(segment, &window, &damage->why);
+    if (rv != FLUME_ECORRUPT || damage->why == NULL) continue;
+    stopped_off = segment->end_off;
     rv = judge(segment, &window, damage);
+    index_lost = index_lost || segment->end_off != stopped_off;
   }
   flume_buf_fini(&window.buf);
   if (rv != 0) return flume_err_set(err, rv, "reading %s: %s", segment->path, flume_strerror(rv));
+  if (index_lost) { /* the next one covers everything anew */
+    segment->index_off = 0;
+    segment->indexed_seq = segment->first_seq;
+    segment->ended = false;
+  }
   segment->loaded = true;
   segment->durable_off = segment->end_off;
   segment->zeroed_off = damage->why == NULL ? segment->file_bytes : segment->end_off;

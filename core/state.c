@@ -9,7 +9,6 @@
 #include "err.h"
 
 #define FIRST_MAP_BYTES ((size_t)16 << 20) /* doubled when full; address space, not memory */
-#define META_BYTES (4 + 4 + 8 + 16 + FLUME_STATE_VERSION_BYTES + 8 + 8)
 #define META_FORMAT 1u
 
 struct flume_state {
@@ -75,27 +74,38 @@ static MDB_val key_of(const char *text) {
   return (MDB_val){.mv_data = (void *)text, .mv_size = strlen(text)};
 }
 
+/* Where things are in the value of "meta". */
+enum {
+  META_AT_FORMAT = 0,
+  META_AT_CRC = 4,
+  META_AT_SINCE = 8,
+  META_AT_LOG_ID = 16,
+  META_AT_VERSION = 32,
+  META_AT_FINGERPRINT = META_AT_VERSION + FLUME_STATE_VERSION_BYTES,
+  META_AT_DELETIONS = META_AT_FINGERPRINT + 8,
+  META_BYTES = META_AT_DELETIONS + 8,
+};
+
 static void put_meta(uint8_t *bytes, const struct flume_state_meta *meta, uint32_t value_crc) {
-  uint8_t *p = bytes;
-  flume_put_le32(p, META_FORMAT);
-  flume_put_le32(p += 4, value_crc);
-  flume_put_le64(p += 4, (uint64_t)meta->since);
-  memcpy(p += 8, meta->log_id, 16);
-  memcpy(p += 16, meta->version, FLUME_STATE_VERSION_BYTES);
-  flume_put_le64(p += FLUME_STATE_VERSION_BYTES, meta->fingerprint);
-  flume_put_le64(p += 8, meta->deletions);
+  flume_put_le32(bytes + META_AT_FORMAT, META_FORMAT);
+  flume_put_le32(bytes + META_AT_CRC, value_crc);
+  flume_put_le64(bytes + META_AT_SINCE, (uint64_t)meta->since);
+  memcpy(bytes + META_AT_LOG_ID, meta->log_id, sizeof meta->log_id);
+  memcpy(bytes + META_AT_VERSION, meta->version, sizeof meta->version);
+  flume_put_le64(bytes + META_AT_FINGERPRINT, meta->fingerprint);
+  flume_put_le64(bytes + META_AT_DELETIONS, meta->deletions);
 }
 
 static int get_meta(const MDB_val *val, struct flume_state_meta *meta, uint32_t *value_crc) {
-  const uint8_t *p = val->mv_data;
-  if (val->mv_size != META_BYTES || flume_get_le32(p) != META_FORMAT) return FLUME_EVERSION;
-  *value_crc = flume_get_le32(p += 4);
-  meta->since = (int64_t)flume_get_le64(p += 4);
-  memcpy(meta->log_id, p += 8, 16);
-  memcpy(meta->version, p += 16, FLUME_STATE_VERSION_BYTES);
+  const uint8_t *bytes = val->mv_data;
+  if (val->mv_size != META_BYTES || flume_get_le32(bytes + META_AT_FORMAT) != META_FORMAT) return FLUME_EVERSION;
+  *value_crc = flume_get_le32(bytes + META_AT_CRC);
+  meta->since = (int64_t)flume_get_le64(bytes + META_AT_SINCE);
+  memcpy(meta->log_id, bytes + META_AT_LOG_ID, sizeof meta->log_id);
+  memcpy(meta->version, bytes + META_AT_VERSION, sizeof meta->version);
   meta->version[FLUME_STATE_VERSION_BYTES - 1] = '\0';
-  meta->fingerprint = flume_get_le64(p += FLUME_STATE_VERSION_BYTES);
-  meta->deletions = flume_get_le64(p += 8);
+  meta->fingerprint = flume_get_le64(bytes + META_AT_FINGERPRINT);
+  meta->deletions = flume_get_le64(bytes + META_AT_DELETIONS);
   return 0;
 }
 

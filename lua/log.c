@@ -139,14 +139,20 @@ struct request {
   int pin; /* registry: the log */
 };
 
+/* For the log at index 1; the callback is at cb_index. Raises memory errors. */
 static struct request *request_new(lua_State *L, struct flume_lua_log *self, int cb_index) {
   luaL_checktype(L, cb_index, LUA_TFUNCTION);
   lua_pushvalue(L, cb_index);
   int cb = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pushvalue(L, 1);
   int pin = luaL_ref(L, LUA_REGISTRYINDEX);
-  struct request *request = flume_io_zalloc(self->log->io, sizeof *request);
-  if (request == NULL) luaL_error(L, "out of memory");
+  struct request *request = flume_io_zalloc(&flume_io_posix, sizeof *request);
+  if (request == NULL) {
+    luaL_unref(L, LUA_REGISTRYINDEX, cb);
+    luaL_unref(L, LUA_REGISTRYINDEX, pin);
+    luaL_error(L, "out of memory");
+    return NULL; /* not reached */
+  }
   *request = (struct request){.self = self, .cb = cb, .pin = pin};
   return request;
 }

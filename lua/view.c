@@ -294,21 +294,19 @@ static int view_wait(lua_State *L) {
 static int view_call(lua_State *L) {
   struct flume_view *self = check_view(L);
   luaL_checktype(L, 2, LUA_TFUNCTION);
-  size_t name_len;
-  const char *name = luaL_checklstring(L, 3, &name_len);
+  const char *name = luaL_checkstring(L, 3);
   struct flume_view_call *call = flume_io_zalloc(&flume_io_posix, sizeof *call);
   if (call == NULL) return luaL_error(L, "out of memory");
   flume_buf_init(&call->args, &flume_io_posix);
   flume_buf_init(&call->results, &flume_io_posix);
   call->cb = LUA_NOREF;
   struct flume_err err;
-  call->name = flume_io_alloc(&flume_io_posix, name_len + 1);
-  int rv = call->name != NULL ? flume_values_put(L, 4, lua_gettop(L), &call->args, &err) : flume_err_nomem(&err);
+  snprintf(call->name, sizeof call->name, "%s", name);
+  int rv = flume_values_put(L, 4, lua_gettop(L), &call->args, &err);
   if (rv != 0) {
     flume__view_call_free(L, call);
     return flume__fail(L, rv, &err);
   }
-  memcpy(call->name, name, name_len + 1);
   call->cb = ref_value(L, 2);
   flume_queue_push(&self->calls, &call->queue);
   flume__view_next(self);

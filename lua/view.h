@@ -33,7 +33,7 @@ enum flume_work {
 /* A call that waits for its turn. */
 struct flume_view_call {
   struct flume_queue queue;
-  char *name;
+  char name[16]; /* of the host's function */
   struct flume_buf args;
   struct flume_buf results;
   int cb; /* registry */

@@ -117,7 +117,6 @@ void flume__view_call_free(lua_State *L, struct flume_view_call *call) {
   luaL_unref(L, LUA_REGISTRYINDEX, call->cb);
   flume_buf_fini(&call->args);
   flume_buf_fini(&call->results);
-  flume_io_free(&flume_io_posix, call->name);
   flume_io_free(&flume_io_posix, call);
 }
 
@@ -265,8 +264,22 @@ static void feed(struct flume_sink *sink, struct flume_block *block, uint32_t fr
   flume__view_next(view);
 }
 
+/* An inline view's host may start over in its own way, which ends with core:rebuild. */
+static bool starts_over_itself(struct flume_view *view) {
+  lua_State *L = view->loop->L;
+  if (view->vm != NULL) return false;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, view->host);
+  bool itself = lua_getfield(L, -1, "start_over") == LUA_TFUNCTION;
+  lua_remove(L, -2);
+  if (itself) flume__loop_call(view->loop, 0);
+  else lua_pop(L, 1);
+  return itself;
+}
+
 static void stale(struct flume_sink *sink) {
   struct flume_view *view = FLUME_CONTAINER_OF(sink, struct flume_view, sink);
+  sink->restarting = true;
+  if (starts_over_itself(view)) return;
   view->rebuilding = true;
   flume__view_next(view);
 }

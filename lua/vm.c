@@ -11,7 +11,8 @@
 #include "fingerprint.h"
 #include "marshal.h"
 
-#define HOOK_EVERY 100000 /* instructions */
+#define HOOK_EVERY 10000 /* instructions */
+#define REFUSALS_MAX 64  /* of memory, until the budget is spent */
 
 /* --- Memory and instructions ----------------------------------------------------------------------------------- */
 
@@ -23,25 +24,37 @@ static void *limited_alloc(void *ud, void *ptr, size_t old_bytes, size_t new_byt
     vm->memory_bytes -= old_bytes;
     return NULL;
   }
-  if (new_bytes > old_bytes && vm->memory_bytes + (new_bytes - old_bytes) > vm->memory_max_bytes) return NULL;
+  if (new_bytes > old_bytes && vm->memory_bytes + (new_bytes - old_bytes) > vm->memory_max_bytes) {
+    vm->spent += vm->budget / REFUSALS_MAX + 1; /* collecting all garbage in vain, again and again, is no way out */
+    return NULL;
+  }
   void *moved = realloc(ptr, new_bytes);
   if (moved == NULL) return NULL;
   vm->memory_bytes += new_bytes - old_bytes;
   return moved;
 }
 
-/* A view that catches this error meets it again at its next instruction: once the budget is spent the hook fires at
- * each one, until no pcall is left around the view. Coroutines inherit the hook. */
+static bool is_exhausted(const struct flume_vm *vm) {
+  return vm->budget != 0 && vm->spent > vm->budget;
+}
+
+/* A view that catches this error gets it again from what it caught it with (see sandbox.lua), until no pcall is left
+ * around it. Coroutines inherit the hook. */
 static void on_count(lua_State *L, lua_Debug *activation) {
   void *ud;
   (void)activation;
   lua_getallocf(L, &ud);
   struct flume_vm *vm = ud;
   vm->spent += HOOK_EVERY;
-  if (vm->budget == 0 || vm->spent <= vm->budget) return;
-  lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
-  lua_sethook(vm->L, on_count, LUA_MASKCOUNT, 1); /* when L is a coroutine: whoever resumed it is out of budget too */
-  luaL_error(L, "instruction budget of %I spent", (lua_Integer)vm->budget);
+  if (is_exhausted(vm)) luaL_error(L, "instruction budget of %I spent", (lua_Integer)vm->budget);
+}
+
+/* exhausted() -> whether the running record or call has spent its budget; in a view's own state only */
+static int exhausted(lua_State *L) {
+  void *ud;
+  lua_getallocf(L, &ud);
+  lua_pushboolean(L, is_exhausted(ud));
+  return 1;
 }
 
 static void start_budget(struct flume_vm *vm) {
@@ -126,6 +139,8 @@ static int open_libraries(lua_State *L) {
   lua_pop(L, 1);
   luaL_requiref(L, "flume_core", flume__codec_open, 1);
   flume__vm_open(L);
+  lua_pushcfunction(L, exhausted);
+  lua_setfield(L, -2, "exhausted");
   lua_gc(L, LUA_GCGEN, 0, 0);
   return 0;
 }

@@ -27,6 +27,7 @@ end
 
 -- The bytes of valid UTF-8 stay as they are; the others are escaped one by one.
 local function quote(text)
+  if not text:find '[%c"\\\127-\255]' then return '"' .. text .. '"' end
   local escaped = text:gsub('[%c\\"\127]', escape_byte)
   local out, from = {}, 1
   while true do
@@ -80,24 +81,29 @@ local function as_table(value)
   return value
 end
 
-local TYPE_ORDER = {number = 1, string = 2, boolean = 3}
-
-local function key_before(a, b)
-  local rank_a, rank_b = TYPE_ORDER[type(a)], TYPE_ORDER[type(b)]
-  if rank_a ~= rank_b then return rank_a < rank_b end
-  if type(a) == "boolean" then return not a and b end
-  return a < b
+local function is_element(key, list_length)
+  return math.type(key) == "integer" and key >= 1 and key <= list_length
 end
 
+-- The keys of a table beside those of its list: numbers, strings, booleans, each kind sorted; and how many others.
 local function sorted_keys(value, list_length)
-  local keys, strange = {}, 0
+  local numbers, strings, booleans, others = {}, {}, {}, 0
   for key in next, value do
-    if math.type(key) == "integer" and key >= 1 and key <= list_length then goto continue end
-    if TYPE_ORDER[type(key)] then keys[#keys + 1] = key else strange = strange + 1 end
-    ::continue::
+    local kind = type(key)
+    if kind == "string" then
+      strings[#strings + 1] = key
+    elseif kind == "number" then
+      if not is_element(key, list_length) then numbers[#numbers + 1] = key end
+    elseif kind == "boolean" then
+      table.insert(booleans, key and #booleans + 1 or 1, key)
+    else
+      others = others + 1
+    end
   end
-  table.sort(keys, key_before)
-  return keys, strange
+  table.sort(numbers)
+  table.sort(strings)
+  local keys = table.move(strings, 1, #strings, #numbers + 1, numbers)
+  return table.move(booleans, 1, #booleans, #keys + 1, keys), others
 end
 
 local function key_text(key)
@@ -112,12 +118,12 @@ local function elements(value, state, depth)
   local parts = {}
   local list_length = rawlen(value)
   for i = 1, list_length do parts[i] = render(rawget(value, i), state, depth + 1, 0) end
-  local keys, strange = sorted_keys(value, list_length)
+  local keys, others = sorted_keys(value, list_length)
   for _, key in ipairs(keys) do
     local name = key_text(key)
     parts[#parts + 1] = name .. " = " .. render(rawget(value, key), state, depth + 1, #name + 3)
   end
-  return parts, strange > 0 and ("--[[%d keys that are no data]]"):format(strange) or ""
+  return parts, others > 0 and ("--[[%d keys that are no data]]"):format(others) or ""
 end
 
 local function layout(parts, rest, state, depth, used)

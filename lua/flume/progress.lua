@@ -7,6 +7,7 @@
 -- It shows up when standard error is a terminal and the work has taken half a second. FLUME_PROGRESS=1 shows it in any
 -- case and at once, line after line where there is no terminal; FLUME_PROGRESS=0 never.
 
+local core = require "flume.core"
 local terminal = require "flume.terminal"
 
 local M = {}
@@ -19,6 +20,11 @@ local PRINT_EVERY = 0.5   -- seconds, elsewhere
 local BAR_CELLS = 24
 local STDERR = 2
 
+-- Seconds of a clock that never goes back.
+function M.now()
+  return core.now() / 1000
+end
+
 local function is_utf8()
   local locale = os.getenv "LC_ALL" or os.getenv "LC_CTYPE" or os.getenv "LANG" or ""
   return locale:upper():find "UTF%-?8" ~= nil
@@ -30,7 +36,7 @@ function M.new(options)
   local switch = os.getenv "FLUME_PROGRESS"
   local tty = options.tty
   if tty == nil then tty = terminal.is_tty(STDERR) end
-  local now = options.now or terminal.now
+  local now = options.now or M.now
   return setmetatable({
     label = options.label,
     total = options.total,
@@ -90,7 +96,7 @@ function M:_eta(elapsed)
 end
 
 function M:_text(finished)
-  local elapsed = math.max(self.now() - self.started, 1e-6)
+  local elapsed = math.max(self.now() - self.started, 1e-3)
   local fraction, eta = self:_fraction(), not finished and self:_eta(elapsed)
   local parts = {self.label}
   if fraction then

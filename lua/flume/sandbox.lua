@@ -6,8 +6,8 @@
 local M = {}
 
 local BASE = {
-  "assert", "error", "ipairs", "next", "pairs", "pcall", "print", "rawequal", "rawget", "rawlen", "rawset", "select",
-  "tonumber", "tostring", "type", "_VERSION",
+  "assert", "error", "ipairs", "next", "pairs", "print", "rawequal", "rawget", "rawlen", "rawset", "select", "tonumber",
+  "tostring", "type", "_VERSION",
 }
 
 local HIDDEN = {["string.dump"] = true, ["math.random"] = true, ["math.randomseed"] = true}
@@ -34,11 +34,25 @@ local function safe_setmetatable(table, metatable)
   return setmetatable(table, metatable)
 end
 
--- So would the handler of an xpcall, when it is the instruction budget that raises. This one is called afterwards.
-local function safe_xpcall(fn, handler, ...)
-  local results = table.pack(pcall(fn, ...))
-  if results[1] then return table.unpack(results, 1, results.n) end
-  return false, handler(results[2])
+-- What catches errors, but not the one of a spent budget. The handler of an xpcall is called afterwards: in the midst
+-- of the error no instructions are counted.
+local function add_catching(env, exhausted)
+  local function pass(ok, ...)
+    if not ok and exhausted() then error(..., 0) end
+    return ok, ...
+  end
+
+  function env.pcall(fn, ...) return pass(pcall(fn, ...)) end
+
+  function env.xpcall(fn, handler, ...)
+    local results = table.pack(pass(pcall(fn, ...)))
+    if results[1] then return table.unpack(results, 1, results.n) end
+    return false, handler(results[2])
+  end
+
+  local resume, close = env.coroutine.resume, env.coroutine.close
+  function env.coroutine.resume(co, ...) return pass(resume(co, ...)) end
+  function env.coroutine.close(co) return pass(close(co)) end
 end
 
 local function file_of(folder, name)
@@ -48,12 +62,14 @@ local function file_of(folder, name)
   return folder .. "/" .. name:gsub("%.", "/") .. ".lua"
 end
 
---- An environment for a script. host = {folder=, read=function(path), provided={name=value}, on_load=function(source)}
+--- An environment for a script. host = {folder=, read=function(path), provided={name=value}, on_load=function(source),
+--- exhausted=function() -> whether the script's budget is spent}
 function M.new(host)
   local env = {}
   for _, name in ipairs(BASE) do env[name] = _G[name] end
   for _, name in ipairs {"string", "table", "math", "utf8", "coroutine"} do env[name] = copy_library(name, _G[name]) end
-  env.getmetatable, env.setmetatable, env.xpcall = safe_getmetatable, safe_setmetatable, safe_xpcall
+  env.getmetatable, env.setmetatable = safe_getmetatable, safe_setmetatable
+  add_catching(env, host.exhausted or function () return false end)
   env._G = env
 
   local loaded = {}

@@ -477,6 +477,13 @@ local function mount(db, options)
     progress = nil,
   }, View)
   observables(self)
+  if host and host.raw then
+    function host.start_over()
+      rebuild_raw(self, function (err)
+        if err then error(err, 0) end
+      end)
+    end
+  end
   return self
 end
 

@@ -1,12 +1,12 @@
--- What a word at the prompt may become: dot commands, names in scope, fields and methods. Nothing is called to find out.
+-- What a word at the prompt may become: dot commands, names in scope, fields and methods. Nothing is called for it.
 
 local M = {}
 
 local KEYWORDS = {"and", "break", "do", "else", "elseif", "end", "false", "for", "function", "if", "in", "local",
   "nil", "not", "or", "repeat", "return", "then", "true", "until", "while"}
 
-local DB_METHODS = {"append", "append_json", "close", "del", "get", "rebuild", "status", "stream", "sync",
-  "use"}
+local DB_METHODS = {"append", "append_json", "close", "del", "get", "rebuild", "status", "stream",
+  "sync", "use"}
 local DB_FIELDS = {"closed", "dir", "ready", "since", "views"}
 local VIEW_METHODS = {"ready", "rebuild"}
 local VIEW_FIELDS = {"methods", "name", "progress", "since", "version"}
@@ -109,11 +109,10 @@ local function command_words(word, line_before, context)
   return list
 end
 
--- The list of what line:sub(first, last) may become. context: db, env, commands (dot commands), modes.
-function M.candidates(line, first, last, context)
+local function candidates(line, first, last, context)
   local word, before = line:sub(first, last), line:sub(1, first - 1)
   local list = {}
-  if line:find "^%s*%." then return unique(command_words(word, before, context)) end
+  if line:find "^%s*%." then return command_words(word, before, context) end
   local path, separator, prefix = word:match "^(.*)([.:])([%w_]*)$"
   if path then
     add_matching(list, member_names(resolve(path, context), separator, context), prefix, path .. separator)
@@ -123,7 +122,21 @@ function M.candidates(line, first, last, context)
     add_matching(list, names_of(context.db.views), word, "")
     add_matching(list, KEYWORDS, word, "")
   end
-  return unique(list)
+  return list
+end
+
+-- The sorted list of what line:sub(first, last) may become. context: db, env, commands (dot commands), modes.
+function M.candidates(line, first, last, context)
+  return unique(candidates(line, first, last, context))
+end
+
+-- What all words of a list begin with.
+function M.common_prefix(list)
+  local prefix = list[1]
+  for _, word in ipairs(list) do
+    while word:sub(1, #prefix) ~= prefix do prefix = prefix:sub(1, -2) end
+  end
+  return prefix
 end
 
 return M

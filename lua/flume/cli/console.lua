@@ -4,6 +4,7 @@ local complete = require "flume.cli.complete"
 local flume = require "flume"
 local output = require "flume.cli.output"
 local pretty = require "flume.pretty"
+local progress = require "flume.progress"
 local rows = require "flume.cli.rows"
 local runner = require "flume.cli.runner"
 local status = require "flume.cli.status"
@@ -85,10 +86,10 @@ function Console:_print(...)
 end
 
 function Console:evaluate(chunk)
-  local started = terminal.now()
+  local started = progress.now()
   local ok, message = runner.call(function () self:_print(chunk()) end)
   if not ok then self:complain(tostring(message)) end
-  if self.timer then self:note(("%.3f s"):format(terminal.now() - started)) end
+  if self.timer then self:note(("%.3f s"):format(progress.now() - started)) end
   self.output:flush()
   return ok
 end
@@ -160,15 +161,11 @@ end
 -- where: what stands before a message.
 function Console:_command(name, words, where)
   local command = COMMANDS[name]
-  local ok, message = true, nil
-  if command then
-    ok, message = pcall(command[3], self, words)
-  else
-    message = unknown(name)
-  end
+  local message = unknown(name)
+  if command then message = select(2, pcall(command[3], self, words)) end
   if message then self:complain(where .. tostring(message)) end
   self.output:flush()
-  return ok and not message
+  return not message
 end
 
 -- --- Lines --------------------------------------------------------------------------------------------------------
@@ -194,8 +191,12 @@ function Console:idle()
   return status.is_behind(self.db) and 0 or IDLE_MS
 end
 
+-- What the terminal wants of a completer: what the words have in common, and the words; nil when there are none.
 function Console:complete(line, first, last)
-  return complete.candidates(line, first, last, {db = self.db, env = self.env, commands = ORDER, modes = MODES})
+  local context = {db = self.db, env = self.env, commands = ORDER, modes = MODES}
+  local words = complete.candidates(line, first, last, context)
+  if #words == 0 then return nil end
+  return {complete.common_prefix(words), table.unpack(words)}
 end
 
 return {new = new}

@@ -1,10 +1,14 @@
 -- flume DB get | stream | tail: records of the log.
 
+local flume = require "flume"
 local runner = require "flume.cli.runner"
+local terminal = require "flume.terminal"
 
 local M = {}
 
 local TAIL_COUNT = 10
+local LOOK_EVERY_MS = 200
+local NO_FD = -1 -- reading from it is waiting
 
 function M.get(db, request, output)
   local seq = math.tointeger(tonumber(request.words[1]))
@@ -20,26 +24,58 @@ function M.get(db, request, output)
   return true
 end
 
--- Prints what a stream gives. Live streams are flushed record by record.
-local function print_stream(db, range, output)
+-- Prints the records of a range. Returns how many there were, and the seq of the last.
+local function print_range(db, range, output)
+  local count, last = 0, nil
   runner.run(function ()
-    local stream <close> = db:stream(range)
-    for seq, value in stream do
+    for seq, value in db:stream(range) do
       output:record(seq, value)
-      if range.live then output:flush() end
+      count, last = count + 1, seq
     end
   end)
-  return true
+  output:flush()
+  return count, last
+end
+
+-- Whether a range has nothing more to come.
+local function is_exhausted(range)
+  if range.limit and range.limit <= 0 then return true end
+  return range.lte and range.gte > range.lte or range.lt and range.gte >= range.lt or false
+end
+
+-- Prints the records of a range, and moves its beginning behind them. Returns whether more may come.
+local function print_more(db, range, output)
+  local count, last = print_range(db, range, output)
+  range.gte = last and last + 1 or range.gte or 0
+  range.limit = range.limit and range.limit - count
+  return not is_exhausted(range)
+end
+
+-- Prints the records of a range, and those that come later. A reader is not told of what another process appends, so
+-- the log is opened anew for each look. Ctrl-C is the way to end it.
+local function follow(db, request, range, output)
+  if not print_more(db, range, output) then return true end
+  while true do
+    terminal.read(NO_FD, 1, LOOK_EVERY_MS)
+    if terminal.interrupted() then return true end
+    local again <close>, message = flume.open(request.db, {readonly = true})
+    if not again then return nil, message end
+    if again.since.value >= range.gte and not print_more(again, range, output) then return true end
+  end
 end
 
 function M.stream(db, request, output)
-  return print_stream(db, {
+  local range = {
     gt = request.gt, gte = request.gte, lt = request.lt, lte = request.lte,
-    limit = request.limit, reverse = request.reverse, live = request.live, lazy = output.json,
-  }, output)
+    limit = request.limit, reverse = request.reverse, lazy = output.json,
+  }
+  if request.live and request.reverse then return nil, "stream: --live and --reverse exclude each other" end
+  if request.live then return follow(db, request, range, output) end
+  print_range(db, range, output)
+  return true
 end
 
--- The seq from which on there are count records up to since, deleted ones not counted.
+-- The seq from which on there are count records, deleted ones not counted.
 local function tail_start(db, count)
   local start = db.since.value + 1
   for seq in db:stream{reverse = true, limit = count, values = false} do start = seq end
@@ -49,9 +85,9 @@ end
 function M.tail(db, request, output)
   local count = request.count or TAIL_COUNT
   if count < 0 then return nil, ("tail: -n wants a number that is not negative, got %d"):format(count) end
-  local range = {gte = tail_start(db, count), live = request.follow, lazy = output.json}
-  local ok, err = pcall(print_stream, db, range, output)
-  if not ok and not (request.follow and err == runner.INTERRUPTED) then error(err, 0) end
+  local range = {gte = tail_start(db, count), lazy = output.json}
+  if request.follow then return follow(db, request, range, output) end
+  print_range(db, range, output)
   return true
 end
 

@@ -9,6 +9,7 @@ local terminal = require "flume.terminal"
 local M = {}
 
 M.INTERRUPTED = "interrupted!"
+M.STUCK = "this waits for something that cannot happen any more"
 
 local STEP_MS = 100
 
@@ -48,7 +49,7 @@ function M.step(timeout_ms)
   return alive
 end
 
--- Runs fn(): true and its results; false and an error with its traceback; false and M.INTERRUPTED.
+-- Runs fn(): true and its results; false and an error with its traceback, M.INTERRUPTED or M.STUCK.
 function M.call(fn)
   local result
   terminal.interrupted()
@@ -61,7 +62,7 @@ function M.call(fn)
     local alive = flume.step(STEP_MS)
     if terminal.interrupted() and not result then result = {false, M.INTERRUPTED, n = 2} end
     if not alive and not result then
-      result = {false, "this waits for something that cannot happen any more", n = 2}
+      result = {false, M.STUCK, n = 2}
     end
   end
   terminal.watch()
@@ -69,7 +70,7 @@ function M.call(fn)
   return table.unpack(result, 1, result.n)
 end
 
--- Runs fn() and returns its results; an error is raised as it is, without a traceback for one that is an interrupt.
+-- Runs fn() and returns its results; raises the errors of call.
 function M.run(fn)
   local result = table.pack(M.call(fn))
   if not result[1] then error(result[2], 0) end

@@ -18,8 +18,9 @@ end
 
 -- What is wrong with a view that has failed, on one line.
 function M.failure(row)
-  local first_line = text(row.error):match "^[^\n]*"
-  return row.seq and row.seq >= 0 and ("at record %d: %s"):format(row.seq, first_line) or first_line
+  local message = tostring(row.error):match "^[^\n]*"
+  if not row.seq or row.seq < 0 then return message end
+  return ("view %s failed at record %d: %s"):format(row.name, row.seq, message)
 end
 
 -- The table for people: a line for the log, and one for each view.
@@ -30,7 +31,7 @@ local function print_table(status, output)
   for i, view in ipairs(status.views) do
     local lag = math.max(status.since - view.since, 0)
     rows[i] = {view.name, text(view.version), view.state, tostring(view.since), tostring(lag)}
-    if view.error then notes[#notes + 1] = ("%s failed %s"):format(view.name, M.failure(view)) end
+    if view.error then notes[#notes + 1] = M.failure(view) end
   end
   output:table(rows, {header = {"view", "version", "state", "since", "lag"}, right = {[4] = true, [5] = true}})
   for _, note in ipairs(notes) do output:line(note) end

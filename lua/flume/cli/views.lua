@@ -5,7 +5,6 @@ local progress = require "flume.progress"
 local rows = require "flume.cli.rows"
 local runner = require "flume.cli.runner"
 local status = require "flume.cli.status"
-local terminal = require "flume.terminal"
 
 local M = {}
 
@@ -31,7 +30,7 @@ local function new_build(db, names, from_start)
     db = db,
     names = names,
     target = db.since.value,
-    started = terminal.now(),
+    started = progress.now(),
     from = {},        -- name → since at the start
     seconds = {},     -- name → how long it took
     failures = {},    -- of views that have failed: texts
@@ -48,21 +47,21 @@ end
 function Build:_look_at(row)
   local name = row.name
   if row.state == "failed" then
-    self.failures[name] = self.failures[name] or ("view %s failed %s"):format(name, status.failure(row))
+    self.failures[name] = self.failures[name] or status.failure(row)
     return self.target
   end
   if row.since < self.target then self.fresh[name] = true end
   if not self.fresh[name] then return -1 end
-  if row.since >= self.target then self.seconds[name] = self.seconds[name] or terminal.now() - self.started end
+  if row.since >= self.target then self.seconds[name] = self.seconds[name] or progress.now() - self.started end
   return math.min(row.since, self.target)
 end
 
--- Looks at all views: the sum of what they have to go through, of what they have gone through since the log's
--- beginning, and of what they have gone through in this build.
+-- Looks at the views that have something to do: the sum of what they have to go through, of what they have gone through
+-- since the log's beginning, and of what they have gone through in this build.
 function Build:_measure()
   local total, done, records = 0, 0, 0
   for _, row in ipairs(self.db:status().views) do
-    if self.from[row.name] then
+    if self.from[row.name] and self.from[row.name] < self.target then
       local since = self:_look_at(row)
       total = total + self.target + 1
       done = done + since + 1
@@ -72,18 +71,25 @@ function Build:_measure()
   return total, done, records
 end
 
--- Steps the loop until ended() or every view has caught up or failed.
+function Build:_label()
+  local behind = {}
+  for _, name in ipairs(self.names) do
+    if self.from[name] < self.target then behind[#behind + 1] = name end
+  end
+  return "building " .. table.concat(behind, ", ")
+end
+
+-- Steps the loop until ended(), which is told whether every view has caught up or failed.
 function Build:run(ended)
   local total, done, records = self:_measure()
-  local bar = progress.new{label = "building " .. table.concat(self.names, ", "), total = total}
-  local needed = done < total
-  bar:update(done, records)
+  local bar = progress.new{label = self:_label(), total = total}
   while not ended(done >= total) do
+    bar:update(done, records)
     runner.step(STEP_MS)
     total, done, records = self:_measure()
-    bar:update(done, records)
   end
-  if needed then bar:finish() end
+  bar:update(done, records)
+  if total > 0 then bar:finish() end
 end
 
 function Build:failure()
@@ -103,16 +109,21 @@ function M.wait(db, name)
   return build
 end
 
--- What was done for one view, in words: "rebuilt in 12 ms because version 1 → 2".
+-- "built in 12 ms (5,000,000 records/s)"
+local function pace(verb, count, seconds)
+  local rate = progress.thousands(math.floor(count / math.max(seconds, 1e-3)))
+  return ("%s in %s (%s records/s)"):format(verb, progress.duration(seconds), rate)
+end
+
+-- What was done for one view, in words: "rebuilt in 12 ms (…) because version 1 → 2".
 local function account(build, view)
   local name, count = view.name, build.target - build.from[view.name]
-  if build.failures[name] then return build.failures[name] end
+  if build.failures[name] then return "failed" end
   if count <= 0 then return "up to date" end
-  local took = progress.duration(build.seconds[name] or 0)
-  if build.from[name] >= 0 then return ("%s records in %s"):format(progress.thousands(count), took) end
-  local reason = view.reason
-  if not reason then return "built in " .. took end
-  return ("rebuilt in %s because %s"):format(took, (reason:gsub("%->", "→")))
+  local seconds = build.seconds[name] or 0
+  if build.from[name] >= 0 then return pace(progress.thousands(count) .. " records more", count, seconds) end
+  if not view.reason then return pace("built", count, seconds) end
+  return pace("rebuilt", count, seconds) .. " because " .. view.reason:gsub("%->", "→")
 end
 
 function M.print_account(build, output)
@@ -154,7 +165,7 @@ function M.rebuild(db, name, output)
   end)
   build:run(function () return answered end)
   if failure then return nil, build:failure() or tostring(failure) end
-  local took = progress.duration(terminal.now() - build.started)
+  local took = progress.duration(progress.now() - build.started)
   if output.json then
     status.print(db, output)
   else

@@ -1,0 +1,102 @@
+/* A small runner for C tests: one program a file, which includes this header once.
+ *
+ *   TEST(buf_grows) {
+ *     CHECK_INT_EQ(flume_buf_grow(&buf, 10), 0);
+ *   }
+ *
+ * Tests run in the order of the file; the arguments of the program, if any, choose those whose names contain one of
+ * them. A failed check prints file:line and the test goes on; REQUIRE leaves the test. The last line of the output is
+ * "N passed, N failed, N skipped", and the exit code 0 when none failed. */
+#ifndef FLUME_TEST_H
+#define FLUME_TEST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+struct test {
+  const char *name;
+  void (*run)(void);
+  struct test *next;
+};
+
+static struct test *test_first;
+static struct test **test_last = &test_first;
+static bool test_failed, test_skipped;
+
+#define TEST(id)                                                           \
+  static void test_##id(void);                                             \
+  __attribute__((constructor)) static void test_register_##id(void) {      \
+    static struct test entry = {#id, test_##id, NULL};                     \
+    *test_last = &entry;                                                   \
+    test_last = &entry.next;                                               \
+  }                                                                        \
+  static void test_##id(void)
+
+#define CHECK(cond) test_check((cond), __FILE__, __LINE__, #cond)
+#define CHECK_INT_EQ(got, expected) \
+  test_check_int((int64_t)(got), (int64_t)(expected), __FILE__, __LINE__, #got)
+#define CHECK_STR_EQ(got, expected) test_check_str((got), (expected), __FILE__, __LINE__, #got)
+#define REQUIRE(cond)         \
+  do {                        \
+    if (!CHECK(cond)) return; \
+  } while (0)
+#define SKIP(reason)                        \
+  do {                                      \
+    printf("  skipped: %s\n", (reason));    \
+    test_skipped = true;                    \
+    return;                                 \
+  } while (0)
+
+static inline bool test_check(bool ok, const char *file, int line, const char *what) {
+  if (ok) return true;
+  printf("%s:%d: failed: %s\n", file, line, what);
+  test_failed = true;
+  return false;
+}
+
+static inline bool test_check_int(int64_t got, int64_t expected, const char *file, int line, const char *what) {
+  if (got == expected) return true;
+  printf("%s:%d: %s is %lld, not %lld\n", file, line, what, (long long)got, (long long)expected);
+  test_failed = true;
+  return false;
+}
+
+static inline bool test_check_str(const char *got, const char *expected, const char *file, int line,
+                                  const char *what) {
+  if (got != NULL && expected != NULL && strcmp(got, expected) == 0) return true;
+  printf("%s:%d: %s is\n  %s\nnot\n  %s\n", file, line, what, got ? got : "NULL", expected ? expected : "NULL");
+  test_failed = true;
+  return false;
+}
+
+static bool test_chosen(const struct test *test, int argc, char **argv) {
+  if (argc < 2) return true;
+  for (int i = 1; i < argc; i++) {
+    if (strstr(test->name, argv[i]) != NULL) return true;
+  }
+  return false;
+}
+
+int main(int argc, char **argv) {
+  int passed = 0, failed = 0, skipped = 0;
+  for (struct test *test = test_first; test != NULL; test = test->next) {
+    if (!test_chosen(test, argc, argv)) continue;
+    test_failed = test_skipped = false;
+    test->run();
+    if (test_failed) {
+      printf("FAILED %s\n", test->name);
+      failed++;
+    } else if (test_skipped) {
+      skipped++;
+    } else {
+      passed++;
+    }
+    fflush(stdout);
+  }
+  printf("%d passed, %d failed, %d skipped\n", passed, failed, skipped);
+  return failed != 0;
+}
+
+#endif

@@ -1,0 +1,324 @@
+/* Kills a process that appends, at any moment, and looks at what is left of its log.
+ *
+ *   kill9 [rounds]     rounds on one log, 30 by default; FLUME_TEST_SEED=N repeats a run
+ *   kill9 --million    one kill while a million records are appended in batches of a thousand
+ *
+ * The child writes each seq that was acknowledged, and each delete, to a pipe; all that came through it was promised.
+ * The parent kills the child after a random number of these, opens the log, and checks: everything promised is there;
+ * the records are a prefix of what the child appends, each with the right bytes; no batch is there in part; and the
+ * log opens at once. What is record seq, and in which batch, follows from seq alone. */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../../core/io.h"
+#include "../../core/log.h"
+
+#define IN_FLIGHT 12
+#define MILLION 1000000
+#define MILLION_BATCH 1000
+#define BATCH_MAX 1000
+#define RECORD_MAX 5000
+
+static bool million;
+
+static uint64_t mix(uint64_t z) {
+  z = (z + 0x9e3779b97f4a7c15u) * 0xbf58476d1ce4e5b9u;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+  return z ^ (z >> 31);
+}
+
+static uint64_t random_next(uint64_t *state) {
+  return mix((*state)++ * 7919 + 17);
+}
+
+/* --- What the child appends ----------------------------------------------------------------------------------- */
+
+/* How many records the batch that begins with seq has. */
+static size_t batch_count(int64_t seq) {
+  if (million) return MILLION_BATCH;
+  uint64_t h = mix((uint64_t)seq);
+  return h % 3 == 0 ? 1 + h / 3 % 60 : 1;
+}
+
+static uint32_t record_len(int64_t seq) {
+  uint64_t h = mix((uint64_t)seq ^ 0x5555);
+  if (million) return 100 + h % 100;
+  return h % 50 == 0 ? (uint32_t)(h / 50 % RECORD_MAX) : (uint32_t)(h / 50 % 300);
+}
+
+static void record_fill(int64_t seq, uint8_t *out) {
+  uint32_t len = record_len(seq);
+  for (uint32_t i = 0; i < len; i += 8) {
+    uint64_t word = seq % 13 == 0 ? 0 : mix((uint64_t)seq * 1000 + i);
+    memcpy(out + i, &word, len - i < 8 ? len - i : 8);
+  }
+}
+
+static bool may_be_deleted(int64_t seq) {
+  return !million && mix((uint64_t)seq ^ 0x3333) % 20 == 0;
+}
+
+/* --- The child ------------------------------------------------------------------------------------------------ */
+
+struct pending {
+  struct flume_append req;
+  int64_t deletes; /* seq; -1 when it appends */
+};
+
+static struct flume_log *log_;
+static int64_t next_seq;
+static struct pending pending[IN_FLIGHT];
+
+static void die(const char *what, const char *why) {
+  fprintf(stderr, "kill9: %s: %s\n", what, why);
+  _exit(2);
+}
+
+/* An append is told as its seq, a delete as -1 - seq. */
+static void tell(int64_t value) {
+  if (write(STDOUT_FILENO, &value, sizeof value) != sizeof value) _exit(0);
+}
+
+static void submit(struct pending *p);
+
+static void on_done(struct flume_append *req, int status, int64_t seq, const struct flume_err *err) {
+  struct pending *p = (struct pending *)req;
+  if (status != 0) die("append", err->msg);
+  tell(p->deletes >= 0 ? -1 - p->deletes : seq);
+  int64_t candidate = seq;
+  bool deletes = p->deletes < 0 && may_be_deleted(candidate);
+  p->deletes = -1;
+  if (!deletes) {
+    submit(p);
+    return;
+  }
+  struct flume_err why;
+  p->deletes = candidate;
+  if (flume_log_del(log_, req, &candidate, 1, on_done, &why) != 0) die("del", why.msg);
+}
+
+static void submit(struct pending *p) {
+  static uint8_t bytes[BATCH_MAX * RECORD_MAX];
+  struct flume_slice records[BATCH_MAX];
+  struct flume_err err;
+  size_t count = batch_count(next_seq), used = 0;
+  if (million && next_seq >= MILLION) return;
+  for (size_t i = 0; i < count; i++) {
+    int64_t seq = next_seq + (int64_t)i;
+    records[i] = (struct flume_slice){bytes + used, record_len(seq)};
+    record_fill(seq, bytes + used);
+    used += records[i].len;
+  }
+  p->deletes = -1;
+  next_seq += (int64_t)count;
+  if (flume_log_append(log_, &p->req, records, count, on_done, &err) != 0) die("append", err.msg);
+}
+
+static struct flume_log_options log_options(void) {
+  return (struct flume_log_options){.sync = FLUME_SYNC_ALWAYS, .segment_bytes = million ? 32u << 20 : 100000};
+}
+
+static int child(const char *dir) {
+  struct flume_log_options options = log_options();
+  struct flume_err err;
+  if (flume_log_open(&log_, uv_default_loop(), dir, &options, &err) != 0) die("open", err.msg);
+  next_seq = flume_log_since(log_) + 1;
+  for (int i = 0; i < (million ? 2 : IN_FLIGHT); i++) submit(&pending[i]);
+  uv_run(uv_default_loop(), UV_RUN_DEFAULT);
+  flume_log_close(log_, NULL, NULL);
+  uv_run(uv_default_loop(), UV_RUN_DEFAULT);
+  return 0;
+}
+
+/* --- The parent: what was promised ---------------------------------------------------------------------------- */
+
+struct promise {
+  int64_t since;
+  bool *deleted; /* by seq */
+  int64_t cap;
+};
+
+static void promise_take(struct promise *promise, int64_t value) {
+  if (value >= 0) {
+    if (value > promise->since) promise->since = value;
+    return;
+  }
+  int64_t seq = -1 - value;
+  if (seq >= promise->cap) {
+    int64_t cap = (seq + 1) * 2;
+    promise->deleted = realloc(promise->deleted, (size_t)cap);
+    if (promise->deleted == NULL) abort();
+    memset(promise->deleted + promise->cap, 0, (size_t)(cap - promise->cap));
+    promise->cap = cap;
+  }
+  promise->deleted[seq] = true;
+}
+
+static bool promised_deleted(const struct promise *promise, int64_t seq) {
+  return seq < promise->cap && promise->deleted[seq];
+}
+
+/* The next value; false at the end of the pipe, or after timeout_ms. */
+static bool promise_read(struct promise *promise, int pipe_end, int timeout_ms) {
+  struct pollfd fd = {.fd = pipe_end, .events = POLLIN};
+  int64_t value;
+  if (poll(&fd, 1, timeout_ms) <= 0) return false;
+  if (read(pipe_end, &value, sizeof value) != sizeof value) return false; /* a pipe takes 8 bytes as one */
+  promise_take(promise, value);
+  return true;
+}
+
+static pid_t spawn(const char *dir, int *pipe_end) {
+  int ends[2];
+  if (pipe(ends) != 0) abort();
+  pid_t pid = fork();
+  if (pid < 0) abort();
+  if (pid == 0) {
+    dup2(ends[1], STDOUT_FILENO);
+    close(ends[0]);
+    close(ends[1]);
+    execl("/proc/self/exe", "kill9", million ? "--child-million" : "--child", dir, (char *)NULL);
+    _exit(3);
+  }
+  close(ends[1]);
+  *pipe_end = ends[0];
+  return pid;
+}
+
+/* Lets a child append until so many values have come, and a moment longer; then kills it. */
+static bool run_and_kill(const char *dir, struct promise *promise, uint64_t values, uint64_t moment_us) {
+  int pipe_end, status;
+  pid_t pid = spawn(dir, &pipe_end);
+  bool told = true;
+  for (uint64_t i = 0; i < values && told; i++) told = promise_read(promise, pipe_end, 60000);
+  for (uint64_t until = uv_hrtime() + moment_us * 1000; uv_hrtime() < until;) promise_read(promise, pipe_end, 0);
+  kill(pid, SIGKILL);
+  while (promise_read(promise, pipe_end, 60000)) continue;
+  close(pipe_end);
+  if (waitpid(pid, &status, 0) != pid) abort();
+  if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) return true;
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return true; /* it was done before */
+  printf("the child ended by itself, with status %x\n", (unsigned)status);
+  return false;
+}
+
+/* --- The parent: what is left --------------------------------------------------------------------------------- */
+
+static bool complain(const char *what, int64_t seq) {
+  printf("record %lld: %s\n", (long long)seq, what);
+  return false;
+}
+
+static bool check_batches(int64_t since) {
+  int64_t seq = 0;
+  while (seq <= since) seq += (int64_t)batch_count(seq);
+  return seq == since + 1 ? true : complain("a batch is there in part", since);
+}
+
+static bool check_records(struct flume_log *log, const struct promise *promise) {
+  static uint8_t expected[RECORD_MAX];
+  struct flume_stream *stream;
+  struct flume_range range;
+  struct flume_record record;
+  struct flume_err err;
+  flume_range_init(&range);
+  if (flume_stream_open(&stream, log, &range, &err) != 0) return complain(err.msg, -1);
+  int64_t next = 0, since = flume_log_since(log);
+  bool good = true;
+  while (good && next <= since) {
+    int rv = flume_stream_peek(stream, &record, &err);
+    if (rv < 0) good = complain(err.msg, next);
+    int64_t seq = rv == 1 ? record.seq : since + 1;
+    for (; good && next < seq; next++) {
+      if (!may_be_deleted(next)) good = complain("is missing", next);
+    }
+    if (!good || rv != 1) break;
+    record_fill(seq, expected);
+    bool same = record.len == record_len(seq) && memcmp(record.data, expected, record.len) == 0;
+    if (!same) good = complain("is wrong", seq);
+    if (promised_deleted(promise, seq)) good = complain("was deleted", seq);
+    next = seq + 1;
+  }
+  flume_stream_close(stream);
+  return good;
+}
+
+static bool check(const char *dir, const struct flume_log_options *options, const struct promise *promise,
+                  int64_t *recovered) {
+  uv_loop_t loop;
+  struct flume_log *log;
+  struct flume_err err;
+  uv_loop_init(&loop);
+  if (flume_log_open(&log, &loop, dir, options, &err) != 0) return complain(err.msg, promise->since);
+  int64_t since = flume_log_since(log);
+  bool good = since >= promise->since ? true : complain("was promised, and is gone", promise->since);
+  good = good && check_batches(since) && check_records(log, promise);
+  flume_log_close(log, NULL, NULL);
+  uv_run(&loop, UV_RUN_DEFAULT);
+  good = uv_loop_close(&loop) == 0 && good;
+  *recovered = since;
+  return good;
+}
+
+static bool run_rounds(const char *dir, int rounds, uint64_t *random) {
+  struct promise promise = {.since = -1};
+  bool good = true;
+  int64_t recovered = -1, deepest = 0;
+  for (int round = 0; good && round < rounds; round++) {
+    struct flume_log_options options = log_options();
+    options.readonly = round % 2 == 1; /* then it is the next child that recovers the log */
+    uint64_t choice = random_next(random) % 8;
+    uint64_t values = choice == 0 ? 0 : choice == 1 ? 1 + random_next(random) % 5 : 1 + random_next(random) % 1500;
+    int64_t before = recovered;
+    uint64_t moment_us = random_next(random) % (values == 0 ? 20000 : 2000);
+    good = run_and_kill(dir, &promise, values, moment_us) && check(dir, &options, &promise, &recovered);
+    if (good && recovered < before) good = complain("was there in the round before", before);
+    if (recovered - promise.since > deepest) deepest = recovered - promise.since;
+    if (!good) printf("round %d, killed after %llu values\n", round + 1, (unsigned long long)values);
+  }
+  if (good) {
+    printf("%d rounds, %lld records, at most %lld more than promised\n", rounds, (long long)recovered + 1,
+           (long long)deepest);
+  }
+  free(promise.deleted);
+  return good;
+}
+
+static bool run_million(const char *dir, uint64_t *random) {
+  struct promise promise = {.since = -1};
+  int64_t recovered = -1;
+  uint64_t batches = 1 + random_next(random) % (MILLION / MILLION_BATCH);
+  struct flume_log_options options = log_options();
+  bool good = run_and_kill(dir, &promise, batches, random_next(random) % 3000) &&
+              check(dir, &options, &promise, &recovered);
+  printf("killed after %llu of %d batches: %lld records promised, %lld there\n", (unsigned long long)batches,
+         MILLION / MILLION_BATCH, (long long)promise.since + 1, (long long)recovered + 1);
+  free(promise.deleted);
+  return good;
+}
+
+int main(int argc, char **argv) {
+  million = argc > 1 && strcmp(argv[1], "--million") == 0;
+  if (argc == 3 && strncmp(argv[1], "--child", 7) == 0) {
+    million = strcmp(argv[1], "--child-million") == 0;
+    return child(argv[2]);
+  }
+  const char *text = getenv("FLUME_TEST_SEED"), *tmp = getenv("TMPDIR");
+  uint64_t seed = text != NULL ? strtoull(text, NULL, 10) : uv_hrtime() % 1000000000u, random = seed;
+  char dir[512];
+  snprintf(dir, sizeof dir, "%s/flume-kill9-XXXXXX", tmp != NULL ? tmp : "/tmp");
+  if (mkdtemp(dir) == NULL) abort();
+  printf("FLUME_TEST_SEED=%llu\n", (unsigned long long)seed);
+  fflush(stdout);
+  bool good = million ? run_million(dir, &random) : run_rounds(dir, argc > 1 ? atoi(argv[1]) : 30, &random);
+  if (good) flume_io_remove_all(&flume_io_posix, dir);
+  else printf("FAILED; the log is in %s\n", dir);
+  printf("%d passed, %d failed, 0 skipped\n", good, !good);
+  return good ? 0 : 1;
+}
