@@ -20,7 +20,7 @@ struct flume_state_meta {
   uint64_t deletions;                          /* of records it had folded, that it knows of */
 };
 
-/* Opens, or creates, the environment in directory dir. */
+/* The state kept in directory dir, which is made by the first commit. FLUME_ENOMEM. */
 int flume_state_open(struct flume_state **state, const struct flume_io *io, const char *dir, struct flume_err *err);
 void flume_state_close(struct flume_state *state);
 

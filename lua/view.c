@@ -106,7 +106,7 @@ static struct flume_view *check_view(lua_State *L) {
   return self;
 }
 
-/* load(self, host_source, args...) of a view that has a state of its own -> true | nil, message, code */
+/* load(self, host_bytecode, args...) of a view that has a state of its own -> true | nil, message, code */
 static int view_load(lua_State *L) {
   struct flume_view *self = luaL_checkudata(L, 1, VIEW_TYPE);
   size_t len;

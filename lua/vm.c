@@ -272,7 +272,7 @@ struct loading {
 
 static int load_host(lua_State *L) {
   struct loading *loading = lua_touserdata(L, 1);
-  if (luaL_loadbufferx(L, loading->source, loading->source_len, "=flume.host", "t") != LUA_OK) return lua_error(L);
+  if (luaL_loadbufferx(L, loading->source, loading->source_len, "=flume.host", "b") != LUA_OK) return lua_error(L);
   lua_call(L, 0, 1);
   int count = flume_values_push(L, loading->args);
   if (count < 0) return luaL_error(L, "arguments can't be decoded");

@@ -29,7 +29,7 @@ void flume_vm_free(struct flume_vm *vm);
 void flume_vm_enter(struct flume_vm *vm);
 void flume_vm_leave(struct flume_vm *vm);
 
-/* Runs the source of host.lua, and calls the function that it returns with the arguments; the table that this one
+/* Runs host.lua, compiled, and calls the function that it returns with the arguments; the table that this one
  * returns becomes the host object. FLUME_EVIEW, FLUME_ENOMEM. */
 int flume_vm_load(struct flume_vm *vm, const char *source, size_t source_len, const struct flume_buf *args,
                   struct flume_err *err);

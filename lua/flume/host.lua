@@ -19,12 +19,10 @@ local function invalid(fmt, ...)
   error({message = fmt:format(...), code = "EINVAL"}, 0)
 end
 
---- Loads one of flume's own Lua files, in a state without package.path.
+--- One of flume's own modules, which a state without require is given as bytecode.
 local function own_module(options, name)
   if not options.lib then return require("flume." .. name) end
-  local path = options.lib .. "/" .. name .. ".lua"
-  local source = assert(core.read_file(path))
-  return assert(load(source, "@" .. path, "t"))()
+  return assert(load(options.lib[name], name, "b"))()
 end
 
 -- --- Definitions -------------------------------------------------------------------------------------------------
@@ -179,7 +177,7 @@ local function transform_for(options, mapper)
   return function (bytes, seq) return mapper((decode(bytes)), seq) end, true
 end
 
---- options: name; definition (a table) or path (a file); folder (of modules); lib (of flume's own files, in a view's
+--- options: name; definition (a table) or path (a file); folder (of modules); lib (flume's own modules, in a view's
 --- own state); decode; mapper (a function) or mapper_path; log (for create); on_end
 return function (options)
   local observable = own_module(options, "observable")

@@ -390,15 +390,17 @@ end
 
 -- --- Mounting ----------------------------------------------------------------------------------------------------
 
-local function source_of(name)
-  local path = assert(package.searchpath(name, package.path))
-  return assert(core.read_file(path)), path
-end
+-- What a state of its own is started with: read and compiled once.
+local bytecode = setmetatable({}, {__index = function (self, name)
+  local path = assert(package.searchpath("flume." .. name, package.path))
+  local bytes = string.dump(assert(loadfile(path, "t")))
+  self[name] = bytes
+  return bytes
+end})
 
 local function start_script(handle, options)
-  local source, path = source_of "flume.host"
-  options.lib = path:match "^(.*)/[^/]*$" or "."
-  local ok, message, code = handle:load(source, options)
+  options.lib = {observable = bytecode.observable, sandbox = bytecode.sandbox}
+  local ok, message, code = handle:load(bytecode.host, options)
   if not ok then return nil, message, code end
   local done, described, why = handle:call_now("describe")
   if not done then return nil, described, why end
