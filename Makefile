@@ -144,6 +144,26 @@ crash: deps-test
 	@$(BUILD)/tests/kill9 1000
 	@$(BUILD)/tests/kill9 --million
 
+# libFuzzer, FUZZ_SECONDS for each target; what it finds is left in build/fuzz.
+FUZZ_SECONDS = 20
+FUZZ_TARGETS = $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+
+fuzz: deps
+	$(call ensure,clang libclang-rt-14-dev)
+	@$(MAKE) --no-print-directory $(FUZZ_TARGETS)
+	@for t in $(FUZZ_TARGETS); do \
+	  echo FUZZ $$t; mkdir -p $$t.corpus; \
+	  $$t -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=10 -print_final_stats=1 -artifact_prefix=$$t- \
+	    $$t.corpus >$$t.log 2>&1 || { cat $$t.log; exit 1; }; \
+	  grep -E '^(Done|stat::number)' $$t.log; \
+	done
+
+$(BUILD)/fuzz/%: tests/fuzz/%.c $(CORE_SRC)
+	@mkdir -p $(@D)
+	@echo CLANG $<
+	@clang -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined $(CPPFLAGS_ALL) -Icore -std=gnu11 \
+	  -o $@ $< $(CORE_SRC) $(LDLIBS_CORE)
+
 # --- Looking at the source --------------------------------------------------------------------------------------------
 
 lint: deps-lint layers
