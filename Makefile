@@ -34,7 +34,7 @@ SHARE = $(BUILD)/share/lua/$(LUA_ABI)
 BINARY = $(BUILD)/bin/flume
 
 .PHONY: all lib env deps deps-test deps-lint deps-bench test test-programs demo bench lint lint-sources layers format \
-  module install-rock asan tsan valgrind fuzz crash install uninstall clean help
+  module install-rock asan tsan sanitized valgrind fuzz crash install uninstall clean help
 
 all: $(BUILD)/libflume.a $(MODULE) $(SHARE)/flume $(BINARY)
 
@@ -124,14 +124,21 @@ $(BUILD)/tests/kill9: tests/crash/kill9.c $(TEST_SUPPORT) $(BUILD)/libflume.a
 	@echo CC $<
 	@$(CC) $(CPPFLAGS_ALL) -Icore -Itests/c $(CFLAGS_ALL) -o $@ $< $(TEST_SUPPORT) $(BUILD)/libflume.a $(LDFLAGS) $(LDLIBS_CORE)
 
-# The same tests on a build with a sanitizer; Lua and busted run with its library loaded first.
+# The same tests on a build with a sanitizer, the specs in an interpreter that is linked with it.
 asan: deps-test
-	@$(MAKE) --no-print-directory all test-programs BUILD=build-asan OPTIMIZE='-O1 -g' SANITIZE='-fsanitize=address,undefined -fno-omit-frame-pointer'
-	@ASAN_OPTIONS=detect_leaks=0 SANITIZER_LIB=$$($(CC) -print-file-name=libasan.so) tests/run build-asan '$(BUSTED)'
+	@$(MAKE) --no-print-directory sanitized BUILD=build-asan SANITIZE='-fsanitize=address,undefined -fno-omit-frame-pointer'
 
 tsan: deps-test
-	@$(MAKE) --no-print-directory all test-programs BUILD=build-tsan OPTIMIZE='-O1 -g' SANITIZE='-fsanitize=thread'
-	@SANITIZER_LIB=$$($(CC) -print-file-name=libtsan.so) tests/run build-tsan '$(BUSTED)'
+	@$(MAKE) --no-print-directory sanitized BUILD=build-tsan SANITIZE='-fsanitize=thread'
+
+sanitized: OPTIMIZE = -O1 -g
+sanitized: all test-programs $(BUILD)/bin/lua
+	@LUA=$(abspath $(BUILD))/bin/lua tests/run $(BUILD) 'busted --lua=$(abspath $(BUILD))/bin/lua'
+
+$(BUILD)/bin/lua: tests/support/lua.c
+	@mkdir -p $(@D)
+	@echo CC $<
+	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -Wl,-E -o $@ $< $(LDFLAGS) $(shell pkg-config --libs $(LUA) 2>/dev/null)
 
 valgrind: deps-test
 	$(call ensure,valgrind)

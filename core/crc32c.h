@@ -8,6 +8,9 @@
 /* Extends crc (0 to start) by len bytes. Uses the CPU's instruction where there is one. Any thread. */
 uint32_t flume_crc32c(uint32_t crc, const void *data, size_t len);
 
+/* The same for 12 bytes: first and then second, both little-endian, from 0. */
+uint32_t flume_crc32c_words(uint64_t first, uint32_t second);
+
 /* The same by tables; for tests, and for CPUs without the instruction. */
 uint32_t flume_crc32c_table(uint32_t crc, const void *data, size_t len);
 

@@ -42,10 +42,7 @@ int flume_frame_get(const uint8_t *header, struct flume_frame *frame, const stru
 /* Where the checksum of a record starts: it covers seq and length too, so that bytes of another record, or of this
  * one at another place, don't pass for it. */
 static inline uint32_t flume_record_seed(int64_t seq, uint32_t len) {
-  uint8_t bytes[12];
-  flume_put_le64(bytes, (uint64_t)seq);
-  flume_put_le32(bytes + 8, len);
-  return flume_crc32c(0, bytes, sizeof bytes);
+  return flume_crc32c_words((uint64_t)seq, len);
 }
 
 /* Writes header and bytes of each record at out, which has room; offsets[i] gets where record i begins, counted from

@@ -161,8 +161,13 @@ static void widen(const struct flume_segment *segment, uint32_t at, bool reverse
     *from = low;
     return;
   }
-  low = at; /* the last record that begins less than max_bytes after `at` */
-  high = (uint32_t)(segment->next_seq - segment->first_seq) - 1;
+  uint32_t last = (uint32_t)(segment->next_seq - segment->first_seq) - 1, step = 1;
+  low = at; /* the last record that begins less than max_bytes after `at`: it is near, so look there first */
+  while (step <= last - low && offsets[low + step] - offsets[at] < max_bytes) {
+    low += step;
+    step *= 2;
+  }
+  high = step <= last - low ? low + step - 1 : last;
   while (low < high) {
     uint32_t mid = low + (high - low + 1) / 2;
     if (offsets[mid] - offsets[at] < max_bytes) low = mid;

@@ -8,6 +8,7 @@
 #include "record.h"
 
 #define LOOK_AT_CLOCK_EVERY 16 /* records */
+#define NEW_HOLD_EVERY 64      /* records: see hold_block */
 
 /* Where things are on the stack of run. */
 enum { AT_FOLD = 1, AT_HOST, AT_STEP, AT_ACC, AT_BLOCK, AT_RECORDS, AT_TRANSFORM };
@@ -33,6 +34,14 @@ static bool time_is_up(const struct flume_fold *fold) {
          uv_hrtime() >= fold->until_ns;
 }
 
+/* Records get a new userdata to hold their block every so often. One that lives through a whole block grows old under
+ * the generational collector, which then frees neither it nor the block until a full collection: and as it does not see
+ * the size of blocks, that may never come. */
+static void hold_block(lua_State *L, struct flume_block *block) {
+  flume__block_push(L, flume_block_ref(block));
+  lua_replace(L, AT_BLOCK);
+}
+
 static int run(lua_State *L) {
   struct flume_fold *fold = lua_touserdata(L, AT_FOLD);
   lua_rawgeti(L, LUA_REGISTRYINDEX, fold->host);
@@ -54,6 +63,7 @@ static int run(lua_State *L) {
     uint32_t len;
     const uint8_t *data = flume_block_get(fold->block, i, &len);
     fold->next = i;
+    if (i > fold->from && (i - fold->from) % NEW_HOLD_EVERY == 0) hold_block(L, fold->block);
     if (fold->spent != NULL) *fold->spent = 0;
     if (data != NULL) {
       lua_pushvalue(L, AT_STEP);

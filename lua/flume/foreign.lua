@@ -1,8 +1,8 @@
 -- A log written as a Lua table, made to look like one of flume's own.
 --
 -- Such a table has, by the names of the log interface: append(value | array) -> seq of the last, get(seq),
--- stream{gt = n} (for iterating seq, value), since (an observable), del(seq | list), close(), and optionally dir. They are
--- called as methods. Its seqs are dense: 0, 1, 2 …
+-- stream{gt = n} (for iterating seq, value), since (an observable), del(seq | list), close(), and optionally dir. They
+-- are called as methods. Its seqs are dense: 0, 1, 2 …
 --
 -- Views need blocks of encoded records, so what the table holds is mirrored in a memory log: views and streams read the
 -- mirror, appends and gets go to the table. It costs the memory of the encoded log.
@@ -107,7 +107,7 @@ function Foreign:del(seqs, cb)
   return self.memory:del(seqs, cb)
 end
 
-function Foreign:sync(cb)
+function Foreign.sync(_, cb)
   return answer(cb, true)
 end
 

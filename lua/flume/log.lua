@@ -2,8 +2,8 @@
 --
 --   flume.log.file(dir [, options])   flume.log.memory([options])
 --
--- A log has append, get, stream, del, sync, since, dir and close; a database adds views on it. Without a callback a call
--- waits (see async.lua); with one it returns true and the callback gets err, result.
+-- A log has append, get, stream, del, sync, since, dir and close; a database adds views on it. Without a callback a
+-- call waits (see async.lua); with one it returns true and the callback gets err, result.
 
 local async = require "flume.async"
 local core = require "flume.core"

@@ -7,7 +7,6 @@
 
 local async = require "flume.async"
 local core = require "flume.core"
-local core = require "flume.core"
 local errors = require "flume.errors"
 local options = require "flume.options"
 

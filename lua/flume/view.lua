@@ -8,8 +8,8 @@
 --   db.NAME:ready([cb])             waits until the view has caught up
 --   db.NAME:rebuild([cb])           starts over, and waits for that
 --
--- Waiting is steered by the last argument, when that is a table: since = n waits for n instead, wait = false (or since =
--- -1) not at all, timeout = ms gives up.
+-- Waiting is steered by the last argument, when that is a table: since = n waits for n instead, wait = false (or
+-- since = -1) not at all, timeout = ms gives up.
 
 local async = require "flume.async"
 local core = require "flume.core"
@@ -188,7 +188,7 @@ local function drop_source(view, id)
   if id and not (view.db.closed or view.db.closing) then call_host(view, function () end, "close", id) end
 end
 
-local function start(self)
+local function start_source(self)
   if self.id or self.ended then return take(self) end
   with_patience(self.view, self.target, self.timeout_ms, function (err)
     if not self.waiting then return end
@@ -207,7 +207,7 @@ function Source:next(cb)
   return async.call(function (done)
     if self.waiting then return done(errors.new("another next of this source is waiting", "EBUSY")) end
     self.waiting = done
-    start(self)
+    start_source(self)
   end, cb)
 end
 

@@ -1,0 +1,34 @@
+-- Every kind of log, by itself and below a database.
+
+local conformance = require "tests.conformance.log"
+local flume = require "flume"
+local world = require "tests.support.world"
+
+local function file(options)
+  return assert(flume.log.file(world.dir() .. "/log", options))
+end
+
+local function database(open)
+  return function (options) return assert(flume.new(open(options))) end
+end
+
+conformance("memory", flume.log.memory)
+conformance("file", file)
+conformance("a database on memory", database(flume.log.memory))
+conformance("a database on a file", database(file))
+conformance("a database on a table", database(require "tests.support.table_log"))
+conformance("a database by flume.open", function (options) return assert(flume.open(world.dir(), options)) end)
+
+for _, sync in ipairs {"interval", "os"} do
+  conformance('file, sync = "' .. sync .. '"', function (options)
+    local given = {sync = sync}
+    for name, value in pairs(options or {}) do given[name] = value end
+    return file(given)
+  end)
+end
+
+conformance("file, in many segments", function (options)
+  local given = {segment_bytes = 256}
+  for name, value in pairs(options or {}) do given[name] = value end
+  return file(given)
+end)

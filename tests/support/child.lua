@@ -1,0 +1,30 @@
+-- A Lua program in a process of its own.
+--
+--   child.start(source, args...)   a file to read what it writes (standard output and error) from, and its process id
+--   child.run(source, args...)     runs it to its end: what it wrote, and whether it went well
+
+local world = require "tests.support.world"
+
+local M = {}
+
+local LUA = os.getenv "LUA" or "lua5.4"
+
+local function quote(text)
+  return "'" .. tostring(text):gsub("'", "'\\''") .. "'"
+end
+
+function M.start(source, ...)
+  local words = {"echo $$; exec", LUA, quote(world.write(world.dir() .. "/program.lua", source))}
+  for _, arg in ipairs {...} do words[#words + 1] = quote(arg) end
+  local pipe = assert(io.popen(table.concat(words, " ") .. " 2>&1"))
+  return pipe, math.tointeger(tonumber(pipe:read "l"))
+end
+
+function M.run(source, ...)
+  local pipe = M.start(source, ...)
+  local text = pipe:read "a"
+  local ok = pipe:close()
+  return text, ok == true
+end
+
+return M

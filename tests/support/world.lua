@@ -1,0 +1,87 @@
+-- What a test leaves behind, taken away again: after_each(world.clean).
+--
+--   world.dir()              a new, empty temporary directory
+--   world.keep(thing)        thing:close() is called in the end; returns thing
+--   world.write(path, text)  a file, and the folders that it is in; returns path
+--   world.copy(from, to)     a file
+--   world.run_until(fn)      runs the event loop until fn() is true
+--   world.recorder()         calls, fn: each call of fn is kept as table.pack(...) in calls
+--   world.collect(stream)    list of what it gives: {first, second} each
+
+local core = require "flume.core"
+local flume = require "flume"
+local lfs = require "lfs"
+
+local M = {}
+
+local PATIENCE_MS = 30000
+
+local kept, dirs = {}, {}
+
+local function remove_tree(path)
+  if lfs.symlinkattributes(path, "mode") ~= "directory" then return assert(os.remove(path)) end
+  for name in lfs.dir(path) do
+    if name ~= "." and name ~= ".." then remove_tree(path .. "/" .. name) end
+  end
+  assert(lfs.rmdir(path))
+end
+
+function M.dir()
+  local path = os.tmpname()
+  os.remove(path)
+  assert(lfs.mkdir(path))
+  dirs[#dirs + 1] = path
+  return path
+end
+
+function M.keep(thing)
+  kept[#kept + 1] = thing
+  return thing
+end
+
+local function make_folder(path)
+  if lfs.attributes(path) then return end
+  make_folder(path:match "^(.*)/")
+  assert(lfs.mkdir(path))
+end
+
+function M.write(path, text)
+  make_folder(path:match "^(.*)/")
+  local file = assert(io.open(path, "wb"))
+  file:write(text)
+  file:close()
+  return path
+end
+
+function M.copy(from, to)
+  local file = assert(io.open(from, "rb"))
+  M.write(to, file:read "a")
+  file:close()
+end
+
+function M.clean()
+  for i = #kept, 1, -1 do kept[i]:close() end
+  for i = #dirs, 1, -1 do remove_tree(dirs[i]) end
+  kept, dirs = {}, {}
+end
+
+function M.run_until(fn)
+  local deadline = core.now() + PATIENCE_MS
+  while not fn() do
+    if core.now() > deadline then error("it did not happen", 2) end
+    flume.step(100)
+  end
+end
+
+function M.recorder()
+  local calls = {}
+  return calls, function (...) calls[#calls + 1] = table.pack(...) end
+end
+
+function M.collect(stream)
+  local list = {}
+  for first, second in stream do list[#list + 1] = {first, second} end
+  return list
+end
+
+return M
