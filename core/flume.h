@@ -47,7 +47,7 @@ enum flume_errno {
 #define FLUME_ERRNO_ENUM(name, value, text, meaning) name = value,
   FLUME_ERRNO_MAP(FLUME_ERRNO_ENUM)
 #undef FLUME_ERRNO_ENUM
-  FLUME_ENOMEM = UV_ENOMEM,
+      FLUME_ENOMEM = UV_ENOMEM,
   FLUME_EINVAL = UV_EINVAL,
   FLUME_ENOENT = UV_ENOENT,
   FLUME_ETIMEDOUT = UV_ETIMEDOUT,
@@ -90,7 +90,7 @@ struct flume_block; /* an immutable, reference-counted run of consecutive record
 struct flume_record {
   int64_t seq;
   const uint8_t *data;
-  uint32_t len; /* bytes */
+  uint32_t len;              /* bytes */
   struct flume_block *block; /* one reference, owned by this struct */
 };
 
@@ -126,8 +126,8 @@ FLUME_EXPORT int flume_log_open(struct flume_log **log, uv_loop_t *loop, const c
                                 const struct flume_log_options *options, struct flume_err *err);
 
 /* A log that lives in memory. Errors: FLUME_ENOMEM. */
-FLUME_EXPORT int flume_log_open_memory(struct flume_log **log, uv_loop_t *loop,
-                                       const struct flume_log_options *options, struct flume_err *err);
+FLUME_EXPORT int flume_log_open_memory(struct flume_log **log, uv_loop_t *loop, const struct flume_log_options *options,
+                                       struct flume_err *err);
 
 typedef void (*flume_log_close_cb)(void *data);
 
@@ -218,8 +218,8 @@ FLUME_EXPORT void flume_range_init(struct flume_range *range);
 struct flume_stream;
 
 /* A cursor over the log as it is now, and with live also as it grows. Errors: FLUME_EINVAL, FLUME_ENOMEM. */
-FLUME_EXPORT int flume_stream_open(struct flume_stream **stream, struct flume_log *log,
-                                   const struct flume_range *range, struct flume_err *err);
+FLUME_EXPORT int flume_stream_open(struct flume_stream **stream, struct flume_log *log, const struct flume_range *range,
+                                   struct flume_err *err);
 
 /* The next record: 1 and *record, which the caller releases; 0 at the end; FLUME_EAGAIN when a live stream has to
  * wait (observe the log and ask again); else FLUME_ECORRUPT, FLUME_ENOMEM or an errno: the stream stays before the

@@ -17,7 +17,7 @@ enum flume_frame_kind {
 };
 
 struct flume_frame {
-  uint16_t kind;        /* enum flume_frame_kind */
+  uint16_t kind; /* enum flume_frame_kind */
   uint32_t count;
   uint32_t body_bytes;  /* that follow the header */
   int64_t first_seq;    /* of the first record, or that the next record will have */

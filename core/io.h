@@ -35,7 +35,7 @@ struct flume_io {
 
   int (*rename)(void *ctx, const char *from, const char *to);
   int (*unlink)(void *ctx, const char *path);
-  int (*mkdir)(void *ctx, const char *path);    /* 0 when it is there already */
+  int (*mkdir)(void *ctx, const char *path); /* 0 when it is there already */
   int (*rmdir)(void *ctx, const char *path);
   int (*sync_dir)(void *ctx, const char *path); /* makes names in the directory durable */
   /* Calls each(arg, name) for every entry but "." and ".."; stops at the first result that is not 0, and returns it. */
@@ -44,7 +44,7 @@ struct flume_io {
   /* Takes a write lock on the whole file for this open file description: 0, or -EAGAIN with the holder's pid. */
   int (*lock)(void *ctx, int file, int *holder_pid);
 
-  uint64_t (*now_ms)(void *ctx);  /* wall clock, milliseconds since 1970 */
+  uint64_t (*now_ms)(void *ctx);    /* wall clock, milliseconds since 1970 */
   uint64_t (*hrtime_ns)(void *ctx); /* monotonic clock */
 };
 
@@ -54,7 +54,7 @@ extern const struct flume_io flume_io_posix;
 void *flume_io_alloc(const struct flume_io *io, size_t size);  /* NULL when there is no memory */
 void *flume_io_zalloc(const struct flume_io *io, size_t size); /* zeroed */
 void *flume_io_realloc(const struct flume_io *io, void *ptr, size_t size);
-void flume_io_free(const struct flume_io *io, void *ptr);      /* NULL is allowed */
+void flume_io_free(const struct flume_io *io, void *ptr); /* NULL is allowed */
 
 /* Reads exactly len bytes at off. Retries EINTR and short reads; the end of the file is FLUME_ECORRUPT. */
 int flume_io_read_full(const struct flume_io *io, int file, void *data, size_t len, uint64_t off);

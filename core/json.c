@@ -108,15 +108,15 @@ static int read_escape(struct reader *r, uint8_t **to) {
   uint8_t c = r->end - r->p >= 2 ? r->p[1] : 0;
   switch (c) {
     case 'u': return read_unicode(r, to);
-    case '"': case '\\': case '/': break;
+    case '"':
+    case '\\':
+    case '/': break;
     case 'b': c = '\b'; break;
     case 'f': c = '\f'; break;
     case 'n': c = '\n'; break;
     case 'r': c = '\r'; break;
     case 't': c = '\t'; break;
-    default:
-      r->p++;
-      return fail_expected(r, "an escape, one of \"\\/bfnrtu");
+    default: r->p++; return fail_expected(r, "an escape, one of \"\\/bfnrtu");
   }
   *(*to)++ = c;
   r->p += 2;
@@ -196,8 +196,8 @@ static int read_double(const char *text, double *v) {
 }
 
 static const double powers_of_ten[] = {
-  1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
-  1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
+    1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
+    1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
 };
 
 #define EXACT_INT (INT64_C(1) << 53)
@@ -483,8 +483,16 @@ static int read_value(struct reader *r) {
     case 'f': return read_word(r, "false", 0xc2);
     case 'n': return read_word(r, "null", 0xc0);
     case '-':
-    case '0': case '1': case '2': case '3': case '4':
-    case '5': case '6': case '7': case '8': case '9': return read_number(r);
+    case '0':
+    case '1':
+    case '2':
+    case '3':
+    case '4':
+    case '5':
+    case '6':
+    case '7':
+    case '8':
+    case '9': return read_number(r);
     default: return fail_expected(r, "a value");
   }
 }

@@ -23,8 +23,8 @@ static inline const uint8_t *flume__json_pass_plain(const uint8_t *p, const uint
     slashes = bytes ^ FLUME__EACH_BYTE('\\');
     /* The high bit of a byte comes out set where the byte has it, is below 0x20, or is the quote or the backslash and
      * so zero here. A borrow may set it in bytes after such a one, but never clears it. */
-    if (((bytes | (bytes - FLUME__EACH_BYTE(0x20)) | (quotes - FLUME__EACH_BYTE(1)) |
-          (slashes - FLUME__EACH_BYTE(1))) & FLUME__EACH_BYTE(0x80)) != 0) {
+    if (((bytes | (bytes - FLUME__EACH_BYTE(0x20)) | (quotes - FLUME__EACH_BYTE(1)) | (slashes - FLUME__EACH_BYTE(1))) &
+         FLUME__EACH_BYTE(0x80)) != 0) {
       break;
     }
     p += 8;

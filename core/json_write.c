@@ -51,7 +51,7 @@ static int write_int(struct writer *w, int64_t v) {
 
 static const double powers_of_ten[MAX_DECIMALS + 1] = {1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9};
 static const uint64_t int_powers_of_ten[MAX_DECIMALS + 1] = {
-  1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000, 1000000000,
+    1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000, 1000000000,
 };
 
 /* A float that is exactly what a decimal fraction of few digits reads as, which most are that people store: dividing

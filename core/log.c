@@ -21,8 +21,8 @@ static void run_close(struct flume_deferred *deferred) {
   log->ops->close(log);
 }
 
-int flume__log_init(struct flume_log *log, const struct flume_log_ops *ops, const struct flume_io *io,
-                    uv_loop_t *loop, uint32_t max_record_bytes) {
+int flume__log_init(struct flume_log *log, const struct flume_log_ops *ops, const struct flume_io *io, uv_loop_t *loop,
+                    uint32_t max_record_bytes) {
   log->ops = ops;
   log->io = io;
   log->loop = loop;
@@ -97,14 +97,14 @@ static int check_batch(const struct flume_log *log, const struct flume_slice *re
     bytes += records[i].len + FLUME_RECORD_HEADER_BYTES;
   }
   if (bytes > MAX_BATCH_BYTES || count > MAX_BATCH_COUNT) {
-    return flume_err_set(err, FLUME_E2BIG, "the batch has %zu records and %llu bytes; the limit is %u and %llu",
-                         count, (unsigned long long)bytes, MAX_BATCH_COUNT, (unsigned long long)MAX_BATCH_BYTES);
+    return flume_err_set(err, FLUME_E2BIG, "the batch has %zu records and %llu bytes; the limit is %u and %llu", count,
+                         (unsigned long long)bytes, MAX_BATCH_COUNT, (unsigned long long)MAX_BATCH_BYTES);
   }
   return 0;
 }
 
-int flume_log_append(struct flume_log *log, struct flume_append *req, const struct flume_slice *records,
-                     size_t count, flume_append_cb cb, struct flume_err *err) {
+int flume_log_append(struct flume_log *log, struct flume_append *req, const struct flume_slice *records, size_t count,
+                     flume_append_cb cb, struct flume_err *err) {
   int rv = check_writable(log, err);
   if (rv == 0) rv = check_batch(log, records, count, err);
   if (rv != 0) return rv;

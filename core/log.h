@@ -20,8 +20,7 @@ struct flume_log_ops {
   int (*append_wait)(struct flume_log *log, const struct flume_slice *records, size_t count, int64_t *seq,
                      struct flume_err *err);
   int (*sync)(struct flume_log *log, struct flume_append *req, struct flume_err *err);
-  int (*del)(struct flume_log *log, struct flume_append *req, const int64_t *seqs, size_t count,
-             struct flume_err *err);
+  int (*del)(struct flume_log *log, struct flume_append *req, const int64_t *seqs, size_t count, struct flume_err *err);
 
   /* Plans a block that holds seq, which is <= since: it begins with seq or, when reverse, ends with it; about
    * max_bytes long. Deleted records are marked in it. */
@@ -42,22 +41,22 @@ struct flume_log {
   uv_loop_t *loop;
   struct flume_defer defer;
   struct flume_obv since;
-  struct flume_obv deletions;  /* how many records were ever deleted through this handle */
+  struct flume_obv deletions; /* how many records were ever deleted through this handle */
   enum flume_log_state state;
   uint32_t max_record_bytes;
   uint8_t id[16];
   char *dir;                   /* NULL for a log without one */
   struct flume_queue finished; /* struct flume_append whose callback is due */
   struct flume_deferred finish;
-  struct flume_err failure;    /* code != 0: why the log takes no more appends */
+  struct flume_err failure; /* code != 0: why the log takes no more appends */
   struct flume_deferred close_later;
   flume_log_close_cb close_cb;
   void *close_data;
 };
 
 /* Fills in the common part; the kind's own follows in the same struct. */
-int flume__log_init(struct flume_log *log, const struct flume_log_ops *ops, const struct flume_io *io,
-                    uv_loop_t *loop, uint32_t max_record_bytes);
+int flume__log_init(struct flume_log *log, const struct flume_log_ops *ops, const struct flume_io *io, uv_loop_t *loop,
+                    uint32_t max_record_bytes);
 /* Undoes flume__log_init for a log that never got open: closes the handles, then calls ops->free. */
 void flume__log_abandon(struct flume_log *log);
 

@@ -29,13 +29,13 @@ struct flume_commit {
   struct flume_queue queue;
   struct log_file *log;
   enum flume_commit_kind kind;
-  struct flume_queue reqs;   /* struct flume_append that it answers */
-  struct flume_buf bytes;    /* the frame: header and body */
-  uint32_t *offsets;         /* of each record in bytes */
+  struct flume_queue reqs; /* struct flume_append that it answers */
+  struct flume_buf bytes;  /* the frame: header and body */
+  uint32_t *offsets;       /* of each record in bytes */
   uint32_t offsets_cap;
-  uint32_t count;            /* records, or deletes */
-  int64_t first_seq;         /* of its first record */
-  bool roll;                 /* end the active segment and write into a new one */
+  uint32_t count;                /* records, or deletes */
+  int64_t first_seq;             /* of its first record */
+  bool roll;                     /* end the active segment and write into a new one */
   struct flume_segment *segment; /* that it writes to; a reference */
   int status;
   struct flume_err err;
@@ -47,29 +47,29 @@ struct log_file {
   uint32_t interval_ms;
   uint64_t segment_bytes;
   bool readonly;
-  bool draining;             /* closing has begun: the last commit to come back ends it */
-  int lock;                  /* file; -1 when readonly */
+  bool draining; /* closing has begun: the last commit to come back ends it */
+  int lock;      /* file; -1 when readonly */
 
   struct flume_segment **segments; /* ascending by first_seq; the last one is the active one */
   size_t segments_count;
   size_t segments_cap;
-  struct flume_segment **loaded;   /* sealed segments with their offsets in memory, least recently used first */
+  struct flume_segment **loaded; /* sealed segments with their offsets in memory, least recently used first */
   size_t loaded_count;
   size_t loaded_cap;
   size_t loaded_bytes;
 
   struct flume_tombstones deleted;
-  int deleted_file;          /* -1 until there is one */
+  int deleted_file; /* -1 until there is one */
   uint64_t deleted_end_off;
 
-  int64_t next_seq;          /* for the next record that is taken */
-  struct flume_queue commits; /* struct flume_commit, not begun */
+  int64_t next_seq;                /* for the next record that is taken */
+  struct flume_queue commits;      /* struct flume_commit, not begun */
   struct flume_commit *committing; /* the one on its way, or NULL */
-  struct flume_queue spare;  /* struct flume_commit to use again */
+  struct flume_queue spare;        /* struct flume_commit to use again */
   uint32_t spare_count;
   uv_work_t work;
-  uv_timer_t timer;          /* FLUME_SYNC_INTERVAL: runs while something written is not synced */
-  bool unsynced;             /* something was written since the last sync */
+  uv_timer_t timer; /* FLUME_SYNC_INTERVAL: runs while something written is not synced */
+  bool unsynced;    /* something was written since the last sync */
 };
 
 static inline struct flume_segment *flume__file_active(const struct log_file *log) {
@@ -87,8 +87,8 @@ int flume__file_reserve_segment(struct log_file *log);
 void flume__file_add_segment(struct log_file *log, struct flume_segment *segment);
 
 /* log_file_append.c */
-int flume__file_append(struct flume_log *log, struct flume_append *req, const struct flume_slice *records,
-                       size_t count, struct flume_err *err);
+int flume__file_append(struct flume_log *log, struct flume_append *req, const struct flume_slice *records, size_t count,
+                       struct flume_err *err);
 int flume__file_append_wait(struct flume_log *log, const struct flume_slice *records, size_t count, int64_t *seq,
                             struct flume_err *err);
 int flume__file_sync(struct flume_log *log, struct flume_append *req, struct flume_err *err);

@@ -15,11 +15,11 @@
 #include "err.h"
 #include "log_file.h"
 
-#define JOIN_BYTES (4u << 20)      /* a waiting commit of this size takes no more appends */
-#define ZERO_AHEAD_BYTES (1u << 20) /* written at a time */
+#define JOIN_BYTES (4u << 20)             /* a waiting commit of this size takes no more appends */
+#define ZERO_AHEAD_BYTES (1u << 20)       /* written at a time */
 #define ZERO_AHEAD_MAX_FRAME (128u << 10) /* for larger frames it does not pay */
 #define SPARE_MAX 4u
-#define SPARE_BYTES (8u << 20)     /* a larger buffer is not kept */
+#define SPARE_BYTES (8u << 20) /* a larger buffer is not kept */
 
 static void start_next(struct log_file *log);
 

@@ -29,7 +29,8 @@ static int take_frame(struct log_file *log, const struct flume_buf *file, size_t
   int rv = frame_at(log, file, *off, &frame);
   if (rv != 0) return rv;
   size_t body_off = *off + FLUME_FRAME_HEADER_BYTES;
-  if (frame.body_bytes != 4 + (uint64_t)frame.count * 8 || file->len - body_off < frame.body_bytes) return FLUME_ECORRUPT;
+  if (frame.body_bytes != 4 + (uint64_t)frame.count * 8 || file->len - body_off < frame.body_bytes)
+    return FLUME_ECORRUPT;
   const uint8_t *body = file->data + body_off;
   if (flume_get_le32(body) != flume_crc32c(0, body + 4, frame.body_bytes - 4)) return FLUME_ECORRUPT;
   rv = flume_tombstones_reserve(&log->deleted, frame.count);

@@ -111,7 +111,8 @@ static int load_sealed(struct log_file *log, struct flume_segment *segment, int6
   struct flume_damage damage;
   struct flume_err why;
   rv = flume_segment_load(segment, &damage, &why);
-  if (rv == FLUME_ECORRUPT && damage.why != NULL && segment->next_seq == next_seq) rv = 0; /* only index or end is bad */
+  if (rv == FLUME_ECORRUPT && damage.why != NULL && segment->next_seq == next_seq)
+    rv = 0; /* only index or end is bad */
   if (rv != 0) {
     segment->loaded = false;
     if (err != NULL) *err = why;
@@ -119,9 +120,9 @@ static int load_sealed(struct log_file *log, struct flume_segment *segment, int6
   }
   if (segment->next_seq != next_seq) {
     segment->loaded = false;
-    return flume_err_set(err, FLUME_ECORRUPT, "%s: byte %llu: the segment ends with seq %lld, the next one begins with %lld",
-                         segment->path, (unsigned long long)segment->end_off, (long long)segment->next_seq - 1,
-                         (long long)next_seq);
+    return flume_err_set(err, FLUME_ECORRUPT,
+                         "%s: byte %llu: the segment ends with seq %lld, the next one begins with %lld", segment->path,
+                         (unsigned long long)segment->end_off, (long long)segment->next_seq - 1, (long long)next_seq);
   }
   flume__file_loaded_add(log, segment);
   return 0;

@@ -17,11 +17,11 @@ struct chunk {
   atomic_int refs; /* one of the log's, one of each block's */
   const struct flume_io *io;
   int64_t first_seq;
-  uint32_t count;      /* records */
+  uint32_t count; /* records */
   uint32_t max_count;
-  size_t len;          /* bytes in use */
+  size_t len; /* bytes in use */
   size_t cap;
-  uint32_t *offsets;   /* of each record's header in data */
+  uint32_t *offsets; /* of each record's header in data */
   uint8_t *data;
 };
 
@@ -146,8 +146,8 @@ static void memory_block_free(struct flume_block *base) {
   flume_io_free(io, block);
 }
 
-static int memory_plan(struct flume_log *base, int64_t seq, bool reverse, size_t max_bytes,
-                       struct flume_block **block, struct flume_err *err) {
+static int memory_plan(struct flume_log *base, int64_t seq, bool reverse, size_t max_bytes, struct flume_block **block,
+                       struct flume_err *err) {
   struct memory_log *log = (struct memory_log *)base;
   struct chunk *chunk = chunk_of(log, seq);
   int64_t at = seq - chunk->first_seq;

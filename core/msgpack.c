@@ -48,8 +48,8 @@ int flume__msgpack_close_wide(struct flume_buf *buf, size_t header_off, enum flu
 
 /* The bytes that follow a first byte 0xc0 to 0xdf before its payload: the number itself, or a length. */
 static const uint8_t field_size[32] = {
-  0, 0, 0, 0, 1, 2, 4, 1, 2, 4, 4, 8, 1, 2, 4, 8, /* nil - bool bin ext float uint */
-  1, 2, 4, 8, 0, 0, 0, 0, 0, 1, 2, 4, 2, 4, 2, 4, /* int fixext str array map */
+    0, 0, 0, 0, 1, 2, 4, 1, 2, 4, 4, 8, 1, 2, 4, 8, /* nil - bool bin ext float uint */
+    1, 2, 4, 8, 0, 0, 0, 0, 0, 1, 2, 4, 2, 4, 2, 4, /* int fixext str array map */
 };
 
 static uint64_t get_field(const uint8_t *p, size_t size) {
@@ -119,6 +119,7 @@ static int read_tagged(const uint8_t **p, const uint8_t *end, struct flume_value
   if ((size_t)(end - at) < size) return FLUME_ECORRUPT;
   n = get_field(at, size);
   at += size;
+  /* clang-format off */
   switch (tag) {
     case 0xc0: v->type = FLUME_TYPE_NIL; break;
     case 0xc2: case 0xc3: v->type = FLUME_TYPE_BOOL; v->b = tag == 0xc3; break;
@@ -137,6 +138,7 @@ static int read_tagged(const uint8_t **p, const uint8_t *end, struct flume_value
     case 0xde: case 0xdf: rv = set_count(v, FLUME_TYPE_MAP, n); break;
     default: return FLUME_ECORRUPT;
   }
+  /* clang-format on */
   if (rv == 0) *p = at;
   return rv;
 }
@@ -170,15 +172,21 @@ int flume_msgpack_read(const uint8_t **p, const uint8_t *end, struct flume_value
 
 #define ROW(n) n, n, n, n, n, n, n, n, n, n, n, n, n, n, n, n
 
-const uint8_t flume__msgpack_fixed[256] = {
-  ROW(1), ROW(1), ROW(1), ROW(1), ROW(1), ROW(1), ROW(1), ROW(1),                                 /* small int */
-  1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,                                                 /* small map */
-  1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,                                                 /* small array */
-  1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16,                                          /* short string */
-  17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32,
-  1, 0, 1, 1, 0, 0, 0, 0, 0, 0, 5, 9, 2, 3, 5, 9,
-  2, 3, 5, 9, 3, 4, 6, 10, 18, 0, 0, 0, 0, 0, 0, 0,
-  ROW(1), ROW(1),                                                                                 /* small negative */
+const uint8_t
+    flume__msgpack_fixed
+        [256] =
+            {
+                ROW(1), ROW(1), ROW(1), ROW(1), ROW(1), ROW(1), ROW(1), ROW(1), /* small int */
+                1,      0,      0,      0,      0,      0,      0,      0,      0,  0,      0,      0,  0,
+                0,      0,      0, /* small map */
+                1,      0,      0,      0,      0,      0,      0,      0,      0,  0,      0,      0,  0,
+                0,      0,      0, /* small array */
+                1,      2,      3,      4,      5,      6,      7,      8,      9,  10,     11,     12, 13,
+                14,     15,     16, /* short string */
+                17,     18,     19,     20,     21,     22,     23,     24,     25, 26,     27,     28, 29,
+                30,     31,     32,     1,      0,      1,      1,      0,      0,  0,      0,      0,  0,
+                5,      9,      2,      3,      5,      9,      2,      3,      5,  9,      3,      4,  6,
+                10,     18,     0,      0,      0,      0,      0,      0,      0,  ROW(1), ROW(1), /* small negative */
 };
 
 #undef ROW
@@ -298,8 +306,8 @@ static struct flume_path *new_path(const struct flume_io *io, size_t count, size
   return path;
 }
 
-int flume_path_new(const struct flume_io *io, const struct flume_path_key *keys, size_t count,
-                   struct flume_path **path, struct flume_err *err) {
+int flume_path_new(const struct flume_io *io, const struct flume_path_key *keys, size_t count, struct flume_path **path,
+                   struct flume_err *err) {
   struct flume_path *made;
   size_t len = 0;
   char *text;

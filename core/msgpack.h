@@ -193,8 +193,8 @@ int flume_path_parse(const struct flume_io *io, const char *text, size_t len, st
                      struct flume_err *err);
 /* Makes a path of a list of keys, which may hold dots and be empty; the bytes are copied. FLUME_EINVAL when count is
  * 0, FLUME_E2BIG, FLUME_ENOMEM. */
-int flume_path_new(const struct flume_io *io, const struct flume_path_key *keys, size_t count,
-                   struct flume_path **path, struct flume_err *err);
+int flume_path_new(const struct flume_io *io, const struct flume_path_key *keys, size_t count, struct flume_path **path,
+                   struct flume_err *err);
 void flume_path_free(struct flume_path *path); /* NULL is allowed */
 
 /* flume_msgpack_find for each key of the path in turn; same results. */

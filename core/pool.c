@@ -7,12 +7,12 @@
 struct flume_pool {
   const struct flume_io *io;
   uv_mutex_t mutex;
-  uv_cond_t wake;            /* there is a job, or the pool closes */
-  struct flume_queue todo;   /* guarded by mutex */
-  struct flume_queue ended;  /* guarded by mutex */
-  bool closing;              /* guarded by mutex */
-  uv_async_t async;          /* something has ended */
-  unsigned pending;          /* jobs that have not come back; loop thread */
+  uv_cond_t wake;           /* there is a job, or the pool closes */
+  struct flume_queue todo;  /* guarded by mutex */
+  struct flume_queue ended; /* guarded by mutex */
+  bool closing;             /* guarded by mutex */
+  uv_async_t async;         /* something has ended */
+  unsigned pending;         /* jobs that have not come back; loop thread */
   uv_thread_t threads[MAX_THREADS];
   unsigned threads_count;
   unsigned threads_max;

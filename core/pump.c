@@ -18,7 +18,7 @@ struct flume_load {
   struct flume_block *block;
   int64_t deletions; /* of the log, when the block was planned */
   bool loading;
-  bool dropped;      /* no longer in the window: to be freed when back */
+  bool dropped; /* no longer in the window: to be freed when back */
   int status;
   struct flume_err err;
 };

@@ -24,10 +24,10 @@ struct flume_sink_ops {
 };
 
 enum flume_sink_state {
-  FLUME_SINK_IDLE,     /* nothing to consume, or waiting for its block */
-  FLUME_SINK_FEEDING,  /* a block is with the sink */
-  FLUME_SINK_PAUSED,   /* not fed until it is restarted */
-  FLUME_SINK_FAILED,   /* consumes nothing more: see failure */
+  FLUME_SINK_IDLE,    /* nothing to consume, or waiting for its block */
+  FLUME_SINK_FEEDING, /* a block is with the sink */
+  FLUME_SINK_PAUSED,  /* not fed until it is restarted */
+  FLUME_SINK_FAILED,  /* consumes nothing more: see failure */
   FLUME_SINK_DETACHED,
 };
 
@@ -35,15 +35,15 @@ struct flume_sink {
   const struct flume_sink_ops *ops;
   struct flume_pump *pump;
   enum flume_sink_state state;
-  struct flume_obv since;    /* the last seq that it has consumed; -1 for none */
-  int64_t skipped;           /* deleted records that it passed over */
-  bool restarting;           /* it is going to be restarted: nothing counts as reached until then */
-  int64_t start_seq;         /* where it was when it was attached or restarted; for progress */
+  struct flume_obv since; /* the last seq that it has consumed; -1 for none */
+  int64_t skipped;        /* deleted records that it passed over */
+  bool restarting;        /* it is going to be restarted: nothing counts as reached until then */
+  int64_t start_seq;      /* where it was when it was attached or restarted; for progress */
   uint64_t start_ns;
-  struct flume_err failure;  /* when FAILED */
-  int64_t failure_seq;       /* the record that it failed on; -1 when none */
+  struct flume_err failure; /* when FAILED */
+  int64_t failure_seq;      /* the record that it failed on; -1 when none */
   struct flume_queue queue;
-  struct flume_queue waits;  /* struct flume_wait */
+  struct flume_queue waits; /* struct flume_wait */
 };
 
 /* Waits until a sink has come to a seq. Embedded by the caller, who keeps it until its callback. */
@@ -58,17 +58,17 @@ struct flume_wait {
 struct flume_pump {
   struct flume_log *log;
   struct flume_pool *pool;
-  bool ready;                /* while false no sink is fed, and no wait ends well */
+  bool ready; /* while false no sink is fed, and no wait ends well */
   bool closing;
   struct flume_queue sinks;
   struct flume_observer on_since;
   struct flume_observer on_deletion;
   struct flume_deferred schedule;
-  uv_timer_t timer;          /* for the earliest deadline */
-  unsigned loads;            /* on their way */
+  uv_timer_t timer;                             /* for the earliest deadline */
+  unsigned loads;                               /* on their way */
   struct flume_load *window[FLUME_PUMP_WINDOW]; /* the blocks at hand; NULL for none */
-  unsigned window_next;      /* the place to fill next */
-  uint64_t blocks_read;      /* since it was opened */
+  unsigned window_next;                         /* the place to fill next */
+  uint64_t blocks_read;                         /* since it was opened */
   void (*closed)(struct flume_pump *pump);
 };
 

@@ -7,7 +7,7 @@
 
 #include "flume.h"
 
-#define FLUME_CONTAINER_OF(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+#define FLUME_CONTAINER_OF(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 
 static inline void flume_queue_init(struct flume_queue *q) {
   q->next = q;

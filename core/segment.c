@@ -60,8 +60,7 @@ static void put_header(uint8_t *header, int64_t first_seq, const uint8_t *log_id
 
 /* Happy path: write under a temporary name, sync, rename, sync the directory. A crash before the rename leaves a
  * temporary file, which opening the log removes; after it, a whole segment. */
-int flume_segment_create(struct flume_segment *segment, const char *dir, const uint8_t *log_id,
-                         struct flume_err *err) {
+int flume_segment_create(struct flume_segment *segment, const char *dir, const uint8_t *log_id, struct flume_err *err) {
   const struct flume_io *io = segment->io;
   char temporary[4096];
   int len = snprintf(temporary, sizeof temporary, "%s.new", segment->path);

@@ -16,29 +16,29 @@ struct flume_segment {
   atomic_int refs;
   const struct flume_io *io;
   char *path;
-  int file;            /* -1 until opened */
-  int64_t first_seq;   /* of its first record, as in its name */
-  int64_t next_seq;    /* of the record after its last one */
-  uint64_t end_off;    /* where the next frame goes: bytes */
+  int file;              /* -1 until opened */
+  int64_t first_seq;     /* of its first record, as in its name */
+  int64_t next_seq;      /* of the record after its last one */
+  uint64_t end_off;      /* where the next frame goes: bytes */
   uint64_t data_end_off; /* where the last record ends */
-  uint64_t file_bytes; /* size of the file when it was loaded */
-  uint64_t zeroed_off; /* up to here the file is known to be written, with zeros after end_off */
-  uint64_t index_off;  /* of the last index frame; 0 when there is none */
-  int64_t indexed_seq; /* the first record that no index frame covers */
-  uint64_t durable_off; /* every byte before this one is on disk */
-  bool ended;          /* the last frame is an end frame */
-  bool loaded;         /* offsets are there */
-  uint32_t *offsets;   /* of each record's header in the file */
+  uint64_t file_bytes;   /* size of the file when it was loaded */
+  uint64_t zeroed_off;   /* up to here the file is known to be written, with zeros after end_off */
+  uint64_t index_off;    /* of the last index frame; 0 when there is none */
+  int64_t indexed_seq;   /* the first record that no index frame covers */
+  uint64_t durable_off;  /* every byte before this one is on disk */
+  bool ended;            /* the last frame is an end frame */
+  bool loaded;           /* offsets are there */
+  uint32_t *offsets;     /* of each record's header in the file */
   size_t offsets_cap;
   uint8_t log_id[16];
 };
 
 /* What a scan says of the place where it stopped. */
 struct flume_damage {
-  uint64_t off;        /* of the first bad byte, about */
-  int64_t seq;         /* that would have come there */
-  const char *why;     /* static text; NULL: the file simply ends */
-  bool torn;           /* nothing after it was ever acknowledged: may be cut off */
+  uint64_t off;    /* of the first bad byte, about */
+  int64_t seq;     /* that would have come there */
+  const char *why; /* static text; NULL: the file simply ends */
+  bool torn;       /* nothing after it was ever acknowledged: may be cut off */
 };
 
 /* "DIR/00000000000000000000.flume"; a segment that owns its path, with one reference. NULL: no memory. */
@@ -47,8 +47,7 @@ struct flume_segment *flume_segment_ref(struct flume_segment *segment);
 void flume_segment_unref(struct flume_segment *segment);
 
 /* Makes the file, under a temporary name until it is whole and on disk. The segment is then open and empty. */
-int flume_segment_create(struct flume_segment *segment, const char *dir, const uint8_t *log_id,
-                         struct flume_err *err);
+int flume_segment_create(struct flume_segment *segment, const char *dir, const uint8_t *log_id, struct flume_err *err);
 
 /* Opens the file and checks its header. */
 int flume_segment_open(struct flume_segment *segment, bool readonly, struct flume_err *err);

@@ -13,11 +13,11 @@ struct flume_state;
 
 /* What a state was folded by, and how far. */
 struct flume_state_meta {
-  int64_t since;                               /* -1: nothing yet */
-  uint8_t log_id[16];                          /* the log that it was folded from */
-  char version[FLUME_STATE_VERSION_BYTES];     /* the view's version as text; "" when it gives none */
-  uint64_t fingerprint;                        /* of the view's source */
-  uint64_t deletions;                          /* of records it had folded, that it knows of */
+  int64_t since;                           /* -1: nothing yet */
+  uint8_t log_id[16];                      /* the log that it was folded from */
+  char version[FLUME_STATE_VERSION_BYTES]; /* the view's version as text; "" when it gives none */
+  uint64_t fingerprint;                    /* of the view's source */
+  uint64_t deletions;                      /* of records it had folded, that it knows of */
 };
 
 /* The state kept in directory dir, which is made by the first commit. FLUME_ENOMEM. */

@@ -17,8 +17,8 @@ struct flume_stream {
   int64_t left;              /* of the limit; -1 without one */
   bool reverse;
   bool live;
-  int64_t deletions;         /* of the log, when block was planned */
-  uint32_t reads;            /* blocks so far: the first are small, so that a short look costs little */
+  int64_t deletions; /* of the log, when block was planned */
+  uint32_t reads;    /* blocks so far: the first are small, so that a short look costs little */
 };
 
 void flume_range_init(struct flume_range *range) {

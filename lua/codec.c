@@ -90,8 +90,8 @@ static int json_decode(lua_State *L) {
 }
 
 int flume__codec_open(lua_State *L) {
-  static const luaL_Reg plain[] = {{"decode", decode}, {"record", record}, {"table", to_table},
-                                   {"is_array", is_array}, {NULL, NULL}};
+  static const luaL_Reg plain[] = {
+      {"decode", decode}, {"record", record}, {"table", to_table}, {"is_array", is_array}, {NULL, NULL}};
   static const luaL_Reg boxed[] = {{"encode", encode}, {NULL, NULL}};
   static const luaL_Reg json[] = {{"encode", json_encode}, {"decode", json_decode}, {NULL, NULL}};
   luaL_newlib(L, plain);

@@ -29,8 +29,7 @@ static int cursor_close(lua_State *L) {
 
 /* The index of the userdata for the record's block, which lazy records are pinned to. */
 static int push_block(lua_State *L, struct flume_block *block) {
-  if (lua_getiuservalue(L, 1, UV_BLOCK) == LUA_TUSERDATA &&
-      *(struct flume_block **)lua_touserdata(L, -1) == block) {
+  if (lua_getiuservalue(L, 1, UV_BLOCK) == LUA_TUSERDATA && *(struct flume_block **)lua_touserdata(L, -1) == block) {
     return lua_gettop(L);
   }
   lua_pop(L, 1);

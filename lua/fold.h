@@ -16,7 +16,7 @@
  *   bytes      true: transform gets the bytes of the record as a string
  */
 struct flume_fold {
-  int host;                     /* registry reference of the host object */
+  int host; /* registry reference of the host object */
   enum flume_codec codec;
   struct flume_block *block;    /* loaded; borrowed */
   uint32_t from;                /* the record to begin with */
@@ -24,8 +24,8 @@ struct flume_fold {
   const atomic_bool *interrupt; /* stop when it is set; may be NULL */
   uint64_t *spent;              /* set to 0 at each record: its instruction count; may be NULL */
   /* results */
-  uint32_t next;                /* the first record that was not folded */
-  uint32_t skipped;             /* deleted ones among those that were */
+  uint32_t next;    /* the first record that was not folded */
+  uint32_t skipped; /* deleted ones among those that were */
 };
 
 /* Folds at least one record, and then as many as there is time for. 0; or FLUME_EVIEW with message and traceback in err

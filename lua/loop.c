@@ -3,8 +3,8 @@
 #include <assert.h>
 #include <lauxlib.h>
 
-static const char registry_key;   /* the loop's userdata */
-static const char on_error_key;   /* function (err) */
+static const char registry_key; /* the loop's userdata */
+static const char on_error_key; /* function (err) */
 
 /* luv's context as its header (luv.h) has it; only the loop and the mode are looked at. */
 struct luv_context {

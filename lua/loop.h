@@ -16,13 +16,13 @@
 struct flume_loop {
   uv_loop_t *loop;
   uv_loop_t own;
-  bool owned;              /* loop is own */
-  const int *luv_mode;     /* luv's: -1 while its loop is not running; NULL without luv */
-  bool stepping;           /* flume.step is running it */
+  bool owned;               /* loop is own */
+  const int *luv_mode;      /* luv's: -1 while its loop is not running; NULL without luv */
+  bool stepping;            /* flume.step is running it */
   struct flume_defer defer; /* of core.later */
   struct flume_queue later; /* struct later */
   struct flume_deferred run_later;
-  int *defer_open;          /* while it closes */
+  int *defer_open;         /* while it closes */
   uv_timer_t timer;        /* of flume.step */
   lua_State *L;            /* callbacks run here */
   struct flume_pool *pool; /* worker threads of the views */

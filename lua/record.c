@@ -262,8 +262,8 @@ static int to_string(lua_State *L) {
 
 void flume_record_open(lua_State *L) {
   static const luaL_Reg methods[] = {
-    {"__index", get_index}, {"__newindex", refuse_newindex}, {"__len", get_len},
-    {"__pairs", get_pairs}, {"__tostring", to_string}, {NULL, NULL},
+      {"__index", get_index}, {"__newindex", refuse_newindex}, {"__len", get_len},
+      {"__pairs", get_pairs}, {"__tostring", to_string},       {NULL, NULL},
   };
   luaL_checkstack(L, 4, NULL);
   if (lua_rawgetp(L, LUA_REGISTRYINDEX, &metatable_key) == LUA_TTABLE) return;

@@ -423,12 +423,11 @@ static int view_gc(lua_State *L) {
 }
 
 static void push_view_metatable(lua_State *L) {
-  static const luaL_Reg methods[] = {
-      {"load", view_load},       {"start", view_start},       {"since", view_since}, {"progress", view_progress},
-      {"failure", view_failure}, {"observe", view_observe},   {"has", view_has},     {"wait", view_wait},
-      {"call", view_call},       {"call_now", view_call_now}, {"close", view_close}, {"rebuild", view_rebuild},
-      {"hold", view_hold},
-      {"__gc", view_gc},         {NULL, NULL}};
+  static const luaL_Reg methods[] = {{"load", view_load},         {"start", view_start},     {"since", view_since},
+                                     {"progress", view_progress}, {"failure", view_failure}, {"observe", view_observe},
+                                     {"has", view_has},           {"wait", view_wait},       {"call", view_call},
+                                     {"call_now", view_call_now}, {"close", view_close},     {"rebuild", view_rebuild},
+                                     {"hold", view_hold},         {"__gc", view_gc},         {NULL, NULL}};
   if (luaL_newmetatable(L, VIEW_TYPE) == 0) return;
   luaL_setfuncs(L, methods, 0);
   lua_pushvalue(L, -1);

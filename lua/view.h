@@ -45,32 +45,32 @@ struct flume_view {
   struct flume_sink sink;
   struct flume_lua_pump *pump;
   struct flume_loop *loop;
-  struct flume_vm *vm;        /* NULL for an inline view */
-  int host;                   /* of an inline view: registry reference */
+  struct flume_vm *vm; /* NULL for an inline view */
+  int host;            /* of an inline view: registry reference */
   bool open;
   bool closing;
-  bool rebuilding;            /* asked for; done as soon as nothing is under way */
-  bool held;                  /* not fed meanwhile */
-  int pin;                    /* registry: the userdata, while it is open */
-  int close_cb;               /* registry */
+  bool rebuilding; /* asked for; done as soon as nothing is under way */
+  bool held;       /* not fed meanwhile */
+  int pin;         /* registry: the userdata, while it is open */
+  int close_cb;    /* registry */
 
   struct flume_job job;
   struct flume_deferred slice; /* an inline view's turn */
-  enum flume_work working;    /* what is under way */
-  struct flume_queue calls;   /* struct flume_view_call */
+  enum flume_work working;     /* what is under way */
+  struct flume_queue calls;    /* struct flume_view_call */
   struct flume_view_call *calling;
-  bool called_last;           /* the last work was a call: a block goes first now */
-  struct flume_block *block;  /* to be fed; a reference */
+  bool called_last;          /* the last work was a call: a block goes first now */
+  struct flume_block *block; /* to be fed; a reference */
   uint32_t from;
   struct flume_fold fold;
   int fold_status;
   struct flume_err err;
   struct flume_buf traceback; /* of the failure; a string */
 
-  struct flume_state *state;  /* NULL for a view without state on disk */
+  struct flume_state *state; /* NULL for a view without state on disk */
   struct flume_state_meta meta;
-  struct flume_buf saved;     /* the state, encoded, on its way to disk */
-  bool dirty;                 /* folded since the last commit */
+  struct flume_buf saved; /* the state, encoded, on its way to disk */
+  bool dirty;             /* folded since the last commit */
   bool commit_due;
   uint64_t next_commit_ns;
   int commit_status;

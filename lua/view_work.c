@@ -55,8 +55,7 @@ static void save(struct flume_view *view) {
 static void commit(struct flume_view *view) {
   if (view->commit_status != 0) return;
   uint64_t start = uv_hrtime();
-  view->commit_status =
-      flume_state_commit(view->state, &view->meta, view->saved.data, view->saved.len, &view->err);
+  view->commit_status = flume_state_commit(view->state, &view->meta, view->saved.data, view->saved.len, &view->err);
   uint64_t end = uv_hrtime();
   uint64_t pause = (end - start) * COMMIT_SHARE;
   view->next_commit_ns = end + (pause > COMMIT_PAUSE_NS ? pause : COMMIT_PAUSE_NS);

@@ -13,13 +13,13 @@
 
 struct flume_vm {
   lua_State *L;
-  int host;               /* registry reference of the host object, LUA_NOREF before it is loaded */
+  int host; /* registry reference of the host object, LUA_NOREF before it is loaded */
   uv_mutex_t mutex;
-  atomic_bool wanted;     /* somebody waits: a long fold should pause */
+  atomic_bool wanted; /* somebody waits: a long fold should pause */
   size_t memory_bytes;
   size_t memory_max_bytes;
-  uint64_t spent;         /* instructions since the last record or call began, about */
-  uint64_t budget;        /* instructions; 0 for no limit */
+  uint64_t spent;  /* instructions since the last record or call began, about */
+  uint64_t budget; /* instructions; 0 for no limit */
 };
 
 /* NULL: no memory. */
