@@ -131,6 +131,7 @@ static void on_step_timeout(uv_timer_t *timer) {
 bool flume__loop_step(struct flume_loop *loop, int64_t timeout_ms) {
   assert(!loop->stepping);
   loop->stepping = true;
+  uv_update_time(loop->loop); /* it stood still while Lua ran */
   if (timeout_ms > 0) uv_timer_start(&loop->timer, on_step_timeout, (uint64_t)timeout_ms, 0);
   bool alive = uv_run(loop->loop, timeout_ms == 0 ? UV_RUN_NOWAIT : UV_RUN_ONCE) != 0;
   uv_timer_stop(&loop->timer);

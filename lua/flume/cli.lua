@@ -14,10 +14,10 @@ local STDIN = 0
 local HELP = [[
 usage: flume [options] DB [command]
 
-DB is the folder of the database; it is made when it is not there. Without a
-command flume reads Lua from the terminal (.help there lists what else it
-knows), or runs the lines of Lua that come on standard input. db, flume and
-every view by its name are in scope.
+DB is the folder of the database; append and code make it when it is not there.
+Without a command flume reads Lua from the terminal (.help there lists what
+else it knows), or runs the lines of Lua that come on standard input. db, flume
+and every view by its name are in scope.
 
 commands
   append [FILE|-]      appends lines of JSON; --skip-bad passes over bad lines
@@ -41,7 +41,7 @@ options
 exit status: 0 done, 1 failed or interrupted, 2 wrong usage
 ]]
 
-local READERS = {get = true, stream = true, tail = true}    -- commands that only read the log
+local READERS = {get = true, stream = true, tail = true} -- commands that only read the log
 local NO_VIEWS = {append = true, get = true, stream = true, tail = true}
 
 local function complain(message)
@@ -101,7 +101,15 @@ end
 
 -- --- The database -------------------------------------------------------------------------------------------------
 
+local function exists(dir)
+  local file = io.open(dir .. "/log")
+  return file and file:close() or false
+end
+
 local function open(request)
+  if request.command and request.command ~= "append" and not exists(request.db) then
+    return nil, ("%s: there is no database here"):format(request.db)
+  end
   local views = request.views or os.getenv "FLUME_VIEWS"
   if views == "" or NO_VIEWS[request.command] then views = nil end
   local db, message, code = flume.open(request.db, {
@@ -114,17 +122,20 @@ local function open(request)
   return nil, ("%s: %s"):format(request.db, message)
 end
 
--- Ends an interrupted command quietly: what it was waiting for is given up.
+-- A plain string is an error that nobody expected: it needs its traceback.
+local function explain(err)
+  if type(err) ~= "string" or err == runner.INTERRUPTED then return err end
+  return debug.traceback(err, 2)
+end
+
 local function run_command(db, request)
   local out = output.new{json = request.json}
-  local ok, done, message = xpcall(command_of(request), function (err)
-    if type(err) == "string" and err ~= runner.INTERRUPTED and not err:find "\nstack traceback:" then
-      return debug.traceback(err, 2)
-    end
-    return err
-  end, db, request, out)
+  local ok, done, message = xpcall(function ()
+    local done, message = command_of(request)(db, request, out)
+    out:flush()
+    return done, message
+  end, explain)
   if not ok then done, message = nil, tostring(done) end
-  out:flush()
   if done then return OK end
   if message then complain(message == runner.INTERRUPTED and "interrupted" or message) end
   return FAILED

@@ -1,6 +1,6 @@
 -- A progress line on standard error: how far, how fast, how much longer.
 --
---   local bar = progress.new{label = "append", total = bytes}
+--   local bar <close> = progress.new{label = "append", total = bytes}
 --   bar:update(bytes_so_far, records_so_far)
 --   bar:finish()
 --
@@ -46,6 +46,7 @@ function M.new(options)
     forced = options.forced or switch == "1",
     silent = switch == "0",
     started = now(),
+    finished = false,
     drawn_at = nil,     -- when it was last shown
     current = 0,
     first = nil,        -- what current was at the first update: rates count from there
@@ -139,13 +140,14 @@ end
 
 -- The work is done: the line stays if it has been shown.
 function M:finish()
+  self.finished = true
   if self.silent or not (self.drawn_at or self.forced) then return end
   self:_draw(true)
 end
 
--- The work was given up: takes the line away.
-function M:clear()
-  if self.drawn_at and self.tty then
+-- The work was given up: the line goes.
+function M:__close()
+  if self.drawn_at and self.tty and not self.finished then
     self.out:write("\r\27[K")
     self.out:flush()
   end

@@ -24,7 +24,9 @@ local SCRIPT_MEMORY_BYTES = 256 * 1024 * 1024
 local SCRIPT_BUDGET = 200 * 1000 * 1000 -- instructions for one record or call: about a second
 local PULL = 256                        -- items of a script's source that cross at once
 
-local RESERVED = {since = true, progress = true, ready = true, rebuild = true, name = true}
+local RESERVED = {
+  since = true, progress = true, ready = true, rebuild = true, name = true, version = true, reason = true,
+}
 
 -- --- Waiting -----------------------------------------------------------------------------------------------------
 

@@ -21,12 +21,20 @@ local WAIT_MS = 200
 -- A source has read(wait_ms), which returns bytes, "" when there are none yet, nil at the end, nil and a message on
 -- failure; and total, the number of bytes, when that is known.
 
+-- How many bytes a file has from its place on; nil when it is a pipe or the like.
+local function bytes_left(file)
+  local here = file:seek "cur"
+  local last = here and file:seek "end"
+  return last and file:seek("set", here) and last - here
+end
+
+-- What standard input has is asked of a file of its own, for that moves: the descriptor is read without a buffer.
 local function stdin_source()
-  local here = io.stdin:seek "cur"
-  local total = here and io.stdin:seek "end" - here
-  if here then io.stdin:seek("set", here) end
+  local here, twin = io.stdin:seek "cur", io.open("/dev/stdin", "rb")
+  local total = here and twin and bytes_left(twin)
+  if twin then twin:close() end
   return {
-    total = total,
+    total = total and total - here,
     read = function (wait_ms) return terminal.read(STDIN, CHUNK_BYTES, wait_ms) end,
   }
 end
@@ -34,10 +42,8 @@ end
 local function file_source(path)
   local file, message = io.open(path, "rb")
   if not file then return nil, message end
-  local total = file:seek "end"
-  if total then file:seek("set", 0) end
   return {
-    total = total,
+    total = bytes_left(file),
     read = function () return file:read(CHUNK_BYTES) end,
   }
 end
@@ -206,7 +212,7 @@ function Append:_unfinished()
 end
 
 function Append:run()
-  local bar = progress.new{label = "append", total = self.source.total}
+  local bar <close> = progress.new{label = "append", total = self.source.total}
   while self:_unfinished() do
     runner.check()
     if self.problem then runner.step() else self:_turn() end

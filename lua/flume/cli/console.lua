@@ -68,30 +68,33 @@ function Console:_print_value(value)
   end
 end
 
--- The results of a statement. A stream is printed item by item.
+-- The results of a statement; a stream is printed item by item. Returns whether they are no failure: nil and a message.
 function Console:_print(...)
-  local count, first = select("#", ...), ...
-  if count == 0 then return end
+  local count, first, message, code = select("#", ...), ...
+  if count == 0 then return true end
   self.env._ = first
+  if first == nil and type(message) == "string" then
+    self:complain(code and ("%s (%s)"):format(message, tostring(code)) or message)
+    return false
+  end
   if rows.is_source(first) then
     if rows.print(first, self.output, SOURCE_ROWS) then
       self:note(("the first %d; for more: for ... in db:stream{...} do ... end"):format(SOURCE_ROWS))
     end
-  elseif count > 1 and first == nil and type((select(2, ...))) == "string" then
-    local message, code = select(2, ...)
-    self:complain(code and ("%s (%s)"):format(message, tostring(code)) or message)
   else
     for i = 1, count do self:_print_value((select(i, ...))) end
   end
+  return true
 end
 
+-- Runs a chunk and prints its results. Returns whether all went well.
 function Console:evaluate(chunk)
   local started = progress.now()
-  local ok, message = runner.call(function () self:_print(chunk()) end)
-  if not ok then self:complain(tostring(message)) end
+  local ok, result = runner.call(function () return self:_print(chunk()) end)
+  if not ok then self:complain(tostring(result)) end
   if self.timer then self:note(("%.3f s"):format(progress.now() - started)) end
   self.output:flush()
-  return ok
+  return ok and result
 end
 
 -- --- Dot commands -------------------------------------------------------------------------------------------------

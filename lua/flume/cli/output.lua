@@ -2,6 +2,7 @@
 
 local flume = require "flume"
 local pretty = require "flume.pretty"
+local runner = require "flume.cli.runner"
 local terminal = require "flume.terminal"
 
 local M = {}
@@ -19,15 +20,19 @@ function M.new(options)
   }, M)
 end
 
+local function check(ok, message)
+  if not ok then runner.fail("writing the output: " .. message) end
+end
+
 -- A line of text; for people.
 function M:line(text)
-  assert(self.file:write(text, "\n"))
+  check(self.file:write(text, "\n"))
 end
 
 local function to_json(value)
   if value == nil then return "null" end
   local text, message = flume.json.encode(value)
-  if not text then error(message, 0) end
+  if not text then runner.fail(message) end
   return text
 end
 
@@ -58,11 +63,11 @@ end
 
 -- Rows of cells under a header; see pretty.columns.
 function M:table(rows, options)
-  assert(self.file:write(pretty.columns(rows, options)))
+  check(self.file:write(pretty.columns(rows, options)))
 end
 
 function M:flush()
-  self.file:flush()
+  check(self.file:flush())
 end
 
 return M

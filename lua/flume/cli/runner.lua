@@ -13,6 +13,9 @@ M.STUCK = "this waits for something that cannot happen any more"
 
 local STEP_MS = 100
 
+-- An error that the command line expects: its text says all, without a traceback.
+local Failure = {__tostring = function (failure) return failure.message end}
+
 local function is_interrupt(err)
   return type(err) == "string" and err:find(M.INTERRUPTED, 1, true) ~= nil
 end
@@ -34,6 +37,11 @@ local function explain(err)
   local meta = getmetatable(err)
   if meta and meta.__tostring then return tostring(err) end
   return ("(error object is a %s value)"):format(type(err))
+end
+
+-- Raises a failure that is to be shown as message alone.
+function M.fail(message)
+  error(setmetatable({message = message}, Failure), 0)
 end
 
 -- Raises an error if there was a Ctrl-C.
@@ -73,7 +81,8 @@ end
 -- Runs fn() and returns its results; raises the errors of call.
 function M.run(fn)
   local result = table.pack(M.call(fn))
-  if not result[1] then error(result[2], 0) end
+  if result[2] == M.INTERRUPTED and not result[1] then error(M.INTERRUPTED, 0) end
+  if not result[1] then M.fail(result[2]) end
   return table.unpack(result, 2, result.n)
 end
 

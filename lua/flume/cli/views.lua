@@ -82,7 +82,7 @@ end
 -- Steps the loop until ended(), which is told whether every view has caught up or failed.
 function Build:run(ended)
   local total, done, records = self:_measure()
-  local bar = progress.new{label = self:_label(), total = total}
+  local bar <close> = progress.new{label = self:_label(), total = total}
   while not ended(done >= total) do
     bar:update(done, records)
     runner.step(STEP_MS)

@@ -1,0 +1,21 @@
+-- How many packages each section of Debian has, and how many bytes they are to download.
+--
+--   db.sections:get()   { admin = { packages = 1234, bytes = 567890 }, … }
+
+return {
+  version = 1,
+
+  initial = {},
+
+  reducer = function (sections, package)
+    local name = package.section or "(none)"
+    local section = sections[name]
+    if not section then
+      section = {packages = 0, bytes = 0}
+      sections[name] = section
+    end
+    section.packages = section.packages + 1
+    section.bytes = section.bytes + (package.size or 0)
+    return sections
+  end,
+}

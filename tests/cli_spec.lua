@@ -1,0 +1,601 @@
+-- The command line: the flume binary, run as a process.
+
+local flume = require "flume"
+local world = require "tests.support.world"
+
+local PATIENCE = 600 -- looks, a twentieth of a second apart
+
+local function quote(text)
+  return "'" .. text:gsub("'", "'\\''") .. "'"
+end
+
+local function read_file(path)
+  local file = assert(io.open(path, "rb"))
+  local text = file:read "a"
+  file:close()
+  return text
+end
+
+-- The command line for the shell; env is a string of assignments.
+local function command(args, env)
+  local words = {"env -u FLUME_VIEWS -u FLUME_PROGRESS", env or "", "flume"}
+  for _, arg in ipairs(args) do words[#words + 1] = quote(arg) end
+  return table.concat(words, " ")
+end
+
+-- Runs flume to its end: {out =, err =, code =}. options: input (text), env.
+local function run(args, options)
+  options = options or {}
+  local dir = world.dir()
+  world.write(dir .. "/in", options.input or "")
+  local _, _, code = os.execute(("%s <%s/in >%s/out 2>%s/err"):format(command(args, options.env), dir, dir, dir))
+  return {out = read_file(dir .. "/out"), err = read_file(dir .. "/err"), code = code}
+end
+
+-- The output of a run that has to go well.
+local function output(args, options)
+  local result = run(args, options)
+  assert.equal("", result.err)
+  assert.equal(0, result.code)
+  return result.out
+end
+
+-- What a run that has to fail says on standard error.
+local function failure(args, options, code)
+  local result = run(args, options)
+  assert.equal(code or 1, result.code)
+  assert.is_not_nil(result.err:find "^flume: ")
+  return result.err, result.out
+end
+
+-- A flume that runs beside the test: {pid =, pipe = what it prints, and in the end its exit status}. redirections are
+-- for the shell.
+local function start(args, redirections)
+  local line = command(args):gsub("'", "'\\''")
+  local pipe = io.popen(("sh -c 'echo $$; exec %s %s'; echo $?"):format(line, redirections or ""))
+  local child = {pid = pipe:read "l", pipe = pipe}
+  function child.interrupt() os.execute("kill -INT " .. child.pid) end
+  function child:close()
+    os.execute(("kill -KILL %s 2>/dev/null"):format(self.pid))
+    pipe:close()
+  end
+  return world.keep(child)
+end
+
+local function wait_until(fn)
+  for _ = 1, PATIENCE do
+    if fn() then return end
+    os.execute "sleep 0.05"
+  end
+  error("it did not happen", 2)
+end
+
+-- A database with the records {n = 1} … {n = count}.
+local function filled(count)
+  local dir = world.dir() .. "/data"
+  local db = assert(flume.open(dir))
+  for n = 1, count do assert(db:append{n = n}) end
+  db:close()
+  return dir
+end
+
+local SUM = [[
+return {
+  version = %d, initial = 0,
+  reducer = function (sum, item) return sum + (item.n or 0) end,
+  methods = {add = "async", list = "source", pairs = "source", now = "sync", kind = "async", fail = "async"},
+  add = function (view, a, b) return {sum = view:get(), more = a + (b or 0)} end,
+  list = function (view, n)
+    local list = {}
+    for i = 1, n do list[i] = i * view:get() end
+    return list
+  end,
+  pairs = function () return ipairs {"a", "b"} end,
+  now = function (view) return view:get() end,
+  kind = function (_, value) return type(value) == "table" and #value or type(value) end,
+  fail = function () error "no luck" end,
+}
+]]
+
+local function views(version)
+  local dir = world.dir()
+  world.write(dir .. "/sum.lua", SUM:format(version or 1))
+  return dir
+end
+
+describe("the command line", function ()
+  after_each(world.clean)
+
+  it("explains itself", function ()
+    local help = output {"--help"}
+    for _, word in ipairs {"append", "stream", "NAME.METHOD", "%-%-views DIR", "exit status: 0"} do
+      assert.is_not_nil(help:find(word), word)
+    end
+    assert.equal(help, output {"-h"})
+    assert.equal(("flume %s\n"):format(flume._VERSION), output {"--version"})
+  end)
+
+  it("tells what is wrong with it, and that it is 2", function ()
+    local wrong = {
+      {"which database", {}},
+      {"unknown option '%-%-colour'", {"data", "--colour"}},
+      {"unknown command 'frobnicate'", {"data", "frobnicate"}},
+      {"unknown command 'a.b.c'", {"data", "a.b.c"}},
+      {"%-%-limit wants a whole number, got 'x'", {"data", "stream", "--limit", "x"}},
+      {"%-%-gt wants a whole number, got '1.5'", {"data", "stream", "--gt=1.5"}},
+      {"%-%-views wants a folder after it", {"data", "--views"}},
+      {"%-%-json takes no value, got 'yes'", {"data", "--json=yes"}},
+      {"%-%-sync wants always, interval or os, got 'never'", {"--sync", "never", "data"}},
+      {"%-%-reverse is an option of stream", {"data", "append", "--reverse"}},
+      {"%-e and the command 'status' exclude each other", {"data", "status", "-e", "1"}},
+      {"get wants a sequence number", {"data", "get"}},
+      {"status: 'x' is one argument too many", {"data", "status", "x"}},
+    }
+    for _, case in ipairs(wrong) do
+      local message = failure(case[2], nil, 2)
+      assert.is_not_nil(message:find(case[1]), message)
+      assert.is_not_nil(message:find "Try 'flume %-%-help'")
+    end
+  end)
+
+  it("names a database that can't be opened", function ()
+    local missing = world.dir() .. "/none"
+    for _, command_name in ipairs {"status", "stream", "tail", "rebuild", "sum.get"} do
+      assert.equal(("flume: %s: there is no database here\n"):format(missing), (failure {missing, command_name}))
+    end
+    assert.is_nil(io.open(missing))
+    assert.is_not_nil(failure({"/dev/null/data", "append"}):find("/dev/null/data", 1, true))
+    assert.is_not_nil(failure({filled(0), "--views", "/nowhere", "status"}):find("/nowhere", 1, true))
+  end)
+end)
+
+describe("append", function ()
+  after_each(world.clean)
+
+  it("takes lines from standard input and from files", function ()
+    local dir = world.dir()
+    local file = world.write(dir .. "/lines", '{"n":3}\n[1,2]\n"text"\n\n  \n7\n')
+    assert.equal("1 record appended\n", output({dir .. "/data", "append"}, {input = '{"n":1}\n'}))
+    assert.equal("1 record appended\n", output({dir .. "/data", "append", "-"}, {input = '{"n":2}'}))
+    assert.equal("4 records appended\n", output {dir .. "/data", "append", file})
+    assert.equal("0 records appended\n", output({dir .. "/data", "append"}, {input = "\n\n"}))
+    assert.equal('{"n":1}\n{"n":2}\n{"n":3}\n[1,2]\n"text"\n7\n', output {dir .. "/data", "stream", "--json"})
+  end)
+
+  it("reports as JSON", function ()
+    local result = output({world.dir() .. "/data", "append", "--json"}, {input = "1\n2\n"})
+    assert.same({appended = 2, skipped = 0, since = 1}, flume.json.decode(result))
+  end)
+
+  it("takes many lines, long ones and Windows ones", function ()
+    local dir, lines = world.dir(), {}
+    for n = 1, 20000 do lines[n] = ('{"n":%d,"text":"%s"}'):format(n, ("x"):rep(n % 97)) end
+    lines[#lines + 1] = '"' .. ("y"):rep(2000000) .. '"'
+    lines[#lines + 1] = '{"last":true}\r'
+    local text = table.concat(lines, "\n") .. "\n"
+    assert.equal("20002 records appended\n", output({dir .. "/data", "append"}, {input = text}))
+    assert.equal(text:gsub("\r", ""), output {dir .. "/data", "stream", "--json"})
+  end)
+
+  it("stops at a bad line, and keeps the lines before it", function ()
+    for _, bad in ipairs {1, 2, 3000, 20000} do
+      local dir, lines = world.dir() .. "/data", {}
+      for n = 1, 20000 do lines[n] = n == bad and '{"n":' or ('{"n":%d,"text":"some more text"}'):format(n) end
+      local message, out = failure({dir, "append"}, {input = table.concat(lines, "\n")})
+      assert.is_not_nil(message:find(("append: line %d: column 6: "):format(bad), 1, true), message)
+      assert.equal(("%d record%s appended\n"):format(bad - 1, bad == 2 and "" or "s"), out)
+      assert.equal(("log since %d\n"):format(bad - 2), output {dir, "status"})
+    end
+  end)
+
+  it("counts empty lines in the number of a bad one", function ()
+    assert.is_not_nil(failure({world.dir() .. "/data", "append"}, {input = "\n1\n\n\nx\n2\n"}):find "line 5: ")
+  end)
+
+  it("passes over bad lines when told to", function ()
+    local dir, lines = world.dir() .. "/data", {}
+    for n = 1, 9000 do lines[n] = n % 9 == 0 and "oops" or tostring(n) end
+    assert.equal("8000 records appended, 1000 bad lines skipped\n",
+      output({dir, "append", "--skip-bad"}, {input = table.concat(lines, "\n")}))
+    assert.equal("7999\t8999\n", output {dir, "tail", "-n", "1"})
+    assert.equal("1 record appended, 1 bad line skipped\n", output({dir, "append", "--skip-bad"}, {input = "x\n1"}))
+  end)
+
+  it("says which file is not there", function ()
+    assert.is_not_nil(failure({world.dir() .. "/data", "append", "/no/such/file"}):find("/no/such/file", 1, true))
+  end)
+
+  it("stores what has come while it waits for more", function ()
+    local dir = world.dir() .. "/data"
+    local pipe = io.popen(command {dir, "append"} .. " >/dev/null", "w")
+    pipe:write '{"n":1}\n{"n":2'
+    pipe:flush()
+    wait_until(function () return run({dir, "stream", "--json"}).out == '{"n":1}\n' end)
+    pipe:write '}\n'
+    assert.is_true(pipe:close())
+    assert.equal('{"n":1}\n{"n":2}\n', output {dir, "stream", "--json"})
+  end)
+
+  it("can be interrupted while it waits, and keeps what it has", function ()
+    local dir = world.dir()
+    assert.is_true(os.execute("mkfifo " .. dir .. "/in"))
+    local child = start({dir .. "/data", "append"}, ("<%s/in 2>%s/err"):format(dir, dir))
+    local input <close> = io.open(dir .. "/in", "w")
+    input:write "1\n"
+    input:flush()
+    wait_until(function () return run({dir .. "/data", "stream"}).out == "0\t1\n" end)
+    child.interrupt()
+    assert.equal("1 record appended\n1\n", child.pipe:read "a")
+    assert.equal("flume: interrupted\n", read_file(dir .. "/err"))
+  end)
+
+  it("says who has the database when another has", function ()
+    local dir = world.dir() .. "/data"
+    local db = world.keep(assert(flume.open(dir)))
+    db:append{n = 1}
+    local message = failure({dir, "append"}, {input = "1"})
+    assert.is_not_nil(message:find "open for writing in process %d+")
+    assert.is_not_nil(message:find "%-%-readonly")
+    assert.equal('{"n":1}\n', output {dir, "get", "0", "--json"})
+    assert.equal("0\t{n = 1}\n", output {dir, "stream"})
+    assert.equal("1\n", output {dir, "--readonly", "-e", "db:get(0).n"})
+  end)
+end)
+
+describe("get, stream and tail", function ()
+  after_each(world.clean)
+
+  it("get one record", function ()
+    local dir = filled(3)
+    assert.equal("{n = 2}\n", output {dir, "get", "1"})
+    assert.equal('{"n":2}\n', output {dir, "get", "1", "--json"})
+    assert.is_not_nil(failure({dir, "get", "3"}):find "get: record 3: ")
+    assert.is_not_nil(failure({dir, "get", "-1"}):find "get: record %-1: ")
+    assert.is_not_nil(failure({dir, "get", "first"}):find "'first' is no sequence number")
+  end)
+
+  it("keep the order of keys in JSON", function ()
+    local dir, text = world.dir() .. "/data", '{"z":1,"a":{"y":null,"b":[1.0,2]},"m":"é\\n"}\n'
+    output({dir, "append"}, {input = text})
+    assert.equal(text, output {dir, "get", "0", "--json"})
+    assert.equal(text, output {dir, "stream", "--json"})
+    assert.equal(text, output {dir, "tail", "--json"})
+  end)
+
+  it("stream a range", function ()
+    local dir = filled(6)
+    local function seqs(...)
+      local list = {}
+      for seq in output({dir, "stream", ...}):gmatch "(%d+)\t" do list[#list + 1] = seq end
+      return table.concat(list, " ")
+    end
+    assert.equal("0 1 2 3 4 5", seqs())
+    assert.equal("2 3 4 5", seqs("--gt", "1"))
+    assert.equal("1 2 3 4 5", seqs "--gte=1")
+    assert.equal("0", seqs("--lt", "1"))
+    assert.equal("0 1", seqs("--lte", "1"))
+    assert.equal("0 1 2", seqs("--limit", "3"))
+    assert.equal("4 3", seqs("--reverse", "--lt", "5", "--limit", "2"))
+    assert.equal("", seqs("--limit", "0"))
+    assert.equal("", seqs("--gt", "5"))
+  end)
+
+  it("stream into another append", function ()
+    local from, to = filled(500), world.dir() .. "/copy"
+    os.execute(("%s | %s >/dev/null"):format(command {from, "stream", "--json"}, command {to, "append"}))
+    assert.equal(output {from, "stream"}, output {to, "stream"})
+  end)
+
+  it("fail when their output can't be written", function ()
+    local _, _, code = os.execute(command {filled(2), "stream"} .. " >/dev/full 2>/dev/null")
+    assert.equal(1, code)
+  end)
+
+  it("stream what comes later", function ()
+    local dir = filled(2)
+    local pipe = start({dir, "stream", "--live", "--json", "--limit", "4"}).pipe
+    assert.equal('{"n":1}', pipe:read "l")
+    assert.equal('{"n":2}', pipe:read "l")
+    output({dir, "append"}, {input = "3"})
+    assert.equal("3", pipe:read "l")
+    output({dir, "append"}, {input = "4\n5"})
+    assert.equal("4\n0\n", pipe:read "a")
+    assert.is_not_nil(failure({dir, "stream", "--live", "--reverse"}):find "exclude each other")
+  end)
+
+  it("tail the last records", function ()
+    local dir = filled(12)
+    assert.equal("10\t{n = 11}\n11\t{n = 12}\n", output {dir, "tail", "-n", "2"})
+    assert.equal(10, select(2, output({dir, "tail"}):gsub("\n", "")))
+    assert.equal("", output {dir, "tail", "-n", "0"})
+    assert.is_not_nil(failure({dir, "tail", "-n", "-1"}):find "not negative, got %-1")
+  end)
+
+  it("tail the log as it grows, until interrupted", function ()
+    local dir = filled(3)
+    local child = start {dir, "tail", "-f", "-n", "1"}
+    assert.equal("2\t{n = 3}", child.pipe:read "l")
+    output({dir, "append"}, {input = '"new"'})
+    assert.equal('3\t"new"', child.pipe:read "l")
+    child.interrupt()
+    assert.equal("0\n", child.pipe:read "a")
+  end)
+end)
+
+describe("views on the command line", function ()
+  after_each(world.clean)
+
+  it("are called by NAME.METHOD, with arguments in JSON or as they are", function ()
+    local dir, folder = filled(10), views()
+    local function call(...) return output {"--views", folder, dir, ...} end
+    assert.equal("55\n", call "sum.get")
+    assert.equal("{more = 3, sum = 55}\n", call("sum.add", "1", "2"))
+    assert.equal("{more = -1, sum = 55}\n", call("sum.add", "-1"))
+    assert.equal("number\n", call("sum.kind", "1.5"))
+    assert.equal("string\n", call("sum.kind", "one"))
+    assert.equal("string\n", call("sum.kind", '"1"'))
+    assert.equal("boolean\n", call("sum.kind", "true"))
+    assert.equal("3\n", call("sum.kind", "[1,2,3]"))
+    assert.equal("string\n", call("sum.kind", "--", "--json"))
+    assert.same({more = 1, sum = 55}, flume.json.decode(call("sum.add", "1", "--json")))
+  end)
+
+  it("print one result of a source a line", function ()
+    local dir, folder = filled(2), views()
+    assert.equal("3\n6\n", output {"--views", folder, dir, "sum.list", "2"})
+    assert.equal('1\t"a"\n2\t"b"\n', output {"--views", folder, dir, "sum.pairs"})
+    assert.equal('[1,"a"]\n[2,"b"]\n', output {"--views", folder, dir, "sum.pairs", "--json"})
+    assert.equal("", output {"--views", folder, dir, "sum.list", "0"})
+  end)
+
+  it("are found by FLUME_VIEWS too", function ()
+    assert.equal("3\n", output({filled(2), "sum.get"}, {env = "FLUME_VIEWS=" .. views()}))
+  end)
+
+  it("tell what is wrong", function ()
+    local dir, folder = filled(1), views()
+    assert.is_not_nil(failure({dir, "sum.get"}):find "no view 'sum': none is mounted")
+    assert.is_not_nil(failure({"--views", folder, dir, "some.get"}):find "no view 'some'; there are sum")
+    assert.is_not_nil(failure({"--views", folder, dir, "sum.set"}):find "no method 'set'; it has add, fail, get, kind")
+    assert.is_not_nil(failure({"--views", folder, dir, "sum.fail"}):find "no luck")
+  end)
+
+  it("that fail say where, and others go on", function ()
+    local dir, folder = filled(5), views()
+    world.write(folder .. "/poison.lua", [[return {version = 1, initial = 0, reducer = function (_, item)
+      if item.n == 3 then error "poison" end
+      return item.n
+    end}]])
+    local message = failure {"--views", folder, dir, "poison.get"}
+    assert.is_not_nil(message:find "view poison failed at record 2: ")
+    assert.is_not_nil(message:find "poison.lua:2: poison")
+    local status = run {"--views", folder, dir, "status", "--wait"}
+    assert.equal(1, status.code)
+    assert.is_not_nil(status.out:find "poison +failed")
+    assert.is_not_nil(status.out:find "sum +%a")
+    assert.equal("15\n", output {"--views", folder, dir, "sum.get"})
+  end)
+
+  it("that can't be loaded say why, and others go on", function ()
+    local dir, folder = filled(2), views()
+    world.write(folder .. "/broken.lua", "return {versio")
+    assert.is_not_nil(failure({"--views", folder, dir, "broken.get"}):find "broken.lua:1: ")
+    assert.equal("3\n", output {"--views", folder, dir, "sum.get"})
+    assert.is_not_nil(output({"--views", folder, dir, "status"}):find "\nbroken +failed +%-1 +2\n")
+    local status = flume.json.decode(output {"--views", folder, dir, "status", "--json"})
+    assert.equal("failed", status.views[1].state)
+    assert.is_not_nil(status.views[1].error:find "broken.lua:1: ")
+  end)
+
+  it("are built once, and again when their version changes", function ()
+    local dir, folder = filled(5), views(1)
+    local function account() return output {"--views", folder, dir, "status", "--wait"} end
+    assert.is_not_nil(account():find "^sum  built in .+ records/s%)\n$")
+    assert.equal("sum  up to date\n", account())
+    output({dir, "append"}, {input = '{"n":1}\n{"n":1}'})
+    assert.is_not_nil(account():find "^sum  2 records more in ")
+    world.write(folder .. "/sum.lua", SUM:format(2))
+    assert.is_not_nil(account():find "^sum  rebuilt in .+ because version 1 → 2\n$")
+    assert.equal("sum  up to date\n", account())
+  end)
+
+  it("are shown by status", function ()
+    local dir, folder = filled(5), views()
+    output {"--views", folder, dir, "sum.get"}
+    local lines = output {"--views", folder, dir, "status"}
+    assert.equal("log since 4\nview  version  state  since  lag\nsum   1        live       4    0\n", lines)
+    assert.equal("log since 4\n", output {dir, "status"})
+    local status = flume.json.decode(output {"--views", folder, dir, "status", "--json"})
+    assert.equal(4, status.since)
+    assert.equal("live", status.views[1].state)
+  end)
+
+  it("are rebuilt on request", function ()
+    local dir, folder = filled(5), views()
+    assert.is_not_nil(output({"--views", folder, dir, "rebuild"}):find "^rebuilt sum in ")
+    assert.is_not_nil(output({"--views", folder, dir, "rebuild", "sum"}):find "^rebuilt sum in ")
+    assert.is_not_nil(failure({"--views", folder, dir, "rebuild", "some"}):find "no view 'some'; there are sum")
+    assert.equal("15\n", output {"--views", folder, dir, "sum.get"})
+  end)
+end)
+
+describe("code on the command line", function ()
+  after_each(world.clean)
+
+  it("prints what it gives", function ()
+    local dir, folder = filled(3), views()
+    local function code(text) return output {"--views", folder, dir, "-e", text} end
+    assert.equal("2\n", code "db.since.value")
+    assert.equal("6\n", code "sum:get()")
+    assert.equal("1\n{2, x = {}}\n", code "return 1, {2, x = {}}")
+    assert.equal("hello\n", code "print 'hello'")
+    assert.equal("3\n", code "local a, b = 1, 2\nlocal function add() return a + b end\nreturn add()")
+    assert.equal("", code "x = 1")
+    assert.equal("1\t{n = 2}\n2\t{n = 3}\n", code "db:stream{gt = 0}")
+    assert.equal('{"n":1}\n', output {dir, "--json", "-e", "db:get(0)"})
+  end)
+
+  it("fails with the message, and the way to it", function ()
+    local dir = filled(0)
+    assert.equal("flume: -e:1: unexpected symbol near <eof>\n", failure {dir, "-e", "x ="})
+    assert.equal("flume: -e:2: oh\n", failure {dir, "-e", "local x\nerror 'oh'"})
+    local message = failure {dir, "-e", "local function f() error 'oh' end\nlocal function g() f() end\ng()"}
+    assert.equal("flume: -e:1: oh\nstack traceback:\n\t-e:1: in global 'f'\n\t-e:2: in global 'g'\n", message)
+    assert.is_not_nil(failure({dir, "-e", "db:get(7)"}):find "^flume: .*%(ENOENT%)\n$")
+  end)
+
+  it("that waits for ever is told so", function ()
+    assert.is_not_nil(failure({filled(0), "-e", "coroutine.yield()"}):find "cannot happen any more")
+  end)
+end)
+
+describe("lines of Lua on standard input", function ()
+  after_each(world.clean)
+
+  it("are run one after the other, with what they define", function ()
+    local lines = {
+      "local x = 1", "function f()", "  return x", "end", "x = x + 1", "f()", "", "-- nothing", "for i = 1, 2 do",
+      "print(i)", "end",
+    }
+    assert.equal("2\n1\n2\n", output({filled(0)}, {input = table.concat(lines, "\n")}))
+  end)
+
+  it("may be dot commands", function ()
+    local dir, folder = filled(2), views()
+    local lines = ".views\n.tail 1\n.rebuild sum\n.status\n.quit\nerror 'not run'\n"
+    local out = output({"--views", folder, dir}, {input = lines})
+    assert.is_not_nil(out:find "^sum  add %(async%), fail %(async%), get %(async%)")
+    assert.is_not_nil(out:find "\n1\t{n = 2}\n")
+    assert.is_not_nil(out:find "\nrebuilt sum in ")
+    assert.is_not_nil(out:find "\nlog since 1\n")
+  end)
+
+  it("stop at the first that fails", function ()
+    local dir = filled(0)
+    local message, out = failure({dir}, {input = "1\n\nerror 'two'\n3\n"})
+    assert.equal("flume: stdin:3: two\n", message)
+    assert.equal("1\n", out)
+    assert.equal("flume: stdin:2: unknown command '.frobnicate'; .help lists those there are\n",
+      failure({dir}, {input = "1\n.frobnicate\n"}))
+    assert.is_not_nil(failure({dir}, {input = "1\n1 1\n"}):find "^flume: stdin:2: ")
+    assert.is_not_nil(failure({dir}, {input = "1\nfor i = 1, 2 do\n"}):find "^flume: stdin:3?2?: .*<eof>\n$")
+    assert.is_not_nil(failure({dir}, {input = ".mode colourful\n"}):find "'colourful' is none of lua, json, table")
+  end)
+
+  it("print in the mode asked for", function ()
+    local lines = {
+      ".mode", "{1}", ".mode json", "{1}", ".mode table", "{{name = 'b', n = 10}, {name = 'a'}}", "1",
+    }
+    local out = output({filled(0)}, {input = table.concat(lines, "\n")})
+    assert.equal("lua\n{1}\n[1]\n n  name\n10  b\n    a\n1\n", out)
+  end)
+end)
+
+describe("progress", function ()
+  after_each(world.clean)
+
+  it("is not shown without a terminal, unless asked for", function ()
+    local dir, lines = world.dir(), ('{"n":1}\n'):rep(5000)
+    local function err(env) return run({dir .. "/data", "append"}, {input = lines, env = env}).err end
+    assert.equal("", err())
+    assert.equal("", err "FLUME_PROGRESS=0")
+    local shown = err "FLUME_PROGRESS=1"
+    assert.is_not_nil(shown:find "append  .* 100%%  5,000 records  [%d,]+/s  [%d.]+ m?s\n$", shown)
+  end)
+
+  it("is shown for views that are built, with those alone", function ()
+    local dir, folder = filled(50), views()
+    local function err() return run({"--views", folder, dir, "sum.get"}, {env = "FLUME_PROGRESS=1"}).err end
+    assert.is_not_nil(err():find "building sum  .* 100%%  50 records  ")
+    assert.equal("", err())
+  end)
+
+  it("is shown on a terminal when it takes longer, and goes away when the work is given up", function ()
+    local code = [[
+      local progress = require "flume.progress"
+      local time, text = 0, {}
+      local out = {flush = function () end}
+      function out:write(...)
+        for _, part in ipairs {...} do text[#text + 1] = part end
+      end
+      do
+        local bar <close> = progress.new{
+          label = "work", total = 100, tty = true, out = out, now = function () return time end,
+        }
+        bar:update(0, 0)
+        time = 0.4
+        bar:update(10, 10)
+        print(#text)
+        time = 1
+        bar:update(50, 50)
+        print((table.concat(text):gsub("%c", "?")))
+      end
+      print(table.concat(text):sub(-4) == "\r\27[K")
+    ]]
+    local shown = output({filled(0), "-e", code}, {env = "LC_ALL=C"})
+    assert.equal("0\n?work  ############............  50%  50 records  50/s  ETA 1.0 s?[K\ntrue\n", shown)
+  end)
+
+  it("has numbers for people", function ()
+    local code = [[
+      local progress = require "flume.progress"
+      for _, n in ipairs {0, 999, 1000, 1234567, -1234} do print(progress.thousands(n)) end
+      for _, n in ipairs {0, 999, 1000, 1234567, 99950000, 5e12} do print(progress.bytes(n)) end
+      for _, s in ipairs {0.0123, 1.25, 9.99, 59.4, 75, 3599.6, 7322} do print(progress.duration(s)) end
+    ]]
+    assert.equal(table.concat({
+      "0", "999", "1,000", "1,234,567", "-1,234",
+      "0 B", "999 B", "1.0 kB", "1.2 MB", "100 MB", "5.0 TB",
+      "12 ms", "1.2 s", "10 s", "59 s", "1m15s", "1h00m", "2h02m",
+    }, "\n") .. "\n", output {filled(0), "-e", code})
+  end)
+end)
+
+describe("the demo", function ()
+  after_each(world.clean)
+
+  local STANZAS = table.concat({
+    "Package: left", "Version: 1.0", "Installed-Size: 12", "Maintainer: Jane Doe <jane@example.org>",
+    "Depends: libc6 (>= 2.36), libuv1 | libev4:any, libc6", "Description: says \"left\"", " and\tmore", "Tag: a::b,",
+    " c::d", "Section: libs", "Size: 1000", "", "Package: right", "Maintainer: Jane Doe <jane@example.org>",
+    "Depends: libuv1 (>= 1.4)", "Section: libs", "Size: 24", "", "", "Package: bare", "",
+  }, "\n")
+
+  local function import()
+    local dir = world.dir()
+    world.write(dir .. "/index", STANZAS)
+    assert.is_true(os.execute(("demo/import <%s/index >%s/lines"):format(dir, dir)))
+    return dir, dir .. "/lines"
+  end
+
+  it("imports the package index", function ()
+    local _, path = import()
+    local records = {}
+    for line in io.lines(path) do records[#records + 1] = assert(flume.json.decode(line)) end
+    assert.same({
+      {
+        package = "left", version = "1.0", installed_size = 12, maintainer = "Jane Doe <jane@example.org>",
+        depends = {"libc6", "libuv1", "libev4"}, description = 'says "left"\nand\tmore', tag = "a::b,\nc::d",
+        section = "libs", size = 1000,
+      },
+      {
+        package = "right", maintainer = "Jane Doe <jane@example.org>", depends = {"libuv1"},
+        section = "libs", size = 24,
+      },
+      {package = "bare"},
+    }, records)
+  end)
+
+  it("has views that answer", function ()
+    local dir, path = import()
+    output {dir .. "/data", "append", path}
+    local function ask(...)
+      return flume.json.decode(output {"--json", "--views", "demo/views", dir .. "/data", ...})
+    end
+    assert.same({["libs"] = {packages = 2, bytes = 1024}, ["(none)"] = {packages = 1, bytes = 0}}, ask "sections.get")
+    assert.same({{name = "Jane Doe", packages = 2}, {name = "(nobody)", packages = 1}}, ask "maintainers.top")
+    assert.same({{name = "Jane Doe", packages = 2}}, ask("maintainers.top", "1"))
+    assert.same({"left", "right"}, ask("dependents.of", "libuv1"))
+    assert.same({}, ask("dependents.of", "nothing"))
+  end)
+end)

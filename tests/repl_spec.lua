@@ -1,0 +1,494 @@
+-- The REPL: what lines mean, what is printed, and the real thing on a terminal.
+
+local complete = require "flume.cli.complete"
+local flume = require "flume"
+local lfs = require "lfs"
+local pretty = require "flume.pretty"
+local repl = require "flume.repl"
+local scope = require "flume.cli.scope"
+local toplevel = require "flume.cli.toplevel"
+local world = require "tests.support.world"
+
+local seed = tonumber(os.getenv "FLUME_SEED") or os.time()
+
+describe("a session", function ()
+  local session, env
+
+  before_each(function ()
+    env = setmetatable({}, {__index = _G})
+    session = repl.new(env)
+  end)
+
+  -- What the lines give: the results of the last one, when all before it gave nothing or "more".
+  local function feed(...)
+    local kind, chunk
+    for _, line in ipairs {...} do
+      if chunk then chunk() end
+      kind, chunk = session:feed(line)
+      assert.is_true(kind == "run" or kind == "more", line)
+    end
+    return chunk()
+  end
+
+  it("tries a line as an expression first", function ()
+    assert.equal(2, feed "1 + 1")
+    assert.same({1, nil, 3}, {feed "1, nil, 3"})
+    assert.equal("x", feed "('x'):rep(1) -- a comment")
+    assert.equal(0, select("#", feed "-- a comment alone"))
+  end)
+
+  it("goes on until a statement is complete", function ()
+    assert.equal("more", (session:feed "for i = 1, 3 do"))
+    assert.is_true(session:pending())
+    assert.equal("more", (session:feed "n = (n or 0) + i"))
+    assert.equal("more", (session:feed ""))
+    local kind, chunk = session:feed "end"
+    assert.equal("run", kind)
+    assert.is_false(session:pending())
+    assert.equal("for i = 1, 3 do\nn = (n or 0) + i\n\nend", session.source)
+    chunk()
+    assert.equal(6, env.n)
+    assert.same({"a\nb"}, {feed("[[a", "b]]")})
+    assert.equal(3, feed("(1", "+2", ")"))
+  end)
+
+  it("tells what is wrong with a line, and forgets it", function ()
+    local kind, message = session:feed "x = = 1"
+    assert.equal("error", kind)
+    assert.is_not_nil(message:find "^stdin:1: ")
+    assert.is_false(session:pending())
+    assert.equal("error", (session:feed "x = 'a\nb'"))
+    assert.equal(1, feed "1")
+  end)
+
+  it("says what an unfinished statement lacks", function ()
+    assert.is_nil(session:finish())
+    session:feed "if x then"
+    assert.is_not_nil(session:finish():find "'end' expected near <eof>")
+    assert.is_false(session:pending())
+  end)
+
+  it("counts lines over all statements when asked to", function ()
+    session = repl.new(env, {count_lines = true})
+    session:feed "x = 1"
+    session:feed ""
+    session:feed "for i = 1, 1 do"
+    session:feed "  error 'here'"
+    local _, chunk = session:feed "end"
+    local _, message = pcall(chunk)
+    assert.equal("stdin:4: here", message)
+    assert.is_not_nil(select(2, session:feed "1 1"):find "^stdin:6: ")
+  end)
+
+  it("knows dot commands, but not in the middle of a statement", function ()
+    assert.same({"command", "tail", {"3"}}, {session:feed ".tail 3"})
+    assert.same({"command", "quit", {}}, {session:feed "  .quit  "})
+    assert.equal("error", (session:feed ".5x"))
+    assert.equal(0.5, feed ".5")
+    session:feed "t = {f = math}"
+    session:feed "s = ('x')"
+    assert.equal("more", (session:feed "x = (t"))
+    assert.equal("more", (session:feed ".f"))
+    session:feed ")"
+    assert.equal("nothing", (session:feed "   "))
+  end)
+
+  it("keeps top-level locals", function ()
+    assert.equal(1, feed("local x = 1", "x"))
+    assert.equal(3, feed("local a, b = 1, 2", "local function add() return a + b end", "add()"))
+    assert.equal(120, feed("local function f(n) return n < 2 and 1 or n * f(n - 1) end", "f(5)"))
+    assert.equal(7, feed("local k <const> = 7", "k"))
+    assert.is_nil(feed("x = 5", "local x", "x"))
+    assert.equal(2, feed("local y = 1; local y = y + 1", "y"))
+    assert.equal(1, feed("local z = 1", "do local z = 2 end", "z"))
+  end)
+end)
+
+describe("top-level locals", function ()
+  it("become assignments, where they stand", function ()
+    for _, case in ipairs {
+      {"local x = 1", "      x = 1"},
+      {"local x", "      x = nil"},
+      {"local a, b, c", "      a, b, c = nil"},
+      {"local a <const>, b = 1", "      a        , b = 1"},
+      {"local function f() local x = 1 end", "      function f() local x = 1 end"},
+      {"x = 1 local y = 2 print(y)", "x = 1       y = 2 print(y)"},
+      {"local x print(x)", "      x = nil print(x)"},
+      {"local x -- local y\nlocal z", "      x = nil -- local y\n      z = nil"},
+      {"local s = 'local x'", "      s = 'local x'"},
+      {'local s = "\\"local x"', '      s = "\\"local x"'},
+      {"local s = [==[ local x ]] ]==]", "      s = [==[ local x ]] ]==]"},
+      {"--[[ local x ]] local y", "--[[ local x ]]       y = nil"},
+      {"local n = 1 == 1", "      n = 1 == 1"},
+      {"local n = 0x1p4 local m = 1e+5", "      n = 0x1p4       m = 1e+5"},
+      {"local t = {f = function () local x end}", "      t = {f = function () local x end}"},
+    } do
+      assert.equal(case[2], toplevel.promote(case[1]))
+    end
+  end)
+
+  it("stay in blocks, and when they are to be closed", function ()
+    for _, text in ipairs {
+      "do local x end", "for i = 1, 2 do local x = i end", "while c do local x end", "repeat local x until x",
+      "if a then local x elseif b then local y else local z end", "function f() local x end",
+      "f(function () local x end)", "local x <close> = f()", "t.locals = 1", "local 5", "local", "local x <odd> = 1",
+    } do
+      assert.equal(text, toplevel.promote(text))
+    end
+  end)
+end)
+
+describe("pretty", function ()
+  local function read(text)
+    return assert(load("return " .. text, "=pretty", "t", {math = math, flume = flume}), text)()
+  end
+
+  it("prints what Lua reads back", function ()
+    math.randomseed(seed)
+    local function random_value(depth)
+      local kind = math.random(depth > 0 and 8 or 6)
+      if kind == 1 then return math.random(0) end
+      if kind == 2 then return math.random(-9, 9) end
+      if kind == 3 then return (math.random() - 0.5) * 10 ^ math.random(-20, 20) end
+      if kind == 4 then return math.random(2) == 1 end
+      if kind <= 6 then
+        local bytes = {}
+        for i = 1, math.random(0, 12) do bytes[i] = string.char(math.random(0, 255)) end
+        return table.concat(bytes)
+      end
+      local t = {}
+      for i = 1, math.random(0, 5) do
+        local key = kind == 7 and i or random_value(0)
+        if key == key then t[key] = random_value(depth - 1) end
+      end
+      return t
+    end
+    for _ = 1, 2000 do
+      local value = random_value(4)
+      assert.same(value, read(pretty.format(value, {width = math.random(1, 120)})), "seed " .. seed)
+      assert.is_nil(pretty.line(value):find "\n", "seed " .. seed)
+    end
+  end)
+
+  it("keeps numbers what they are", function ()
+    for _, n in ipairs {0, 1, -1, math.maxinteger, math.mininteger, 0.1, 1.0, -0.0, 1e15, 1e100, 5e-324, 1 / 3,
+      2.0 ^ 53, math.huge, -math.huge} do
+      local back = read(pretty.format(n))
+      assert.equal(math.type(n), math.type(back))
+      assert.equal(n, back)
+    end
+    assert.equal("1.0", pretty.format(1.0))
+    assert.equal("0.1", pretty.format(0.1))
+    local nan = read(pretty.format(0 / 0))
+    assert.is_true(nan ~= nan)
+  end)
+
+  it("escapes what does not print, and nothing else", function ()
+    assert.equal([["a\nb\t\"\\"]], pretty.format 'a\nb\t"\\')
+    assert.equal([["é\xff€\x00"]], pretty.format "é\xff€\0")
+  end)
+
+  it("sorts keys, and quotes those that are no names", function ()
+    assert.equal('{1, 2, [10] = 3, ["a b"] = 4, ["end"] = 5, name = 6, [false] = 7, [true] = 8}',
+      pretty.format({1, 2, [10] = 3, ["a b"] = 4, ["end"] = 5, name = 6, [false] = 7, [true] = 8}, {width = 200}))
+    assert.equal("{[-1] = 0, [1.5] = 1}", pretty.format {[1.5] = 1, [-1] = 0})
+  end)
+
+  it("breaks lines where they are too long", function ()
+    assert.equal("{\n  a = {1, 2, 3},\n  b = {\n    1000,\n    2000,\n    3000,\n  },\n}",
+      pretty.format({a = {1, 2, 3}, b = {1000, 2000, 3000}}, {width = 20}))
+  end)
+
+  it("survives cycles, depth and what is no data", function ()
+    local t = {name = "t"}
+    t.self, t.list = t, {t}
+    assert.equal('{list = {nil --[[cycle]]}, name = "t", self = nil --[[cycle]]}', pretty.format(t))
+    assert.same({name = "t", list = {}}, read(pretty.format(t)))
+    local shared = {1}
+    assert.equal("{{1}, {1}}", pretty.format {shared, shared})
+    local deep = {}
+    for _ = 1, 500 do deep = {deep} end
+    assert.is_table(read(pretty.format(deep)))
+    assert.is_not_nil(pretty.format({print}):find "^{nil %-%-%[%[function: .*%]%]}$")
+    assert.equal("{1, nil, 3}", pretty.format(flume.array {1, nil, 3}))
+    assert.equal("{--[[1 keys that are no data]]}", pretty.format {[{}] = 1})
+  end)
+
+  it("shows null, lazy records and objects", function ()
+    assert.equal("{a = flume.null}", pretty.format {a = flume.null})
+    assert.equal("{a = {1, 2}}", pretty.format(flume.record(flume.encode {a = {1, 2}})))
+    assert.equal("plain", pretty.top "plain")
+    local object = setmetatable({}, {__tostring = function () return "an object ]]" end})
+    assert.equal("an object ]]", pretty.top(object))
+    assert.equal("{nil --[[an object ] ]]]}", pretty.format {object})
+  end)
+
+  it("aligns columns", function ()
+    assert.equal("name    n\nä       1\nlonger  20\n",
+      pretty.columns({{"ä", "1"}, {"longer", "20"}}, {header = {"name", "n"}}))
+    assert.equal(" 1  a\n20  b\n", pretty.columns({{"1", "a"}, {"20", "b"}}, {right = {true}}))
+    assert.equal(" n  name\n10  a\n    b\n", pretty.table {{name = "a", n = 10}, {name = "b"}})
+    for _, value in ipairs {1, {}, {1}, {{1}}, {{a = {}}}, {{}}, {a = {b = 1}}} do
+      assert.is_nil(pretty.table(value))
+    end
+  end)
+end)
+
+describe("completion", function ()
+  local db, context
+
+  before_each(function ()
+    db = world.keep(flume.new(flume.log.memory()))
+    db:use("counts", {version = 1, initial = 0, reducer = function (n) return n + 1 end,
+      methods = {top = "async"}, top = function () end})
+    local env = scope.new(db)
+    env.mine = {inner = {value = 1, other = 2}}
+    context = {db = db, env = env, commands = {"help", "rebuild", "mode"}, modes = {json = true, lua = true}}
+  end)
+
+  after_each(world.clean)
+
+  -- What the last word of a line may become.
+  local function candidates(line)
+    local first = line:find "[%w_.:]*$"
+    return table.concat(complete.candidates(line, first, #line, context), " ")
+  end
+
+  it("knows dot commands and what they take", function ()
+    assert.equal(".help .mode .rebuild", candidates ".")
+    assert.equal(".rebuild ", candidates ".re")
+    assert.equal("counts", candidates ".rebuild ")
+    assert.equal("json lua", candidates ".mode ")
+    assert.equal("", candidates ".frob")
+  end)
+
+  it("knows names, views among them", function ()
+    assert.equal("coroutine counts", candidates "cor" .. " " .. candidates "cou")
+    assert.equal("counts", candidates "print(cou")
+    assert.equal("mine", candidates "x = mi")
+    assert.equal("repeat require return", candidates "re")
+  end)
+
+  it("knows methods and fields", function ()
+    assert.equal("db:stream", candidates "db:str")
+    assert.equal("db.since", candidates "db.si")
+    assert.equal("db.closed db.counts", candidates "db.c")
+    assert.equal("counts:get counts:ready counts:rebuild counts:top", candidates "counts:")
+    assert.equal("db.counts:top", candidates "db.counts:t")
+    assert.equal("mine.inner.other mine.inner.value", candidates "mine.inner.")
+    assert.equal("string.rep string.reverse", candidates "string.re")
+    assert.equal("flume.json.decode flume.json.encode", candidates "flume.json.")
+  end)
+
+  it("calls nothing and raises nothing", function ()
+    context.env.trap = setmetatable({}, {__index = function () error "called" end})
+    for _, line in ipairs {"trap.", "trap.a.", "nothing.", "nothing.at.all:", "a:b:c", ":", "x..y", "(1)."} do
+      assert.is_string(candidates(line))
+    end
+  end)
+
+  it("finds what words have in common", function ()
+    assert.equal("db:re", complete.common_prefix {"db:rebuild", "db:reload"})
+    assert.equal("one", complete.common_prefix {"one"})
+    assert.equal("", complete.common_prefix {"a", "b"})
+  end)
+end)
+
+-- --- On a terminal ------------------------------------------------------------------------------------------------
+
+local PATIENCE = 600 -- looks, a twentieth of a second apart
+
+-- flume on a terminal of its own, which `script` makes: type(text) and expect(text) in turns.
+local Terminal = {}
+Terminal.__index = Terminal
+
+local function start_terminal(arguments, env)
+  local dir = world.dir()
+  local line = ("env -u NO_COLOR -u FLUME_VIEWS TERM=xterm FLUME_HISTORY=%s/history %s flume %s"):format(
+    dir, env or "", arguments or dir .. "/data")
+  local pipe = assert(io.popen(
+    ("timeout -s KILL 120 script -qefc '%s' %s/screen >/dev/null 2>&1"):format(line, dir), "w"))
+  pipe:setvbuf "no"
+  return world.keep(setmetatable({dir = dir, pipe = pipe, seen = 0}, Terminal))
+end
+
+function Terminal:screen()
+  local file <close> = assert(io.open(self.dir .. "/screen", "rb"))
+  return file:read "a"
+end
+
+-- Waits until text has been printed behind what was expected last.
+function Terminal:expect(text)
+  for _ = 1, PATIENCE do
+    local screen = lfs.attributes(self.dir .. "/screen") and self:screen() or ""
+    local _, last = screen:find(text, self.seen + 1, true)
+    if last then
+      self.seen = last
+      return
+    end
+    os.execute "sleep 0.05"
+  end
+  error(("%q did not come:\n%s"):format(text, self:screen():sub(self.seen + 1)), 2)
+end
+
+function Terminal:type(text)
+  self.pipe:write(text)
+end
+
+-- Types a line, once there is a prompt.
+function Terminal:enter(text)
+  self:expect "flume> "
+  self:type(text .. "\r")
+end
+
+-- Ends it; returns its exit status.
+function Terminal:quit()
+  self:enter ".quit"
+  local _, _, code = self.pipe:close()
+  self.pipe = nil
+  return code
+end
+
+function Terminal:close()
+  if not self.pipe then return end
+  self:type "\3\4\4"
+  self.pipe:close()
+end
+
+local has_script = os.execute "command -v script >/dev/null"
+local on_terminal = has_script and it or pending
+
+describe("on a terminal", function ()
+  after_each(world.clean)
+
+  on_terminal("statements are run and their results printed", function ()
+    local terminal = start_terminal()
+    terminal:enter "local x = 6 * 7"
+    terminal:enter "{x}"
+    terminal:expect "{42}"
+    terminal:enter "for i = 1, 2 do"
+    terminal:expect "-> "
+    terminal:type "print(i + 100)\r"
+    terminal:expect "-> "
+    terminal:type "end\r"
+    terminal:expect "101\r\n102\r\n"
+    terminal:enter "_"
+    terminal:expect "{42}"
+    terminal:enter "nothing.at.all"
+    terminal:expect "stdin:1: "
+    assert.equal(0, terminal:quit())
+  end)
+
+  on_terminal("views are there by their names, and go on while nobody types", function ()
+    local dir = world.dir()
+    world.write(dir .. "/count.lua", "return {version = 1, initial = 0, reducer = function (n) return n + 1 end}")
+    local terminal = start_terminal(("--views %s %s/data"):format(dir, dir))
+    terminal:enter "db:append{1, 2, 3}"
+    terminal:enter "count:get{}"
+    terminal:expect "3\r\n"
+    terminal:enter ".views"
+    terminal:expect "count  get (async)"
+    terminal:enter ".frobnicate"
+    terminal:expect "unknown command '.frobnicate'"
+    terminal:quit()
+  end)
+
+  on_terminal("Ctrl-C ends a statement, and the process goes on", function ()
+    local terminal = start_terminal()
+    for _ = 1, 3 do
+      terminal:enter "print(40 + 2) while true do end"
+      terminal:expect "42\r\n"
+      terminal:type "\3"
+      terminal:expect "interrupted!"
+    end
+    terminal:enter "1000 + 1"
+    terminal:expect "1001\r\n"
+    terminal:quit()
+  end)
+
+  on_terminal("Ctrl-C ends a statement that waits", function ()
+    local terminal = start_terminal()
+    terminal:enter "db:use('n', flume.reduce(1, function (n) return n + 1 end, 0)).dir"
+    terminal:enter "print(40 + 2) n:get{since = 1000, timeout = 600000}"
+    terminal:expect "42\r\n"
+    terminal:type "\3"
+    terminal:expect "interrupted!"
+    terminal:enter "db:append('x') + 1000"
+    terminal:expect "1000\r\n"
+    terminal:enter "n:get{} + 1000"
+    terminal:expect "1001\r\n"
+    assert.equal(0, terminal:quit())
+  end)
+
+  on_terminal("Ctrl-C clears the line, and the statement that it was part of", function ()
+    local terminal = start_terminal()
+    terminal:expect "flume> "
+    terminal:type "half a li"
+    terminal:expect "half a li"
+    terminal:type "\3"
+    terminal:expect "^C"
+    terminal:enter "for i = 1, 2 do"
+    terminal:expect "-> "
+    terminal:type "\3"
+    terminal:enter "2000 + 1"
+    terminal:expect "2001\r\n"
+    terminal:quit()
+  end)
+
+  on_terminal("Tab completes", function ()
+    local terminal = start_terminal()
+    terminal:expect "flume> "
+    terminal:type "db:stat\t"
+    terminal:expect "us"
+    terminal:type "().since - 9\r"
+    terminal:expect "-10\r\n"
+    terminal:expect "flume> "
+    terminal:type ".ti\t"
+    terminal:expect "mer "
+    terminal:type "on\r"
+    terminal:expect "on\r\n"
+    terminal:quit()
+  end)
+
+  on_terminal("the history is kept, for its owner alone", function ()
+    local terminal = start_terminal()
+    terminal:enter "3000 + 1"
+    terminal:enter "x = {"
+    terminal:expect "-> "
+    terminal:type "4000 + 1}\r"
+    terminal:expect "flume> "
+    terminal:type "\27[A\27[A\r"
+    terminal:expect "3001\r\n"
+    terminal:quit()
+    local history = terminal.dir .. "/history"
+    assert.equal("rw-------", lfs.attributes(history, "permissions"))
+    local again = start_terminal(nil, "FLUME_HISTORY=" .. history)
+    again:expect "flume> "
+    again:type "\27[A\27[A\27[A\r"
+    again:expect "flume> "
+    again:type "x[1]\r"
+    again:expect "4001\r\n"
+    again:quit()
+  end)
+
+  on_terminal("Ctrl-D ends it", function ()
+    local terminal = start_terminal()
+    terminal:expect "flume> "
+    terminal:type "\4"
+    local ok = terminal.pipe:close()
+    terminal.pipe = nil
+    assert.is_true(ok)
+  end)
+
+  on_terminal("there are colours, but not with NO_COLOR", function ()
+    local terminal = start_terminal()
+    terminal:enter "nothing.at.all"
+    terminal:expect "\27[1;31merror: \27[0m"
+    terminal:quit()
+    terminal = start_terminal(nil, "NO_COLOR=1")
+    terminal:enter "nothing.at.all"
+    terminal:expect "error: stdin:1: "
+    terminal:quit()
+    assert.is_nil(terminal:screen():find("\27[1;31m", 1, true))
+  end)
+end)
