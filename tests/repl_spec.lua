@@ -304,7 +304,7 @@ Terminal.__index = Terminal
 
 local function start_terminal(arguments, env)
   local dir = world.dir()
-  local line = ("env -u NO_COLOR -u FLUME_VIEWS TERM=xterm FLUME_HISTORY=%s/history %s flume %s"):format(
+  local line = ("exec env -u NO_COLOR -u FLUME_VIEWS TERM=xterm FLUME_HISTORY=%s/history %s flume %s"):format(
     dir, env or "", arguments or dir .. "/data")
   local pipe = assert(io.popen(
     ("timeout -s KILL 120 script -qefc '%s' %s/screen >/dev/null 2>&1"):format(line, dir), "w"))
