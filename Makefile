@@ -76,7 +76,7 @@ env:
 # --- What has to be installed ---------------------------------------------------------------------------------------
 
 BUILD_PACKAGES = gcc make pkg-config lua5.4 liblua5.4-dev libuv1-dev liblmdb-dev libedit-dev
-TEST_PACKAGES = $(BUILD_PACKAGES) lua-busted lua-messagepack lua-luv
+TEST_PACKAGES = $(BUILD_PACKAGES) lua-busted lua-messagepack lua-luv lua-cjson
 LINT_PACKAGES = $(TEST_PACKAGES) lua-check cppcheck clang-format clang-tidy
 BENCH_PACKAGES = $(BUILD_PACKAGES) libsqlite3-dev sqlite3
 
