@@ -138,15 +138,16 @@ static int restore_initial(struct flume_view *self) {
   return rv;
 }
 
-/* Why the state on disk can't be gone on with; NULL when it can. */
+#define REASON_BYTES 192
+
+/* Why the state on disk can't be gone on with; NULL when it can. text has room for the reason. */
 static const char *reason_to_rebuild(const struct flume_view *self, const struct flume_state_meta *wanted,
-                                     const struct flume_log *log) {
+                                     const struct flume_log *log, char *text) {
   const struct flume_state_meta *found = &self->meta;
-  static _Thread_local char text[192];
   if (memcmp(found->log_id, wanted->log_id, 16) != 0) return "the log is another one";
   if (found->since > flume_log_since(log)) return "the view is ahead of the log";
   if (strcmp(found->version, wanted->version) != 0) {
-    snprintf(text, sizeof text, "version %s -> %s", found->version[0] != '\0' ? found->version : "(none)",
+    snprintf(text, REASON_BYTES, "version %s -> %s", found->version[0] != '\0' ? found->version : "(none)",
              wanted->version[0] != '\0' ? wanted->version : "(none)");
     return text;
   }
@@ -156,14 +157,14 @@ static const char *reason_to_rebuild(const struct flume_view *self, const struct
 }
 
 /* Takes over what is on disk, if it fits. *reason: why it does not; NULL also when there is nothing. */
-static int load_state(struct flume_view *self, const struct flume_state_meta *wanted, const char **reason,
+static int load_state(struct flume_view *self, const struct flume_state_meta *wanted, const char **reason, char *text,
                       struct flume_err *err) {
   struct flume_buf value;
   flume_buf_init(&value, &flume_io_posix);
   *reason = NULL;
   int rv = flume_state_load(self->state, &self->meta, &value, err);
   if (rv == 0) {
-    *reason = reason_to_rebuild(self, wanted, self->pump->log->log);
+    *reason = reason_to_rebuild(self, wanted, self->pump->log->log, text);
     if (*reason == NULL) {
       lua_State *L = self->vm != NULL ? self->vm->L : self->loop->L;
       rv = flume_fold_restore(L, self->vm != NULL ? self->vm->host : self->host, value.data, value.len);
@@ -188,6 +189,7 @@ static int view_start(lua_State *L) {
   struct flume_state_meta wanted = {.since = -1, .fingerprint = (uint64_t)luaL_checkinteger(L, 3)};
   const char *dir = luaL_optstring(L, 4, NULL);
   const char *reason = NULL;
+  char text[REASON_BYTES];
   struct flume_err err;
   if (strlen(version) >= sizeof wanted.version) return luaL_error(L, "a version of more than 63 bytes");
   strcpy(wanted.version, version);
@@ -197,7 +199,7 @@ static int view_start(lua_State *L) {
   int rv;
   if (dir != NULL) {
     rv = flume_state_open(&self->state, &flume_io_posix, dir, &err);
-    if (rv == 0) rv = load_state(self, &wanted, &reason, &err);
+    if (rv == 0) rv = load_state(self, &wanted, &reason, text, &err);
   } else {
     self->meta = wanted;
     rv = restore_initial(self);
@@ -295,11 +297,15 @@ static int view_call(lua_State *L) {
   struct flume_view *self = check_view(L);
   luaL_checktype(L, 2, LUA_TFUNCTION);
   const char *name = luaL_checkstring(L, 3);
+  int cb = ref_value(L, 2);
   struct flume_view_call *call = flume_io_zalloc(&flume_io_posix, sizeof *call);
-  if (call == NULL) return luaL_error(L, "out of memory");
+  if (call == NULL) {
+    luaL_unref(L, LUA_REGISTRYINDEX, cb);
+    return luaL_error(L, "out of memory");
+  }
   flume_buf_init(&call->args, &flume_io_posix);
   flume_buf_init(&call->results, &flume_io_posix);
-  call->cb = LUA_NOREF;
+  call->cb = cb;
   struct flume_err err;
   snprintf(call->name, sizeof call->name, "%s", name);
   int rv = flume_values_put(L, 4, lua_gettop(L), &call->args, &err);
@@ -307,7 +313,6 @@ static int view_call(lua_State *L) {
     flume__view_call_free(L, call);
     return flume__fail(L, rv, &err);
   }
-  call->cb = ref_value(L, 2);
   flume_queue_push(&self->calls, &call->queue);
   flume__view_next(self);
   lua_pushboolean(L, 1);
@@ -319,17 +324,15 @@ static int view_call_now(lua_State *L) {
   struct flume_view *self = luaL_checkudata(L, 1, VIEW_TYPE);
   if (self->vm == NULL) return luaL_error(L, "the view is closed");
   const char *name = luaL_checkstring(L, 2);
-  struct flume_buf args;
+  int last = lua_gettop(L);
+  struct flume_buf *args = flume_box_buf(L), *results = flume_box_buf(L);
   struct flume_err err;
-  flume_buf_init(&args, &flume_io_posix);
-  int rv = flume_values_put(L, 3, lua_gettop(L), &args, &err);
-  struct flume_buf *results = flume_box_buf(L);
+  int rv = flume_values_put(L, 3, last, args, &err);
   if (rv == 0) {
     flume_vm_enter(self->vm);
-    rv = flume_vm_call(self->vm, name, &args, results, &err);
+    rv = flume_vm_call(self->vm, name, args, results, &err);
     flume_vm_leave(self->vm);
   }
-  flume_buf_fini(&args);
   if (rv != 0) return flume__fail(L, rv, &err);
   lua_pushboolean(L, 1);
   int count = flume_values_push(L, results);

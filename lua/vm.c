@@ -1,12 +1,11 @@
 #include "vm.h"
 
-#include <errno.h>
 #include <lauxlib.h>
 #include <lualib.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "box.h"
 #include "codec.h"
 #include "fingerprint.h"
 #include "marshal.h"
@@ -64,29 +63,33 @@ static void start_budget(struct flume_vm *vm) {
 
 /* --- Files, for the Lua side --------------------------------------------------------------------------------------- */
 
+static int read_all(const char *path, struct flume_buf *text) {
+  const struct flume_io *io = &flume_io_posix;
+  int file = io->open(io->ctx, path, FLUME_IO_READ);
+  if (file < 0) return file;
+  int64_t n = 1;
+  while (n > 0) {
+    n = flume_buf_reserve(text, 4096);
+    if (n == 0) n = io->read(io->ctx, file, text->data + text->len, text->cap - text->len, text->len);
+    if (n > 0) text->len += (size_t)n;
+    if (n == UV_EINTR) n = 1;
+  }
+  io->close(io->ctx, file);
+  return (int)n;
+}
+
 /* read_file(path) -> text | nil, message */
 static int read_file(lua_State *L) {
   const char *path = luaL_checkstring(L, 1);
-  luaL_Buffer text;
-  luaL_buffinit(L, &text);
-  FILE *file = fopen(path, "rb");
-  if (file == NULL) {
-    lua_pushnil(L);
-    lua_pushfstring(L, "%s: %s", path, strerror(errno));
-    return 2;
+  struct flume_buf *text = flume_box_buf(L);
+  int rv = read_all(path, text);
+  if (rv == 0) {
+    lua_pushlstring(L, (const char *)text->data, text->len);
+    return 1;
   }
-  char chunk[4096];
-  size_t n;
-  while ((n = fread(chunk, 1, sizeof chunk, file)) > 0) luaL_addlstring(&text, chunk, n);
-  bool failed = ferror(file) != 0;
-  fclose(file);
-  if (failed) {
-    lua_pushnil(L);
-    lua_pushfstring(L, "%s: can't be read", path);
-    return 2;
-  }
-  luaL_pushresult(&text);
-  return 1;
+  lua_pushnil(L);
+  lua_pushfstring(L, "%s: %s", path, flume_strerror(rv));
+  return 2;
 }
 
 static int fingerprint(lua_State *L) {
@@ -97,23 +100,27 @@ static int fingerprint(lua_State *L) {
 }
 
 static int each_entry(void *arg, const char *name) {
-  lua_State *L = arg; /* a table is on top */
-  if (!lua_checkstack(L, 2)) return FLUME_ENOMEM;
-  lua_pushstring(L, name);
-  lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
-  return 0;
+  return flume_buf_append(arg, name, strlen(name) + 1);
 }
 
 /* list_dir(path) -> names, unordered | nil, message, code */
 static int list_dir(lua_State *L) {
   const char *path = luaL_checkstring(L, 1);
+  struct flume_buf *names = flume_box_buf(L);
+  int rv = flume_io_posix.list(flume_io_posix.ctx, path, each_entry, names);
+  if (rv != 0) {
+    lua_pushnil(L);
+    lua_pushfstring(L, "%s: %s", path, flume_strerror(rv));
+    lua_pushstring(L, flume_err_name(rv));
+    return 3;
+  }
   lua_newtable(L);
-  int rv = flume_io_posix.list(flume_io_posix.ctx, path, each_entry, L);
-  if (rv == 0) return 1;
-  lua_pushnil(L);
-  lua_pushfstring(L, "%s: %s", path, flume_strerror(rv));
-  lua_pushstring(L, flume_err_name(rv));
-  return 3;
+  lua_Integer count = 0;
+  for (size_t off = 0; off < names->len; off += strlen((const char *)names->data + off) + 1) {
+    lua_pushstring(L, (const char *)names->data + off);
+    lua_rawseti(L, -2, ++count);
+  }
+  return 1;
 }
 
 void flume__vm_open(lua_State *L) {
