@@ -129,7 +129,7 @@ asan: deps-test
 	@$(MAKE) --no-print-directory sanitized BUILD=build-asan SANITIZE='-fsanitize=address,undefined -fno-omit-frame-pointer'
 
 tsan: deps-test
-	@$(MAKE) --no-print-directory sanitized BUILD=build-tsan SANITIZE='-fsanitize=thread'
+	@FLUME_SANITIZER=thread $(MAKE) --no-print-directory sanitized BUILD=build-tsan SANITIZE='-fsanitize=thread'
 
 sanitized: OPTIMIZE = -O1 -g
 sanitized: all test-programs $(BUILD)/bin/lua
