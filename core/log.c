@@ -35,6 +35,7 @@ int flume__log_init(struct flume_log *log, const struct flume_log_ops *ops, cons
   int rv = flume_defer_open(&log->defer, loop);
   if (rv != 0) return rv;
   flume_obv_init(&log->since, &log->defer, -1);
+  log->durable_seq = -1;
   flume_obv_init(&log->deletions, &log->defer, 0);
   return 0;
 }

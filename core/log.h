@@ -41,6 +41,7 @@ struct flume_log {
   uv_loop_t *loop;
   struct flume_defer defer;
   struct flume_obv since;
+  int64_t durable_seq;        /* the last record that is known to be on disk; since, for a log in memory */
   struct flume_obv deletions; /* how many records were ever deleted through this handle */
   enum flume_log_state state;
   uint32_t max_record_bytes;

@@ -228,6 +228,7 @@ static void publish(struct log_file *log, struct flume_commit *commit) {
       log->log.state == FLUME_LOG_OPEN) {
     uv_timer_start(&log->timer, on_interval, log->interval_ms, 0); /* later appends don't start it anew */
   }
+  if (log->sync == FLUME_SYNC_ALWAYS) log->log.durable_seq = segment->next_seq - 1;
   flume_obv_set(&log->log.since, segment->next_seq - 1);
 }
 
@@ -261,6 +262,12 @@ static void publish_deletes(struct log_file *log, struct flume_commit *commit) {
   flume_obv_set(&log->log.deletions, log->log.deletions.value + added);
 }
 
+/* Commits go one after another: what was written before this sync, and nothing else, is what readers see. */
+static void publish_sync(struct log_file *log) {
+  log->unsynced = false;
+  log->log.durable_seq = log->log.since.value;
+}
+
 static void commit_done(struct flume_commit *commit) {
   struct log_file *log = commit->log;
   log->committing = NULL;
@@ -270,7 +277,7 @@ static void commit_done(struct flume_commit *commit) {
     fail_all(log, commit);
   } else {
     if (commit->kind == FLUME_COMMIT_DATA) publish(log, commit);
-    if (commit->kind == FLUME_COMMIT_SYNC) log->unsynced = false;
+    if (commit->kind == FLUME_COMMIT_SYNC) publish_sync(log);
     if (commit->kind == FLUME_COMMIT_DELETE) publish_deletes(log, commit);
     finish_reqs(log, commit);
   }

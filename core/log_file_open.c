@@ -174,7 +174,7 @@ int flume__file_recover(struct log_file *log, bool damaged, struct flume_err *er
   }
   if (rv != 0) return rv;
   log->next_seq = log->segments_count > 0 ? flume__file_active(log)->next_seq : 0;
-  log->log.since.value = log->next_seq - 1;
+  log->log.since.value = log->log.durable_seq = log->next_seq - 1;
   rv = load_deleted(log, damaged, err);
   return rv != 0 || fresh || log->readonly ? rv : settle_tail(log, &damage, err);
 }

@@ -92,6 +92,7 @@ static int store(struct memory_log *log, const struct flume_slice *records, size
     chunk->len += FLUME_RECORD_HEADER_BYTES + records[i].len;
   }
   log->next_seq += (int64_t)count;
+  log->log.durable_seq = log->next_seq - 1;
   flume_obv_set(&log->log.since, log->next_seq - 1);
   return 0;
 }

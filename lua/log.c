@@ -354,13 +354,17 @@ static void on_closed(void *data) {
 static int log_close(lua_State *L) {
   struct flume_lua_log *self = flume__log_check(L, 1);
   luaL_checktype(L, 2, LUA_TFUNCTION);
-  struct closing *closing = flume_io_zalloc(&flume_io_posix, sizeof *closing);
-  if (closing == NULL) return luaL_error(L, "out of memory");
-  closing->self = self;
   lua_pushvalue(L, 2);
-  closing->cb = luaL_ref(L, LUA_REGISTRYINDEX);
+  int cb = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pushvalue(L, 1);
-  closing->pin = luaL_ref(L, LUA_REGISTRYINDEX);
+  int pin = luaL_ref(L, LUA_REGISTRYINDEX);
+  struct closing *closing = flume_io_zalloc(&flume_io_posix, sizeof *closing);
+  if (closing == NULL) {
+    luaL_unref(L, LUA_REGISTRYINDEX, cb);
+    luaL_unref(L, LUA_REGISTRYINDEX, pin);
+    return luaL_error(L, "out of memory");
+  }
+  *closing = (struct closing){.self = self, .cb = cb, .pin = pin};
   self->closing = true;
   flume_log_close(self->log, on_closed, closing);
   return 0;

@@ -163,7 +163,7 @@ static int step(lua_State *L) {
   struct flume_loop *loop = flume__loop_get(L);
   lua_Number timeout_ms = luaL_optnumber(L, 1, -1);
   if (is_running(loop)) return luaL_error(L, "the event loop is running already");
-  lua_pushboolean(L, flume__loop_step(loop, timeout_ms < 0 ? -1 : (int64_t)timeout_ms));
+  lua_pushboolean(L, flume__loop_step(loop, timeout_ms >= 0 && timeout_ms < 9e15 ? (int64_t)timeout_ms : -1));
   return 1;
 }
 
@@ -171,10 +171,14 @@ static int step(lua_State *L) {
 static int later(lua_State *L) {
   struct flume_loop *loop = flume__loop_get(L);
   luaL_checktype(L, 1, LUA_TFUNCTION);
-  struct later *item = flume_io_alloc(&flume_io_posix, sizeof *item);
-  if (item == NULL) return luaL_error(L, "out of memory");
   lua_settop(L, 1);
-  item->fn = luaL_ref(L, LUA_REGISTRYINDEX);
+  int fn = luaL_ref(L, LUA_REGISTRYINDEX);
+  struct later *item = flume_io_alloc(&flume_io_posix, sizeof *item);
+  if (item == NULL) {
+    luaL_unref(L, LUA_REGISTRYINDEX, fn);
+    return luaL_error(L, "out of memory");
+  }
+  item->fn = fn;
   flume_queue_push(&loop->later, &item->queue);
   flume_defer(&loop->defer, &loop->run_later);
   return 0;

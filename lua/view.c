@@ -278,16 +278,20 @@ static int view_wait(lua_State *L) {
   lua_Integer seq = luaL_checkinteger(L, 2);
   lua_Number timeout_ms = luaL_optnumber(L, 3, -1);
   luaL_checktype(L, 4, LUA_TFUNCTION);
+  int cb = ref_value(L, 4);
   struct lua_wait *wait = flume_io_zalloc(&flume_io_posix, sizeof *wait);
-  if (wait == NULL) return luaL_error(L, "out of memory");
+  if (wait == NULL) {
+    luaL_unref(L, LUA_REGISTRYINDEX, cb);
+    return luaL_error(L, "out of memory");
+  }
   wait->loop = self->loop;
   wait->wait.cb = on_wait;
   wait->wait.seq = seq;
-  if (timeout_ms >= 0) {
+  if (timeout_ms >= 0 && timeout_ms < 9e15) { /* else for ever */
     uv_update_time(self->loop->loop);
     wait->wait.deadline_ms = uv_now(self->loop->loop) + (uint64_t)timeout_ms + 1;
   }
-  wait->cb = ref_value(L, 4);
+  wait->cb = cb;
   flume_sink_wait(&self->sink, &wait->wait);
   return 0;
 }
@@ -347,6 +351,21 @@ static int view_rebuild(lua_State *L) {
   flume__view_next(self);
   lua_pushboolean(L, !self->rebuilding);
   return 1;
+}
+
+/* fail(self, message): the view consumes nothing more, and all that is asked of it answers the message */
+static int view_fail(lua_State *L) {
+  struct flume_view *self = check_view(L);
+  struct flume_err err;
+  flume_err_set(&err, FLUME_EVIEW, "%s", luaL_checkstring(L, 2));
+  self->rebuilding = self->sink.restarting = false;
+  if (self->sink.state == FLUME_SINK_FEEDING) { /* held, so the block has not been begun */
+    flume_block_unref(self->block);
+    self->block = NULL;
+    flume_sink_unfeed(&self->sink);
+  }
+  flume_sink_failed(&self->sink, -1, &err);
+  return 0;
 }
 
 /* hold(self, held): an inline view is not fed while it is held */
@@ -426,11 +445,11 @@ static int view_gc(lua_State *L) {
 }
 
 static void push_view_metatable(lua_State *L) {
-  static const luaL_Reg methods[] = {{"load", view_load},         {"start", view_start},     {"since", view_since},
-                                     {"progress", view_progress}, {"failure", view_failure}, {"observe", view_observe},
-                                     {"has", view_has},           {"wait", view_wait},       {"call", view_call},
-                                     {"call_now", view_call_now}, {"close", view_close},     {"rebuild", view_rebuild},
-                                     {"hold", view_hold},         {"__gc", view_gc},         {NULL, NULL}};
+  static const luaL_Reg methods[] = {
+      {"load", view_load},       {"start", view_start},       {"since", view_since}, {"progress", view_progress},
+      {"failure", view_failure}, {"observe", view_observe},   {"has", view_has},     {"wait", view_wait},
+      {"call", view_call},       {"call_now", view_call_now}, {"close", view_close}, {"rebuild", view_rebuild},
+      {"hold", view_hold},       {"fail", view_fail},         {"__gc", view_gc},     {NULL, NULL}};
   if (luaL_newmetatable(L, VIEW_TYPE) == 0) return;
   luaL_setfuncs(L, methods, 0);
   lua_pushvalue(L, -1);

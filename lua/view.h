@@ -73,6 +73,10 @@ struct flume_view {
   bool dirty;             /* folded since the last commit */
   bool commit_due;
   uint64_t next_commit_ns;
+  struct flume_append sync; /* of the log, before a commit that would be ahead of what is on disk */
+  bool syncing;
+  int sync_status;     /* why it could not be synced; 0 */
+  int64_t durable_seq; /* of the log, when the work under way was begun */
   int commit_status;
 };
 

@@ -47,6 +47,11 @@ static void fold(struct flume_view *view, uint64_t slice_ns) {
   view->commit_due = view->state != NULL && uv_hrtime() >= view->next_commit_ns;
 }
 
+/* Whether the records that the state was folded from are on disk. Loop thread; durable_seq only grows. */
+static bool is_durable(const struct flume_view *view) {
+  return view->meta.since <= view->pump->log->log->durable_seq;
+}
+
 static void save(struct flume_view *view) {
   view->saved.len = 0;
   view->commit_status = flume_fold_save(state_of(view), host_of(view), &view->saved, &view->err);
@@ -74,9 +79,10 @@ static void run_job(struct flume_job *job) {
   switch (view->working) {
     case FLUME_WORK_FEED:
       fold(view, SCRIPT_SLICE_NS);
-      if (view->fold_status == 0 && view->commit_due) {
+      if (view->fold_status == 0 && view->commit_due && view->meta.since <= view->durable_seq) {
         save(view);
         commit(view);
+        view->commit_due = false;
       }
       break;
     case FLUME_WORK_CALL:
@@ -103,13 +109,36 @@ static void after_feed(struct flume_view *view) {
   int64_t next = view->block->first_seq + view->fold.next;
   drop_block(view);
   if (view->fold_status != 0) {
+    view->commit_due = false;
     flume_sink_failed(&view->sink, next, &view->err);
-  } else if (view->commit_due && view->commit_status != 0) {
+  } else if (view->commit_status != 0) {
     flume_sink_failed(&view->sink, next - 1, &view->err);
   } else {
     flume_sink_fed(&view->sink, next - 1, view->fold.skipped);
   }
+}
+
+static void after_commit(struct flume_view *view) {
   view->commit_due = false;
+  if (view->commit_status != 0 && !view->closing) flume_sink_failed(&view->sink, view->meta.since, &view->err);
+}
+
+static void on_synced(struct flume_append *req, int status, int64_t seq, const struct flume_err *err) {
+  struct flume_view *view = FLUME_CONTAINER_OF(req, struct flume_view, sync);
+  (void)seq;
+  view->syncing = false;
+  view->sync_status = status;
+  if (status != 0) view->err = *err;
+  flume__view_next(view);
+}
+
+/* A state on disk must not know of records that a power cut can still take away: so the log is synced first. False:
+ * wait for on_synced. In sync_status: why it can't be. */
+static bool log_is_synced(struct flume_view *view) {
+  if (is_durable(view) || view->sync_status != 0) return true;
+  view->sync_status = flume_log_sync(view->pump->log->log, &view->sync, on_synced, &view->err);
+  view->syncing = view->sync_status == 0;
+  return !view->syncing;
 }
 
 void flume__view_call_free(lua_State *L, struct flume_view_call *call) {
@@ -119,26 +148,32 @@ void flume__view_call_free(lua_State *L, struct flume_view_call *call) {
   flume_io_free(&flume_io_posix, call);
 }
 
+/* The callback, nil and the results, to be called. */
 static int push_results(lua_State *L) {
   struct flume_view_call *call = lua_touserdata(L, 1);
+  lua_settop(L, 0);
   lua_rawgeti(L, LUA_REGISTRYINDEX, call->cb);
   lua_pushnil(L);
   int count = flume_values_push(L, &call->results);
-  if (count < 0) return luaL_error(L, "results can't be decoded");
-  lua_call(L, 1 + count, 0);
-  return 0;
+  return count >= 0 ? 2 + count : luaL_error(L, "they can't be decoded");
 }
 
 static void answer(struct flume_view *view, struct flume_view_call *call) {
   lua_State *L = view->loop->L;
+  int top = lua_gettop(L);
   if (call->status == 0) {
     lua_pushcfunction(L, push_results);
     lua_pushlightuserdata(L, call);
-  } else {
+    if (lua_pcall(L, 1, LUA_MULTRET, 0) != LUA_OK) {
+      call->status = flume_err_set(&call->err, FLUME_EVIEW, "results: %s", lua_tostring(L, -1));
+      lua_settop(L, top);
+    }
+  }
+  if (call->status != 0) {
     lua_rawgeti(L, LUA_REGISTRYINDEX, call->cb);
     flume__push_error(L, call->status, &call->err);
   }
-  flume__loop_call(view->loop, 1);
+  flume__loop_call(view->loop, lua_gettop(L) - top - 1);
   flume__view_call_free(L, call);
 }
 
@@ -155,6 +190,7 @@ static void job_done(struct flume_job *job) {
   view->working = FLUME_WORK_NONE;
   if (worked == FLUME_WORK_FEED) after_feed(view);
   if (worked == FLUME_WORK_CALL) after_call(view);
+  if (worked == FLUME_WORK_COMMIT) after_commit(view);
   flume__view_next(view);
 }
 
@@ -168,8 +204,9 @@ static void run_slice(struct flume_deferred *deferred) {
   }
   if (view->working == FLUME_WORK_FEED) {
     fold(view, INLINE_SLICE_NS);
-    if (view->fold_status == 0 && view->commit_due) {
+    if (view->fold_status == 0 && view->commit_due && is_durable(view)) {
       save(view);
+      view->commit_due = false;
       flume_pool_submit(view->loop->pool, &view->job);
       return;
     }
@@ -181,6 +218,7 @@ static void run_slice(struct flume_deferred *deferred) {
 
 static void start_work(struct flume_view *view, enum flume_work work) {
   view->working = work;
+  view->durable_seq = view->pump->log->log->durable_seq;
   if (view->vm != NULL) flume_pool_submit(view->loop->pool, &view->job);
   else flume_defer(&view->pump->pump.log->defer, &view->slice);
 }
@@ -212,14 +250,21 @@ static void rebuild(struct flume_view *view) {
   if (view->sink.state == FLUME_SINK_FEEDING) flume_sink_unfeed(&view->sink);
   view->meta.since = -1;
   view->meta.deletions = 0;
-  view->dirty = false;
+  view->dirty = view->commit_due = false;
   view->traceback.len = 0;
   flume_sink_restart(&view->sink, -1, 0);
   if (rv != 0) flume_sink_failed(&view->sink, -1, &err);
 }
 
+static void start_commit(struct flume_view *view) {
+  view->working = FLUME_WORK_COMMIT;
+  if (view->vm == NULL) save(view);
+  flume_pool_submit(view->loop->pool, &view->job);
+}
+
 static bool wants_last_commit(const struct flume_view *view) {
-  return view->state != NULL && view->dirty && view->commit_status == 0 && view->sink.state != FLUME_SINK_FAILED;
+  return view->state != NULL && view->dirty && view->commit_status == 0 && view->sync_status == 0 &&
+         view->sink.state != FLUME_SINK_FAILED;
 }
 
 static void close_step(struct flume_view *view) {
@@ -233,20 +278,26 @@ static void close_step(struct flume_view *view) {
   if (view->sink.state == FLUME_SINK_FEEDING) flume_sink_unfeed(&view->sink);
   if (!wants_last_commit(view)) {
     flume__view_finish_close(view);
-    return;
+  } else if (log_is_synced(view)) {
+    start_commit(view);
   }
-  view->working = FLUME_WORK_COMMIT;
-  if (view->vm == NULL) save(view);
-  flume_pool_submit(view->loop->pool, &view->job);
+}
+
+/* A log that can't be synced takes no more appends; its views go on with what it has, and keep the checkpoint they have. */
+static void commit_after_sync(struct flume_view *view) {
+  if (view->sync_status == 0 && view->sink.state != FLUME_SINK_FAILED) start_commit(view);
+  else view->commit_due = false;
 }
 
 void flume__view_next(struct flume_view *view) {
-  if (view->working != FLUME_WORK_NONE) return;
+  if (view->working != FLUME_WORK_NONE || view->syncing) return;
   if (view->closing) {
     close_step(view);
     return;
   }
   if (view->rebuilding) rebuild(view);
+  if (view->commit_due && log_is_synced(view)) commit_after_sync(view);
+  if (view->working != FLUME_WORK_NONE || view->syncing) return;
   bool has_call = !flume_queue_empty(&view->calls);
   if (has_call && !(view->called_last && view->block != NULL)) {
     start_call(view);

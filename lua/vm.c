@@ -246,20 +246,38 @@ static int invoke(lua_State *L) {
   return 0;
 }
 
-/* Errors that the host raises on purpose are tables with a message and a code of their own. */
+/* Message handler: what was raised as {code, message}, made here, where reading a view's own error object (it may have
+ * metamethods that raise, or run for ever) is still protected. Errors that the host raises on purpose are tables with a
+ * message and a code of their own. */
+static int describe_error(lua_State *L) {
+  bool is_table = lua_istable(L, 1);
+  lua_createtable(L, 2, 0);
+  if (is_table) {
+    lua_pushliteral(L, "code");
+    lua_rawget(L, 1);
+    lua_rawseti(L, 2, 1);
+    lua_pushliteral(L, "message");
+    lua_rawget(L, 1);
+    if (lua_type(L, -1) != LUA_TSTRING) luaL_tolstring(L, 1, NULL);
+  } else {
+    luaL_tolstring(L, 1, NULL);
+  }
+  lua_rawseti(L, 2, 2);
+  lua_settop(L, 2);
+  return 1;
+}
+
+/* The error that pcall left on top. Raises nothing: a table here is one of describe_error. */
 static int take_error(lua_State *L, struct flume_err *err) {
   int status = FLUME_EVIEW;
-  if (lua_istable(L, -1)) {
-    lua_getfield(L, -1, "code");
-    const char *code = lua_tostring(L, -1);
-    if (code != NULL && strcmp(code, "EINVAL") == 0) status = FLUME_EINVAL;
-    lua_getfield(L, -2, "message");
-    flume_err_set(err, status, "%s", lua_isstring(L, -1) ? lua_tostring(L, -1) : "view failed");
-    lua_pop(L, 3);
-    return status;
+  int top = lua_gettop(L);
+  if (lua_istable(L, top)) {
+    lua_rawgeti(L, top, 1);
+    if (lua_type(L, -1) == LUA_TSTRING && strcmp(lua_tostring(L, -1), "EINVAL") == 0) status = FLUME_EINVAL;
+    lua_rawgeti(L, top, 2);
   }
-  flume_err_set(err, status, "%s", lua_isstring(L, -1) ? lua_tostring(L, -1) : "(error object is not a string)");
-  lua_pop(L, 1);
+  flume_err_set(err, status, "%s", lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "not enough memory");
+  lua_settop(L, top - 1);
   return status;
 }
 
@@ -267,9 +285,12 @@ int flume_vm_call(struct flume_vm *vm, const char *name, const struct flume_buf 
                   struct flume_err *err) {
   struct invocation call = {vm, name, args, results, err, 0};
   start_budget(vm);
+  int top = lua_gettop(vm->L);
+  lua_pushcfunction(vm->L, describe_error);
   lua_pushcfunction(vm->L, invoke);
   lua_pushlightuserdata(vm->L, &call);
-  if (lua_pcall(vm->L, 1, 0, 0) != LUA_OK) return take_error(vm->L, err);
+  if (lua_pcall(vm->L, 1, 0, top + 1) != LUA_OK) call.status = take_error(vm->L, err);
+  lua_settop(vm->L, top);
   return call.status;
 }
 
@@ -296,9 +317,12 @@ int flume_vm_load(struct flume_vm *vm, const char *source, size_t source_len, co
                   struct flume_err *err) {
   struct loading loading = {source, source_len, args, LUA_NOREF};
   start_budget(vm);
+  int top = lua_gettop(vm->L), rv = 0;
+  lua_pushcfunction(vm->L, describe_error);
   lua_pushcfunction(vm->L, load_host);
   lua_pushlightuserdata(vm->L, &loading);
-  if (lua_pcall(vm->L, 1, 0, 0) != LUA_OK) return take_error(vm->L, err);
-  vm->host = loading.host;
-  return 0;
+  if (lua_pcall(vm->L, 1, 0, top + 1) != LUA_OK) rv = take_error(vm->L, err);
+  else vm->host = loading.host;
+  lua_settop(vm->L, top);
+  return rv;
 }

@@ -136,7 +136,8 @@ end
 --- The common form: start(done) ends with done(err, results...). With cb: cb(err, results...), and true at once.
 --- Without: results..., or nil, message, code.
 function M.call(start, cb)
-  if cb then
+  if cb ~= nil then
+    if type(cb) ~= "function" then error("a callback must be a function, not a " .. type(cb), 3) end
     local answer, submitting = M.callback(cb), true
     start(function (...)
       if not submitting then return answer(...) end

@@ -20,7 +20,7 @@ DB.__name = "flume.db"
 function DB.__index(self, key)
   local method = DB[key]
   if method ~= nil then return method end
-  local views = rawget(self, "views")
+  local views = rawget(self, "_views")
   return views and views[key]
 end
 
@@ -59,7 +59,7 @@ end
 --- See stream.lua. For use in a for loop; closed when the loop is left.
 function DB:stream(range)
   check_open(self, "stream", 2)
-  local s = stream.open(self.log, range, self.log:transform(self._map))
+  local s = stream.open(self.log, range, self.log:transform(self._map), self)
   return s, nil, nil, s
 end
 
@@ -100,13 +100,27 @@ local function find_script(self, given)
 end
 
 local function check_name(self, name)
-  if type(name) ~= "string" or not name:find "^[%a_][%w_%-]*$" then
-    error(("use: a view's name is letters, digits, _ and -, not %q"):format(tostring(name)), 3)
+  if type(name) ~= "string" or not name:find "^%a[%w_%-]*$" then
+    error(("use: a view's name is a letter, then letters, digits, _ and -, not %q"):format(tostring(name)), 3)
   end
-  if rawget(self.views, name) ~= nil then error(('use: there is a view "%s" already'):format(name), 3) end
+  if rawget(self._views, name) ~= nil then error(('use: there is a view "%s" already'):format(name), 3) end
   if rawget(self, name) ~= nil or DB[name] ~= nil or name == "log" or name == "dir" then
     error(('use: the name "%s" is taken by the database'):format(name), 3)
   end
+end
+
+-- Mounts, and notes the directory of the state: two databases on one log can't both keep it there.
+local function mount(self, given)
+  local taken, dir = self.log.state_dirs, given.state_dir
+  if dir and taken[dir] then
+    return nil, ('view "%s": another database on this log has mounted it'):format(given.name), "EINVAL"
+  end
+  local mounted, message, code = view.mount(self, given)
+  if mounted and dir then
+    taken[dir] = true
+    self._state_dirs[#self._state_dirs + 1] = dir
+  end
+  return mounted, message, code
 end
 
 local function mount_options(self, name, extra)
@@ -139,9 +153,9 @@ function DB:use(name, definition, extra)
   else
     error("use: a view is a table, or the name or path of a module, not a " .. type(definition), 2)
   end
-  local mounted, message = view.mount(self, given)
+  local mounted, message = mount(self, given)
   if not mounted then error("use: " .. message, 2) end
-  self.views[name] = mounted
+  self._views[name] = mounted
   return self
 end
 
@@ -151,7 +165,7 @@ local function scripts_in(folder)
   if not names then return nil, message end
   local scripts = {}
   for _, file in ipairs(names) do
-    local name = file:match "^([%a_][%w_%-]*)%.lua$"
+    local name = file:match "^(%a[%w_%-]*)%.lua$"
     if name then scripts[#scripts + 1] = name end
   end
   table.sort(scripts)
@@ -167,8 +181,8 @@ local function mount_folder(self, folder)
       check_name(self, name)
       local given = mount_options(self, name, {})
       given.path, given.folder = folder .. "/" .. name .. ".lua", folder
-      local mounted, what, code = view.mount(self, given)
-      self.views[name] = mounted or view.broken(self, name, what, code)
+      local mounted, what, code = mount(self, given)
+      self._views[name] = mounted or view.broken(self, name, what, code)
     end)
     if not ok then return nil, tostring(why), "EVIEW" end
   end
@@ -185,7 +199,7 @@ function DB:rebuild(cb)
       pending = pending - 1
       if pending == 0 then done(failure, failure == nil or nil) end
     end
-    for _, each in pairs(self.views) do
+    for _, each in pairs(self._views) do
       pending = pending + 1
       each:rebuild(one)
     end
@@ -196,10 +210,11 @@ end
 --- since, ready, and a list of the views: name, version, state (building, live, stalled, failed), since, target, lag,
 --- reason, error.
 function DB:status()
+  check_open(self, "status", 2)
   local names, rows = {}, {}
-  for name in pairs(self.views) do names[#names + 1] = name end
+  for name in pairs(self._views) do names[#names + 1] = name end
   table.sort(names)
-  for i, name in ipairs(names) do rows[i] = self.views[name]:_status() end
+  for i, name in ipairs(names) do rows[i] = self._views[name]:_status() end
   return {since = self.since.value, ready = self:_is_ready(), dir = self.dir, views = rows}
 end
 
@@ -231,16 +246,26 @@ local function load_mapper(self, mapper)
   return true
 end
 
+local function read_only(list)
+  return setmetatable({}, {
+    __index = list,
+    __newindex = function () error("views are mounted with db:use", 2) end,
+    __pairs = function () return next, list, nil end,
+  })
+end
+
 --- A database on an open log. options: ready, mapper, views. nil, message, code.
 local function new(log, given, dir)
   local self = setmetatable({
     log = log,
     dir = dir,
-    views = {},
+    _views = {},            -- name -> view
+    views = nil,            -- the same for reading, below
+    _state_dirs = {},       -- list of those that its views keep their state in
     since = log.since,
     ready = nil,            -- observable, below
     closed = false,
-    closing = nil,          -- list of done functions, while it closes
+    closing = false,        -- or a list of done functions, while it closes
     _pump = core.pump(log.core),
     _ready = given.ready ~= false,
     _readonly = given.readonly,
@@ -249,6 +274,7 @@ local function new(log, given, dir)
     _mapper_path = nil,     -- or the file that every view's state loads
     _map = nil,             -- what get and stream apply
   }, DB)
+  self.views = read_only(self._views)
   self.ready = observable.new(self._ready)
   self.ready._set = function (value)
     self._ready = value and true or false
@@ -271,7 +297,7 @@ local function close_views(self, done)
     pending = pending - 1
     if pending == 0 then done() end
   end
-  for _, each in pairs(self.views) do
+  for _, each in pairs(self._views) do
     pending = pending + 1
     each:_close(one)
   end
@@ -286,15 +312,18 @@ local function close(self, done)
   end
   self.closing = {done}
   local gone = errors.new("the database was closed", "ECLOSED")
-  for s in pairs(self.log.streams) do s:abort(gone) end
+  for s in pairs(self.log.streams) do
+    if s.owner == self then s:abort(gone) end
+  end
   local function finish()
     local waiting = self.closing
-    self.closed, self.closing = true, nil
+    self.closed, self.closing = true, false
     for _, each in ipairs(waiting) do each(nil, true) end
   end
   close_views(self, function ()
     self._pump:close(function ()
       self.log.databases[self] = nil
+      for _, dir in ipairs(self._state_dirs) do self.log.state_dirs[dir] = nil end
       if next(self.log.databases) then return finish() end -- the last one closes it
       self.log:_close(finish)
     end)
@@ -336,6 +365,7 @@ local LOG_OPTIONS = {"sync", "interval_ms", "max_record_bytes", "segment_bytes",
 --- Opens, or creates, the database in directory dir: its log in dir/log, the state of its views in dir/views.
 function M.open(dir, given)
   if type(dir) ~= "string" then error("flume.open: dir must be a string, not a " .. type(dir), 2) end
+  if dir == "" or dir:find("\0", 1, true) then error(("flume.open: %q names no directory"):format(dir), 2) end
   given = options.check("flume.open", given, OPEN_OPTIONS, 2)
   local for_log = {}
   for _, name in ipairs(LOG_OPTIONS) do for_log[name] = given[name] end

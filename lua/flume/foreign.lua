@@ -36,12 +36,9 @@ local function store(mirror, value)
   if not seq then error("flume.new: the log holds what can't be stored: " .. message, 0) end
 end
 
--- Brings the mirror to where the table is. A seq that its stream leaves out was deleted there.
-local function catch_up(self)
-  local mirror, last = self.core, self.table.since:get() or -1
-  if mirror:since() >= last or self.catching_up then return end
-  self.catching_up = true
-  local gone = {}
+-- Brings the mirror to `last`. A seq that the table's stream leaves out was deleted there.
+local function mirror_up_to(self, last)
+  local mirror, gone = self.core, {}
   local function skip_to(seq)
     for missing = mirror:since() + 1, seq - 1 do
       store(mirror, core.null)
@@ -54,7 +51,16 @@ local function catch_up(self)
   end
   skip_to(last + 1)
   if gone[1] then mirror:del(gone, function () end) end
+end
+
+-- Raises when the table holds what can't be mirrored, now and at each later call: nothing behind it would be seen.
+local function catch_up(self)
+  local last = self.table.since:get() or -1
+  if self.core:since() >= last or self.catching_up then return end
+  self.catching_up = true
+  local ok, why = pcall(mirror_up_to, self, last)
   self.catching_up = false
+  if not ok then error(why, 0) end
 end
 
 --- A log object over the table.

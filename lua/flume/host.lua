@@ -46,13 +46,23 @@ local function check_version(name, version)
   if kind == "string" and #version > 60 then invalid('view "%s": a version of more than 60 bytes', name) end
 end
 
-local function reducer_host(name, definition)
+-- The caller's own copy of a state; one that can't be stored, and so not copied, is given as it is.
+local function copy(value)
+  if type(value) ~= "table" then return value end
+  local bytes = core.encode(value)
+  if not bytes then return value end
+  return (core.decode(bytes))
+end
+
+local function reducer_host(name, definition, options)
   local initial, message = core.encode(definition.initial)
   if not initial then invalid('view "%s": initial %s', name, message) end
   local host = {kind = "reduce", step = definition.reducer, initial = initial, acc = nil}
   local view = {name = name, get = function () return host.acc end}
   host.view = view
-  host.functions = setmetatable({}, {__index = function (_, method) return definition[method] or view[method] end})
+  -- What leaves a state of its own is copied on the way; here the caller must not get hold of the state itself.
+  local builtin = {get = options.lib and view.get or function () return copy(host.acc) end}
+  host.functions = setmetatable({}, {__index = function (_, method) return definition[method] or builtin[method] end})
   host.methods = {get = "async"}
   return host
 end
@@ -100,7 +110,7 @@ local function make(name, definition, options)
   if type(definition.create) == "function" then
     host = raw_host(name, definition, options)
   elseif type(definition.reducer) == "function" then
-    host = reducer_host(name, definition)
+    host = reducer_host(name, definition, options)
   else
     invalid('view "%s": it has neither a reducer nor create', name)
   end

@@ -52,6 +52,7 @@ local function new(handle, codec, codec_name, dir)
     dir = dir,           -- string, or nil
     since = nil,         -- observable, below
     streams = setmetatable({}, {__mode = "k"}),
+    state_dirs = {},     -- set of the directories that views of those keep their state in
     databases = {},      -- set of those that are open on it
     closed = false,
     closing = nil,       -- list of done functions, while it closes
@@ -70,6 +71,7 @@ end
 --- Opens, or creates, the file log in directory dir.
 function Log.file(dir, given)
   if type(dir) ~= "string" then error("flume.log.file: dir must be a string, not a " .. type(dir), 2) end
+  if dir == "" or dir:find("\0", 1, true) then error(("flume.log.file: %q names no directory"):format(dir), 2) end
   local prepared, codec = prepare("flume.log.file", given)
   local handle, message, code = core.open_file(dir, prepared)
   if not handle then return nil, message, code end
@@ -115,11 +117,29 @@ local function encode_all(codec, value, batch)
   return list
 end
 
+-- flume.array may mark a table with holes: as a batch it would lose what is behind them.
+local function hole_in(batch)
+  if getmetatable(batch) == nil then return nil end
+  local count, largest = 0, 0
+  for i in pairs(batch) do
+    count = count + 1
+    largest = math.type(i) == "integer" and i > largest and i or largest
+  end
+  for i = 1, largest > count and count + 1 or 0 do
+    if rawget(batch, i) == nil then return i end
+  end
+  return nil
+end
+
 --- Appends a value, or an array of values as one atomic batch. The seq of the last.
 function Log:append(value, cb)
   check_open(self, 2)
   local batch = is_batch(value)
   local message, code
+  local hole = batch and hole_in(value)
+  if hole then
+    return async.call(function (done) done(errors.new(("the batch has a hole at %d"):format(hole), "EINVAL")) end, cb)
+  end
   if batch and #value == 0 then
     return async.call(function (done) done(nil, self.core:since()) end, cb)
   end
@@ -127,7 +147,7 @@ function Log:append(value, cb)
   if message then
     return async.call(function (done) done(errors.new(message, code)) end, cb)
   end
-  if not cb and not core.running() then -- nobody else runs meanwhile: straight to the disk
+  if cb == nil and not core.running() then -- nobody else runs meanwhile: straight to the disk
     local seq, why, errno = self.core:append_wait(value, batch)
     if seq then return seq end
     if errno ~= "EBUSY" then return nil, why, errno end
@@ -167,7 +187,7 @@ function Log:get(seq, cb)
     ok, value = pcall(self.codec.decode, value)
     if not ok then value, code = ("record %d: the codec's decode failed: %s"):format(seq, tostring(value)), "EINVAL" end
   end
-  if not cb then
+  if cb == nil then
     if ok then return value end
     return nil, value, code
   end
@@ -196,7 +216,8 @@ function Log:del(seqs, cb)
   check_open(self, 2)
   if math.type(seqs) == "integer" then seqs = {seqs} end
   if type(seqs) ~= "table" then error("del: a seq or a list of seqs, not a " .. type(seqs), 2) end
-  for _, seq in ipairs(seqs) do
+  for i = 1, #seqs do
+    local seq = seqs[i]
     if math.type(seq) ~= "integer" then error("del: seqs are integers, not " .. tostring(seq), 2) end
   end
   return async.call(function (done)

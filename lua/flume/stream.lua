@@ -45,18 +45,19 @@ local function interval(range)
   return first, last
 end
 
---- log: a flume.log object (log.lua). transform(value, seq) is applied to each value, or nil.
-local function open(log, range, transform)
+--- log: a flume.log object (log.lua). transform(value, seq) is applied to each value, or nil; the result is no lazy record then.
+local function open(log, range, transform, owner)
   range = options.check("db:stream", range, RANGE, 3)
   if range.live and range.reverse then error("db:stream: live and reverse exclude each other", 3) end
   local shape = shape_of(range)
   local first, last = interval(range)
   local cursor, message, code = core.cursor(log.core, first, last, range.limit or -1, range.reverse or false,
-    range.live or false, range.old ~= false, range.lazy or false)
+    range.live or false, range.old ~= false, (range.lazy and not transform) or false)
   local self = setmetatable({
     log = log,
     cursor = cursor,
-    transform = not range.lazy and transform or nil,
+    owner = owner,  -- the database whose closing ends it, or nil
+    transform = transform,
     shape = shape,
     failure = not cursor and errors.new(message, code) or nil,
     observer = nil, -- of the log's since, while a next waits

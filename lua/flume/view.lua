@@ -26,6 +26,7 @@ local PULL = 256                        -- items of a script's source that cross
 
 local RESERVED = {
   since = true, progress = true, ready = true, rebuild = true, name = true, version = true, reason = true,
+  methods = true,
 }
 
 -- --- Waiting -----------------------------------------------------------------------------------------------------
@@ -35,8 +36,8 @@ local function closed_error(self)
 end
 
 local function failure_of(self)
-  if self.broken then return self.broken end
-  local message, seq, _, code = self.core:failure()
+  if self._broken then return self._broken end
+  local message, seq, _, code = self._core:failure()
   if not message then return nil end
   if code ~= "EVIEW" then return errors.new(('view "%s": %s'):format(self.name, message), code) end
   if seq < 0 then return errors.new(('view "%s" failed: %s'):format(self.name, message), code) end
@@ -52,10 +53,10 @@ end
 
 -- Calls done() when the view has come to target, done(err) when it can't.
 local function wait_for(self, target, timeout_ms, done)
-  if self.broken then return done(self.broken) end
-  if self.db.closed or self.db.closing then return done(closed_error(self)) end
-  if target < 0 and self.db:_is_ready() or self.core:has(target) then return done(failure_of(self)) end
-  self.core:wait(target, timeout_ms, function (code)
+  if self._broken then return done(self._broken) end
+  if self._db.closed or self._db.closing then return done(closed_error(self)) end
+  if target < 0 and self._db:_is_ready() or self._core:has(target) then return done(failure_of(self)) end
+  self._core:wait(target, timeout_ms, function (code)
     if code == nil then return done(nil) end
     if code == "ETIMEDOUT" then return done(timeout_error(self, target)) end
     if code == "ECLOSED" then return done(closed_error(self)) end
@@ -84,35 +85,35 @@ local function patience(self, method, args)
     error(("%s:%s: option timeout must be a number of milliseconds"):format(self.name, method), 5)
   end
   if options.wait == false or since == -1 then return nil, timeout_ms end
-  return since or self.db:_since(), timeout_ms
+  return since or self._db:_since(), timeout_ms
 end
 
 -- A raw view tells by itself how far it has come.
 local function wait_for_raw(self, target, timeout_ms, done)
-  local since = self.host and self.host.raw and self.host.raw.since
+  local since = self._host and self._host.raw and self._host.raw.since
   if not observable.is(since) or (since:get() or -1) >= target then return done(nil) end
   local off
   local function answer(err)
     if not off then return end
     off()
     off = nil
-    self.raw_waits[answer] = nil
+    self._raw_waits[answer] = nil
     done(err)
   end
   off = since(function (value)
     if (value or -1) >= target then answer(nil) end
   end, false)
-  self.raw_waits[answer] = true
+  self._raw_waits[answer] = true
   if not timeout_ms then return end
-  self.core:wait(math.maxinteger, timeout_ms, function (code)
+  self._core:wait(math.maxinteger, timeout_ms, function (code)
     if code == "ETIMEDOUT" then answer(timeout_error(self, target)) end
   end)
 end
 
 local function with_patience(self, target, timeout_ms, done)
   if target == nil then
-    if self.broken then return done(self.broken) end
-    if self.db.closed or self.db.closing then return done(closed_error(self)) end
+    if self._broken then return done(self._broken) end
+    if self._db.closed or self._db.closing then return done(closed_error(self)) end
     return done(failure_of(self))
   end
   wait_for(self, target, timeout_ms, function (err)
@@ -125,24 +126,24 @@ end
 
 -- host[name](...) where the host lives; done(err, results...).
 local function call_host(self, done, name, ...)
-  if self.host then
-    local results = table.pack(pcall(self.host[name], ...))
+  if self._host then
+    local results = table.pack(pcall(self._host[name], ...))
     if results[1] then return done(nil, table.unpack(results, 2, results.n)) end
     return done(errors.new(('view "%s": %s'):format(self.name, tostring(results[2])), "EVIEW"))
   end
-  local ok, message, code = self.core:call(done, name, ...)
+  local ok, message, code = self._core:call(done, name, ...)
   if not ok then done(errors.new(message, code)) end
 end
 
 local function call_sync(self, method, args)
   local err = failure_of(self)
   if err then return errors.unpack(err) end
-  if self.host then
-    local results = table.pack(pcall(self.host.call, method, table.unpack(args, 1, args.n)))
+  if self._host then
+    local results = table.pack(pcall(self._host.call, method, table.unpack(args, 1, args.n)))
     if results[1] then return table.unpack(results, 2, results.n) end
     return nil, ('view "%s": %s'):format(self.name, tostring(results[2])), "EVIEW"
   end
-  local results = table.pack(self.core:call_now("call", method, table.unpack(args, 1, args.n)))
+  local results = table.pack(self._core:call_now("call", method, table.unpack(args, 1, args.n)))
   if results[1] then return table.unpack(results, 2, results.n) end
   return nil, results[2], results[3]
 end
@@ -177,17 +178,17 @@ local function take(self)
     return answer_next(self, nil, table.unpack(item, 1, item.n or #item))
   end
   if self.ended then return answer_next(self, nil, nil) end
-  if self.view.db.closed or self.view.db.closing then return answer_next(self, closed_error(self.view)) end
+  if self.view._db.closed or self.view._db.closing then return answer_next(self, closed_error(self.view)) end
   call_host(self.view, function (err, ended, items)
     if not self.waiting then return end -- closed meanwhile
     if err then return answer_next(self, err) end
     self.ended, self.items, self.at = ended, items, 1
     take(self)
-  end, "pull", self.id, self.view.host and 1 or PULL)
+  end, "pull", self.id, self.view._host and 1 or PULL)
 end
 
 local function drop_source(view, id)
-  if id and not (view.db.closed or view.db.closing) then call_host(view, function () end, "close", id) end
+  if id and not (view._db.closed or view._db.closing) then call_host(view, function () end, "close", id) end
 end
 
 local function start_source(self)
@@ -252,7 +253,7 @@ end
 local CALLS = {sync = call_sync, async = call_async, source = open_source}
 
 local function check_alive(self, method, level)
-  if self.db.closed or self.db.closing then
+  if self._db.closed or self._db.closing then
     error(('%s:%s: the database is closed'):format(self.name, method), level + 1)
   end
 end
@@ -274,8 +275,8 @@ function View.__index(self, key)
   if own ~= nil then return own end
   local methods = rawget(self, "methods")
   if methods and type(key) == "string" then
-    if rawget(self, "broken") and not RESERVED[key] and key:sub(1, 1) ~= "_" then
-      return function () return errors.unpack(self.broken) end
+    if rawget(self, "_broken") and not RESERVED[key] and key:sub(1, 1) ~= "_" then
+      return function () return errors.unpack(self._broken) end
     end
     return method_of(self, key)
   end
@@ -283,8 +284,8 @@ function View.__index(self, key)
 end
 
 function View:_progress_now()
-  local current, target = self.core:since(), self.db:_since()
-  local start, elapsed_ms = self.core:progress()
+  local current, target = self._core:since(), self._db:_since()
+  local start, elapsed_ms = self._core:progress()
   local done = current - start
   local rate = elapsed_ms > 0 and done > 0 and done * 1000 / elapsed_ms or 0
   return {
@@ -296,35 +297,43 @@ end
 --- Waits until the view has come to the log's since as of now.
 function View:ready(cb)
   check_alive(self, "ready", 2)
-  local target = self.db:_since()
+  local target = self._db:_since()
   return async.call(function (done)
     with_patience(self, target, nil, function (err) done(err, err == nil or nil) end)
   end, cb)
 end
 
--- A raw view destroys its own state, and gets a new sink.
+-- A raw view destroys its own state, and gets a new sink. One that can't has failed.
 local function rebuild_raw(self, done)
-  local raw = self.host.raw
-  self.core:hold(true)
+  local raw = self._host.raw
+  self._core:hold(true)
   local answered = false
+  local function finish(message)
+    if message then
+      self._core:fail(message)
+      self._core:hold(false)
+      return done(failure_of(self))
+    end
+    self._core:rebuild()
+    self._core:hold(false)
+    done(nil)
+  end
   local function destroyed(err)
     if answered then return end
     answered = true
-    if err then return done(errors.new(('view "%s": destroy: %s'):format(self.name, tostring(err)), "EVIEW")) end
-    local ok, why = pcall(self.host.start)
-    if not ok then return done(errors.new(tostring(why.message or why), "EVIEW")) end
-    self.core:rebuild()
-    self.core:hold(false)
-    done(nil)
+    if err then return finish("destroy: " .. tostring(err)) end
+    local ok, why = pcall(self._host.start)
+    finish(not ok and tostring(type(why) == "table" and why.message or why) or nil)
   end
-  local takes_callback = debug.getinfo(raw.destroy, "u")
-  local result = raw.destroy(destroyed)
-  if result == true or (takes_callback.nparams == 0 and not takes_callback.isvararg) then destroyed(nil) end
+  local info = debug.getinfo(raw.destroy, "u")
+  local ok, result = pcall(raw.destroy, destroyed)
+  if not ok then return destroyed(result) end
+  if result == true or (info.nparams == 0 and not info.isvararg) then destroyed(nil) end
 end
 
 local function restart(self, done)
-  if self.host and self.host.raw then return rebuild_raw(self, done) end
-  self.core:rebuild()
+  if self._host and self._host.raw then return rebuild_raw(self, done) end
+  self._core:rebuild()
   done(nil)
 end
 
@@ -332,14 +341,14 @@ end
 function View:rebuild(cb)
   check_alive(self, "rebuild", 2)
   return async.call(function (done)
-    if self.broken then return done(self.broken) end
+    if self._broken then return done(self._broken) end
     self.reason = "asked for"
     restart(self, function (err)
       if err then return done(err) end
-      local target = self.db:_since()
+      local target = self._db:_since()
       -- in the next turn: the view may still be at work on what it had
       core.later(function ()
-        if self.db.closed or self.db.closing then return done(closed_error(self)) end
+        if self._db.closed or self._db.closing then return done(closed_error(self)) end
         with_patience(self, target, nil, function (why) done(why, why == nil or nil) end)
       end)
     end)
@@ -348,16 +357,16 @@ end
 
 --- One row of db:status().
 function View:_status()
-  local row = {name = self.name, version = self.version, reason = self.reason, target = self.db:_since()}
-  if self.broken then
-    row.state, row.since, row.error = "failed", -1, self.broken.message
+  local row = {name = self.name, version = self.version, reason = self.reason, target = self._db:_since()}
+  if self._broken then
+    row.state, row.since, row.error = "failed", -1, self._broken.message
     return row
   end
-  row.since = self.core:since()
-  local message, seq, traceback = self.core:failure()
+  row.since = self._core:since()
+  local message, seq, traceback = self._core:failure()
   if message then
     row.state, row.error, row.seq, row.traceback = "failed", message, seq, traceback
-  elseif not self.db:_is_ready() then
+  elseif not self._db:_is_ready() then
     row.state, row.reason = "stalled", "the database is not ready"
   else
     row.state = row.since < row.target and "building" or "live"
@@ -368,12 +377,12 @@ end
 
 --- Closes the view's part; done() when that is over.
 function View:_close(done)
-  if self.broken then return done() end
-  local gone, waits = closed_error(self), self.raw_waits
-  self.raw_waits = {}
+  if self._broken then return done() end
+  local gone, waits = closed_error(self), self._raw_waits
+  self._raw_waits = {}
   for answer in pairs(waits) do answer(gone) end
-  local function finish() self.core:close(done) end
-  local raw = self.host and self.host.raw
+  local function finish() self._core:close(done) end
+  local raw = self._host and self._host.raw
   if not raw then return finish() end
   local answered = false
   local function raw_closed()
@@ -429,18 +438,18 @@ end
 local function observables(self)
   self.since = observable.new(nil, {
     get = function ()
-      if self.broken then return -1 end
-      return self.core:since()
+      if self._broken then return -1 end
+      return self._core:since()
     end,
     start = function (notify)
-      if self.broken then return function () end end
-      local observer = self.core:observe(notify)
+      if self._broken then return function () end end
+      local observer = self._core:observe(notify)
       return function () observer:stop() end
     end,
     call = async.spawn,
   })
   self.progress = observable.new(nil, {
-    get = function () return not self.broken and not self.db.closed and self:_progress_now() or nil end,
+    get = function () return not self._broken and not self._db.closed and self:_progress_now() or nil end,
     start = function (notify) return self.since(function () notify() end, false) end,
     call = async.spawn,
   })
@@ -450,16 +459,17 @@ end
 --- state_dir: where the state is kept, or nil; memory, budget. A view, or nil, message, code.
 local function mount(db, options)
   local host, described, handle, message, code
-  if options.definition or options.in_caller then
-    host, message, code = start_inline(options)
-    if not host then return nil, message, code end
-    handle, described = core.view(db._pump, host), host.describe()
-  else
+  if not (options.definition or options.in_caller) then
     handle = core.view(db._pump, nil, options.memory or SCRIPT_MEMORY_BYTES, options.budget or SCRIPT_BUDGET)
     described, message, code = start_script(handle, {
       name = options.name, path = options.path, folder = options.folder, mapper_path = options.mapper_path,
     })
     if not described then return nil, message, code end
+  end
+  if not described or described.kind == "sink" then -- a raw view keeps itself, where it can reach what it needs
+    host, message, code = start_inline(options)
+    if not host then return nil, message, code end
+    handle, described = core.view(db._pump, host), host.describe()
   end
   local ok, why, errno = check_method_names(options.name, described.methods)
   if not ok then return nil, why, errno end
@@ -469,14 +479,14 @@ local function mount(db, options)
   if not since then return nil, reason, failed end
   local self = setmetatable({
     name = options.name,
-    db = db,
-    core = handle,
-    host = host,               -- the host object of an inline view
+    _db = db,
+    _core = handle,
+    _host = host,               -- the host object of an inline view
     methods = described.methods,
     version = described.version,
     reason = reason,           -- why it was built anew when it was mounted, or nil
-    raw_waits = {},            -- set of functions that answer the calls that wait for a raw view's since
-    broken = nil,
+    _raw_waits = {},            -- set of functions that answer the calls that wait for a raw view's since
+    _broken = nil,
     since = nil,
     progress = nil,
   }, View)
@@ -494,7 +504,7 @@ end
 --- A view that could not be mounted: its name is taken, and all that is asked of it answers the error.
 local function broken(db, name, message, code)
   local self = setmetatable({
-    name = name, db = db, methods = {}, broken = errors.new(message, code == "EINVAL" and "EVIEW" or code),
+    name = name, _db = db, methods = {}, _broken = errors.new(message, code == "EINVAL" and "EVIEW" or code),
   }, View)
   observables(self)
   return self

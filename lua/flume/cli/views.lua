@@ -199,7 +199,7 @@ function M.call(db, request, output)
   local name, method = request.command:match "^(.-)%.(.*)$"
   local view = db.views[name]
   if not view then return nil, no_such_view(db, name) end
-  if view.broken then return nil, view.broken.message end
+  if view._broken then return nil, view._broken.message end
   if not view.methods[method] then
     local names = {}
     for known in pairs(view.methods) do names[#names + 1] = known end
