@@ -10,8 +10,9 @@
 #include "fingerprint.h"
 #include "marshal.h"
 
-#define HOOK_EVERY 10000 /* instructions */
-#define REFUSALS_MAX 64  /* of memory, until the budget is spent */
+#define MAX_RESULTS 10000 /* of one call: callers copy them around on their stacks */
+#define HOOK_EVERY 10000  /* instructions */
+#define REFUSALS_MAX 64   /* of memory, until the budget is spent */
 
 /* --- Memory and instructions ----------------------------------------------------------------------------------- */
 
@@ -241,6 +242,8 @@ static int invoke(lua_State *L) {
   int count = flume_values_push(L, call->args);
   if (count < 0) return luaL_error(L, "arguments can't be decoded");
   lua_call(L, count, LUA_MULTRET);
+  if (lua_gettop(L) - 1 > MAX_RESULTS)
+    return luaL_error(L, "%d results; there may be %d", lua_gettop(L) - 1, MAX_RESULTS);
   call->status = flume_values_put(L, 2, lua_gettop(L), call->results, call->err);
   if (call->status != 0) flume_err_wrap(call->err, "result");
   return 0;

@@ -45,7 +45,8 @@ local function interval(range)
   return first, last
 end
 
---- log: a flume.log object (log.lua). transform(value, seq) is applied to each value, or nil; the result is no lazy record then.
+--- log: a flume.log object (log.lua). transform(value, seq) is applied to each value, or nil; the result is then no
+--- lazy record.
 local function open(log, range, transform, owner)
   range = options.check("db:stream", range, RANGE, 3)
   if range.live and range.reverse then error("db:stream: live and reverse exclude each other", 3) end
