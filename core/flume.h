@@ -132,8 +132,8 @@ FLUME_EXPORT int flume_log_open_memory(struct flume_log **log, uv_loop_t *loop, 
 typedef void (*flume_log_close_cb)(void *data);
 
 /* Ends the log: appends already submitted are finished first, then everything is made durable and cb (may be NULL)
- * is called with data; the log is gone when it is called. Later appends answer FLUME_ECLOSED. Streams must be closed
- * before. Blocks and records stay valid as long as they are referenced. */
+ * is called with data; the log is gone when it is called. Later appends answer FLUME_ECLOSED. Streams must not
+ * be asked for records any more. Blocks and records stay valid as long as they are referenced. */
 FLUME_EXPORT void flume_log_close(struct flume_log *log, flume_log_close_cb cb, void *data);
 
 /* The seq of the last acknowledged record; -1 when there is none. */
@@ -229,6 +229,7 @@ FLUME_EXPORT int flume_stream_next(struct flume_stream *stream, struct flume_rec
 /* As flume_stream_next, but the record is borrowed: valid until the next call on this stream. */
 FLUME_EXPORT int flume_stream_peek(struct flume_stream *stream, struct flume_record *record, struct flume_err *err);
 
+/* May also be called after the log is gone. */
 FLUME_EXPORT void flume_stream_close(struct flume_stream *stream);
 
 #ifdef __cplusplus

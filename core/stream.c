@@ -10,6 +10,7 @@
 #define STREAM_BLOCK_BYTES (256u << 10)
 
 struct flume_stream {
+  const struct flume_io *io; /* the log's, which it outlives */
   struct flume_log *log;
   struct flume_block *block; /* the one being walked through, or NULL */
   int64_t next;              /* seq to deliver next */
@@ -34,6 +35,7 @@ int flume_stream_open(struct flume_stream **out, struct flume_log *log, const st
   int64_t first = range->first > 0 ? range->first : 0;
   int64_t last = range->live || range->last < since ? range->last : since;
   if (!range->old && first <= since) first = since + 1;
+  stream->io = log->io;
   stream->log = log;
   stream->left = range->limit;
   stream->reverse = range->reverse;
@@ -97,5 +99,5 @@ int flume_stream_next(struct flume_stream *stream, struct flume_record *record, 
 
 void flume_stream_close(struct flume_stream *stream) {
   flume_block_unref(stream->block);
-  flume_io_free(stream->log->io, stream);
+  flume_io_free(stream->io, stream);
 }

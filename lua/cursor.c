@@ -22,7 +22,7 @@ static struct cursor *check_cursor(lua_State *L) {
 
 static int cursor_close(lua_State *L) {
   struct cursor *self = check_cursor(L);
-  if (self->stream != NULL && self->log->log != NULL) flume_stream_close(self->stream);
+  if (self->stream != NULL) flume_stream_close(self->stream);
   self->stream = NULL;
   return 0;
 }
