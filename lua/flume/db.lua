@@ -208,13 +208,17 @@ function DB:rebuild(cb)
 end
 
 --- since, ready, and a list of the views: name, version, state (building, live, stalled, failed), since, target, lag,
---- reason, error.
+--- reason, error. The list also answers to their names: db:status().views.NAME.
 function DB:status()
   check_open(self, "status", 2)
-  local names, rows = {}, {}
+  local names, rows, by_name = {}, {}, {}
   for name in pairs(self._views) do names[#names + 1] = name end
   table.sort(names)
-  for i, name in ipairs(names) do rows[i] = self._views[name]:_status() end
+  for i, name in ipairs(names) do
+    rows[i] = self._views[name]:_status()
+    by_name[name] = rows[i]
+  end
+  setmetatable(rows, {__index = by_name})
   return {since = self.since.value, ready = self:_is_ready(), dir = self.dir, views = rows}
 end
 
