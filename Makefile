@@ -148,7 +148,7 @@ valgrind: deps-test
 # Kills a writing process over and over, and checks that nothing acknowledged is lost.
 crash: deps-test
 	@$(MAKE) --no-print-directory test-programs
-	@$(BUILD)/tests/kill9 1000
+	@for i in 1 2 3 4 5; do $(BUILD)/tests/kill9 200 || exit 1; done # a new log each time: every round reads all of it
 	@$(BUILD)/tests/kill9 --million
 
 # libFuzzer, FUZZ_SECONDS for each target; what it finds is left in build/fuzz.
