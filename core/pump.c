@@ -95,11 +95,6 @@ void flume_sink_wait(struct flume_sink *sink, struct flume_wait *wait) {
   flume_defer(&sink->pump->log->defer, &sink->pump->schedule);
 }
 
-void flume_sink_unwait(struct flume_sink *sink, struct flume_wait *wait) {
-  (void)sink;
-  flume_queue_remove(&wait->queue);
-}
-
 /* --- Blocks -------------------------------------------------------------------------------------------------- */
 
 static bool load_holds(const struct flume_load *load, int64_t seq) {
@@ -259,11 +254,6 @@ void flume_sink_detach(struct flume_sink *sink) {
     wait->cb(wait, FLUME_ECLOSED);
   }
   flume_obv_fini(&sink->since);
-}
-
-void flume_sink_pause(struct flume_sink *sink) {
-  assert(sink->state != FLUME_SINK_FEEDING);
-  sink->state = FLUME_SINK_PAUSED;
 }
 
 void flume_sink_restart(struct flume_sink *sink, int64_t since, int64_t skipped) {

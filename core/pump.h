@@ -26,7 +26,6 @@ struct flume_sink_ops {
 enum flume_sink_state {
   FLUME_SINK_IDLE,    /* nothing to consume, or waiting for its block */
   FLUME_SINK_FEEDING, /* a block is with the sink */
-  FLUME_SINK_PAUSED,  /* not fed until it is restarted */
   FLUME_SINK_FAILED,  /* consumes nothing more: see failure */
   FLUME_SINK_DETACHED,
 };
@@ -83,8 +82,6 @@ void flume_sink_attach(struct flume_sink *sink, struct flume_pump *pump, const s
                        int64_t since, int64_t skipped);
 /* Not while FEEDING. What waits gets FLUME_ECLOSED. */
 void flume_sink_detach(struct flume_sink *sink);
-/* Not while FEEDING: it is not fed until restarted. */
-void flume_sink_pause(struct flume_sink *sink);
 /* Not while FEEDING: the sink has another state now, as of since. Also after a failure. */
 void flume_sink_restart(struct flume_sink *sink, int64_t since, int64_t skipped);
 
@@ -99,7 +96,5 @@ void flume_sink_failed(struct flume_sink *sink, int64_t seq, const struct flume_
 bool flume_sink_has(const struct flume_sink *sink, int64_t seq);
 /* A wait without a deadline does not keep the loop alive. cb fires once, later: when the sink has come to seq (and the pump is ready), or can't any more. */
 void flume_sink_wait(struct flume_sink *sink, struct flume_wait *wait);
-/* Takes a wait back, without its callback. */
-void flume_sink_unwait(struct flume_sink *sink, struct flume_wait *wait);
 
 #endif

@@ -48,11 +48,6 @@ bool flume_tombstones_add(struct flume_tombstones *set, int64_t seq) {
   return true;
 }
 
-bool flume_tombstones_has(const struct flume_tombstones *set, int64_t seq) {
-  size_t at = lower_bound(set, seq);
-  return at < set->count && set->seqs[at] == seq;
-}
-
 int64_t flume_tombstones_count(const struct flume_tombstones *set, int64_t seq) {
   return (int64_t)lower_bound(set, seq + 1);
 }

@@ -18,7 +18,6 @@ void flume_tombstones_fini(struct flume_tombstones *set);
 int flume_tombstones_reserve(struct flume_tombstones *set, size_t count);
 /* True when seq was not in the set. Room must have been reserved. */
 bool flume_tombstones_add(struct flume_tombstones *set, int64_t seq);
-bool flume_tombstones_has(const struct flume_tombstones *set, int64_t seq);
 /* How many seqs of the set are not greater than seq. */
 int64_t flume_tombstones_count(const struct flume_tombstones *set, int64_t seq);
 

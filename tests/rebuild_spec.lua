@@ -7,13 +7,7 @@ local function sum()
   return flume.reduce(1, function (acc, item) return acc + item.foo end, 0)
 end
 
-local function memory(options)
-  return world.keep(assert(flume.new(flume.log.memory(), options)))
-end
-
-local function open(dir, options)
-  return world.keep(assert(flume.open(dir, options)))
-end
+local memory, open = world.memory_db, world.open_db
 
 describe("building anew", function ()
   after_each(world.clean)

@@ -2,6 +2,7 @@
 --
 --   world.dir()              a new, empty temporary directory
 --   world.keep(thing)        thing:close() is called in the end; returns thing
+--   world.memory_db(options), world.open_db(dir, options)   a database, kept
 --   world.write(path, text)  a file, and the folders that it is in; returns path
 --   world.copy(from, to)     a file
 --   world.run_until(fn)      runs the event loop until fn() is true
@@ -37,6 +38,14 @@ end
 function M.keep(thing)
   kept[#kept + 1] = thing
   return thing
+end
+
+function M.memory_db(options)
+  return M.keep(assert(flume.new(flume.log.memory(), options)))
+end
+
+function M.open_db(dir, options)
+  return M.keep(assert(flume.open(dir, options)))
 end
 
 local function make_folder(path)
