@@ -61,7 +61,7 @@ static int take_all(struct log_file *log, const struct flume_buf *file, struct f
  * judge of that, as the writer may have gone on since it read the segments. */
 static int check_since(const struct log_file *log, struct flume_err *err) {
   if (log->readonly || log->deleted.count == 0) return 0;
-  int64_t last = log->deleted.seqs[log->deleted.count - 1];
+  int64_t last = flume_tombstones_last(&log->deleted);
   if (last <= log->log.since.value) return 0;
   const struct flume_segment *active = flume__file_active(log);
   return flume_err_set(err, FLUME_ECORRUPT, "%s: byte %llu (seq %lld): the log ends here, but seq %lld was deleted",
@@ -87,6 +87,7 @@ int flume__deleted_load(struct log_file *log, struct flume_err *err) {
     file.len = (size_t)size;
     rv = take_all(log, &file, err);
     if (rv == 0) rv = check_since(log, err);
+    log->log.deletions.value = (int64_t)log->deleted.count;
   }
   if (rv == 0 && !log->readonly && log->deleted_end_off < file.len) {
     rv = io->truncate(io->ctx, log->deleted_file, log->deleted_end_off);
