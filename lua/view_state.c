@@ -352,3 +352,36 @@ int flume__view_adopt(lua_State *L) {
   lua_pushinteger(L, view->meta.since);
   return 1;
 }
+
+/* The state of base, encoded, into value; nothing for one whose state is not in Lua. */
+static int copy_state(struct flume_view *base, struct flume_buf *value, struct flume_err *err) {
+  if (base == NULL || base->kind != FLUME_VIEW_REDUCE) return 0;
+  enter(base);
+  int rv = flume_fold_save(flume__view_state(base), flume__view_host(base), value, err);
+  leave(base);
+  return rv;
+}
+
+/* start_dry(self, base or nil) -> true | nil, message, code: a store in memory, attached to nothing; a reducer begins with the
+ * state of base. */
+int flume__view_start_dry(lua_State *L) {
+  struct flume_view *view = luaL_checkudata(L, 1, FLUME_VIEW_TYPE);
+  struct flume_view *base = lua_isnoneornil(L, 2) ? NULL : flume__view_check(L, 2);
+  struct flume_buf value;
+  struct flume_err err;
+  lua_settop(L, 2);
+  flume_buf_init(&value, &flume_io_posix);
+  int rv = copy_state(base, &value, &err);
+  if (rv == 0) rv = flume_store_open(&view->kept.store, &flume_io_posix, NULL, FLUME_STORE_WRITE, &err);
+  if (rv == 0) {
+    enter(view);
+    rv = meet(L, view, &err);
+    if (rv == 0 && value.len > 0) rv = flume_store_put_state(view->kept.store, value.data, value.len, &err);
+    if (rv == 0) rv = restore(view, &err);
+    leave(view);
+  }
+  flume_buf_fini(&value);
+  if (rv != 0) return flume__fail(L, rv, &err);
+  lua_pushboolean(L, 1);
+  return 1;
+}
