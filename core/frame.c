@@ -14,6 +14,7 @@ void flume_frame_put(uint8_t *header, const struct flume_frame *frame, const str
   memset(header, 0, FLUME_FRAME_HEADER_BYTES);
   flume_put_le32(header, FLUME_FRAME_MAGIC);
   flume_put_le16(header + 8, frame->kind);
+  flume_put_le16(header + 10, frame->flags);
   flume_put_le32(header + 12, frame->count);
   flume_put_le32(header + 16, frame->body_bytes);
   flume_put_le64(header + 24, (uint64_t)frame->first_seq);
@@ -34,6 +35,7 @@ int flume_frame_get(const uint8_t *header, struct flume_frame *frame, const stru
   }
   *frame = (struct flume_frame){
       .kind = flume_get_le16(header + 8),
+      .flags = flume_get_le16(header + 10),
       .count = flume_get_le32(header + 12),
       .body_bytes = flume_get_le32(header + 16),
       .first_seq = (int64_t)flume_get_le64(header + 24),

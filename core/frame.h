@@ -16,8 +16,14 @@ enum flume_frame_kind {
   FLUME_FRAME_DELETE = 4, /* count seqs that were deleted; only in the file "deleted" */
 };
 
+enum flume_frame_flag {
+  FLUME_FRAME_SEALED = 1, /* of an end frame: the next segment has been begun */
+  FLUME_FRAME_LOST = 1,   /* of a delete frame: a repair took the records out, for they were damaged */
+};
+
 struct flume_frame {
-  uint16_t kind; /* enum flume_frame_kind */
+  uint16_t kind;  /* enum flume_frame_kind */
+  uint16_t flags; /* enum flume_frame_flag */
   uint32_t count;
   uint32_t body_bytes;  /* that follow the header */
   int64_t first_seq;    /* of the first record, or that the next record will have */

@@ -132,6 +132,7 @@ int flume_log_del(struct flume_log *log, struct flume_append *req, const int64_t
                   flume_append_cb cb, struct flume_err *err) {
   int rv = check_writable(log, err);
   if (rv != 0) return rv;
+  if (count > MAX_BATCH_COUNT) return flume_err_set(err, FLUME_E2BIG, "%zu records to delete at once", count);
   for (size_t i = 0; i < count; i++) {
     if (seqs[i] < 0 || seqs[i] > log->since.value) {
       return flume_err_set(err, FLUME_ENOENT, "no record %lld: the log ends at %lld", (long long)seqs[i],

@@ -29,7 +29,8 @@ struct flume_log_ops {
 
   /* How many records up to and with seq are deleted. */
   int64_t (*deleted_count)(const struct flume_log *log, int64_t seq);
-  /* The seq of the deletion with this ordinal, 0 <= ordinal < log->deletions.value. */
+  /* The seq of the deletion with this ordinal, 0 <= ordinal < log->deletions.value. -1 when nobody knows any more: what
+   * recorded it was damaged. */
   int64_t (*deletion_at)(const struct flume_log *log, int64_t ordinal);
   /* A loaded block that has the one deleted record alone, with the bytes it had; the caller unrefs it. FLUME_ENOENT
    * when the bytes are gone, or seq is not deleted; FLUME_ECORRUPT, FLUME_ENOMEM or an errno. */

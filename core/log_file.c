@@ -29,6 +29,7 @@ static void file_free(struct flume_log *base) {
   const struct flume_io *io = base->io;
   release(log);
   flume_tombstones_fini(&log->deleted);
+  flume_tombstones_fini(&log->lost);
   flume_io_free(io, log->segments);
   flume_io_free(io, log->loaded);
   flume_io_free(io, base->dir);
@@ -126,6 +127,7 @@ static void configure(struct log_file *log, const struct flume_log_options *opti
   flume_queue_init(&log->commits);
   flume_queue_init(&log->spare);
   flume_tombstones_init(&log->deleted, log->log.io);
+  flume_tombstones_init(&log->lost, log->log.io);
 }
 
 int flume_log_open(struct flume_log **out, uv_loop_t *loop, const char *dir, const struct flume_log_options *options,

@@ -59,8 +59,10 @@ struct log_file {
   size_t loaded_bytes;
 
   struct flume_tombstones deleted;
-  int deleted_file; /* -1 until there is one */
-  uint64_t deleted_end_off;
+  struct flume_tombstones lost; /* those of deleted that a repair took out */
+  int deleted_file;             /* -1 until there is one */
+  uint64_t deleted_end_off;     /* where its next frame goes: bytes */
+  bool deleted_unsynced;        /* its end frame is not on disk yet */
 
   int64_t next_seq;                /* for the next record that is taken */
   struct flume_queue commits;      /* struct flume_commit, not begun */
@@ -85,6 +87,9 @@ int flume__file_load_active(struct log_file *log, struct flume_err *err);
 int flume__file_reserve_segment(struct log_file *log);
 /* Puts a segment at the end of the list, where there is room, and takes over the caller's reference. */
 void flume__file_add_segment(struct log_file *log, struct flume_segment *segment);
+
+/* FLUME_ECORRUPT, with a text: what is in the segment does not end where the next one, at next_seq, begins. */
+int flume__file_gap(const struct flume_segment *segment, int64_t next_seq, struct flume_err *err);
 
 /* log_file_append.c */
 int flume__file_append(struct flume_log *log, struct flume_append *req, const struct flume_slice *records, size_t count,
@@ -113,9 +118,15 @@ int flume__file_loaded_reserve(struct log_file *log);
 
 /* log_file_deleted.c */
 int flume__deleted_load(struct log_file *log, struct flume_err *err);
-/* Puts the frame that records the deletion of seqs into bytes; its place is filled in by flume__deleted_write. */
-int flume__deleted_put(struct flume_buf *bytes, const int64_t *seqs, size_t count);
+/* Puts the seqs, in ascending order and each once, into a commit of deletes. FLUME_ENOMEM. */
+int flume__deleted_take(struct flume_commit *commit, const int64_t *seqs, size_t count);
+/* Takes out what was deleted before, and makes room in the sets for the rest. FLUME_ENOMEM. */
+int flume__deleted_reserve(struct flume_commit *commit);
 /* Any thread: appends the frame and syncs it. */
-int flume__deleted_write(struct log_file *log, struct flume_buf *bytes, uint32_t count);
+int flume__deleted_write(struct flume_commit *commit);
+/* Any thread: syncs the end frame. */
+int flume__deleted_end(struct flume_commit *commit);
+/* The commit is on disk: the seqs are deleted for everybody. */
+void flume__deleted_publish(struct flume_commit *commit);
 
 #endif

@@ -120,9 +120,7 @@ static int load_sealed(struct log_file *log, struct flume_segment *segment, int6
   }
   if (segment->next_seq != next_seq) {
     segment->loaded = false;
-    return flume_err_set(err, FLUME_ECORRUPT,
-                         "%s: byte %llu: the segment ends with seq %lld, the next one begins with %lld", segment->path,
-                         (unsigned long long)segment->end_off, (long long)segment->next_seq - 1, (long long)next_seq);
+    return flume__file_gap(segment, next_seq, err);
   }
   flume__file_loaded_add(log, segment);
   return 0;

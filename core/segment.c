@@ -227,6 +227,7 @@ static int take_end(struct flume_segment *segment) {
   segment->data_end_off = index_off; /* an index follows the last record that it covers */
   segment->end_off = segment->durable_off = segment->zeroed_off = segment->file_bytes;
   segment->ended = true;
+  segment->sealed = (end.flags & FLUME_FRAME_SEALED) != 0;
   return 0;
 }
 
@@ -292,10 +293,11 @@ static int put_index(struct flume_segment *segment, struct flume_buf *out) {
   return 0;
 }
 
-static int put_end(struct flume_segment *segment, struct flume_buf *out, uint64_t index_off) {
+static int put_end(struct flume_segment *segment, struct flume_buf *out, uint64_t index_off, uint16_t flags) {
   int rv = flume_buf_reserve(out, END_BYTES);
   if (rv != 0) return rv;
   struct flume_frame frame = {.kind = FLUME_FRAME_END,
+                              .flags = flags,
                               .body_bytes = END_BODY_BYTES,
                               .first_seq = segment->next_seq,
                               .time_ms = segment->io->now_ms(segment->io->ctx),
@@ -309,12 +311,19 @@ static int put_end(struct flume_segment *segment, struct flume_buf *out, uint64_
   return 0;
 }
 
-/* Happy path: cut the zeros after the last frame, sync (data and new size), write index and end frame in one write,
- * sync. The end frame says that everything before the index was durable, so damage found there later can't be taken
- * for a torn write; a crash in between leaves at most a torn index, which carries no records. */
-int flume_segment_end(struct flume_segment *segment, struct flume_err *err) {
+int flume_segment_settle(struct flume_segment *segment, struct flume_err *err) {
+  const struct flume_io *io = segment->io;
   if (segment->ended) return 0;
-  assert(segment->loaded && segment->file >= 0);
+  int rv = io->truncate(io->ctx, segment->file, segment->end_off);
+  if (rv == 0) rv = io->sync(io->ctx, segment->file);
+  if (rv != 0) return flume_err_set(err, rv, "ending %s: %s", segment->path, flume_strerror(rv));
+  segment->file_bytes = segment->zeroed_off = segment->durable_off = segment->end_off;
+  return 0;
+}
+
+/* Index and end frame in one write behind a settled segment. */
+static int write_end(struct flume_segment *segment, uint16_t flags, struct flume_err *err) {
+  assert(segment->file >= 0 && (segment->loaded || segment->indexed_seq == segment->next_seq));
   const struct flume_io *io = segment->io;
   struct flume_buf out;
   flume_buf_init(&out, io);
@@ -324,9 +333,7 @@ int flume_segment_end(struct flume_segment *segment, struct flume_err *err) {
     index_off = segment->end_off;
     rv = put_index(segment, &out);
   }
-  if (rv == 0) rv = put_end(segment, &out, index_off);
-  if (rv == 0) rv = io->truncate(io->ctx, segment->file, segment->end_off);
-  if (rv == 0) rv = io->sync(io->ctx, segment->file);
+  if (rv == 0) rv = put_end(segment, &out, index_off, flags);
   if (rv == 0) rv = flume_io_write_full(io, segment->file, out.data, out.len, segment->end_off);
   if (rv == 0) rv = io->sync(io->ctx, segment->file);
   if (rv == 0) {
@@ -335,9 +342,23 @@ int flume_segment_end(struct flume_segment *segment, struct flume_err *err) {
     segment->index_off = index_off;
     segment->indexed_seq = segment->next_seq;
     segment->ended = true;
+    segment->sealed = (flags & FLUME_FRAME_SEALED) != 0;
   } else {
     flume_err_set(err, rv, "ending %s: %s", segment->path, flume_strerror(rv));
   }
   flume_buf_fini(&out);
   return rv;
+}
+
+/* Happy path: cut the zeros after the last frame, sync (data and new size), write index and end frame, sync. The end
+ * frame says that everything before the index was durable, so damage found there later can't be taken for a torn write; a
+ * crash in between leaves at most a torn index, which carries no records. */
+int flume_segment_end(struct flume_segment *segment, struct flume_err *err) {
+  if (segment->ended) return 0;
+  int rv = flume_segment_settle(segment, err);
+  return rv == 0 ? write_end(segment, 0, err) : rv;
+}
+
+int flume_segment_seal(struct flume_segment *segment, struct flume_err *err) {
+  return segment->sealed ? 0 : write_end(segment, FLUME_FRAME_SEALED, err);
 }

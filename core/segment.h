@@ -27,6 +27,7 @@ struct flume_segment {
   int64_t indexed_seq;   /* the first record that no index frame covers */
   uint64_t durable_off;  /* every byte before this one is on disk */
   bool ended;            /* the last frame is an end frame */
+  bool sealed;           /* and says that the next segment has been begun */
   bool loaded;           /* offsets are there */
   uint32_t *offsets;     /* of each record's header in the file */
   size_t offsets_cap;
@@ -66,7 +67,11 @@ int flume_segment_scan(struct flume_segment *segment, struct flume_damage *damag
 /* Room for count more offsets: 0 or FLUME_ENOMEM. */
 int flume_segment_reserve(struct flume_segment *segment, size_t count);
 
-/* Ends the file after end_off: cuts what was preallocated, appends index and end frame, syncs. */
+/* Cuts what was preallocated after end_off, and syncs. */
+int flume_segment_settle(struct flume_segment *segment, struct flume_err *err);
+/* Ends the file: settles it, appends index and end frame, syncs. */
 int flume_segment_end(struct flume_segment *segment, struct flume_err *err);
+/* The same for a segment that is settled and whose successor is on disk: nothing is appended to it any more. */
+int flume_segment_seal(struct flume_segment *segment, struct flume_err *err);
 
 #endif

@@ -124,6 +124,7 @@ static int scan_frame(struct flume_segment *segment, struct window *window, cons
   }
   segment->end_off = end_off;
   segment->ended = frame.kind == FLUME_FRAME_END && end_off == segment->file_bytes;
+  segment->sealed = segment->ended && (frame.flags & FLUME_FRAME_SEALED) != 0;
   return 0;
 }
 
@@ -207,7 +208,7 @@ int flume_segment_scan(struct flume_segment *segment, struct flume_damage *damag
   segment->next_seq = segment->indexed_seq = segment->first_seq;
   segment->end_off = FLUME_SEGMENT_HEADER_BYTES;
   segment->index_off = 0;
-  segment->ended = false;
+  segment->ended = segment->sealed = false;
   *damage = (struct flume_damage){0};
   bool index_lost = false;
   uint64_t stopped_off = 0;
@@ -224,7 +225,7 @@ int flume_segment_scan(struct flume_segment *segment, struct flume_damage *damag
   if (index_lost) { /* the next one covers everything anew */
     segment->index_off = 0;
     segment->indexed_seq = segment->first_seq;
-    segment->ended = false;
+    segment->ended = segment->sealed = false;
   }
   segment->loaded = true;
   segment->durable_off = segment->end_off;

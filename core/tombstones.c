@@ -74,6 +74,11 @@ bool flume_tombstones_add(struct flume_tombstones *set, int64_t seq) {
   return true;
 }
 
+void flume_tombstones_add_unknown(struct flume_tombstones *set) {
+  assert(set->count < set->cap);
+  set->order[set->count++] = -1;
+}
+
 bool flume_tombstones_has(const struct flume_tombstones *set, int64_t seq) {
   return holds(set->seqs, set->merged, seq) || holds(set->recent, set->recent_count, seq);
 }
