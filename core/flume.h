@@ -184,6 +184,36 @@ FLUME_EXPORT int flume_log_del(struct flume_log *log, struct flume_append *req, 
 /* Reads one record; the caller releases it. Errors: FLUME_ENOENT, FLUME_EDELETED, FLUME_ECORRUPT, or an errno. */
 FLUME_EXPORT int flume_log_get(struct flume_log *log, int64_t seq, struct flume_record *record, struct flume_err *err);
 
+/* --- Maintenance -------------------------------------------------------------------------------------------- */
+
+struct flume_compact;
+/* err: code and text, NULL when status is 0; valid during the call. */
+typedef void (*flume_compact_cb)(struct flume_compact *req, int status, const struct flume_err *err);
+
+/* A compaction; embedded by the caller, who keeps it until its callback. */
+struct flume_compact {
+  void *data; /* the caller's */
+  /* The caller's, or NULL: called on the loop now and then. */
+  void (*progress)(struct flume_compact *req, uint64_t done_bytes, uint64_t total_bytes);
+  /* What was done, also when it failed on its way: */
+  uint32_t segments;     /* that were written anew */
+  uint64_t records;      /* whose bytes were removed */
+  uint64_t bytes_before; /* of those segments */
+  uint64_t bytes_after;
+  /* private */
+  flume_compact_cb cb;
+};
+
+/* Removes the bytes of deleted records from every file of the log; seqs stay what they are. Segments that hold such bytes
+ * are written anew, one after another, on a worker thread, and swapped in when they are on disk; reads, streams and
+ * appends go on, and what is deleted meanwhile is left to the next compaction. The active segment is sealed first if need
+ * be. A crash leaves old or new segments, and nothing in between; compacting again does what is left to do.
+ * Errors, at once: FLUME_EBUSY (another one is under way), FLUME_ECLOSED, FLUME_EREADONLY, FLUME_ENOTSUP (not this kind of
+ * log), FLUME_ENOMEM; by callback: FLUME_ECORRUPT (the text has file and byte; that segment stays as it was),
+ * FLUME_ECLOSED when the log is closed before it is done, or what the disk said. The log itself goes on in any case. */
+FLUME_EXPORT int flume_log_compact(struct flume_log *log, struct flume_compact *req, flume_compact_cb cb,
+                                   struct flume_err *err);
+
 /* --- Observables -------------------------------------------------------------------------------------------- */
 
 /* Watches a number, such as a log's since. Embedded by the caller, who keeps it until flume_observer_stop. */

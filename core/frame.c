@@ -72,8 +72,7 @@ uint8_t *flume_records_put(uint8_t *out, uint32_t at, const struct flume_slice *
   return out;
 }
 
-uint32_t flume_records_check(const uint8_t *base, size_t len, const uint32_t *offsets, uint32_t count,
-                             int64_t first_seq) {
+uint32_t flume_records_check(const uint8_t *base, size_t len, uint32_t *offsets, uint32_t count, int64_t first_seq) {
   struct flume_crc32c_job jobs[CHECKSUM_ROUND];
   uint32_t which[CHECKSUM_ROUND];
   for (uint32_t done = 0; done < count;) {
@@ -83,7 +82,11 @@ uint32_t flume_records_check(const uint8_t *base, size_t len, const uint32_t *of
       size_t off = offsets[i];
       if (off > len || len - off < FLUME_RECORD_HEADER_BYTES) break;
       uint32_t record_len = flume_get_le32(base + off);
-      if (len - off - FLUME_RECORD_HEADER_BYTES < record_len) break;
+      if (len - off - FLUME_RECORD_HEADER_BYTES < record_len) {
+        if (!flume_record_is_removed(base + off, first_seq + i)) break;
+        offsets[i] = FLUME_BLOCK_GONE;
+        continue;
+      }
       which[round] = i;
       jobs[round++] = (struct flume_crc32c_job){base + off + FLUME_RECORD_HEADER_BYTES, record_len,
                                                 flume_record_seed(first_seq + i, record_len)};

@@ -143,6 +143,18 @@ int flume_log_del(struct flume_log *log, struct flume_append *req, const int64_t
   return log->ops->del(log, req, seqs, count, err);
 }
 
+int flume_log_compact(struct flume_log *log, struct flume_compact *req, flume_compact_cb cb, struct flume_err *err) {
+  int rv = check_writable(log, err);
+  if (rv != 0) return rv;
+  if (log->ops->compact == NULL) {
+    return flume_err_set(err, FLUME_ENOTSUP, "a %s log can't be compacted", log->ops->kind);
+  }
+  req->cb = cb;
+  req->segments = 0;
+  req->records = req->bytes_before = req->bytes_after = 0;
+  return log->ops->compact(log, req, err);
+}
+
 int flume_log_read(struct flume_log *log, int64_t seq, bool reverse, size_t max_bytes, struct flume_block **block,
                    struct flume_err *err) {
   struct flume_block *planned;

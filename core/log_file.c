@@ -43,6 +43,7 @@ static void on_timer_closed(uv_handle_t *handle) {
 }
 
 void flume__file_drained(struct log_file *log) {
+  if (!log->draining || log->committing != NULL || !flume_queue_empty(&log->tasks)) return;
   uv_close((uv_handle_t *)&log->timer, on_timer_closed);
 }
 
@@ -50,8 +51,8 @@ static void file_close(struct flume_log *base) {
   struct log_file *log = (struct log_file *)base;
   uv_timer_stop(&log->timer);
   log->draining = true;
-  if (!log->readonly && base->failure.code == 0) flume__file_submit(log, FLUME_COMMIT_END);
-  if (log->committing == NULL) flume__file_drained(log);
+  if (!log->readonly && base->failure.code == 0) flume__file_submit(log, FLUME_COMMIT_END, NULL);
+  flume__file_drained(log);
 }
 
 static const struct flume_log_ops file_ops = {
@@ -64,6 +65,8 @@ static const struct flume_log_ops file_ops = {
     .deleted_count = flume__file_deleted_count,
     .deletion_at = flume__file_deletion_at,
     .read_deleted = flume__file_read_deleted,
+    .digest = flume__file_digest,
+    .compact = flume__file_compact,
     .close = file_close,
     .free = file_free,
 };
@@ -126,6 +129,7 @@ static void configure(struct log_file *log, const struct flume_log_options *opti
   log->timer.data = log;
   flume_queue_init(&log->commits);
   flume_queue_init(&log->spare);
+  flume_queue_init(&log->tasks);
   flume_tombstones_init(&log->deleted, log->log.io);
   flume_tombstones_init(&log->lost, log->log.io);
 }

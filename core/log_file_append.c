@@ -197,6 +197,7 @@ static int commit_run(struct flume_commit *commit) {
     case FLUME_COMMIT_DELETE: /* never on disk before its records: it would hit the next ones with their seqs */
       if (commit->log->sync != FLUME_SYNC_ALWAYS) rv = sync_segment(commit);
       return rv == 0 ? flume__deleted_write(commit) : rv;
+    case FLUME_COMMIT_ROLL: return commit->roll ? roll_segment(commit) : 0;
     case FLUME_COMMIT_END:
       rv = flume_segment_end(commit->segment, &commit->err);
       return rv == 0 ? flume__deleted_end(commit) : rv;
@@ -208,16 +209,19 @@ static int commit_run(struct flume_commit *commit) {
 
 static void on_interval(uv_timer_t *timer) {
   struct log_file *log = timer->data;
-  int rv = flume__file_submit(log, FLUME_COMMIT_SYNC);
+  int rv = flume__file_submit(log, FLUME_COMMIT_SYNC, NULL);
   if (rv != 0) flume_err_set(&log->log.failure, rv, "syncing %s: %s", log->log.dir, flume_strerror(rv));
+}
+
+static void publish_roll(struct log_file *log, struct flume_commit *commit) {
+  if (!commit->roll) return;
+  flume__file_loaded_add(log, flume__file_active(log));
+  flume__file_add_segment(log, flume_segment_ref(commit->segment));
 }
 
 /* The records of a written frame are in the file: they get their offsets and are seen by readers. */
 static void publish(struct log_file *log, struct flume_commit *commit) {
-  if (commit->roll) {
-    flume__file_loaded_add(log, flume__file_active(log));
-    flume__file_add_segment(log, flume_segment_ref(commit->segment));
-  }
+  publish_roll(log, commit);
   struct flume_segment *segment = commit->segment;
   uint32_t frame_off = (uint32_t)(segment->end_off - commit->bytes.len);
   uint32_t *offsets = segment->offsets + (segment->next_seq - segment->first_seq);
@@ -270,6 +274,7 @@ static void commit_done(struct flume_commit *commit) {
     fail_all(log, commit);
   } else {
     if (commit->kind == FLUME_COMMIT_DATA) publish(log, commit);
+    if (commit->kind == FLUME_COMMIT_ROLL) publish_roll(log, commit);
     if (commit->kind == FLUME_COMMIT_SYNC) publish_sync(log);
     if (commit->kind == FLUME_COMMIT_DELETE) flume__deleted_publish(commit);
     finish_reqs(log, commit);
@@ -287,15 +292,16 @@ static void on_work_done(uv_work_t *work, int status) {
   (void)status; /* the work is never cancelled */
   commit_done(log->committing);
   start_next(log);
-  if (log->committing == NULL && log->draining) flume__file_drained(log);
+  flume__file_drained(log);
   flume__log_run_finished(&log->log);
 }
 
 /* Everything that the commit needs and that could fail for want of memory, before it goes. */
 static int reserve(struct log_file *log, struct flume_commit *commit, const struct flume_segment *active) {
   if (commit->kind == FLUME_COMMIT_DELETE) return flume__deleted_reserve(commit);
-  if (commit->kind != FLUME_COMMIT_DATA) return 0;
-  commit->roll = active->next_seq > active->first_seq && active->end_off + commit->bytes.len > log->segment_bytes;
+  if (commit->kind != FLUME_COMMIT_DATA && commit->kind != FLUME_COMMIT_ROLL) return 0;
+  bool full = commit->kind == FLUME_COMMIT_ROLL || active->end_off + commit->bytes.len > log->segment_bytes;
+  commit->roll = active->next_seq > active->first_seq && full;
   if (!commit->roll) return flume_segment_reserve(commit->segment, commit->count);
   int rv = flume__file_reserve_segment(log);
   return rv == 0 ? flume__file_loaded_reserve(log) : rv;
@@ -304,8 +310,9 @@ static int reserve(struct log_file *log, struct flume_commit *commit, const stru
 static int prepare(struct log_file *log, struct flume_commit *commit) {
   struct flume_segment *active = flume__file_active(log);
   commit->segment = flume_segment_ref(active);
+  bool writes = commit->kind == FLUME_COMMIT_DATA || commit->kind == FLUME_COMMIT_ROLL;
   int rv = 0;
-  if (commit->kind == FLUME_COMMIT_DATA && !active->loaded) rv = flume__file_load_active(log, &commit->err);
+  if (writes && !active->loaded) rv = flume__file_load_active(log, &commit->err);
   if (rv != 0) return rv;
   return reserve(log, commit, active) == 0 ? 0 : flume_err_nomem(&commit->err);
 }
@@ -353,9 +360,13 @@ int flume__file_append_wait(struct flume_log *base, const struct flume_slice *re
 
 /* --- What carries no records --------------------------------------------------------------------------------- */
 
-int flume__file_submit(struct log_file *log, enum flume_commit_kind kind) {
+int flume__file_submit(struct log_file *log, enum flume_commit_kind kind, struct flume_append *req) {
   struct flume_commit *commit = commit_new(log, kind);
   if (commit == NULL) return FLUME_ENOMEM;
+  if (req != NULL) {
+    req->seq = log->next_seq - 1;
+    flume_queue_push(&commit->reqs, &req->queue);
+  }
   flume_queue_push(&log->commits, &commit->queue);
   start_next(log);
   return 0;
@@ -364,13 +375,7 @@ int flume__file_submit(struct log_file *log, enum flume_commit_kind kind) {
 int flume__file_sync(struct flume_log *base, struct flume_append *req, struct flume_err *err) {
   struct log_file *log = (struct log_file *)base;
   if (log->readonly) return flume_err_set(err, FLUME_EREADONLY, "%s is open read-only", base->dir);
-  struct flume_commit *commit = commit_new(log, FLUME_COMMIT_SYNC);
-  if (commit == NULL) return flume_err_nomem(err);
-  req->seq = log->next_seq - 1;
-  flume_queue_push(&commit->reqs, &req->queue);
-  flume_queue_push(&log->commits, &commit->queue);
-  start_next(log);
-  return 0;
+  return flume__file_submit(log, FLUME_COMMIT_SYNC, req) == 0 ? 0 : flume_err_nomem(err);
 }
 
 int flume__file_del(struct flume_log *base, struct flume_append *req, const int64_t *seqs, size_t count,

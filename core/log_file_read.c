@@ -63,11 +63,7 @@ static void drop_loaded(struct log_file *log) {
   while (log->loaded_bytes > LOADED_MAX_BYTES && log->loaded_count > 1) {
     struct flume_segment *oldest = log->loaded[0];
     log->loaded_bytes -= oldest->offsets_cap * sizeof(uint32_t);
-    flume_io_free(oldest->io, oldest->offsets);
-    oldest->offsets = NULL;
-    oldest->offsets_cap = 0;
-    oldest->next_seq = oldest->first_seq;
-    oldest->loaded = false;
+    flume_segment_unload(oldest);
     if (atomic_load(&oldest->refs) == 1) { /* no block reads from it: its file can go too */
       oldest->io->close(oldest->io->ctx, oldest->file);
       oldest->file = -1;
@@ -99,6 +95,24 @@ void flume__file_loaded_add(struct log_file *log, struct flume_segment *segment)
   log->loaded[log->loaded_count++] = segment;
   log->loaded_bytes += segment->offsets_cap * sizeof(uint32_t);
   drop_loaded(log);
+}
+
+static void loaded_remove(struct log_file *log, const struct flume_segment *segment) {
+  size_t i = 0;
+  while (i < log->loaded_count && log->loaded[i] != segment) i++;
+  if (i == log->loaded_count) return;
+  log->loaded_bytes -= segment->offsets_cap * sizeof(uint32_t);
+  memmove(log->loaded + i, log->loaded + i + 1, (--log->loaded_count - i) * sizeof(struct flume_segment *));
+}
+
+void flume__file_replace(struct log_file *log, struct flume_segment *segment) {
+  size_t i = log->segments_count - 1;
+  while (log->segments[i]->first_seq != segment->first_seq) i--;
+  loaded_remove(log, log->segments[i]);
+  flume_segment_unref(log->segments[i]);
+  log->segments[i] = segment;
+  if (flume__file_loaded_reserve(log) == 0) flume__file_loaded_add(log, segment);
+  else flume_segment_unload(segment); /* it is loaded again when it is read */
 }
 
 static int load_sealed(struct log_file *log, struct flume_segment *segment, int64_t next_seq, struct flume_err *err) {
@@ -239,10 +253,26 @@ int flume__file_read_deleted(struct flume_log *base, int64_t seq, struct flume_b
   struct file_block *block = block_new(segment, at, at);
   if (block == NULL) return flume_err_nomem(err);
   rv = flume_block_load(&block->block, err);
+  if (rv == 0 && block->offsets[0] == FLUME_BLOCK_GONE) {
+    rv = flume_err_set(err, FLUME_ENOENT, "the bytes of record %lld were removed", (long long)seq);
+  }
   if (rv != 0) {
     flume_block_unref(&block->block);
     return rv;
   }
   *out = &block->block;
+  return 0;
+}
+
+int flume__file_digest(struct flume_log *base, int64_t seq, uint32_t *digest, struct flume_err *err) {
+  struct flume_segment *segment;
+  int rv = find_segment((struct log_file *)base, seq, &segment, err);
+  if (rv != 0) return rv;
+  uint8_t header[FLUME_RECORD_HEADER_BYTES];
+  uint32_t off = segment->offsets[seq - segment->first_seq];
+  rv = flume_io_read_full(segment->io, segment->file, header, sizeof header, off);
+  if (rv != 0) return flume_err_set(err, rv, "reading %s: %s", segment->path, flume_strerror(rv));
+  if (flume_record_is_removed(header, seq)) return flume_err_set(err, FLUME_EDELETED, "deleted");
+  *digest = flume_get_le32(header + 4);
   return 0;
 }

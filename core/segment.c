@@ -58,44 +58,68 @@ static void put_header(uint8_t *header, int64_t first_seq, const uint8_t *log_id
   flume_put_le32(header + 60, flume_crc32c(0, header, 60));
 }
 
-/* Happy path: write under a temporary name, sync, rename, sync the directory. A crash before the rename leaves a
- * temporary file, which opening the log removes; after it, a whole segment. */
-int flume_segment_create(struct flume_segment *segment, const char *dir, const uint8_t *log_id, struct flume_err *err) {
+static int temporary_path(const struct flume_segment *segment, char *path, size_t size, struct flume_err *err) {
+  int len = snprintf(path, size, "%s.new", segment->path);
+  if (len > 0 && (size_t)len < size) return 0;
+  return flume_err_set(err, UV_ENAMETOOLONG, "%s", segment->path);
+}
+
+static int write_header(const struct flume_segment *segment, const uint8_t *log_id) {
   const struct flume_io *io = segment->io;
-  char temporary[4096];
-  int len = snprintf(temporary, sizeof temporary, "%s.new", segment->path);
-  if (len < 0 || (size_t)len >= sizeof temporary) return flume_err_set(err, UV_ENAMETOOLONG, "%s", segment->path);
   uint8_t header[FLUME_SEGMENT_HEADER_BYTES];
   put_header(header, segment->first_seq, log_id, io->now_ms(io->ctx));
-  const char *step = "creating";
-  int rv = io->open(io->ctx, temporary, FLUME_IO_WRITE | FLUME_IO_CREATE);
-  if (rv < 0) goto err;
-  segment->file = rv;
-  step = "writing";
-  rv = flume_io_write_full(io, segment->file, header, sizeof header, 0);
-  if (rv != 0) goto err_after_open;
-  rv = io->truncate(io->ctx, segment->file, sizeof header);
-  if (rv != 0) goto err_after_open;
-  step = "syncing";
-  rv = io->sync(io->ctx, segment->file);
-  if (rv != 0) goto err_after_open;
-  step = "renaming";
-  rv = io->rename(io->ctx, temporary, segment->path);
-  if (rv != 0) goto err_after_open;
-  step = "syncing the directory of";
-  rv = io->sync_dir(io->ctx, dir);
-  if (rv != 0) goto err_after_open;
+  int rv = flume_io_write_full(io, segment->file, header, sizeof header, 0);
+  return rv == 0 ? io->truncate(io->ctx, segment->file, sizeof header) : rv;
+}
+
+int flume_segment_draft(struct flume_segment *segment, const uint8_t *log_id, struct flume_err *err) {
+  const struct flume_io *io = segment->io;
+  char temporary[4096];
+  int rv = temporary_path(segment, temporary, sizeof temporary, err);
+  if (rv != 0) return rv;
+  segment->file = io->open(io->ctx, temporary, FLUME_IO_WRITE | FLUME_IO_CREATE);
+  if (segment->file < 0) {
+    rv = segment->file;
+    segment->file = -1;
+    return flume_err_set(err, rv, "creating %s: %s", temporary, flume_strerror(rv));
+  }
+  rv = write_header(segment, log_id);
+  if (rv != 0) return flume_err_set(err, rv, "writing %s: %s", temporary, flume_strerror(rv));
   memcpy(segment->log_id, log_id, 16);
   segment->loaded = true;
   segment->durable_off = segment->file_bytes = segment->zeroed_off = FLUME_SEGMENT_HEADER_BYTES;
   return 0;
+}
 
-err_after_open:
-  io->close(io->ctx, segment->file);
-  segment->file = -1;
-err:
-  assert(rv != 0);
-  return flume_err_set(err, rv, "%s %s: %s", step, segment->path, flume_strerror(rv));
+int flume_segment_publish(struct flume_segment *segment, const char *dir, struct flume_err *err) {
+  const struct flume_io *io = segment->io;
+  char temporary[4096];
+  int rv = temporary_path(segment, temporary, sizeof temporary, err);
+  if (rv != 0) return rv;
+  const char *step = "syncing";
+  rv = io->sync(io->ctx, segment->file);
+  if (rv == 0) {
+    step = "renaming";
+    rv = io->rename(io->ctx, temporary, segment->path);
+  }
+  if (rv == 0) {
+    step = "syncing the directory of";
+    rv = io->sync_dir(io->ctx, dir);
+  }
+  return rv == 0 ? 0 : flume_err_set(err, rv, "%s %s: %s", step, segment->path, flume_strerror(rv));
+}
+
+void flume_segment_undraft(struct flume_segment *segment) {
+  char temporary[4096];
+  if (temporary_path(segment, temporary, sizeof temporary, NULL) != 0) return;
+  segment->io->unlink(segment->io->ctx, temporary);
+}
+
+/* Happy path: write under a temporary name, sync, rename, sync the directory. A crash before the rename leaves a
+ * temporary file, which opening the log removes; after it, a whole segment. */
+int flume_segment_create(struct flume_segment *segment, const char *dir, const uint8_t *log_id, struct flume_err *err) {
+  int rv = flume_segment_draft(segment, log_id, err);
+  return rv == 0 ? flume_segment_publish(segment, dir, err) : rv;
 }
 
 static int check_header(struct flume_segment *segment, const uint8_t *header, struct flume_err *err) {
@@ -150,6 +174,14 @@ int flume_segment_reserve(struct flume_segment *segment, size_t count) {
   segment->offsets = offsets;
   segment->offsets_cap = cap;
   return 0;
+}
+
+void flume_segment_unload(struct flume_segment *segment) {
+  flume_io_free(segment->io, segment->offsets);
+  segment->offsets = NULL;
+  segment->offsets_cap = 0;
+  segment->next_seq = segment->first_seq;
+  segment->loaded = false;
 }
 
 /* --- Loading by the index ------------------------------------------------------------------------------------ */
@@ -228,6 +260,7 @@ static int take_end(struct flume_segment *segment) {
   segment->end_off = segment->durable_off = segment->zeroed_off = segment->file_bytes;
   segment->ended = true;
   segment->sealed = (end.flags & FLUME_FRAME_SEALED) != 0;
+  segment->removed_count = end.count;
   return 0;
 }
 
@@ -298,6 +331,7 @@ static int put_end(struct flume_segment *segment, struct flume_buf *out, uint64_
   if (rv != 0) return rv;
   struct flume_frame frame = {.kind = FLUME_FRAME_END,
                               .flags = flags,
+                              .count = segment->removed_count,
                               .body_bytes = END_BODY_BYTES,
                               .first_seq = segment->next_seq,
                               .time_ms = segment->io->now_ms(segment->io->ctx),

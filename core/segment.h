@@ -31,6 +31,7 @@ struct flume_segment {
   bool loaded;           /* offsets are there */
   uint32_t *offsets;     /* of each record's header in the file */
   size_t offsets_cap;
+  uint32_t removed_count; /* records whose bytes a compaction or a repair took out; known once it is loaded or peeked */
   uint8_t log_id[16];
 };
 
@@ -47,7 +48,13 @@ struct flume_segment *flume_segment_new(const struct flume_io *io, const char *d
 struct flume_segment *flume_segment_ref(struct flume_segment *segment);
 void flume_segment_unref(struct flume_segment *segment);
 
-/* Makes the file, under a temporary name until it is whole and on disk. The segment is then open and empty. */
+/* Makes the file under a temporary name, with its header alone. The segment is then open and empty. */
+int flume_segment_draft(struct flume_segment *segment, const uint8_t *log_id, struct flume_err *err);
+/* Syncs what was drafted, and gives it its own name, durably. When that fails the file may have either name. */
+int flume_segment_publish(struct flume_segment *segment, const char *dir, struct flume_err *err);
+/* Removes the temporary file. */
+void flume_segment_undraft(struct flume_segment *segment);
+/* Drafts and publishes. */
 int flume_segment_create(struct flume_segment *segment, const char *dir, const uint8_t *log_id, struct flume_err *err);
 
 /* Opens the file and checks its header. */
@@ -63,6 +70,9 @@ int flume_segment_load(struct flume_segment *segment, struct flume_damage *damag
 
 /* The same, always by a scan that verifies every byte. */
 int flume_segment_scan(struct flume_segment *segment, struct flume_damage *damage, struct flume_err *err);
+
+/* Frees the offsets; the file stays open. */
+void flume_segment_unload(struct flume_segment *segment);
 
 /* Room for count more offsets: 0 or FLUME_ENOMEM. */
 int flume_segment_reserve(struct flume_segment *segment, size_t count);

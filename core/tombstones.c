@@ -93,6 +93,14 @@ int64_t flume_tombstones_last(const struct flume_tombstones *set) {
   return last;
 }
 
+void flume_tombstones_copy(const struct flume_tombstones *set, int64_t *out) {
+  size_t i = 0, j = 0;
+  while (i < set->merged || j < set->recent_count) {
+    bool old = j == set->recent_count || (i < set->merged && set->seqs[i] < set->recent[j]);
+    *out++ = old ? set->seqs[i++] : set->recent[j++];
+  }
+}
+
 static void mark(const int64_t *seqs, size_t seqs_count, int64_t first_seq, uint32_t *offsets, uint32_t count) {
   for (size_t at = lower_bound(seqs, seqs_count, first_seq); at < seqs_count; at++) {
     int64_t i = seqs[at] - first_seq;

@@ -31,6 +31,8 @@ int64_t flume_tombstones_count(const struct flume_tombstones *set, int64_t seq);
 /* The greatest seq in the set; -1 when it is empty. */
 int64_t flume_tombstones_last(const struct flume_tombstones *set);
 
+/* Writes the seqs, ascending, to out, which has room for flume_tombstones_count(set, INT64_MAX - 1) of them. */
+void flume_tombstones_copy(const struct flume_tombstones *set, int64_t *out);
 /* Replaces the offsets of deleted records by FLUME_BLOCK_GONE; offsets[i] belongs to seq first_seq + i. */
 void flume_tombstones_mark(const struct flume_tombstones *set, int64_t first_seq, uint32_t *offsets, uint32_t count);
 
