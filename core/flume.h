@@ -214,6 +214,70 @@ struct flume_compact {
 FLUME_EXPORT int flume_log_compact(struct flume_log *log, struct flume_compact *req, flume_compact_cb cb,
                                    struct flume_err *err);
 
+enum flume_finding_kind {
+  FLUME_FINDING_DAMAGE, /* something is not what it should be */
+  FLUME_FINDING_NOTE,   /* worth knowing, and no harm: a torn tail, a leftover */
+  FLUME_FINDING_REPAIR, /* what a repair did */
+};
+
+struct flume_finding {
+  enum flume_finding_kind kind;
+  char file[64];  /* name, within the directory of the log */
+  uint64_t off;   /* bytes from its start */
+  int64_t seq;    /* of the record that it is about, or that would have come there; -1: none */
+  char what[192]; /* in words */
+};
+
+/* What a check or a repair found. flume_report_fini frees it. */
+struct flume_report {
+  struct flume_finding *findings;
+  size_t findings_count; /* at most 10000 are kept */
+  uint64_t damages;      /* findings of kind FLUME_FINDING_DAMAGE, kept or not */
+  uint32_t segments;     /* that were read */
+  uint64_t records;      /* good ones, and those whose bytes were taken out */
+  uint64_t deleted;      /* of them */
+  uint64_t bytes;        /* of all files that were read */
+  /* private */
+  const struct flume_io *io;
+  size_t findings_cap;
+};
+
+/* Frees the findings. A zeroed struct is allowed, and calling it twice. */
+FLUME_EXPORT void flume_report_fini(struct flume_report *report);
+
+struct flume_check;
+/* err: code and text, NULL when status is 0; valid during the call. */
+typedef void (*flume_check_cb)(struct flume_check *req, int status, const struct flume_err *err);
+
+/* A check; embedded by the caller, who keeps it until its callback. */
+struct flume_check {
+  void *data; /* the caller's */
+  /* The caller's, or NULL: called on the loop now and then. */
+  void (*progress)(struct flume_check *req, uint64_t done_bytes, uint64_t total_bytes);
+  struct flume_report report; /* the caller's to fini, after the callback with status 0 */
+  /* private */
+  flume_check_cb cb;
+};
+
+/* Reads every byte of the log's files as of now, on a worker thread, and verifies all: headers, checksums, indexes, seqs
+ * without gaps, the file "deleted", and whether there are files that don't belong there. Damage is no error: it stands in
+ * the report. A log that can't be opened for its damage can be when it is opened read-only with `damaged`; the check then
+ * looks at all files in the directory, whatever could be opened.
+ * Errors, at once: FLUME_ECLOSED, FLUME_ENOTSUP, FLUME_ENOMEM; by callback: FLUME_ECLOSED when the log is closed before it
+ * is done, or what the disk said. */
+FLUME_EXPORT int flume_log_check(struct flume_log *log, struct flume_check *req, flume_check_cb cb,
+                                 struct flume_err *err);
+
+/* Repairs the file log in directory dir, which nobody may have open for writing; waits for it. It does what is proven,
+ * and nothing else: good records keep their seqs; for each record that is damaged or missing, whose seq is known by its
+ * neighbours, `get` answers "lost" (code FLUME_EDELETED), streams pass over it, and views take it for deleted. Files that
+ * are written anew or removed are first copied to dir/damaged-TIME. A log without damage is left as it is. io may be
+ * NULL. The report, which the caller finis, says what was found and what was done.
+ * Errors: FLUME_ELOCKED, FLUME_ENOENT (no log there), FLUME_ECORRUPT (beyond what can be proven; the text says why, and the
+ * log is as it was), FLUME_ENOMEM, or an errno. */
+FLUME_EXPORT int flume_log_repair(const char *dir, const struct flume_io *io, struct flume_report *report,
+                                  struct flume_err *err);
+
 /* --- Observables -------------------------------------------------------------------------------------------- */
 
 /* Watches a number, such as a log's since. Embedded by the caller, who keeps it until flume_observer_stop. */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "err.h"
+#include "report.h"
 
 #define DEFAULT_MAX_RECORD_BYTES (256u << 20)
 #define LIMIT_MAX_RECORD_BYTES (1u << 30)
@@ -155,6 +156,14 @@ int flume_log_compact(struct flume_log *log, struct flume_compact *req, flume_co
   return log->ops->compact(log, req, err);
 }
 
+int flume_log_check(struct flume_log *log, struct flume_check *req, flume_check_cb cb, struct flume_err *err) {
+  if (log->state != FLUME_LOG_OPEN) return flume_err_set(err, FLUME_ECLOSED, "the log is closed");
+  if (log->ops->check == NULL) return flume_err_set(err, FLUME_ENOTSUP, "a %s log can't be checked", log->ops->kind);
+  req->cb = cb;
+  flume_report_init(&req->report, log->io);
+  return log->ops->check(log, req, err);
+}
+
 int flume_log_read(struct flume_log *log, int64_t seq, bool reverse, size_t max_bytes, struct flume_block **block,
                    struct flume_err *err) {
   struct flume_block *planned;
@@ -181,7 +190,9 @@ int flume_log_get(struct flume_log *log, int64_t seq, struct flume_record *recor
   const uint8_t *data = flume_block_get(block, (uint32_t)(seq - block->first_seq), &len);
   if (data == NULL) {
     flume_block_unref(block);
-    return flume_err_set(err, FLUME_EDELETED, "deleted");
+    bool lost = log->ops->is_lost != NULL && log->ops->is_lost(log, seq);
+    return flume_err_set(err, FLUME_EDELETED, "%s",
+                         lost ? "lost: it was damaged, and a repair took it out" : "deleted");
   }
   *record = (struct flume_record){.seq = seq, .data = data, .len = len, .block = block};
   return 0;

@@ -7,6 +7,7 @@
  *   log_file_deleted.c  the file "deleted"
  *   log_file_task.c     work that goes on beside appends, in pieces
  *   log_file_compact.c  removing the bytes of deleted records
+ *   log_file_check.c    verifying every byte
  *
  * Everything here is touched on the loop thread, but for what one commit hands to a worker thread: the commit itself
  * and the writing side of its segment (file, end_off, durable_off, zeroed_off), which the loop thread leaves alone
@@ -15,9 +16,9 @@
 #define FLUME_LOG_FILE_H
 
 #include "buf.h"
+#include "deletions.h"
 #include "log.h"
 #include "segment.h"
-#include "tombstones.h"
 
 enum flume_commit_kind {
   FLUME_COMMIT_DATA,   /* write one frame of records */
@@ -76,11 +77,9 @@ struct log_file {
   size_t loaded_cap;
   size_t loaded_bytes;
 
-  struct flume_tombstones deleted;
-  struct flume_tombstones lost; /* those of deleted that a repair took out */
-  int deleted_file;             /* -1 until there is one */
-  uint64_t deleted_end_off;     /* where its next frame goes: bytes */
-  bool deleted_unsynced;        /* its end frame is not on disk yet */
+  struct flume_deletions deletions;
+  int deleted_file;      /* -1 until there is one */
+  bool deleted_unsynced; /* its end frame is not on disk yet */
 
   int64_t next_seq;                /* for the next record that is taken */
   struct flume_queue commits;      /* struct flume_commit, not begun */
@@ -124,7 +123,10 @@ int flume__file_del(struct flume_log *log, struct flume_append *req, const int64
 int flume__file_submit(struct log_file *log, enum flume_commit_kind kind, struct flume_append *req);
 void flume__commit_free(struct flume_commit *commit);
 
-/* log_file.c: closes the log if it is to be closed and nothing is under way any more. */
+/* log_file.c: makes this process the one that may write to the log in dir, until *lock is closed. FLUME_ELOCKED, or an
+ * errno. */
+int flume__file_lock(const struct flume_io *io, const char *dir, int *lock, struct flume_err *err);
+/* Closes the log if it is to be closed and nothing is under way any more. */
 void flume__file_drained(struct log_file *log);
 
 /* log_file_task.c: run, turn and end are set. */
@@ -134,14 +136,16 @@ void flume__task_go(struct flume_task *task);
 /* Ends it, before its first piece. Not from within the call that the user made. */
 void flume__task_fail(struct flume_task *task, int status);
 
-/* log_file_compact.c */
+/* log_file_compact.c, log_file_check.c */
 int flume__file_compact(struct flume_log *log, struct flume_compact *req, struct flume_err *err);
+int flume__file_check(struct flume_log *log, struct flume_check *req, struct flume_err *err);
 
 /* log_file_read.c */
 int flume__file_plan(struct flume_log *log, int64_t seq, bool reverse, size_t max_bytes, struct flume_block **block,
                      struct flume_err *err);
 int64_t flume__file_deleted_count(const struct flume_log *log, int64_t seq);
 int64_t flume__file_deletion_at(const struct flume_log *log, int64_t ordinal);
+bool flume__file_is_lost(const struct flume_log *log, int64_t seq);
 int flume__file_digest(struct flume_log *log, int64_t seq, uint32_t *digest, struct flume_err *err);
 int flume__file_read_deleted(struct flume_log *log, int64_t seq, struct flume_block **block, struct flume_err *err);
 /* Notes that a sealed segment has its offsets in memory; room must have been reserved. */

@@ -150,7 +150,7 @@ static void end(struct flume_task *base) {
 }
 
 static size_t deleted_before(const struct log_file *log, int64_t seq) {
-  return (size_t)flume_tombstones_count(&log->deleted, seq - 1);
+  return (size_t)flume_tombstones_count(&log->deletions.deleted, seq - 1);
 }
 
 /* What is deleted now, and the sealed segments that it is in. */
@@ -161,7 +161,7 @@ static int plan(struct compact_task *task) {
   task->gone = flume_io_alloc(io, all * sizeof *task->gone);
   task->candidates = flume_io_alloc(io, log->segments_count * sizeof *task->candidates);
   if (task->gone == NULL || task->candidates == NULL) return flume_err_nomem(&task->task.err);
-  flume_tombstones_copy(&log->deleted, task->gone);
+  flume_tombstones_copy(&log->deletions.deleted, task->gone);
   for (size_t i = 0; i + 1 < log->segments_count; i++) {
     struct candidate candidate = {.first_seq = log->segments[i]->first_seq,
                                   .next_seq = log->segments[i + 1]->first_seq};

@@ -15,8 +15,6 @@
 #include "err.h"
 #include "log_file.h"
 
-#define NAME_DIGITS 20
-
 int flume__file_reserve_segment(struct log_file *log) {
   if (log->segments_count < log->segments_cap) return 0;
   size_t cap = log->segments_cap > 0 ? log->segments_cap * 2 : 8;
@@ -38,28 +36,15 @@ int flume__file_gap(const struct flume_segment *segment, int64_t next_seq, struc
                        (unsigned long long)segment->end_off, (long long)segment->next_seq - 1, (long long)next_seq);
 }
 
-/* "00000000000000000042.flume" is 42; -1 for any other name. */
-static int64_t seq_of_name(const char *name) {
-  if (strspn(name, "0123456789") != NAME_DIGITS || strcmp(name + NAME_DIGITS, FLUME_SEGMENT_SUFFIX) != 0) return -1;
-  unsigned long long seq = strtoull(name, NULL, 10);
-  return seq <= INT64_MAX ? (int64_t)seq : -1;
-}
-
-static bool is_temporary(const char *name) {
-  static const char suffix[] = FLUME_SEGMENT_SUFFIX ".new";
-  size_t len = strlen(name);
-  return len == NAME_DIGITS + sizeof suffix - 1 && strcmp(name + NAME_DIGITS, suffix) == 0;
-}
-
 static int each_name(void *arg, const char *name) {
   struct log_file *log = arg;
   const struct flume_io *io = log->log.io;
-  if (is_temporary(name) && !log->readonly) { /* a segment whose creation was cut short */
+  if (flume_segment_is_temporary(name) && !log->readonly) { /* a segment whose creation was cut short */
     char path[4096];
     int len = snprintf(path, sizeof path, "%s/%s", log->log.dir, name);
     return len > 0 && (size_t)len < sizeof path ? io->unlink(io->ctx, path) : UV_ENAMETOOLONG;
   }
-  int64_t first_seq = seq_of_name(name);
+  int64_t first_seq = flume_segment_seq_of(name);
   if (first_seq < 0) return 0; /* not ours */
   int rv = flume__file_reserve_segment(log);
   if (rv != 0) return rv;

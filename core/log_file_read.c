@@ -224,7 +224,7 @@ int flume__file_plan(struct flume_log *base, int64_t seq, bool reverse, size_t m
   widen(segment, at, reverse, max_bytes, &from, &to);
   struct file_block *block = block_new(segment, from, to);
   if (block == NULL) return flume_err_nomem(err);
-  flume_tombstones_mark(&log->deleted, block->block.first_seq, block->offsets, block->block.count);
+  flume_tombstones_mark(&log->deletions.deleted, block->block.first_seq, block->offsets, block->block.count);
   *out = &block->block;
   return 0;
 }
@@ -233,17 +233,17 @@ int flume__file_plan(struct flume_log *base, int64_t seq, bool reverse, size_t m
 
 int64_t flume__file_deleted_count(const struct flume_log *base, int64_t seq) {
   const struct log_file *log = (const struct log_file *)base;
-  return flume_tombstones_count(&log->deleted, seq);
+  return flume_tombstones_count(&log->deletions.deleted, seq);
 }
 
 int64_t flume__file_deletion_at(const struct flume_log *base, int64_t ordinal) {
   assert(ordinal >= 0 && ordinal < base->deletions.value);
-  return ((const struct log_file *)base)->deleted.order[ordinal];
+  return ((const struct log_file *)base)->deletions.deleted.order[ordinal];
 }
 
 int flume__file_read_deleted(struct flume_log *base, int64_t seq, struct flume_block **out, struct flume_err *err) {
   struct log_file *log = (struct log_file *)base;
-  if (!flume_tombstones_has(&log->deleted, seq)) {
+  if (!flume_tombstones_has(&log->deletions.deleted, seq)) {
     return flume_err_set(err, FLUME_ENOENT, "record %lld is not deleted", (long long)seq);
   }
   struct flume_segment *segment;
@@ -262,6 +262,10 @@ int flume__file_read_deleted(struct flume_log *base, int64_t seq, struct flume_b
   }
   *out = &block->block;
   return 0;
+}
+
+bool flume__file_is_lost(const struct flume_log *base, int64_t seq) {
+  return flume_tombstones_has(&((const struct log_file *)base)->deletions.lost, seq);
 }
 
 int flume__file_digest(struct flume_log *base, int64_t seq, uint32_t *digest, struct flume_err *err) {

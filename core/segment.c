@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "buf.h"
@@ -9,9 +10,23 @@
 
 static const uint8_t magic[8] = {'f', 'l', 'u', 'm', 'e', 'l', 'o', 'g'};
 
+#define NAME_DIGITS 20
 #define INDEX_BODY_HEADER_BYTES 12 /* checksum, offset of the index frame before this one */
 #define END_BODY_BYTES 12          /* checksum, offset of the last index frame */
 #define END_BYTES (FLUME_FRAME_HEADER_BYTES + END_BODY_BYTES)
+
+int64_t flume_segment_seq_of(const char *name) {
+  if (strspn(name, "0123456789") != NAME_DIGITS || strcmp(name + NAME_DIGITS, FLUME_SEGMENT_SUFFIX) != 0) return -1;
+  unsigned long long seq = strtoull(name, NULL, 10);
+  return seq <= INT64_MAX ? (int64_t)seq : -1;
+}
+
+bool flume_segment_is_temporary(const char *name) {
+  static const char suffix[] = FLUME_SEGMENT_SUFFIX FLUME_TEMPORARY_SUFFIX;
+  size_t len = strlen(name);
+  if (strcmp(name, "deleted" FLUME_TEMPORARY_SUFFIX) == 0) return true;
+  return len == NAME_DIGITS + sizeof suffix - 1 && strcmp(name + NAME_DIGITS, suffix) == 0;
+}
 
 struct flume_segment *flume_segment_new(const struct flume_io *io, const char *dir, int64_t first_seq) {
   size_t path_bytes = strlen(dir) + sizeof "/00000000000000000000" FLUME_SEGMENT_SUFFIX;
@@ -59,7 +74,7 @@ static void put_header(uint8_t *header, int64_t first_seq, const uint8_t *log_id
 }
 
 static int temporary_path(const struct flume_segment *segment, char *path, size_t size, struct flume_err *err) {
-  int len = snprintf(path, size, "%s.new", segment->path);
+  int len = snprintf(path, size, "%s" FLUME_TEMPORARY_SUFFIX, segment->path);
   if (len > 0 && (size_t)len < size) return 0;
   return flume_err_set(err, UV_ENAMETOOLONG, "%s", segment->path);
 }
@@ -161,6 +176,15 @@ int flume_segment_open(struct flume_segment *segment, bool readonly, struct flum
     return rv;
   }
   segment->file = file;
+  return 0;
+}
+
+int flume_segment_open_damaged(struct flume_segment *segment, const uint8_t *log_id, struct flume_err *err) {
+  const struct flume_io *io = segment->io;
+  int rv = io->open(io->ctx, segment->path, FLUME_IO_READ);
+  if (rv < 0) return flume_err_set(err, rv, "opening %s: %s", segment->path, flume_strerror(rv));
+  segment->file = rv;
+  memcpy(segment->log_id, log_id, 16);
   return 0;
 }
 

@@ -106,11 +106,11 @@ static int scan_frame(struct flume_segment *segment, struct flume_window *window
   return 0;
 }
 
-static int zeros_only(struct flume_segment *segment, struct flume_window *window, uint64_t off, bool *result) {
+int flume__segment_is_zeros(struct flume_window *window, uint64_t off, bool *result) {
   *result = false;
-  while (off < segment->file_bytes) {
-    size_t len =
-        segment->file_bytes - off < FLUME_WINDOW_BYTES ? (size_t)(segment->file_bytes - off) : FLUME_WINDOW_BYTES;
+  while (off < window->file_bytes) {
+    uint64_t rest = window->file_bytes - off;
+    size_t len = rest < FLUME_WINDOW_BYTES ? (size_t)rest : FLUME_WINDOW_BYTES;
     const uint8_t *bytes;
     int rv = flume_window_get(window, off, len, &bytes);
     if (rv != 0) return rv;
@@ -121,43 +121,53 @@ static int zeros_only(struct flume_segment *segment, struct flume_window *window
   return 0;
 }
 
-/* What comes behind a bad place. */
-struct sequel {
-  uint64_t next_off; /* of a frame that begins with the very seq that was expected; 0 when there is none */
-  bool witness;      /* a frame knows the bad place to have been on disk */
-};
-
-static void look_at(const struct flume_segment *segment, const uint8_t *header, uint64_t off, uint64_t bad_off,
-                    struct sequel *sequel) {
-  struct flume_frame frame;
+static bool is_frame(const struct flume_segment *segment, const uint8_t *header, uint64_t off,
+                     struct flume_frame *frame) {
   const char *why;
   struct flume_place place = {segment->log_id, segment->first_seq, off};
-  if (flume_frame_get(header, &frame, &place, &why) != 0) return;
-  if (frame.first_seq == segment->next_seq) sequel->next_off = off;
-  if (frame.durable_off > bad_off) sequel->witness = true;
+  return flume_frame_get(header, frame, &place, &why) == 0;
 }
 
-static int find_sequel(struct flume_segment *segment, struct flume_window *window, uint64_t bad_off,
-                       struct sequel *sequel) {
-  *sequel = (struct sequel){0};
+int flume__segment_find_frame(const struct flume_segment *segment, struct flume_window *window, uint64_t *off,
+                              struct flume_frame *frame) {
   uint8_t first_byte = FLUME_FRAME_MAGIC & 0xff;
-  for (uint64_t off = bad_off + 1; off + FLUME_FRAME_HEADER_BYTES <= segment->file_bytes;) {
-    uint64_t rest = segment->file_bytes - off;
+  for (uint64_t from = *off; from + FLUME_FRAME_HEADER_BYTES <= window->file_bytes;) {
+    uint64_t rest = window->file_bytes - from;
     size_t len = rest < FLUME_WINDOW_BYTES ? (size_t)rest : FLUME_WINDOW_BYTES;
     const uint8_t *bytes;
-    int rv = flume_window_get(window, off, len, &bytes);
+    int rv = flume_window_get(window, from, len, &bytes);
     if (rv != 0) return rv;
     size_t last = len - FLUME_FRAME_HEADER_BYTES; /* the last place in the window where a whole header fits */
     for (size_t at = 0; at <= last; at++) {
       const uint8_t *hit = memchr(bytes + at, first_byte, last - at + 1);
       if (hit == NULL) break;
       at = (size_t)(hit - bytes);
-      look_at(segment, hit, off + at, bad_off, sequel);
-      if (sequel->next_off != 0 || sequel->witness) return 0;
+      if (!is_frame(segment, hit, from + at, frame)) continue;
+      *off = from + at;
+      return 1;
     }
-    off += last + 1;
+    from += last + 1;
   }
   return 0;
+}
+
+/* What comes behind a bad place. */
+struct sequel {
+  uint64_t next_off; /* of a frame that begins with the very seq that was expected; 0 when there is none */
+  bool witness;      /* a frame knows the bad place to have been on disk */
+};
+
+static int find_sequel(struct flume_segment *segment, struct flume_window *window, uint64_t bad_off,
+                       struct sequel *sequel) {
+  *sequel = (struct sequel){0};
+  struct flume_frame frame;
+  int rv = 0;
+  for (uint64_t off = bad_off + 1; (rv = flume__segment_find_frame(segment, window, &off, &frame)) == 1; off++) {
+    if (frame.first_seq == segment->next_seq) sequel->next_off = off;
+    if (frame.durable_off > bad_off) sequel->witness = true;
+    if (sequel->next_off != 0 || sequel->witness) return 0;
+  }
+  return rv;
 }
 
 /* Decides about the bad place at end_off: the end, passed over (end_off moves on), torn, or damage. */
@@ -166,7 +176,7 @@ static int judge(struct flume_segment *segment, struct flume_window *window, str
   struct sequel sequel;
   damage->off = segment->end_off;
   damage->seq = segment->next_seq;
-  int rv = zeros_only(segment, window, damage->off, &zeros);
+  int rv = flume__segment_is_zeros(window, damage->off, &zeros);
   if (rv != 0) return rv;
   if (zeros) {
     damage->why = NULL;
