@@ -245,6 +245,33 @@ struct flume_report {
 /* Frees the findings. A zeroed struct is allowed, and calling it twice. */
 FLUME_EXPORT void flume_report_fini(struct flume_report *report);
 
+struct flume_backup;
+/* err: code and text, NULL when status is 0; valid during the call. */
+typedef void (*flume_backup_cb)(struct flume_backup *req, int status, const struct flume_err *err);
+
+/* A backup; embedded by the caller, who keeps it until its callback. */
+struct flume_backup {
+  void *data; /* the caller's */
+  /* The caller's, or NULL: called on the loop now and then. */
+  void (*progress)(struct flume_backup *req, uint64_t done_bytes, uint64_t total_bytes);
+  int64_t since;  /* of the copy */
+  uint64_t bytes; /* that were copied */
+  uint64_t files;
+  /* private */
+  flume_backup_cb cb;
+};
+
+/* Makes a copy of the log in dir/log, and of what the views keep in views_dir (NULL: of none) in dir/views, while all of
+ * them are in use. The log is copied as of one moment, which is behind what any view of the copy knows. Everything is on
+ * disk when cb fires; until then it is in dir.partial, so half a backup is never taken for a whole one.
+ * The copy is the same log: it has the same id, and the same records under the same seqs. So what a view or a reader knows
+ * of the one is true of the other, up to the copy's since; but once records are appended to both, they differ behind that,
+ * and only one of them may go on as the log.
+ * Errors, at once: FLUME_ECLOSED, FLUME_ENOTSUP, FLUME_ENOMEM; by callback: FLUME_EEXIST (dir is there, and not empty),
+ * FLUME_ECLOSED when the log is closed before it is done, or what the disk said; then nothing is left of it. */
+FLUME_EXPORT int flume_log_backup(struct flume_log *log, const char *dir, const char *views_dir,
+                                  struct flume_backup *req, flume_backup_cb cb, struct flume_err *err);
+
 struct flume_check;
 /* err: code and text, NULL when status is 0; valid during the call. */
 typedef void (*flume_check_cb)(struct flume_check *req, int status, const struct flume_err *err);

@@ -156,6 +156,18 @@ int flume_log_compact(struct flume_log *log, struct flume_compact *req, flume_co
   return log->ops->compact(log, req, err);
 }
 
+int flume_log_backup(struct flume_log *log, const char *dir, const char *views_dir, struct flume_backup *req,
+                     flume_backup_cb cb, struct flume_err *err) {
+  if (log->state != FLUME_LOG_OPEN) return flume_err_set(err, FLUME_ECLOSED, "the log is closed");
+  if (log->ops->backup == NULL) {
+    return flume_err_set(err, FLUME_ENOTSUP, "a %s log can't be backed up", log->ops->kind);
+  }
+  req->cb = cb;
+  req->since = -1;
+  req->bytes = req->files = 0;
+  return log->ops->backup(log, dir, views_dir, req, err);
+}
+
 int flume_log_check(struct flume_log *log, struct flume_check *req, flume_check_cb cb, struct flume_err *err) {
   if (log->state != FLUME_LOG_OPEN) return flume_err_set(err, FLUME_ECLOSED, "the log is closed");
   if (log->ops->check == NULL) return flume_err_set(err, FLUME_ENOTSUP, "a %s log can't be checked", log->ops->kind);

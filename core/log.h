@@ -45,6 +45,9 @@ struct flume_log_ops {
 
   /* Removes the bytes of deleted records. NULL when there is no such thing. */
   int (*compact)(struct flume_log *log, struct flume_compact *req, struct flume_err *err);
+  /* Copies it to dir/log, and views_dir to dir/views. NULL when there is no such thing. */
+  int (*backup)(struct flume_log *log, const char *dir, const char *views_dir, struct flume_backup *req,
+                struct flume_err *err);
   /* Verifies every byte. NULL when there is no such thing. */
   int (*check)(struct flume_log *log, struct flume_check *req, struct flume_err *err);
 

@@ -67,6 +67,7 @@ static const struct flume_log_ops file_ops = {
     .is_lost = flume__file_is_lost,
     .digest = flume__file_digest,
     .compact = flume__file_compact,
+    .backup = flume__file_backup,
     .check = flume__file_check,
     .close = file_close,
     .free = file_free,

@@ -7,7 +7,9 @@
  *   log_file_deleted.c  the file "deleted"
  *   log_file_task.c     work that goes on beside appends, in pieces
  *   log_file_compact.c  removing the bytes of deleted records
+ *   log_file_backup.c   copying the log, and the views beside it
  *   log_file_check.c    verifying every byte
+ *   log_file_repair.c   mending what is damaged
  *
  * Everything here is touched on the loop thread, but for what one commit hands to a worker thread: the commit itself
  * and the writing side of its segment (file, end_off, durable_off, zeroed_off), which the loop thread leaves alone
@@ -136,8 +138,10 @@ void flume__task_go(struct flume_task *task);
 /* Ends it, before its first piece. Not from within the call that the user made. */
 void flume__task_fail(struct flume_task *task, int status);
 
-/* log_file_compact.c, log_file_check.c */
+/* log_file_compact.c, log_file_backup.c, log_file_check.c */
 int flume__file_compact(struct flume_log *log, struct flume_compact *req, struct flume_err *err);
+int flume__file_backup(struct flume_log *log, const char *dir, const char *views_dir, struct flume_backup *req,
+                       struct flume_err *err);
 int flume__file_check(struct flume_log *log, struct flume_check *req, struct flume_err *err);
 
 /* log_file_read.c */
