@@ -452,7 +452,8 @@ function M.new(log, given)
 end
 
 local OPEN_OPTIONS = {
-  ready = "boolean", mapper = "function|string", views = "string", watch = "boolean", sync = "string", interval_ms = "integer",
+  ready = "boolean", mapper = "function|string", views = "string", watch = "boolean", sync = "string",
+  interval_ms = "integer",
   max_record_bytes = "integer", segment_bytes = "integer", readonly = "boolean", damaged = "boolean",
   codec = "string|table",
 }

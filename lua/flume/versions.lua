@@ -87,6 +87,7 @@ local function new_instance(db, script)
     version_text = described.version ~= nil and tostring(described.version) or "",
     fingerprint = described.fingerprint,
     begins_behind = described.since,
+    accepts = false,            -- it goes on with a state that another version has made
     reason = nil,               -- why it is built anew
     number = nil,               -- of its directory
     sources = 0,                -- iterators that are open in it
@@ -122,13 +123,15 @@ end
 
 --- Closes an instance, "keep"ing or "drop"ping its state; done() when that is over.
 function View:_end_instance(instance, how, done)
-  self._instances[instance] = nil
+  local waiting = {done}
+  self._instances[instance], self._ending[instance] = nil, waiting
   local function finish()
     instance.core:close(function ()
       if how == "drop" and instance.number and instance.number ~= self._active_number then
         dirs.remove(self._script.state_dir, instance.number)
       end
-      done()
+      self._ending[instance] = nil
+      for _, each in ipairs(waiting) do each() end
     end, how)
   end
   local raw = instance.host and instance.host.raw
@@ -156,6 +159,10 @@ local function end_instances(self, done)
   end
   answer_swaps(self, self:_closed_error())
   activate_at_the_end(self)
+  for _, waiting in pairs(self._ending) do
+    pending = pending + 1
+    waiting[#waiting + 1] = one
+  end
   for instance in pairs(self._instances) do
     pending = pending + 1
     self:_end_instance(instance, instance.retired and "drop" or "keep", one)
@@ -199,6 +206,7 @@ local function start_at(self, instance, place)
   local since, message, code = instance.core:start(instance.version_text, instance.fingerprint, place,
     instance.begins_behind or -1)
   if not since then return since, message, code end
+  instance.accepts = message
   instance.number = place and place.number
   self._instances[instance] = true
   instance.core:skips(self._skips)
@@ -491,6 +499,25 @@ local function read_accepts(self)
   return list
 end
 
+local function describe(instance)
+  local version = instance.version_text ~= "" and "version " .. instance.version_text or "no version"
+  return ("%s (source %016x)"):format(version, instance.fingerprint)
+end
+
+-- One line in the file for those who ask later why a state is older than the code.
+local function note_accept(self, before, after, since, reason)
+  local line = ("%s  %s -> %s  at record %d: %s"):format(os.date "!%Y-%m-%dT%H:%M:%SZ", before, describe(after), since,
+    reason:gsub("%s+", " "))
+  local list, dir = table.move(self._accepts, 1, #self._accepts, 1, {}), self._script.state_dir
+  list[#list + 1] = line
+  if dir then
+    local ok, message, code = dirs.write(dir, "accepted", table.concat(list, "\n") .. "\n")
+    if not ok then return nil, message, code end
+  end
+  self._accepts = list
+  return true
+end
+
 local function new_view(db, script)
   local self = View.new(db, script.name, script)
   self._active_number = nil -- of its directory on disk
@@ -500,6 +527,7 @@ local function new_view(db, script)
 end
 
 M.new_instance, M.start_at, M.place_at, M.rebuild = new_instance, start_at, place_at, rebuild
+M.note_accept, M.describe = note_accept, describe
 M.settle, M.hand_over, M.retire, M.answer_swaps = settle, hand_over, retire, answer_swaps
 
 --- script: name; definition, or path and folder; mapper or mapper_path; decode; in_caller: not in a state of its own;
@@ -513,6 +541,7 @@ function M.mount(db, script)
   since, message, code = start_where_it_fits(self, instance, script.accept)
   if not since then return nil, message, code end
   self:_answer_with(instance)
+  if instance.accepts then note_accept(self, "the state on disk", instance, since, script.accept) end
   if instance.number and self._active_number and instance.number ~= self._active_number then
     self._next = instance
     settle(self, instance)
