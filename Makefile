@@ -82,7 +82,7 @@ env:
 # --- What has to be installed ---------------------------------------------------------------------------------------
 
 BUILD_PACKAGES = gcc make pkg-config lua5.4 liblua5.4-dev libuv1-dev liblmdb-dev libedit-dev
-TEST_PACKAGES = $(BUILD_PACKAGES) lua-busted lua-messagepack lua-luv lua-cjson mandoc zsh
+TEST_PACKAGES = $(BUILD_PACKAGES) lua-busted lua-messagepack lua-luv lua-cjson luarocks mandoc zsh
 LINT_PACKAGES = $(TEST_PACKAGES) lua-check cppcheck clang-format clang-tidy
 BENCH_PACKAGES = $(BUILD_PACKAGES) libsqlite3-dev sqlite3
 
@@ -139,7 +139,7 @@ tsan: deps-test
 
 sanitized: OPTIMIZE = -O1 -g
 sanitized: all test-programs $(BUILD)/bin/lua
-	@LUA=$(abspath $(BUILD))/bin/lua tests/run $(BUILD) 'busted --lua=$(abspath $(BUILD))/bin/lua'
+	@LUA=$(abspath $(BUILD))/bin/lua SANITIZE='$(SANITIZE)' tests/run $(BUILD) 'busted --lua=$(abspath $(BUILD))/bin/lua'
 
 $(BUILD)/bin/lua: tests/support/lua.c
 	@mkdir -p $(@D)

@@ -89,3 +89,27 @@ install-lua: $(MODULE)
 uninstall:
 	@printf '%s\n' "$$FILES" | while read -r mode file to; do rm -f "$(DESTDIR)$$to"; done
 	@[ ! -d "$(DESTDIR)$(LUADIR)/flume" ] || find "$(DESTDIR)$(LUADIR)/flume" -depth -type d -empty -delete
+
+# --- Packages -------------------------------------------------------------------------------------------------------
+
+.PHONY: rock deb
+
+# Built from a clean copy of the source and used.
+rock:
+	$(call ensure,$(BUILD_PACKAGES) luarocks)
+	@rm -rf $(BUILD)/rock
+	@tests/packages/checkout $(BUILD)/rock
+	@tests/packages/rock $(BUILD)/rock
+
+DEB_PACKAGES = $(BUILD_PACKAGES) debhelper dpkg-dev lintian
+
+# flume, lua-flume, libflume0 and libflume-dev, in build/deb.
+deb:
+	$(call ensure,$(DEB_PACKAGES))
+	@rm -rf $(BUILD)/deb
+	@tests/packages/checkout $(BUILD)/deb/flume-$(VERSION)
+	@cp -r packaging/debian $(BUILD)/deb/flume-$(VERSION)
+	@cd $(BUILD)/deb/flume-$(VERSION) && env -u MAKEFLAGS -u MAKELEVEL dpkg-buildpackage -us -uc -b >../build.log 2>&1 \
+	  || { cat ../build.log; exit 1; }
+	@cd $(BUILD)/deb && lintian --fail-on error,warning *.changes
+	@tests/packages/deb $(BUILD)/deb
