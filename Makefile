@@ -82,7 +82,7 @@ env:
 # --- What has to be installed ---------------------------------------------------------------------------------------
 
 BUILD_PACKAGES = gcc make pkg-config lua5.4 liblua5.4-dev libuv1-dev liblmdb-dev libedit-dev
-TEST_PACKAGES = $(BUILD_PACKAGES) lua-busted lua-messagepack lua-luv lua-cjson luarocks mandoc zsh
+TEST_PACKAGES = $(BUILD_PACKAGES) lua-busted lua-messagepack lua-luv lua-cjson lua-ldoc luarocks mandoc zsh
 LINT_PACKAGES = $(TEST_PACKAGES) lua-check cppcheck clang-format clang-tidy
 BENCH_PACKAGES = $(BUILD_PACKAGES) libsqlite3-dev sqlite3
 
@@ -184,7 +184,7 @@ lint: deps-lint layers
 
 lint-sources:
 	@echo CLANG-FORMAT; clang-format --dry-run -Werror $(wildcard core/*.[ch] lua/*.[ch] bin/*.c)
-	@echo LUACHECK; luacheck -q lua views tests demo
+	@echo LUACHECK; luacheck -q lua views tests demo packaging
 	@echo CPPCHECK; cppcheck -q --std=c11 --error-exitcode=1 --inline-suppr --enable=warning,portability \
 	  --suppress=missingInclude --suppress=nullPointerRedundantCheck -D_GNU_SOURCE core lua bin
 	@echo CLANG-TIDY; clang-tidy -quiet $(CORE_SRC) $(LUA_SRC) -- -std=gnu11 -Icore $(CPPFLAGS_ALL) 2>/dev/null

@@ -113,3 +113,16 @@ deb:
 	  || { cat ../build.log; exit 1; }
 	@cd $(BUILD)/deb && lintian --fail-on error,warning *.changes
 	@tests/packages/deb $(BUILD)/deb
+
+# --- Documentation --------------------------------------------------------------------------------------------------
+
+.PHONY: doc
+
+# The reference of the Lua API as HTML in build/doc, from lua/flume/meta.lua.
+doc:
+	$(call ensure,$(LUA) lua-ldoc)
+	@rm -rf $(BUILD)/doc $(BUILD)/obj/doc
+	@mkdir -p $(BUILD)/obj/doc
+	@$(LUA) packaging/reference.lua $(BUILD)/obj/doc
+	@ldoc -q --fatalwarnings -c packaging/config.ld -d $(BUILD)/doc $(BUILD)/obj/doc
+	@echo $(BUILD)/doc/index.html

@@ -27,7 +27,6 @@ local M = {
   encode = core.encode,
   decode = core.decode,
   json = core.json,
-  observable = observable.new,
 
   run = async.run,
   spawn = async.spawn,
@@ -38,6 +37,11 @@ local M = {
 function M.reduce(version, fn, initial)
   if type(fn) ~= "function" then error("flume.reduce: a function expected, got a " .. type(fn), 2) end
   return {version = version, reducer = fn, initial = initial}
+end
+
+--- An observable (observable.lua) with a value.
+function M.observable(value)
+  return observable.new(value)
 end
 
 local Loop = {}
