@@ -82,7 +82,8 @@ env:
 # --- What has to be installed ---------------------------------------------------------------------------------------
 
 BUILD_PACKAGES = gcc make pkg-config lua5.4 liblua5.4-dev libuv1-dev liblmdb-dev libedit-dev
-TEST_PACKAGES = $(BUILD_PACKAGES) lua-busted lua-messagepack lua-luv lua-cjson lua-ldoc luarocks mandoc zsh
+TEST_PACKAGES = $(BUILD_PACKAGES) lua-busted lua-messagepack lua-luv lua-cjson lua-cqueues lua-copas lua-socket \
+  lua-ldoc luarocks mandoc zsh
 LINT_PACKAGES = $(TEST_PACKAGES) lua-check cppcheck clang-format clang-tidy
 BENCH_PACKAGES = $(BUILD_PACKAGES) libsqlite3-dev sqlite3
 
@@ -183,14 +184,14 @@ lint: deps-lint layers
 	@$(MAKE) --no-print-directory lint-sources
 
 lint-sources:
-	@echo CLANG-FORMAT; clang-format --dry-run -Werror $(wildcard core/*.[ch] lua/*.[ch] bin/*.c)
-	@echo LUACHECK; luacheck -q lua views tests demo packaging
+	@echo CLANG-FORMAT; clang-format --dry-run -Werror $(wildcard core/*.[ch] lua/*.[ch] bin/*.c examples/c/*.c)
+	@echo LUACHECK; luacheck -q lua views tests demo packaging examples
 	@echo CPPCHECK; cppcheck -q --std=c11 --error-exitcode=1 --inline-suppr --enable=warning,portability \
 	  --suppress=missingInclude --suppress=nullPointerRedundantCheck -D_GNU_SOURCE core lua bin
 	@echo CLANG-TIDY; clang-tidy -quiet $(CORE_SRC) $(LUA_SRC) -- -std=gnu11 -Icore $(CPPFLAGS_ALL) 2>/dev/null
 
 format:
-	clang-format -i $(wildcard core/*.[ch] lua/*.[ch] bin/*.c)
+	clang-format -i $(wildcard core/*.[ch] lua/*.[ch] bin/*.c examples/c/*.c)
 
 layers:
 	@tests/layers
