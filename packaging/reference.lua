@@ -61,10 +61,13 @@ local function write(path, lines)
   assert(file:close())
 end
 
-local function write_class(folder, class)
+local function write_class(folder, class, by_name)
   local name, lines = class.name:match "[^.]+$", {}
   add_doc(lines, class.doc)
   add(lines, "-- @classmod %s\n", class.name)
+  for _, parent in ipairs(class.parents) do
+    for _, fn in ipairs(by_name[parent].functions) do add_function(lines, name, ":", fn) end
+  end
   for _, fn in ipairs(class.functions) do add_function(lines, name, ":", fn) end
   if class.fields[1] then
     add_table(lines, {name = class.name .. ".fields", doc = "The fields of it.", parents = {}, fields = class.fields})
@@ -73,8 +76,9 @@ local function write_class(folder, class)
 end
 
 local function main(folder)
-  local classes, module = read "lua/flume/meta.lua", {}
+  local classes, by_name, module = read "lua/flume/meta.lua", {}, {}
   for _, class in ipairs(classes) do
+    by_name[class.name] = class
     if class.name == "flume" then
       add_doc(module, class.doc)
       add(module, "-- @module flume\n")
@@ -83,7 +87,7 @@ local function main(folder)
     if owner then
       for _, fn in ipairs(class.functions) do add_function(module, owner, ".", fn) end
     elseif class.functions[1] then
-      write_class(folder, class)
+      write_class(folder, class, by_name)
     else
       add_table(module, class)
     end

@@ -46,6 +46,7 @@ local flume = {}
 ---@field ready? boolean false: views don't move, and reads wait, until db.ready:set(true)
 ---@field mapper? string|fun(value: flume.Value, seq: integer): flume.Value sees each value first; see views/README.md
 ---@field views? string a folder: every *.lua in it is mounted under its name
+---@field watch? boolean with views: what changes in the folder is mounted anew, as by db:reload()
 
 --- Options of flume.log.file.
 ---@class flume.LogOptions
@@ -110,12 +111,22 @@ function flume.log.memory(options) end
 ---@return flume.Definition definition
 function flume.reduce(version, fn, initial) end
 
---- What a view's module returns, and what db:use takes: a reducer, or the raw protocol (create).
+--- An index, to be mounted with db:use. A function (item, seq, emit) calls emit(key [, value]) for each entry of the
+--- record; a path, or paths, name the fields whose values are the keys, which is done without calling Lua.
+---@param version integer|number|string|nil when it changes, the view is built anew
+---@param fn string|string[]|function
+---@return flume.Definition definition
+function flume.index(version, fn) end
+
+--- What a view's module returns, and what db:use takes: a reducer, an index, or the raw protocol. See views/README.md.
 ---@class flume.Definition
 ---@field version? integer|number|string when it changes, the view is built anew; without one the source decides
----@field initial? flume.Value the state before the first record
----@field reducer? fun(acc: flume.Value, item: flume.Value, seq: integer): flume.Value
----@field create? fun(log: table, name: string): table a view that feeds and keeps itself; see views/README.md
+---@field initial? flume.Value of a reducer: the state before the first record
+---@field reducer? fun(acc: flume.Value, item: flume.Value, seq: integer): flume.Value the next state
+---@field group? string|fun(item: flume.Value, seq: integer): any of a reducer: one state for each key
+---@field retract? function takes a deleted record out again; without it a delete builds the view anew
+---@field indexer? string|string[]|function of an index: as in flume.index
+---@field create? fun(log: table, name: string): table a view that feeds and keeps itself
 ---@field methods? table<string, "sync"|"async"|"source"> the functions of the view that can be called, and how
 
 -- --- Values --------------------------------------------------------------------------------------------------------
@@ -227,17 +238,14 @@ function Loop:running() end
 ---@return flume.Observable o
 function flume.observable(value) end
 
--- --- The database --------------------------------------------------------------------------------------------------
+-- --- Records -------------------------------------------------------------------------------------------------------
 
---- A database: a log and the views on it. A view is reached by its name, db.NAME. To be closed; also by `<close>`.
----@class flume.DB
+--- What a database and its log have in common.
+---@class flume.Records
 ---@field since flume.Observable the seq of the last acknowledged record, -1 when there is none
----@field ready flume.Observable false holds the views still
----@field views table<string, flume.View> the views by name, for reading
----@field closed boolean
 ---@field dir? string the folder; nil in memory
----@field [string] flume.View
-local DB = {}
+---@field closed boolean
+local Records = {}
 
 --- Appends a value, or an array of values as one batch: after a crash all of it is there or none. Returns when it is
 --- acknowledged, as the option sync has it.
@@ -246,7 +254,7 @@ local DB = {}
 ---@return integer? seq of the last record
 ---@return string? message
 ---@return flume.Code? code EINVAL, E2BIG, EREADONLY, or what the disk said; after that no append succeeds
-function DB:append(value, cb) end
+function Records:append(value, cb) end
 
 --- Appends lines of JSON, one record each, as one batch. When a line is bad, nothing of the text is stored.
 ---@param text string
@@ -255,7 +263,7 @@ function DB:append(value, cb) end
 ---@return string? message
 ---@return flume.Code? code
 ---@return integer? line the number of the line that is bad
-function DB:append_json(text, cb) end
+function Records:append_json(text, cb) end
 
 --- The value of a record.
 ---@param seq integer
@@ -263,28 +271,57 @@ function DB:append_json(text, cb) end
 ---@return flume.Value? value
 ---@return string? message
 ---@return flume.Code? code ENOENT, EDELETED, ECORRUPT
-function DB:get(seq, cb) end
+function Records:get(seq, cb) end
 
---- The records in a range, oldest first; for a `for` loop, which closes it: `for seq, value in db:stream{gt = 10} do`.
+--- The records in a range, oldest first; for a `for` loop, which closes it: for seq, value in db:stream{gt = 10} do.
 ---@param range? flume.Range
 ---@return flume.Stream stream
-function DB:stream(range) end
+function Records:stream(range) end
 
 --- Deletes a record, or a list of them: get answers EDELETED, streams pass over them, and views that had consumed one
---- are built anew. Seqs stay what they are.
+--- retract it or are built anew. Seqs stay what they are.
 ---@param seqs integer|integer[]
 ---@param cb? fun(err: flume.Error?, done: true?)
 ---@return true? done
 ---@return string? message
 ---@return flume.Code? code ENOENT when a seq is beyond the end
-function DB:del(seqs, cb) end
+function Records:del(seqs, cb) end
 
 --- Waits until all that was appended is on disk, whatever the option sync.
 ---@param cb? fun(err: flume.Error?, done: true?)
 ---@return true? done
 ---@return string? message
 ---@return flume.Code? code
-function DB:sync(cb) end
+function Records:sync(cb) end
+
+--- Removes the bytes of deleted records from the files. Seqs stay what they are; reads and appends go on.
+---@param options? flume.UpkeepOptions
+---@param cb? fun(err: flume.Error?, done: flume.Compaction?)
+---@return flume.Compaction? done
+---@return string? message
+---@return flume.Code? code EBUSY, EREADONLY, ECORRUPT, ENOTSUP
+function Records:compact(options, cb) end
+
+--- Options of compact.
+---@class flume.UpkeepOptions
+---@field progress? fun(done_bytes: integer, total_bytes: integer) called now and then
+
+--- What a compaction did.
+---@class flume.Compaction
+---@field segments integer files that were written anew
+---@field records integer whose bytes were removed
+---@field bytes_before integer of those files
+---@field bytes_after integer
+
+-- --- The database --------------------------------------------------------------------------------------------------
+
+--- A database: a log and the views on it. A view is reached by its name, db.NAME. To be closed; also by `<close>`.
+---@class flume.DB: flume.Records
+---@field ready flume.Observable false holds the views still
+---@field views table<string, flume.View> the views by name, for reading
+---@field reloaded flume.Observable with the option watch: a flume.Reloaded, of the last view that changed
+---@field [string] flume.View
+local DB = {}
 
 --- Mounts a view. Raises when its name is taken or its definition is wrong.
 ---@param name string how it is reached: db.NAME
@@ -300,6 +337,16 @@ function DB:use(name, definition, options) end
 ---@return flume.Code? code
 function DB:rebuild(cb) end
 
+--- Mounts what the scripts say now: of one view, or of all, and what is new in the views' folder. A view whose version
+--- or source is another goes on answering as it was until the new one has caught up; this waits for that. A script that
+--- can't be mounted changes nothing.
+---@param name? string
+---@param cb? fun(err: flume.Error?, done: true?)
+---@return true? done
+---@return string? message
+---@return flume.Code? code
+function DB:reload(name, cb) end
+
 --- How far the log and the views are.
 ---@return flume.Status status
 function DB:status() end
@@ -314,6 +361,7 @@ function DB:close(cb) end
 ---@class flume.UseOptions
 ---@field memory? integer bytes that its state may use; 256 MiB
 ---@field budget? integer instructions that it may spend on one record or call; 200 million, about a second
+---@field accept? string keeps the state although version or source have changed, for this reason
 
 --- What db:status() gives.
 ---@class flume.Status
@@ -325,15 +373,29 @@ function DB:close(cb) end
 --- How far a view is.
 ---@class flume.ViewStatus
 ---@field name string
+---@field kind? string "reduce", "group", "index" or "sink"
 ---@field version? integer|number|string
 ---@field state "building"|"live"|"stalled"|"failed"
 ---@field since integer the last seq that it has consumed
 ---@field target integer the log's since
----@field lag? integer how many seqs lie between
+---@field lag integer how many seqs lie between
+---@field rate? number records in a second
+---@field eta? number seconds until it has caught up
+---@field size? integer bytes on disk
 ---@field reason? string why it was built anew, or why it stalls
 ---@field error? string what a failed one raised
 ---@field seq? integer the record at which it failed
 ---@field traceback? string
+---@field next? table the version that is built beside the one that answers: version, since, reason, state, error
+---@field reload_error? string why the script, as it is now, can't be mounted
+---@field accepted? string the reason of accept
+
+--- A view that has changed in a folder that is watched.
+---@class flume.Reloaded
+---@field name string
+---@field version? integer|number|string
+---@field reason? string why it was built anew
+---@field error? string why it can't be mounted
 
 -- --- Streams -------------------------------------------------------------------------------------------------------
 
@@ -390,12 +452,43 @@ local View = {}
 ---@return flume.Code? code EVIEW when it has failed
 function View:ready(cb) end
 
---- Forgets the view's state, builds it again from the log, and waits until it has caught up.
+--- Builds the view's state again from the log, and waits until it has caught up. A script goes on answering meanwhile.
 ---@param cb? fun(err: flume.Error?, done: true?)
 ---@return true? done
 ---@return string? message
 ---@return flume.Code? code
 function View:rebuild(cb) end
+
+--- From now on the view passes over a record, here and whenever it is built anew. One that failed at it goes on; one
+--- that has consumed it is built anew without, and this waits for that. Durable when it returns.
+---@param seq integer
+---@param cb? fun(err: flume.Error?, done: true?)
+---@return true? done
+---@return string? message
+---@return flume.Code? code
+function View:skip(seq, cb) end
+
+--- Keeps the state although the version, or the source of a view without one, is another now: you vouch that it would
+--- come out the same. Ends a rebuild that is under way for that.
+---@param reason string
+---@param cb? fun(err: flume.Error?, done: true?)
+---@return true? done
+---@return string? message
+---@return flume.Code? code
+function View:accept(reason, cb) end
+
+--- A dry run of the view, as its file is now, over some records, without committing anything.
+---@param options? flume.ExplainOptions
+---@param cb? fun(err: flume.Error?, results: table?)
+---@return table? results records, ms, us_per_record, bytes_per_record, slowest, what changes, and error
+---@return string? message
+---@return flume.Code? code
+function View:explain(options, cb) end
+
+--- Options of explain; without them, over the records that the view has not consumed, or all.
+---@class flume.ExplainOptions
+---@field from? integer
+---@field to? integer
 
 --- How long an async or source method waits.
 ---@class flume.Patience
@@ -428,56 +521,8 @@ function Source:close() end
 -- --- The log -------------------------------------------------------------------------------------------------------
 
 --- A log: what a database is made on. Closing the database closes it.
----@class flume.Log
----@field since flume.Observable the seq of the last acknowledged record, -1 when there is none
----@field dir? string the folder; nil in memory
----@field closed boolean
+---@class flume.Log: flume.Records
 local Log = {}
-
---- Appends a value, or an array of values as one batch.
----@param value flume.Value
----@param cb? fun(err: flume.Error?, seq: integer?)
----@return integer? seq of the last record
----@return string? message
----@return flume.Code? code
-function Log:append(value, cb) end
-
---- Appends lines of JSON, one record each, as one batch. When a line is bad, nothing of the text is stored.
----@param text string
----@param cb? fun(err: flume.Error?, count: integer?, line: integer?)
----@return integer? count of the records
----@return string? message
----@return flume.Code? code
----@return integer? line the number of the line that is bad
-function Log:append_json(text, cb) end
-
---- The value of a record.
----@param seq integer
----@param cb? fun(err: flume.Error?, value: flume.Value)
----@return flume.Value? value
----@return string? message
----@return flume.Code? code ENOENT, EDELETED, ECORRUPT
-function Log:get(seq, cb) end
-
---- The records in a range, oldest first.
----@param range? flume.Range
----@return flume.Stream stream
-function Log:stream(range) end
-
---- Deletes a record, or a list of them; their seqs stay taken.
----@param seqs integer|integer[]
----@param cb? fun(err: flume.Error?, done: true?)
----@return true? done
----@return string? message
----@return flume.Code? code
-function Log:del(seqs, cb) end
-
---- Waits until all that was appended is on disk, whatever the option sync.
----@param cb? fun(err: flume.Error?, done: true?)
----@return true? done
----@return string? message
----@return flume.Code? code
-function Log:sync(cb) end
 
 --- Finishes pending appends, makes everything durable, and closes, the databases on it first. May be called twice.
 ---@param cb? fun(err: flume.Error?, done: true?)
