@@ -124,8 +124,8 @@ end
 
 -- A piece of a program: in a function of its own.
 local function try_c(dir, example, before)
-  world.write(dir .. "/example.c", ("#include <err.h>\n#include <flume.h>\nint main(void) {\n%s\nreturn 0;\n}\n"):format(
-    example.text))
+  local text = "#include <err.h>\n#include <flume.h>\nint main(void) {\n" .. example.text .. "return 0;\n}\n"
+  world.write(dir .. "/example.c", text)
   world.write(dir .. "/example.sh", (before or "") .. ("cc %s -Wall -Werror -o example example.c " ..
     "$(pkg-config --cflags --libs flume)\n./example\n"):format(os.getenv "SANITIZE" or ""))
   return shell.run(("cd %s && sh -e ./example.sh"):format(dir))
