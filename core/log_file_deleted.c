@@ -68,6 +68,19 @@ static int check_since(const struct log_file *log, struct flume_err *err) {
                        active->path, (unsigned long long)active->end_off, (long long)log->next_seq, (long long)last);
 }
 
+/* Makes durable what was read, which a killed process may have left in the system's cache, and cuts a torn frame. The
+ * file's name is synced when no frame shows that it was. */
+static int settle(struct log_file *log, const struct flume_buf *file, struct flume_err *err) {
+  const struct flume_io *io = log->log.io;
+  size_t end_off = (size_t)log->deleted_end_off;
+  int rv = 0;
+  if (end_off < file->len) rv = io->truncate(io->ctx, log->deleted_file, end_off);
+  if (rv == 0) rv = io->sync(io->ctx, log->deleted_file);
+  if (rv == 0 && end_off == 0) rv = io->sync_dir(io->ctx, log->log.dir);
+  if (rv == 0) return 0;
+  return flume_err_set(err, rv, "settling the end of %s/deleted: %s", log->log.dir, flume_strerror(rv));
+}
+
 int flume__deleted_load(struct log_file *log, struct flume_err *err) {
   const struct flume_io *io = log->log.io;
   char path[4096];
@@ -89,11 +102,7 @@ int flume__deleted_load(struct log_file *log, struct flume_err *err) {
     if (rv == 0) rv = check_since(log, err);
     log->log.deletions.value = (int64_t)log->deleted.count;
   }
-  if (rv == 0 && !log->readonly && log->deleted_end_off < file.len) {
-    rv = io->truncate(io->ctx, log->deleted_file, log->deleted_end_off);
-    if (rv == 0) rv = io->sync(io->ctx, log->deleted_file);
-    if (rv != 0) flume_err_set(err, rv, "cutting the torn end of %s: %s", path, flume_strerror(rv));
-  }
+  if (rv == 0 && !log->readonly) rv = settle(log, &file, err);
   flume_buf_fini(&file);
   return rv;
 }
