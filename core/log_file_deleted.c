@@ -42,10 +42,16 @@ static int take_frame(struct log_file *log, const struct flume_buf *file, size_t
   return 0;
 }
 
-static int take_all(struct log_file *log, const struct flume_buf *file, struct flume_err *err) {
+/* *last_off: where the last good frame begins. */
+static int take_all(struct log_file *log, const struct flume_buf *file, size_t *last_off, struct flume_err *err) {
   size_t off = 0;
   int rv = 0;
-  while (off < file->len && (rv = take_frame(log, file, &off)) == 0) continue;
+  *last_off = 0;
+  while (rv == 0 && off < file->len) {
+    size_t at = off;
+    rv = take_frame(log, file, &off);
+    if (rv == 0) *last_off = at;
+  }
   if (rv == FLUME_ENOMEM) return flume_err_nomem(err);
   struct flume_frame later;
   for (size_t at = off + 1; rv != 0 && at < file->len; at++) {
@@ -68,13 +74,16 @@ static int check_since(const struct log_file *log, struct flume_err *err) {
                        active->path, (unsigned long long)active->end_off, (long long)log->next_seq, (long long)last);
 }
 
-/* Makes durable what was read, which a killed process may have left in the system's cache, and cuts a torn frame. The
- * file's name is synced when no frame shows that it was. */
-static int settle(struct log_file *log, const struct flume_buf *file, struct flume_err *err) {
+/* Makes durable what was read, and cuts a torn frame. A killed process, or one whose sync failed, may have left the last
+ * frame in the system's cache alone: it is written anew. The file's name is synced when no frame shows that it was. */
+static int settle(struct log_file *log, const struct flume_buf *file, size_t last_off, struct flume_err *err) {
   const struct flume_io *io = log->log.io;
   size_t end_off = (size_t)log->deleted_end_off;
   int rv = 0;
   if (end_off < file->len) rv = io->truncate(io->ctx, log->deleted_file, end_off);
+  if (rv == 0 && last_off < end_off) {
+    rv = flume_io_write_full(io, log->deleted_file, file->data + last_off, end_off - last_off, last_off);
+  }
   if (rv == 0) rv = io->sync(io->ctx, log->deleted_file);
   if (rv == 0 && end_off == 0) rv = io->sync_dir(io->ctx, log->log.dir);
   if (rv == 0) return 0;
@@ -90,6 +99,7 @@ int flume__deleted_load(struct log_file *log, struct flume_err *err) {
   if (rv < 0) return flume_err_set(err, rv, "opening %s/deleted: %s", log->log.dir, flume_strerror(rv));
   log->deleted_file = rv;
   struct flume_buf file;
+  size_t last_off = 0;
   flume_buf_init(&file, io);
   int64_t size = io->size(io->ctx, log->deleted_file);
   rv = size < 0 ? (int)size : flume_buf_reserve(&file, (size_t)size);
@@ -98,11 +108,11 @@ int flume__deleted_load(struct log_file *log, struct flume_err *err) {
     flume_err_set(err, rv, "reading %s: %s", path, flume_strerror(rv));
   } else {
     file.len = (size_t)size;
-    rv = take_all(log, &file, err);
+    rv = take_all(log, &file, &last_off, err);
     if (rv == 0) rv = check_since(log, err);
     log->log.deletions.value = (int64_t)log->deleted.count;
   }
-  if (rv == 0 && !log->readonly) rv = settle(log, &file, err);
+  if (rv == 0 && !log->readonly) rv = settle(log, &file, last_off, err);
   flume_buf_fini(&file);
   return rv;
 }

@@ -97,7 +97,7 @@ static int settle_tail(struct log_file *log, const struct flume_damage *damage, 
     rv = io->truncate(io->ctx, active->file, active->end_off);
     active->file_bytes = active->zeroed_off = active->end_off;
   }
-  if (rv == 0) rv = io->sync(io->ctx, active->file);
+  if (rv == 0) rv = flume_segment_settle(active);
   if (rv != 0) return flume_err_set(err, rv, "cutting the torn end of %s: %s", active->path, flume_strerror(rv));
   rv = active->ended ? 0 : io->sync_dir(io->ctx, log->log.dir);
   return rv == 0 ? 0 : flume_err_set(err, rv, "syncing %s: %s", log->log.dir, flume_strerror(rv));
@@ -143,7 +143,10 @@ int flume__file_load_active(struct log_file *log, struct flume_err *err) {
     if (log->readonly) return 0;
     rv = settle_tail(log, &damage, &why);
   }
-  if (rv == 0) return 0;
+  if (rv == 0) {
+    active->durable_off = active->end_off; /* it was synced when the log was opened */
+    return 0;
+  }
   active->loaded = false;
   active->next_seq = next_seq;
   active->ended = true;
