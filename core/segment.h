@@ -26,6 +26,7 @@ struct flume_segment {
   uint64_t index_off;    /* of the last index frame; 0 when there is none */
   int64_t indexed_seq;   /* the first record that no index frame covers */
   uint64_t durable_off;  /* every byte before this one is on disk; after a scan, those that a frame says so of */
+  bool no_room_ahead;    /* the disk was full when zeros were written: it is not tried again */
   bool ended;            /* the last frame is an end frame */
   bool loaded;           /* offsets are there */
   uint32_t *offsets;     /* of each record's header in the file */
