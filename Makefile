@@ -34,7 +34,7 @@ SHARE = $(BUILD)/share/lua/$(LUA_ABI)
 BINARY = $(BUILD)/bin/flume
 
 .PHONY: all lib env deps deps-test deps-lint deps-bench test test-programs demo bench lint lint-sources layers format \
-  module install-rock asan tsan sanitized valgrind fuzz crash install uninstall clean help
+  module install-rock asan tsan sanitized coverage covered valgrind fuzz crash install uninstall clean help
 
 all: $(BUILD)/libflume.a $(MODULE) $(SHARE)/flume $(BINARY)
 
@@ -143,6 +143,16 @@ $(BUILD)/bin/lua: tests/support/lua.c
 	@echo CC $<
 	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -Wl,-E -o $@ $< $(LDFLAGS) $(shell pkg-config --libs $(LUA) 2>/dev/null)
 
+# What the C tests reach of core; without asserts, as a failing one is not to be reached.
+coverage: deps-test
+	@rm -rf build-coverage
+	@$(MAKE) --no-print-directory covered BUILD=build-coverage SANITIZE='--coverage -DNDEBUG'
+
+covered: OPTIMIZE = -O0 -g
+covered: test-programs
+	@for t in $(C_TESTS); do echo RUN $$t; $$t >$$t.log 2>&1 || { cat $$t.log; exit 1; }; done
+	@tests/coverage $(BUILD)
+
 valgrind: deps-test
 	$(call ensure,valgrind)
 	@$(MAKE) --no-print-directory all test-programs
@@ -237,7 +247,7 @@ uninstall:
 	  $(DESTDIR)$(PREFIX)/share/man/man1/flume.1
 
 clean:
-	rm -rf build build-asan build-tsan
+	rm -rf build build-asan build-tsan build-coverage
 
 help:
 	@echo 'make              build the library, the Lua module and the binary into build/'
