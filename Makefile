@@ -110,7 +110,7 @@ test: deps-test
 	@$(MAKE) --no-print-directory all test-programs
 	@tests/run $(BUILD) '$(BUSTED)'
 
-test-programs: $(C_TESTS) $(BUILD)/tests/kill9
+test-programs: $(C_TESTS) $(BUILD)/tests/kill9 $(BUILD)/tests/test_lua_memory
 
 TEST_SUPPORT = $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard tests/c/sim*.c))
 
@@ -126,6 +126,13 @@ $(BUILD)/tests/kill9: tests/crash/kill9.c $(TEST_SUPPORT) $(BUILD)/libflume.a
 	@mkdir -p $(@D)
 	@echo CC $<
 	@$(CC) $(CPPFLAGS_ALL) -Icore -Itests/c $(CFLAGS_ALL) -o $@ $< $(TEST_SUPPORT) $(BUILD)/libflume.a $(LDFLAGS) $(LDLIBS_CORE)
+
+# With the binding in it, and realloc wrapped so that memory can be refused.
+$(BUILD)/tests/test_lua_memory: tests/crash/test_lua_memory.c tests/c/support.h $(LUA_OBJ) $(BUILD)/libflume.a
+	@mkdir -p $(@D)
+	@echo CC $<
+	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -Wl,--wrap=realloc -o $@ $< $(LUA_OBJ) $(BUILD)/libflume.a $(LDFLAGS) \
+	  $(LDLIBS_CORE) $(shell pkg-config --libs $(LUA) 2>/dev/null)
 
 # The same tests on a build with a sanitizer, the specs in an interpreter that is linked with it.
 asan: deps-test
