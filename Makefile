@@ -120,6 +120,12 @@ $(BUILD)/tests/%: tests/c/%.c $(TEST_SUPPORT) $(BUILD)/libflume.a
 	@$(CC) $(CPPFLAGS_ALL) -Icore $(CFLAGS_ALL) -MMD -MP -MF $@.d -o $@ $< $(TEST_SUPPORT) $(BUILD)/libflume.a $(LDFLAGS) \
 	  $(LDLIBS_CORE)
 
+# LMDB in it, so that its system calls can be recorded.
+$(BUILD)/tests/test_crash_store: LDLIBS_CORE = -luv -l:liblmdb.a -lpthread
+$(BUILD)/tests/test_crash_store: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=%,open close pwrite write writev fdatasync fsync \
+  ftruncate msync)
+comma = ,
+
 -include $(C_TESTS:%=%.d) $(TEST_SUPPORT:.o=.d)
 
 $(BUILD)/tests/kill9: tests/crash/kill9.c $(TEST_SUPPORT) $(BUILD)/libflume.a

@@ -335,6 +335,18 @@ void sim_fs_sync(struct sim_fs *fs, int inode) {
   fs->items_count = kept;
 }
 
+void sim_fs_sync_range(struct sim_fs *fs, int inode, uint64_t off, size_t len) {
+  int kept = 0;
+  for (int i = 0; i < fs->items_count; i++) {
+    const struct sim_item *item = &fs->items[i];
+    bool within = item->kind == SIM_SIZE || (item->kind == SIM_WRITE && item->at * SIM_SECTOR_BYTES < off + len &&
+                                             (item->at + 1) * SIM_SECTOR_BYTES > off);
+    if (within && item->inode == inode) survive(fs, item);
+    else fs->items[kept++] = *item;
+  }
+  fs->items_count = kept;
+}
+
 void sim_fs_sync_fails(struct sim_fs *fs, int inode) {
   int kept = 0;
   for (int i = 0; i < fs->items_count; i++) {

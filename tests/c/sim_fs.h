@@ -18,6 +18,8 @@ void sim_fs_resize(struct sim_fs *fs, int inode, uint64_t size);
 void sim_fs_name(struct sim_fs *fs, enum sim_item_kind kind, int inode, const struct sim_name *from,
                  const struct sim_name *to);
 void sim_fs_sync(struct sim_fs *fs, int inode);
+/* The sectors of these bytes alone, and the file's size: what a write through O_DSYNC does. */
+void sim_fs_sync_range(struct sim_fs *fs, int inode, uint64_t off, size_t len);
 void sim_fs_sync_fails(struct sim_fs *fs, int inode);
 void sim_fs_sync_dir(struct sim_fs *fs, int dir);
 
