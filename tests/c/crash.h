@@ -342,7 +342,7 @@ static inline void promise_deletes(struct crash *crash) {
   const struct log_file *log = (const struct log_file *)crash->log;
   for (int64_t seq = 0; seq <= flume_log_since(crash->log); seq++) {
     struct oracle_record *record = &crash->oracle.records[seq];
-    record->deleting = record->deleted = flume_tombstones_has(&log->deleted, seq);
+    record->deleting = record->deleted = flume_tombstones_has(&log->deletions.deleted, seq);
   }
 }
 
