@@ -36,7 +36,7 @@ VIEWS = $(wildcard views/*.lua)
 BINARY = $(BUILD)/bin/flume
 
 .PHONY: all lib env deps deps-test deps-lint deps-bench test test-programs demo bench lint lint-sources layers format \
-  asan tsan sanitized valgrind fuzz crash clean help
+  asan tsan sanitized coverage covered valgrind fuzz crash clean help
 
 all: $(BUILD)/libflume.a libraries $(MODULE) $(SHARE)/flume $(BINARY)
 
@@ -117,19 +117,35 @@ test: deps-test
 	@$(MAKE) --no-print-directory all test-programs
 	@tests/run $(BUILD) '$(BUSTED)'
 
-test-programs: $(C_TESTS) $(BUILD)/tests/kill9
+test-programs: $(C_TESTS) $(BUILD)/tests/kill9 $(BUILD)/tests/test_lua_memory
 
-TEST_SUPPORT = $(wildcard tests/c/support.c)
+TEST_SUPPORT = $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard tests/c/sim*.c))
 
 $(BUILD)/tests/%: tests/c/%.c $(TEST_SUPPORT) $(BUILD)/libflume.a
 	@mkdir -p $(@D)
 	@echo CC $<
-	@$(CC) $(CPPFLAGS_ALL) -Icore $(CFLAGS_ALL) -o $@ $< $(TEST_SUPPORT) $(BUILD)/libflume.a $(LDFLAGS) $(LDLIBS_CORE)
+	@$(CC) $(CPPFLAGS_ALL) -Icore $(CFLAGS_ALL) -MMD -MP -MF $@.d -o $@ $< $(TEST_SUPPORT) $(BUILD)/libflume.a $(LDFLAGS) \
+	  $(LDLIBS_CORE)
+
+# LMDB in it, so that its system calls can be recorded.
+$(BUILD)/tests/test_crash_store: LDLIBS_CORE = -luv -l:liblmdb.a -lpthread
+$(BUILD)/tests/test_crash_store: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=%,open close pwrite write writev fdatasync fsync \
+  ftruncate msync)
+comma = ,
+
+-include $(C_TESTS:%=%.d) $(TEST_SUPPORT:.o=.d)
 
 $(BUILD)/tests/kill9: tests/crash/kill9.c $(TEST_SUPPORT) $(BUILD)/libflume.a
 	@mkdir -p $(@D)
 	@echo CC $<
 	@$(CC) $(CPPFLAGS_ALL) -Icore -Itests/c $(CFLAGS_ALL) -o $@ $< $(TEST_SUPPORT) $(BUILD)/libflume.a $(LDFLAGS) $(LDLIBS_CORE)
+
+# With the binding in it, and realloc wrapped so that memory can be refused.
+$(BUILD)/tests/test_lua_memory: tests/crash/test_lua_memory.c tests/c/support.h $(LUA_OBJ) $(BUILD)/libflume.a
+	@mkdir -p $(@D)
+	@echo CC $<
+	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -Wl,--wrap=realloc -o $@ $< $(LUA_OBJ) $(BUILD)/libflume.a $(LDFLAGS) \
+	  $(LDLIBS_CORE) $(shell pkg-config --libs $(LUA) 2>/dev/null)
 
 # The same tests on a build with a sanitizer, the specs in an interpreter that is linked with it.
 asan: deps-test
@@ -147,14 +163,25 @@ $(BUILD)/bin/lua: tests/support/lua.c
 	@echo CC $<
 	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -Wl,-E -o $@ $< $(LDFLAGS) $(shell pkg-config --libs $(LUA) 2>/dev/null)
 
+# What the C tests reach of core; without asserts, as a failing one is not to be reached.
+coverage: deps-test
+	@rm -rf build-coverage
+	@$(MAKE) --no-print-directory covered BUILD=build-coverage SANITIZE='--coverage -DNDEBUG'
+
+covered: OPTIMIZE = -O0 -g
+covered: test-programs
+	@for t in $(C_TESTS); do echo RUN $$t; $$t >$$t.log 2>&1 || { cat $$t.log; exit 1; }; done
+	@tests/coverage $(BUILD)
+
 valgrind: deps-test
 	$(call ensure,valgrind)
 	@$(MAKE) --no-print-directory all test-programs
 	@for t in $(C_TESTS); do echo VALGRIND $$t; valgrind -q --leak-check=full --error-exitcode=1 $$t || exit 1; done
 
-# Kills a writing process over and over, and checks that nothing acknowledged is lost.
+# Crashes: every one that a simulated disk allows, and kill -9 of a writing process over and over.
 crash: deps-test
 	@$(MAKE) --no-print-directory test-programs
+	@FLUME_CRASH=all $(BUILD)/tests/test_crash
 	@for i in 1 2 3 4 5; do $(BUILD)/tests/kill9 200 || exit 1; done # a new log each time: every round reads all of it
 	@$(BUILD)/tests/kill9 --million
 
@@ -218,7 +245,7 @@ demo: deps
 include packaging/package.mk
 
 clean:
-	rm -rf build build-asan build-tsan
+	rm -rf build build-asan build-tsan build-coverage
 
 help:
 	@echo 'make              build the library, the Lua module and the binary into build/'

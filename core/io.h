@@ -63,6 +63,8 @@ int flume_io_write_full(const struct flume_io *io, int file, const void *data, s
 /* Copies the first len bytes of a file to a new one, and syncs that. FLUME_ECORRUPT when it is shorter, UV_EEXIST when
  * the new one is there already. */
 int flume_io_copy(const struct flume_io *io, const char *from, const char *to, uint64_t len);
+/* Makes the name of a file or directory durable in the directory that it is in. */
+int flume_io_sync_name(const struct flume_io *io, const char *path);
 /* mkdir for each missing part of path, each made durable. */
 int flume_io_mkdir_all(const struct flume_io *io, const char *path);
 /* Removes the directory and all in it; 0 when it is not there. */
