@@ -5,8 +5,8 @@
  * Happy path: a delete is written in the place of the end frame and synced; then an end frame is written behind it,
  * which says that the frame was on disk. It is not synced: it only has to be there when the frame is found to be bad.
  *
- * Failures: a bad frame with no good one behind it is a torn write, which was never acknowledged, and is cut. Behind any
- * other there is at least the end frame: that is damage. A lost end frame costs nothing and is written anew. */
+ * Failures: a bad frame with no good one behind it is a torn write, which was never acknowledged, and is cut. Behind
+ * any other there is at least the end frame: that is damage. A lost end frame costs nothing and is written anew. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -196,6 +196,10 @@ int flume__file_recover(struct log_file *log, bool damaged, struct flume_err *er
     if (log->readonly) return flume_err_set(err, FLUME_ENOENT, "%s: there is no log here", log->log.dir);
     rv = create_first(log, err);
   } else {
+    if (log->segments[0]->first_seq != 0 && damaged) { /* nothing is before the damage */
+      while (log->segments_count > 0) flume_segment_unref(log->segments[--log->segments_count]);
+      return 0;
+    }
     if (log->segments[0]->first_seq != 0) {
       return flume_err_set(err, FLUME_ECORRUPT, "%s: the segment with seq 0 is missing; the first one is %s",
                            log->log.dir, log->segments[0]->path);

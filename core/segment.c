@@ -409,8 +409,8 @@ static int write_end(struct flume_segment *segment, uint16_t flags, struct flume
 }
 
 /* Happy path: cut the zeros after the last frame, sync (data and new size), write index and end frame, sync. The end
- * frame says that everything before the index was durable, so damage found there later can't be taken for a torn write; a
- * crash in between leaves at most a torn index, which carries no records. */
+ * frame says that everything before the index was durable, so damage found there later can't be taken for a torn write;
+ * a crash in between leaves at most a torn index, which carries no records. */
 int flume_segment_end(struct flume_segment *segment, struct flume_err *err) {
   if (segment->ended) return 0;
   int rv = flume_segment_settle(segment, err);

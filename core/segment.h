@@ -69,8 +69,8 @@ int flume_segment_open(struct flume_segment *segment, bool readonly, struct flum
 /* Opens the file for reading, whatever its header says; the id is the one it should have. An errno. */
 int flume_segment_open_damaged(struct flume_segment *segment, const uint8_t *log_id, struct flume_err *err);
 
-/* Finds next_seq and end_off of a segment that was closed in order, without its offsets: the segment is not loaded then.
- * FLUME_ENOENT when it was not; an errno. */
+/* Finds next_seq and end_off of a segment that was closed in order, without its offsets: the segment is not loaded
+ * then. FLUME_ENOENT when it was not; an errno. */
 int flume_segment_peek(struct flume_segment *segment, struct flume_err *err);
 
 /* Finds next_seq, end_off and the offsets: by the index when the file was closed in order, else by a scan.
