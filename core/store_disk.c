@@ -25,7 +25,7 @@ static int from_lmdb(int rv) {
 }
 
 int flume__store_fail(const struct flume_store *store, struct flume_err *err, int rv, const char *doing) {
-  const char *text = rv <= -5000 ? flume_strerror(rv) : mdb_strerror(rv);
+  const char *text = rv > 0 || rv <= MDB_LAST_ERRCODE ? mdb_strerror(rv) : flume_strerror(rv);
   return flume_err_set(err, from_lmdb(rv), "%s a view's store in %s: %s", doing, store->dir, text);
 }
 
