@@ -2,7 +2,6 @@
  * coroutines, in lua/flume/log.lua. */
 #include "log.h"
 
-#include <lauxlib.h>
 #include <string.h>
 
 #include "../core/json.h"
@@ -402,6 +401,7 @@ static void push_log_metatable(lua_State *L) {
                                      {NULL, NULL}};
   if (luaL_newmetatable(L, LOG_TYPE) == 0) return;
   luaL_setfuncs(L, methods, 0);
+  luaL_setfuncs(L, flume__log_maintenance, 0);
   lua_pushvalue(L, -1);
   lua_setfield(L, -2, "__index");
 }
@@ -472,6 +472,7 @@ static int open_memory(lua_State *L) {
 }
 
 void flume__log_open(lua_State *L) {
-  static const luaL_Reg functions[] = {{"open_file", open_file}, {"open_memory", open_memory}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"open_file", open_file}, {"open_memory", open_memory}, {"repair", flume__log_repair}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }

@@ -31,6 +31,9 @@ commands
   NAME.METHOD [ARG…]   calls a method of a view; arguments are JSON, or strings
   status               how far the log and the views are; --wait builds first
   rebuild [NAME]       builds a view, or all, anew from the log
+  compact              removes the bytes of deleted records from the files
+  backup DIR           copies the database to the new folder DIR
+  check                verifies every byte; --repair mends what is damaged
   new view NAME        writes a view to begin with, and a test for it
   test FILE.lua…       folds views over the events in test files and compares
 
@@ -47,9 +50,12 @@ options
 exit status: 0 done, 1 failed or interrupted, 2 wrong usage
 ]]
 
-local READERS = {get = true, stream = true, tail = true} -- commands that only read the log
-local MAKERS = {append = true, import = true}                -- commands that make a database where there is none
-local NO_VIEWS = {append = true, import = true, get = true, stream = true, tail = true}
+-- Commands that only read the log, those that make a database where there is none, and those that need no views.
+local READERS = {get = true, stream = true, tail = true, backup = true, check = true}
+local MAKERS = {append = true, import = true}
+local NO_VIEWS = {
+  append = true, import = true, get = true, stream = true, tail = true, compact = true, backup = true, check = true,
+}
 
 local function complain(message)
   if message == "" then return end
@@ -65,6 +71,9 @@ local COMMANDS = {
   get = function (...) return require "flume.cli.read".get(...) end,
   stream = function (...) return require "flume.cli.read".stream(...) end,
   tail = function (...) return require "flume.cli.read".tail(...) end,
+  compact = function (...) return require "flume.cli.maintain".compact(...) end,
+  backup = function (...) return require "flume.cli.maintain".backup(...) end,
+  check = function (...) return require "flume.cli.maintain".check(...) end,
 }
 
 function COMMANDS.import(db, request, out)
@@ -136,6 +145,7 @@ local function open(request)
   if views == "" or NO_VIEWS[request.command] then views = nil end
   local db, message, code = flume.open(request.db, {
     readonly = request.readonly or READERS[request.command] or false,
+    damaged = request.command == "check" or nil,
     sync = request.sync,
     views = views,
   })

@@ -5,14 +5,17 @@ local core = require "flume.core"
 local errors = require "flume.errors"
 local foreign = require "flume.foreign"
 local Log = require "flume.log"
+local maintenance = require "flume.maintenance"
 local observable = require "flume.observable"
 local options = require "flume.options"
 local sandbox = require "flume.sandbox"
 local stream = require "flume.stream"
-local view = require "flume.view"
+local versions = require "flume.versions"
 
-local OPTIONS = {ready = "boolean", mapper = "function|string", views = "string"}
-local USE_OPTIONS = {memory = "integer", budget = "integer"}
+require "flume.upkeep"
+
+local OPTIONS = {ready = "boolean", mapper = "function|string", views = "string", watch = "boolean"}
+local USE_OPTIONS = {memory = "integer", budget = "integer", accept = "string"}
 
 local DB = {}
 DB.__name = "flume.db"
@@ -75,6 +78,26 @@ function DB:sync(cb)
   return self.log:sync(cb)
 end
 
+--- Removes the bytes of deleted records from the log's files; see log.lua.
+function DB:compact(given, cb)
+  check_open(self, "compact", 2)
+  return self.log:compact(given, cb)
+end
+
+--- Copies the database, log and views, as of now, to the new directory dir: {since =, bytes =, files =}. It goes on
+--- being used meanwhile. options: progress(done_bytes, total_bytes). Errors: EEXIST, ENOTSUP, …
+function DB:backup(dir, given, cb)
+  check_open(self, "backup", 2)
+  if type(dir) ~= "string" or dir == "" then error("backup: dir must be a string that names a directory", 2) end
+  return maintenance.backup(self, dir, given, cb)
+end
+
+--- Verifies every byte of the log, and that the views' stores can be read; see log.lua. Same options.
+function DB:check(given, cb)
+  check_open(self, "check", 2)
+  return maintenance.check(self, given, cb)
+end
+
 -- --- Views -------------------------------------------------------------------------------------------------------
 
 local function is_file(path)
@@ -115,7 +138,7 @@ local function mount(self, given)
   if dir and taken[dir] then
     return nil, ('view "%s": another database on this log has mounted it'):format(given.name), "EINVAL"
   end
-  local mounted, message, code = view.mount(self, given)
+  local mounted, message, code = versions.mount(self, given)
   if mounted and dir then
     taken[dir] = true
     self._state_dirs[#self._state_dirs + 1] = dir
@@ -134,6 +157,7 @@ local function mount_options(self, name, extra)
     state_dir = self.dir and not self._readonly and self.dir .. "/views/" .. name or nil,
     memory = extra.memory,
     budget = extra.budget,
+    accept = extra.accept,
   }
 end
 
@@ -173,42 +197,79 @@ local function scripts_in(folder)
 end
 
 -- A script that can't be mounted takes its name and answers with its error; the others go on.
+local function mount_script(self, folder, name)
+  check_name(self, name)
+  local given = mount_options(self, name, {})
+  given.path, given.folder = folder .. "/" .. name .. ".lua", folder
+  local mounted, message, code = mount(self, given)
+  self._views[name] = mounted or versions.broken(self, given, message, code)
+end
+
 local function mount_folder(self, folder)
   local scripts, message = scripts_in(folder)
   if not scripts then return nil, message, "ENOENT" end
   for _, name in ipairs(scripts) do
-    local ok, why = pcall(function ()
-      check_name(self, name)
-      local given = mount_options(self, name, {})
-      given.path, given.folder = folder .. "/" .. name .. ".lua", folder
-      local mounted, what, code = mount(self, given)
-      self._views[name] = mounted or view.broken(self, name, what, code)
-    end)
-    if not ok then return nil, tostring(why), "EVIEW" end
+    if rawget(self._views, name) == nil then
+      local ok, why = pcall(mount_script, self, folder, name)
+      if not ok then return nil, tostring(why), "EVIEW" end
+    end
   end
   return true
+end
+
+-- Calls one(view, done) for each view; done(err) with the first error when all are done.
+local function for_each_view(self, one, done)
+  local pending, failure = 1, nil
+  local function finish(err)
+    failure = failure or err
+    pending = pending - 1
+    if pending == 0 then done(failure, failure == nil or nil) end
+  end
+  for _, each in pairs(self._views) do
+    pending = pending + 1
+    one(each, finish)
+  end
+  core.later(finish)
 end
 
 --- Builds every view anew, and waits for that.
 function DB:rebuild(cb)
   check_open(self, "rebuild", 2)
   return async.call(function (done)
-    local pending, failure = 1, nil
-    local function one(err)
-      failure = failure or err
-      pending = pending - 1
-      if pending == 0 then done(failure, failure == nil or nil) end
-    end
-    for _, each in pairs(self._views) do
-      pending = pending + 1
-      each:rebuild(one)
-    end
-    core.later(one)
+    for_each_view(self, function (each, finish) each:rebuild(finish) end, done)
   end, cb)
 end
 
---- since, ready, and a list of the views: name, version, state (building, live, stalled, failed), since, target, lag,
---- reason, error. The list also answers to their names: db:status().views.NAME.
+local function find_view(self, name, level)
+  local found = rawget(self._views, name)
+  if not found then error(('reload: there is no view "%s"'):format(tostring(name)), level + 1) end
+  return found
+end
+
+--- Mounts what the scripts say now: of one view, or of all, and what is new in the views' folder. A view whose
+--- version or
+--- source is another goes on answering as it was until the new one has caught up; this waits for that. A script that
+--- can't be mounted changes nothing: nil, message, code.
+function DB:reload(name, cb)
+  if cb == nil and type(name) == "function" then name, cb = nil, name end
+  check_open(self, "reload", 2)
+  local one = name ~= nil and find_view(self, name, 2)
+  return async.call(function (done)
+    if one then
+      return one:_reload(false, function (err) done(err, err == nil or nil) end)
+    end
+    if self._views_folder then
+      local ok, message, code = mount_folder(self, self._views_folder)
+      if not ok then return done(errors.new(message, code)) end
+    end
+    for_each_view(self, function (each, finish) each:_reload(false, finish) end, done)
+  end, cb)
+end
+
+--- since, ready, and a list of the views: name, kind, version, state (building, live, stalled, failed), reason, since,
+--- target, lag (records), rate (records a second), eta (seconds), size (bytes on disk), error, seq and traceback of a
+--- failure, next (the version that is built beside the one that answers), accepted. The list also answers to their
+--- names: db:status().views.NAME.
 function DB:status()
   check_open(self, "status", 2)
   local names, rows, by_name = {}, {}, {}
@@ -228,6 +289,17 @@ end
 
 function DB:_is_ready()
   return self._ready
+end
+
+DB._now = core.now
+
+--- The value of a record as views' readers see it, at once; nil, message, code.
+function DB:_record(seq)
+  local value, message, code = Log.get(self.log, seq)
+  if message or not self._map then return value, message, code end
+  local ok, mapped = pcall(self._map, value, seq)
+  if not ok then return nil, ("record %d: mapper: %s"):format(seq, tostring(mapped)), "EINVAL" end
+  return mapped
 end
 
 -- --- Opening and closing -----------------------------------------------------------------------------------------
@@ -258,7 +330,39 @@ local function read_only(list)
   })
 end
 
---- A database on an open log. options: ready, mapper, views. nil, message, code.
+-- One view after a change in the folder: what became of it is told to those who listen to db.reloaded.
+local function tell_reloaded(self, each, err)
+  local instance = each._instance
+  self.reloaded:set {
+    name = each.name, version = each.version, reason = instance and instance.reason, error = err and err.message,
+  }
+end
+
+local function on_folder_change(self)
+  if self.closed or self.closing then return end
+  local known = {}
+  for name in pairs(self._views) do known[name] = true end
+  mount_folder(self, self._views_folder)
+  for name, each in pairs(self._views) do
+    local before = each._instance
+    local function done(err)
+      if not (self.closed or self.closing) and (err or each._instance ~= before or not known[name]) then
+        tell_reloaded(self, each, err)
+      end
+    end
+    if known[name] then each:_reload(false, done) else done(nil) end
+  end
+end
+
+local function watch_folder(self)
+  if not self._views_folder then return nil, "watch: there is no folder of views to watch", "EINVAL" end
+  local watcher, message, code = core.watch(self._views_folder, function () on_folder_change(self) end)
+  if not watcher then return nil, message, code end
+  self._watcher = watcher
+  return true
+end
+
+--- A database on an open log. options: ready, mapper, views, watch. nil, message, code.
 local function new(log, given, dir)
   local self = setmetatable({
     log = log,
@@ -266,14 +370,17 @@ local function new(log, given, dir)
     _views = {},            -- name -> view
     views = nil,            -- the same for reading, below
     _state_dirs = {},       -- list of those that its views keep their state in
+    _waits = {},            -- set of functions that end a wait with an error, when it closes
     since = log.since,
     ready = nil,            -- observable, below
+    reloaded = observable.new(nil), -- with watch: {name =, version =, reason =, error =} of the last view that changed
     closed = false,
     closing = false,        -- or a list of done functions, while it closes
     _pump = core.pump(log.core),
     _ready = given.ready ~= false,
     _readonly = given.readonly,
     _views_folder = given.views,
+    _watcher = nil,         -- of the folder
     _mapper = nil,          -- a function that only this state has
     _mapper_path = nil,     -- or the file that every view's state loads
     _map = nil,             -- what get and stream apply
@@ -290,6 +397,7 @@ local function new(log, given, dir)
   local ok, message, code = true, nil, nil
   if given.mapper then ok, message, code = load_mapper(self, given.mapper) end
   if ok and given.views then ok, message, code = mount_folder(self, given.views) end
+  if ok and given.watch then ok, message, code = watch_folder(self) end
   if ok then return self end
   self:close()
   return nil, message, code
@@ -315,7 +423,9 @@ local function close(self, done)
     return
   end
   self.closing = {done}
+  if self._watcher then self._watcher:stop() end
   local gone = errors.new("the database was closed", "ECLOSED")
+  for abort in pairs(self._waits) do abort(gone) end
   for s in pairs(self.log.streams) do
     if s.owner == self then s:abort(gone) end
   end
@@ -359,7 +469,8 @@ function M.new(log, given)
 end
 
 local OPEN_OPTIONS = {
-  ready = "boolean", mapper = "function|string", views = "string", sync = "string", interval_ms = "integer",
+  ready = "boolean", mapper = "function|string", views = "string", watch = "boolean", sync = "string",
+  interval_ms = "integer",
   max_record_bytes = "integer", segment_bytes = "integer", readonly = "boolean", damaged = "boolean",
   codec = "string|table",
 }

@@ -37,6 +37,7 @@ local OPTIONS = {
   ["-f"] = {name = "follow", of = {tail = true}},
   ["-n"] = {name = "count", takes = "a whole number", of = {tail = true}},
   ["--wait"] = {name = "wait", of = {status = true}},
+  ["--repair"] = {name = "repair", of = {check = true}},
 }
 
 local READERS = {
@@ -58,6 +59,9 @@ local COMMANDS = {
   tail = {0, 0},
   status = {0, 0},
   rebuild = {0, 1},
+  compact = {0, 0},
+  backup = {1, 1, "a folder"},
+  check = {0, 0},
   ["new view"] = {1, 1, "the view's name"},
   test = {1, math.huge, "a file"},
 }

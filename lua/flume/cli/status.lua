@@ -16,7 +16,7 @@ local COLUMNS = {
     return rate > 0 and progress.thousands(rate) .. "/s"
   end, is_number = true},
   {"ETA", function (row) return row.eta and row.eta > 0 and progress.duration(row.eta) end, is_number = true},
-  {"size", function (row) return row.size and progress.bytes(row.size) end, is_number = true},
+  {"size", function (row) return (row.size or 0) > 0 and progress.bytes(row.size) end, is_number = true},
 }
 
 -- Whether any view still has records before it. A failed view has not: it stands.
