@@ -132,6 +132,7 @@ static int read_line(lua_State *L) {
   line_taken = is_hidden = false;
   reader = L;
   rl_callback_handler_install(luaL_checkstring(L, 1), take_line);
+  rl_end = 0; /* libedit brings it up to date with the first key */
   while (!line_taken && !flume_interrupt_pending() && status == LUA_OK) status = read_turn(L, &wait_ms);
   if (!line_taken) rl_callback_handler_remove();
   reader = NULL;

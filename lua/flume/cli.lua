@@ -96,6 +96,11 @@ local WITHOUT_DB = {
   test = function (...) return require "flume.cli.test".run(...) end,
 }
 
+-- Whether there is somebody to type.
+local function is_prompt(request)
+  return not request.code and not request.command and terminal.is_tty(STDIN)
+end
+
 local function new_console(db, request, interactive)
   local env = require "flume.cli.scope".new(db)
   local given = {json = request.json, interactive = interactive, commands = COMMANDS}
@@ -112,7 +117,7 @@ end
 
 local function run_lines(db, request)
   local repl = require "flume.repl"
-  local interactive = terminal.is_tty(STDIN)
+  local interactive = is_prompt(request)
   local console, env = new_console(db, request, interactive)
   local session = repl.new(env, {count_lines = not interactive})
   if not interactive then return repl.batch(session, console, io.stdin) or nil end
@@ -148,6 +153,7 @@ local function open(request)
     damaged = request.command == "check" or nil,
     sync = request.sync,
     views = views,
+    watch = views and is_prompt(request) or nil, -- somebody may be editing them
   })
   if db then return db end
   if code == "ELOCKED" then message = message .. "; --readonly reads beside it" end

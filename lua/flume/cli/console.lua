@@ -11,7 +11,6 @@ local pretty = require "flume.pretty"
 local progress = require "flume.progress"
 local rows = require "flume.cli.rows"
 local runner = require "flume.cli.runner"
-local status = require "flume.cli.status"
 local terminal = require "flume.terminal"
 local watch = require "flume.cli.watch"
 
@@ -185,7 +184,10 @@ function Console:_show_progress(build)
     self.bar = nil
     return false
   end
-  self.bar = self.bar or progress.new{label = build.label, total = build.total}
+  if not self.bar or self.bar.label ~= build.label or self.bar.started ~= build.started then
+    self.bar = progress.new{label = build.label, started = build.started}
+  end
+  self.bar.total = build.total
   if not (self.bar.drawn_at or self.bar:is_due()) or not terminal.hide() then return false end
   self.bar:update(build.done, build.records)
   return true
@@ -207,7 +209,7 @@ function Console:idle()
     self:note(self.watch:take_note())
     self.output:flush()
   end
-  return status.is_behind(self.db) and 0 or IDLE_MS, has_bar
+  return build and 0 or IDLE_MS, has_bar
 end
 
 -- What the terminal wants of a completer: what the words have in common, and the words; nil when there are none.
