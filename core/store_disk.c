@@ -97,6 +97,7 @@ static int open_for_writing(struct flume_store *store, struct flume_err *err) {
   if (store->writable) return 0;
   close_env(store);
   int rv = flume_io_mkdir_all(store->io, store->dir);
+  if (rv == 0) rv = flume_io_sync_name(store->io, store->dir);
   if (rv != 0) return flume_err_set(err, rv, "creating %s: %s", store->dir, flume_strerror(rv));
   rv = open_env(store, 0);
   if (rv != 0) return flume__store_fail(store, err, rv, "opening");
