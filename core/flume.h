@@ -119,7 +119,8 @@ struct flume_log_options {
   const struct flume_io *io; /* default: the real one. Must outlive the log. */
 };
 
-/* Opens, or creates, the file log in directory dir. options may be NULL.
+/* Opens, or creates, the file log in directory dir. options may be NULL. A process that is forked while a log is open
+ * must not use its copy of the handle: what it appends is refused with FLUME_ELOCKED.
  * Errors: FLUME_ELOCKED (another writer; the text has its pid), FLUME_ECORRUPT (the text has file and offset),
  * FLUME_EVERSION, FLUME_ENOENT (readonly and not there), FLUME_ENOMEM, or an errno of libuv's. */
 FLUME_EXPORT int flume_log_open(struct flume_log **log, uv_loop_t *loop, const char *dir,

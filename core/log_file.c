@@ -49,7 +49,7 @@ static void file_close(struct flume_log *base) {
   struct log_file *log = (struct log_file *)base;
   uv_timer_stop(&log->timer);
   log->draining = true;
-  if (!log->readonly && base->failure.code == 0) flume__file_submit(log, FLUME_COMMIT_END);
+  if (flume__file_check_writer(log, NULL) == 0 && base->failure.code == 0) flume__file_submit(log, FLUME_COMMIT_END);
   if (log->committing == NULL) flume__file_drained(log);
 }
 
@@ -72,23 +72,15 @@ static int take_lock(struct log_file *log, struct flume_err *err) {
   if (len < 0 || (size_t)len >= sizeof path) return flume_err_set(err, UV_ENAMETOOLONG, "%s", log->log.dir);
   int file = io->open(io->ctx, path, FLUME_IO_WRITE | FLUME_IO_CREATE);
   if (file < 0) return flume_err_set(err, file, "opening %s: %s", path, flume_strerror(file));
-  int holder_pid = 0;
-  int rv = io->lock(io->ctx, file, &holder_pid);
+  char holder[128];
+  int rv = io->lock(io->ctx, file, holder, sizeof holder);
+  if (rv != 0) io->close(io->ctx, file);
   if (rv == UV_EAGAIN) {
-    io->close(io->ctx, file);
-    return flume_err_set(err, FLUME_ELOCKED, "%s is open for writing in process %d", log->log.dir, holder_pid);
+    return flume_err_set(err, FLUME_ELOCKED, "%s is open for writing in %s", log->log.dir, holder);
   }
-  if (rv == 0) {
-    char text[16];
-    int text_len = snprintf(text, sizeof text, "%d\n", (int)uv_os_getpid());
-    rv = flume_io_write_full(io, file, text, (size_t)text_len, 0);
-    if (rv == 0) rv = io->truncate(io->ctx, file, (uint64_t)text_len);
-  }
-  if (rv != 0) {
-    io->close(io->ctx, file);
-    return flume_err_set(err, rv, "locking %s: %s", path, flume_strerror(rv));
-  }
+  if (rv != 0) return flume_err_set(err, rv, "locking %s: %s", path, flume_strerror(rv));
   log->lock = file;
+  log->pid = uv_os_getpid();
   return 0;
 }
 

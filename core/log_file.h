@@ -49,6 +49,7 @@ struct log_file {
   bool readonly;
   bool draining; /* closing has begun: the last commit to come back ends it */
   int lock;      /* file; -1 when readonly */
+  uv_pid_t pid;  /* of the process that opened it for writing */
 
   struct flume_segment **segments; /* ascending by first_seq; the last one is the active one */
   size_t segments_count;
@@ -94,6 +95,8 @@ int flume__file_append_wait(struct flume_log *log, const struct flume_slice *rec
 int flume__file_sync(struct flume_log *log, struct flume_append *req, struct flume_err *err);
 int flume__file_del(struct flume_log *log, struct flume_append *req, const int64_t *seqs, size_t count,
                     struct flume_err *err);
+/* 0 when this handle may write; FLUME_EREADONLY; FLUME_ELOCKED in a process that was forked from the writer. */
+int flume__file_check_writer(const struct log_file *log, struct flume_err *err);
 /* Queues a commit that answers nobody. */
 int flume__file_submit(struct log_file *log, enum flume_commit_kind kind);
 void flume__commit_free(struct flume_commit *commit);

@@ -103,15 +103,25 @@ static struct flume_commit *joinable(struct log_file *log) {
   return last->kind == FLUME_COMMIT_DATA && last->bytes.len < JOIN_BYTES ? last : NULL;
 }
 
+/* A process that is forked from the writer has a copy of the handle, which knows nothing of what the writer does from
+ * then on: with it, two would write into one log. */
+int flume__file_check_writer(const struct log_file *log, struct flume_err *err) {
+  if (log->readonly) return flume_err_set(err, FLUME_EREADONLY, "%s is open read-only", log->log.dir);
+  if (log->pid == uv_os_getpid()) return 0;
+  return flume_err_set(err, FLUME_ELOCKED, "%s was opened for writing by process %d, and this is another", log->log.dir,
+                       (int)log->pid);
+}
+
 int flume__file_append(struct flume_log *base, struct flume_append *req, const struct flume_slice *records,
                        size_t count, struct flume_err *err) {
   struct log_file *log = (struct log_file *)base;
-  if (log->readonly) return flume_err_set(err, FLUME_EREADONLY, "%s is open read-only", base->dir);
+  int rv = flume__file_check_writer(log, err);
+  if (rv != 0) return rv;
   struct flume_commit *commit = joinable(log);
   bool joins = commit != NULL;
   if (!joins) commit = commit_new(log, FLUME_COMMIT_DATA);
   if (commit == NULL) return flume_err_nomem(err);
-  int rv = commit_take(commit, records, count);
+  rv = commit_take(commit, records, count);
   if (rv != 0) {
     if (!joins) commit_recycle(commit);
     return flume_err_nomem(err);
@@ -335,13 +345,14 @@ static void start_next(struct log_file *log) {
 int flume__file_append_wait(struct flume_log *base, const struct flume_slice *records, size_t count, int64_t *seq,
                             struct flume_err *err) {
   struct log_file *log = (struct log_file *)base;
-  if (log->readonly) return flume_err_set(err, FLUME_EREADONLY, "%s is open read-only", base->dir);
+  int rv = flume__file_check_writer(log, err);
+  if (rv != 0) return rv;
   if (log->committing != NULL || !flume_queue_empty(&log->commits)) {
     return flume_err_set(err, FLUME_EBUSY, "other appends are pending");
   }
   struct flume_commit *commit = commit_new(log, FLUME_COMMIT_DATA);
   if (commit == NULL) return flume_err_nomem(err);
-  int rv = commit_take(commit, records, count);
+  rv = commit_take(commit, records, count);
   if (rv != 0) flume_err_nomem(&commit->err);
   else rv = prepare(log, commit);
   if (rv != 0) {
@@ -370,7 +381,8 @@ int flume__file_submit(struct log_file *log, enum flume_commit_kind kind) {
 
 int flume__file_sync(struct flume_log *base, struct flume_append *req, struct flume_err *err) {
   struct log_file *log = (struct log_file *)base;
-  if (log->readonly) return flume_err_set(err, FLUME_EREADONLY, "%s is open read-only", base->dir);
+  int rv = flume__file_check_writer(log, err);
+  if (rv != 0) return rv;
   struct flume_commit *commit = commit_new(log, FLUME_COMMIT_SYNC);
   if (commit == NULL) return flume_err_nomem(err);
   req->seq = log->next_seq - 1;
@@ -383,7 +395,8 @@ int flume__file_sync(struct flume_log *base, struct flume_append *req, struct fl
 int flume__file_del(struct flume_log *base, struct flume_append *req, const int64_t *seqs, size_t count,
                     struct flume_err *err) {
   struct log_file *log = (struct log_file *)base;
-  if (log->readonly) return flume_err_set(err, FLUME_EREADONLY, "%s is open read-only", base->dir);
+  int rv = flume__file_check_writer(log, err);
+  if (rv != 0) return rv;
   struct flume_commit *commit = commit_new(log, FLUME_COMMIT_DELETE);
   if (commit == NULL) return flume_err_nomem(err);
   if (flume__deleted_put(&commit->bytes, seqs, count) != 0) {
