@@ -48,6 +48,10 @@ struct flume_io {
   int (*lock)(void *ctx, int file, char *holder, size_t holder_bytes);
   int (*locked)(void *ctx, int file); /* 1 when another open file description has such a lock, 0 when none has */
 
+  int (*is_at)(void *ctx, int file, const char *path); /* 1 when path names the file, 0 when another; UV_ENOENT */
+  /* 0 when the system tells of what others change in the directory; a negative errno when it has to be looked at. */
+  int (*has_events)(void *ctx, const char *path);
+
   uint64_t (*now_ms)(void *ctx);    /* wall clock, milliseconds since 1970 */
   uint64_t (*hrtime_ns)(void *ctx); /* monotonic clock */
 };

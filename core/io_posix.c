@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -162,6 +163,39 @@ static int posix_locked(void *ctx, int file) {
   return lock.l_type != F_UNLCK;
 }
 
+static int posix_is_at(void *ctx, int file, const char *path) {
+  (void)ctx;
+  struct stat mine, named;
+  if (fstat(file, &mine) != 0 || stat(path, &named) != 0) return -errno;
+  return mine.st_dev == named.st_dev && mine.st_ino == named.st_ino;
+}
+
+/* File systems whose files change on other machines, or in another system's kernel, which this one is not told of. */
+static const uint32_t distant_file_systems[] = {
+    0x00006969, /* NFS */
+    0x0000517b, /* SMB */
+    0xff534d42, /* CIFS */
+    0xfe534d42, /* SMB 2 and 3 */
+    0x65735546, /* FUSE */
+    0x01021997, /* 9P */
+    0x00c36400, /* Ceph */
+    0x5346414f, /* AFS */
+    0x73757245, /* Coda */
+    0x0bd00bd3, /* Lustre */
+    0x47504653, /* GPFS */
+    0x786f4256, /* VirtualBox */
+};
+
+static int posix_has_events(void *ctx, const char *path) {
+  (void)ctx;
+  struct statfs fs;
+  if (statfs(path, &fs) != 0) return -errno;
+  for (size_t i = 0; i < sizeof distant_file_systems / sizeof distant_file_systems[0]; i++) {
+    if ((uint32_t)fs.f_type == distant_file_systems[i]) return UV_ENOTSUP;
+  }
+  return 0;
+}
+
 static uint64_t posix_now_ms(void *ctx) {
   (void)ctx;
   struct timespec ts;
@@ -191,6 +225,8 @@ const struct flume_io flume_io_posix = {
     .list = posix_list,
     .lock = posix_lock,
     .locked = posix_locked,
+    .is_at = posix_is_at,
+    .has_events = posix_has_events,
     .now_ms = posix_now_ms,
     .hrtime_ns = posix_hrtime_ns,
 };

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "err.h"
+#include "log_file_follow.h"
 
 #define DEFAULT_SEGMENT_BYTES ((uint64_t)256 << 20)
 #define LIMIT_SEGMENT_BYTES ((uint64_t)2 << 30)
@@ -22,6 +23,8 @@ static void release(struct log_file *log) {
   log->deleted_file = -1;
   if (log->lock >= 0) io->close(io->ctx, log->lock);
   log->lock = -1;
+  flume__follow_free(log->follow);
+  log->follow = NULL;
 }
 
 static void file_free(struct flume_log *base) {
@@ -49,6 +52,10 @@ static void file_close(struct flume_log *base) {
   struct log_file *log = (struct log_file *)base;
   uv_timer_stop(&log->timer);
   log->draining = true;
+  if (log->follow != NULL) {
+    flume__follow_close(log->follow);
+    return;
+  }
   if (flume__file_check_writer(log, NULL) == 0 && base->failure.code == 0) flume__file_submit(log, FLUME_COMMIT_END);
   if (log->committing == NULL) flume__file_drained(log);
 }
@@ -92,13 +99,17 @@ static int open_dir(struct log_file *log, const struct flume_log_options *option
     rv = take_lock(log, err);
     if (rv != 0) return rv;
   }
-  return flume__file_recover(log, options->damaged, err);
+  int rv = flume__file_recover(log, options->damaged, err);
+  return rv != 0 || log->readonly ? rv : flume__note_begin(log, err);
 }
 
 static int check_options(const struct flume_log_options *options, struct flume_err *err) {
   if (options->sync > FLUME_SYNC_OS) return flume_err_set(err, FLUME_EINVAL, "unknown sync mode %d", options->sync);
   if (options->damaged && !options->readonly) {
     return flume_err_set(err, FLUME_EINVAL, "a damaged log can only be opened read-only");
+  }
+  if (options->poll_ms > 0 && !options->readonly) {
+    return flume_err_set(err, FLUME_EINVAL, "only a log that is opened read-only looks for what others write");
   }
   return 0;
 }
@@ -136,13 +147,15 @@ int flume_log_open(struct flume_log **out, uv_loop_t *loop, const char *dir, con
   rv = flume__log_init(&log->log, &file_ops, io, loop, options->max_record_bytes);
   assert(rv == 0);
   configure(log, options);
-  rv = open_dir(log, options, err);
+  if (log->readonly && !options->damaged) rv = flume__follow_new(log, options->poll_ms, err);
+  if (rv == 0) rv = open_dir(log, options, err);
   if (rv != 0) {
     release(log); /* the lock at once, the memory when the loop has closed the handles */
     flume__log_abandon(&log->log);
     return rv;
   }
   uv_timer_init(loop, &log->timer); /* can't fail */
+  if (log->follow != NULL) flume__follow_start(log->follow);
   *out = &log->log;
   return 0;
 }

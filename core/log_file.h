@@ -5,10 +5,12 @@
  *   log_file_append.c   group commit: from append to acknowledged
  *   log_file_read.c     planning and loading blocks
  *   log_file_deleted.c  the file "deleted"
+ *   log_file_note.c     what the writer tells readers
+ *   log_file_follow.c   a reader: seeing what the writer does
  *
  * Everything here is touched on the loop thread, but for what one commit hands to a worker thread: the commit itself
  * and the writing side of its segment (file, end_off, durable_off, zeroed_off), which the loop thread leaves alone
- * until the commit is back. */
+ * until the commit is back; and the note. */
 #ifndef FLUME_LOG_FILE_H
 #define FLUME_LOG_FILE_H
 
@@ -41,6 +43,13 @@ struct flume_commit {
   struct flume_err err;
 };
 
+/* What the writer tells those who follow it; see log_file_note.c. */
+struct flume_note {
+  int64_t since;            /* acknowledged; FLUME_SEQ_MAX: whatever is whole */
+  uint64_t deleted_end_off; /* how much of the file "deleted" is acknowledged: bytes */
+  uint64_t writer;          /* a random number for each opening of the log */
+};
+
 struct log_file {
   struct flume_log log;
   enum flume_sync sync;
@@ -50,6 +59,9 @@ struct log_file {
   bool draining; /* closing has begun: the last commit to come back ends it */
   int lock;      /* file; -1 when readonly */
   uv_pid_t pid;  /* of the process that opened it for writing */
+
+  struct flume_note note;      /* the writer's: as it was written last */
+  struct flume_follow *follow; /* a reader's: see log_file_follow.h; NULL for a writer, and with options.damaged */
 
   struct flume_segment **segments; /* ascending by first_seq; the last one is the active one */
   size_t segments_count;
@@ -114,9 +126,20 @@ int flume__file_loaded_reserve(struct log_file *log);
 
 /* log_file_deleted.c */
 int flume__deleted_load(struct log_file *log, struct flume_err *err);
+/* A reader: takes over what was deleted since, as far as end_off; with UINT64_MAX, as far as frames are whole.
+ * FLUME_ECORRUPT when it does not go as far as that. */
+int flume__deleted_follow(struct log_file *log, uint64_t end_off, struct flume_err *err);
 /* Puts the frame that records the deletion of seqs into bytes; its place is filled in by flume__deleted_write. */
 int flume__deleted_put(struct flume_buf *bytes, const int64_t *seqs, size_t count);
 /* Any thread: appends the frame and syncs it. */
 int flume__deleted_write(struct log_file *log, struct flume_buf *bytes, uint32_t count);
+
+/* log_file_note.c */
+/* A writer that has recovered the log says so. */
+int flume__note_begin(struct log_file *log, struct flume_err *err);
+/* Any thread, one at a time: writes log->note. 0 or an errno. */
+int flume__note_write(struct log_file *log);
+/* FLUME_ENOENT when there is none, or it is just being written. */
+int flume__note_read(const struct log_file *log, int lock_file, struct flume_note *note);
 
 #endif

@@ -192,20 +192,31 @@ static int roll_segment(struct flume_commit *commit) {
   return 0;
 }
 
+/* Tells those who follow the log what is acknowledged now. */
+static int write_note(struct flume_commit *commit) {
+  struct log_file *log = commit->log;
+  log->note.deleted_end_off = log->deleted_end_off;
+  int rv = flume__note_write(log);
+  return rv == 0 ? 0 : flume_err_set(&commit->err, rv, "writing %s/lock: %s", log->log.dir, flume_strerror(rv));
+}
+
 static int commit_run(struct flume_commit *commit) {
   int rv = 0;
   switch (commit->kind) {
     case FLUME_COMMIT_DATA:
       if (commit->roll) rv = roll_segment(commit);
       if (rv == 0) rv = write_data(commit);
-      if (rv == 0 && commit->log->sync == FLUME_SYNC_ALWAYS) rv = sync_segment(commit);
-      return rv;
+      if (rv != 0 || commit->log->sync != FLUME_SYNC_ALWAYS) return rv;
+      rv = sync_segment(commit);
+      if (rv != 0) return rv;
+      commit->log->note.since = commit->first_seq + commit->count - 1;
+      return write_note(commit);
     case FLUME_COMMIT_SYNC: return sync_segment(commit);
     case FLUME_COMMIT_DELETE: /* never on disk before its records: it would hit the next ones with their seqs */
       if (commit->log->sync != FLUME_SYNC_ALWAYS) rv = sync_segment(commit);
       if (rv != 0) return rv;
       rv = flume__deleted_write(commit->log, &commit->bytes, commit->count);
-      if (rv == 0) return 0;
+      if (rv == 0) return write_note(commit);
       return flume_err_set(&commit->err, rv, "writing deletions in %s: %s", commit->log->log.dir, flume_strerror(rv));
     case FLUME_COMMIT_END: return flume_segment_end(commit->segment, &commit->err);
   }

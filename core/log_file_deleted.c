@@ -15,10 +15,11 @@ static int deleted_path(const struct log_file *log, char *path, size_t size) {
   return len > 0 && (size_t)len < size ? 0 : UV_ENAMETOOLONG;
 }
 
+/* In file are the bytes from deleted_end_off on; off counts from there. */
 static int frame_at(const struct log_file *log, const struct flume_buf *file, size_t off, struct flume_frame *frame) {
   const char *why;
   if (file->len - off < FLUME_FRAME_HEADER_BYTES) return FLUME_ECORRUPT;
-  struct flume_place place = {log->log.id, DELETED_SEGMENT_SEQ, off};
+  struct flume_place place = {log->log.id, DELETED_SEGMENT_SEQ, log->deleted_end_off + off};
   int rv = flume_frame_get(file->data + off, frame, &place, &why);
   return rv == 0 && frame->kind != FLUME_FRAME_DELETE ? FLUME_ECORRUPT : rv;
 }
@@ -50,10 +51,11 @@ static int take_all(struct log_file *log, const struct flume_buf *file, struct f
   struct flume_frame later;
   for (size_t at = off + 1; rv != 0 && at < file->len; at++) {
     if (frame_at(log, file, at, &later) == 0) {
-      return flume_err_set(err, FLUME_ECORRUPT, "%s/deleted: byte %zu: bad frame", log->log.dir, off);
+      return flume_err_set(err, FLUME_ECORRUPT, "%s/deleted: byte %llu: bad frame", log->log.dir,
+                           (unsigned long long)log->deleted_end_off + off);
     }
   }
-  log->deleted_end_off = off;
+  log->deleted_end_off += off;
   return 0;
 }
 
@@ -68,33 +70,70 @@ static int check_since(const struct log_file *log, struct flume_err *err) {
                        active->path, (unsigned long long)active->end_off, (long long)log->next_seq, (long long)last);
 }
 
-int flume__deleted_load(struct log_file *log, struct flume_err *err) {
+/* 0; UV_ENOENT when nothing was ever deleted. */
+static int open_existing(struct log_file *log, struct flume_err *err) {
   const struct flume_io *io = log->log.io;
+  if (log->deleted_file >= 0) return 0;
   char path[4096];
   int rv = deleted_path(log, path, sizeof path);
   if (rv == 0) rv = io->open(io->ctx, path, log->readonly ? FLUME_IO_READ : FLUME_IO_WRITE);
-  if (rv == UV_ENOENT) return 0;
   if (rv < 0) return flume_err_set(err, rv, "opening %s/deleted: %s", log->log.dir, flume_strerror(rv));
   log->deleted_file = rv;
+  return 0;
+}
+
+/* Takes over what stands between deleted_end_off and end_off, as far as it is good. */
+static int take_to(struct log_file *log, uint64_t end_off, struct flume_err *err) {
+  const struct flume_io *io = log->log.io;
+  size_t bytes = (size_t)(end_off - log->deleted_end_off);
   struct flume_buf file;
   flume_buf_init(&file, io);
-  int64_t size = io->size(io->ctx, log->deleted_file);
-  rv = size < 0 ? (int)size : flume_buf_reserve(&file, (size_t)size);
-  if (rv == 0) rv = flume_io_read_full(io, log->deleted_file, file.data, (size_t)size, 0);
+  int rv = flume_buf_reserve(&file, bytes);
+  if (rv == 0) rv = flume_io_read_full(io, log->deleted_file, file.data, bytes, log->deleted_end_off);
   if (rv != 0) {
-    flume_err_set(err, rv, "reading %s: %s", path, flume_strerror(rv));
+    flume_err_set(err, rv, "reading %s/deleted: %s", log->log.dir, flume_strerror(rv));
   } else {
-    file.len = (size_t)size;
+    file.len = bytes;
     rv = take_all(log, &file, err);
-    if (rv == 0) rv = check_since(log, err);
-  }
-  if (rv == 0 && !log->readonly && log->deleted_end_off < file.len) {
-    rv = io->truncate(io->ctx, log->deleted_file, log->deleted_end_off);
-    if (rv == 0) rv = io->sync(io->ctx, log->deleted_file);
-    if (rv != 0) flume_err_set(err, rv, "cutting the torn end of %s: %s", path, flume_strerror(rv));
   }
   flume_buf_fini(&file);
   return rv;
+}
+
+static int64_t measure(const struct log_file *log, struct flume_err *err) {
+  const struct flume_io *io = log->log.io;
+  int64_t size = io->size(io->ctx, log->deleted_file);
+  if (size >= 0) return size;
+  return flume_err_set(err, (int)size, "reading %s/deleted: %s", log->log.dir, flume_strerror((int)size));
+}
+
+int flume__deleted_load(struct log_file *log, struct flume_err *err) {
+  const struct flume_io *io = log->log.io;
+  int rv = open_existing(log, err);
+  if (rv != 0) return rv == UV_ENOENT ? 0 : rv;
+  int64_t size = measure(log, err);
+  if (size < 0) return (int)size;
+  rv = take_to(log, (uint64_t)size, err);
+  if (rv == 0) rv = check_since(log, err);
+  if (rv != 0 || log->readonly || log->deleted_end_off == (uint64_t)size) return rv;
+  rv = io->truncate(io->ctx, log->deleted_file, log->deleted_end_off);
+  if (rv == 0) rv = io->sync(io->ctx, log->deleted_file);
+  if (rv == 0) return 0;
+  return flume_err_set(err, rv, "cutting the torn end of %s/deleted: %s", log->log.dir, flume_strerror(rv));
+}
+
+int flume__deleted_follow(struct log_file *log, uint64_t end_off, struct flume_err *err) {
+  if (end_off <= log->deleted_end_off) return 0;
+  int rv = open_existing(log, err);
+  if (rv == UV_ENOENT && end_off == UINT64_MAX) return 0;
+  if (rv != 0) return rv;
+  int64_t size = measure(log, err);
+  if (size < 0) return (int)size;
+  uint64_t to = (uint64_t)size < end_off ? (uint64_t)size : end_off;
+  rv = to > log->deleted_end_off ? take_to(log, to, err) : 0;
+  if (rv != 0 || end_off == UINT64_MAX || log->deleted_end_off == end_off) return rv;
+  return flume_err_set(err, FLUME_ECORRUPT, "%s/deleted: byte %llu: what was acknowledged is not there", log->log.dir,
+                       (unsigned long long)log->deleted_end_off);
 }
 
 int flume__deleted_put(struct flume_buf *bytes, const int64_t *seqs, size_t count) {
