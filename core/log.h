@@ -29,6 +29,11 @@ struct flume_log_ops {
 
   /* How many records up to and with seq are deleted. */
   int64_t (*deleted_count)(const struct flume_log *log, int64_t seq);
+  /* The seq of the deletion with this ordinal, 0 <= ordinal < log->deletions.value. */
+  int64_t (*deletion_at)(const struct flume_log *log, int64_t ordinal);
+  /* A loaded block that has the one deleted record alone, with the bytes it had; the caller unrefs it. FLUME_ENOENT
+   * when the bytes are gone, or seq is not deleted; FLUME_ECORRUPT, FLUME_ENOMEM or an errno. */
+  int (*read_deleted)(struct flume_log *log, int64_t seq, struct flume_block **block, struct flume_err *err);
 
   /* Ends what is pending, then calls flume__log_closed. */
   void (*close)(struct flume_log *log);
@@ -41,8 +46,10 @@ struct flume_log {
   uv_loop_t *loop;
   struct flume_defer defer;
   struct flume_obv since;
-  int64_t durable_seq;        /* the last record that is known to be on disk; since, for a log in memory */
-  struct flume_obv deletions; /* how many records were ever deleted through this handle */
+  int64_t durable_seq; /* the last record that is known to be on disk; since, for a log in memory */
+  /* How many deletions the log ever had, from its beginning on; it only grows. Each has the ordinal that this number had
+   * before it. A seq that is deleted again adds none. */
+  struct flume_obv deletions;
   enum flume_log_state state;
   uint32_t max_record_bytes;
   uint8_t id[16];

@@ -68,6 +68,8 @@ static const struct flume_log_ops file_ops = {
     .del = flume__file_del,
     .plan = flume__file_plan,
     .deleted_count = flume__file_deleted_count,
+    .deletion_at = flume__file_deletion_at,
+    .read_deleted = flume__file_read_deleted,
     .close = file_close,
     .free = file_free,
 };

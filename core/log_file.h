@@ -120,6 +120,8 @@ void flume__file_drained(struct log_file *log);
 int flume__file_plan(struct flume_log *log, int64_t seq, bool reverse, size_t max_bytes, struct flume_block **block,
                      struct flume_err *err);
 int64_t flume__file_deleted_count(const struct flume_log *log, int64_t seq);
+int64_t flume__file_deletion_at(const struct flume_log *log, int64_t ordinal);
+int flume__file_read_deleted(struct flume_log *log, int64_t seq, struct flume_block **block, struct flume_err *err);
 /* Notes that a sealed segment has its offsets in memory; room must have been reserved. */
 void flume__file_loaded_add(struct log_file *log, struct flume_segment *segment);
 int flume__file_loaded_reserve(struct log_file *log);

@@ -275,12 +275,11 @@ static void fail_all(struct log_file *log, struct flume_commit *commit) {
 }
 
 static void publish_deletes(struct log_file *log, struct flume_commit *commit) {
-  int64_t added = 0;
   const uint8_t *seqs = commit->bytes.data + FLUME_FRAME_HEADER_BYTES + 4;
   for (uint32_t i = 0; i < commit->count; i++) {
-    added += flume_tombstones_add(&log->deleted, (int64_t)flume_get_le64(seqs + (size_t)i * 8));
+    flume_tombstones_add(&log->deleted, (int64_t)flume_get_le64(seqs + (size_t)i * 8));
   }
-  flume_obv_set(&log->log.deletions, log->log.deletions.value + added);
+  flume_obv_set(&log->log.deletions, (int64_t)log->deleted.count);
 }
 
 /* Commits go one after another: what was written before this sync, and nothing else, is what readers see. */

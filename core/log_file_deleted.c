@@ -63,7 +63,7 @@ static int take_all(struct log_file *log, const struct flume_buf *file, struct f
  * judge of that, as the writer may have gone on since it read the segments. */
 static int check_since(const struct log_file *log, struct flume_err *err) {
   if (log->readonly || log->deleted.count == 0) return 0;
-  int64_t last = log->deleted.seqs[log->deleted.count - 1];
+  int64_t last = flume_tombstones_last(&log->deleted);
   if (last <= log->log.since.value) return 0;
   const struct flume_segment *active = flume__file_active(log);
   return flume_err_set(err, FLUME_ECORRUPT, "%s: byte %llu (seq %lld): the log ends here, but seq %lld was deleted",
@@ -95,6 +95,7 @@ static int take_to(struct log_file *log, uint64_t end_off, struct flume_err *err
   } else {
     file.len = bytes;
     rv = take_all(log, &file, err);
+    flume_obv_set(&log->log.deletions, (int64_t)log->deleted.count);
   }
   flume_buf_fini(&file);
   return rv;

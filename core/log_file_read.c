@@ -177,24 +177,11 @@ static void widen(const struct flume_segment *segment, uint32_t at, bool reverse
   *to = low;
 }
 
-int64_t flume__file_deleted_count(const struct flume_log *base, int64_t seq) {
-  const struct log_file *log = (const struct log_file *)base;
-  return flume_tombstones_count(&log->deleted, seq);
-}
-
-int flume__file_plan(struct flume_log *base, int64_t seq, bool reverse, size_t max_bytes, struct flume_block **out,
-                     struct flume_err *err) {
-  struct log_file *log = (struct log_file *)base;
-  struct flume_segment *segment;
-  int rv = find_segment(log, seq, &segment, err);
-  if (rv != 0) return rv;
-  assert(seq >= segment->first_seq && seq < segment->next_seq);
-  uint32_t at = (uint32_t)(seq - segment->first_seq);
-  uint32_t from = at, to = at;
-  widen(segment, at, reverse, max_bytes, &from, &to);
+/* A block of the segment's records from..to (inclusive), none of them marked. NULL: no memory. */
+static struct file_block *block_new(struct flume_segment *segment, uint32_t from, uint32_t to) {
   uint32_t count = to - from + 1;
-  struct file_block *block = flume_io_alloc(base->io, sizeof *block + (size_t)count * sizeof(uint32_t));
-  if (block == NULL) return flume_err_nomem(err);
+  struct file_block *block = flume_io_alloc(segment->io, sizeof *block + (size_t)count * sizeof(uint32_t));
+  if (block == NULL) return NULL;
   uint32_t start = segment->offsets[from];
   int64_t next = segment->first_seq + to + 1;
   uint64_t end = next < segment->next_seq ? segment->offsets[to + 1] : segment->data_end_off;
@@ -210,7 +197,54 @@ int flume__file_plan(struct flume_log *base, int64_t seq, bool reverse, size_t m
                                       .load = file_block_load,
                                       .free = file_block_free};
   atomic_init(&block->block.refs, 1);
-  flume_tombstones_mark(&log->deleted, block->block.first_seq, block->offsets, count);
+  return block;
+}
+
+int flume__file_plan(struct flume_log *base, int64_t seq, bool reverse, size_t max_bytes, struct flume_block **out,
+                     struct flume_err *err) {
+  struct log_file *log = (struct log_file *)base;
+  struct flume_segment *segment;
+  int rv = find_segment(log, seq, &segment, err);
+  if (rv != 0) return rv;
+  assert(seq >= segment->first_seq && seq < segment->next_seq);
+  uint32_t at = (uint32_t)(seq - segment->first_seq);
+  uint32_t from = at, to = at;
+  widen(segment, at, reverse, max_bytes, &from, &to);
+  struct file_block *block = block_new(segment, from, to);
+  if (block == NULL) return flume_err_nomem(err);
+  flume_tombstones_mark(&log->deleted, block->block.first_seq, block->offsets, block->block.count);
+  *out = &block->block;
+  return 0;
+}
+
+/* --- Deleted records ----------------------------------------------------------------------------------------- */
+
+int64_t flume__file_deleted_count(const struct flume_log *base, int64_t seq) {
+  const struct log_file *log = (const struct log_file *)base;
+  return flume_tombstones_count(&log->deleted, seq);
+}
+
+int64_t flume__file_deletion_at(const struct flume_log *base, int64_t ordinal) {
+  assert(ordinal >= 0 && ordinal < base->deletions.value);
+  return ((const struct log_file *)base)->deleted.order[ordinal];
+}
+
+int flume__file_read_deleted(struct flume_log *base, int64_t seq, struct flume_block **out, struct flume_err *err) {
+  struct log_file *log = (struct log_file *)base;
+  if (!flume_tombstones_has(&log->deleted, seq)) {
+    return flume_err_set(err, FLUME_ENOENT, "record %lld is not deleted", (long long)seq);
+  }
+  struct flume_segment *segment;
+  int rv = find_segment(log, seq, &segment, err);
+  if (rv != 0) return rv;
+  uint32_t at = (uint32_t)(seq - segment->first_seq);
+  struct file_block *block = block_new(segment, at, at);
+  if (block == NULL) return flume_err_nomem(err);
+  rv = flume_block_load(&block->block, err);
+  if (rv != 0) {
+    flume_block_unref(&block->block);
+    return rv;
+  }
   *out = &block->block;
   return 0;
 }

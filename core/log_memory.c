@@ -123,9 +123,8 @@ static int memory_del(struct flume_log *base, struct flume_append *req, const in
                       struct flume_err *err) {
   struct memory_log *log = (struct memory_log *)base;
   if (flume_tombstones_reserve(&log->deleted, count) != 0) return flume_err_nomem(err);
-  int64_t added = 0;
-  for (size_t i = 0; i < count; i++) added += flume_tombstones_add(&log->deleted, seqs[i]);
-  flume_obv_set(&base->deletions, base->deletions.value + added);
+  for (size_t i = 0; i < count; i++) flume_tombstones_add(&log->deleted, seqs[i]);
+  flume_obv_set(&base->deletions, (int64_t)log->deleted.count);
   flume__append_finish(base, req, 0, base->since.value);
   return 0;
 }
@@ -147,6 +146,23 @@ static void memory_block_free(struct flume_block *base) {
   flume_io_free(io, block);
 }
 
+/* A block of the chunk's records from..to (inclusive), none of them marked. */
+static struct memory_block *block_new(struct chunk *chunk, int64_t from, int64_t to) {
+  uint32_t count = (uint32_t)(to - from + 1);
+  struct memory_block *made = flume_io_alloc(chunk->io, sizeof *made + count * sizeof(uint32_t));
+  if (made == NULL) return NULL;
+  memcpy(made->offsets, chunk->offsets + from, count * sizeof(uint32_t));
+  atomic_fetch_add_explicit(&chunk->refs, 1, memory_order_relaxed);
+  made->chunk = chunk;
+  made->block = (struct flume_block){.count = count,
+                                     .first_seq = chunk->first_seq + from,
+                                     .base = chunk->data,
+                                     .offsets = made->offsets,
+                                     .free = memory_block_free};
+  atomic_init(&made->block.refs, 1);
+  return made;
+}
+
 static int memory_plan(struct flume_log *base, int64_t seq, bool reverse, size_t max_bytes, struct flume_block **block,
                        struct flume_err *err) {
   struct memory_log *log = (struct memory_log *)base;
@@ -160,25 +176,32 @@ static int memory_plan(struct flume_log *base, int64_t seq, bool reverse, size_t
   } else {
     while (to + 1 < chunk->count && chunk->offsets[to + 1] - here < max_bytes) to++;
   }
-  uint32_t count = (uint32_t)(to - from + 1);
-  struct memory_block *made = flume_io_alloc(base->io, sizeof *made + count * sizeof(uint32_t));
+  struct memory_block *made = block_new(chunk, from, to);
   if (made == NULL) return flume_err_nomem(err);
-  memcpy(made->offsets, chunk->offsets + from, count * sizeof(uint32_t));
-  flume_tombstones_mark(&log->deleted, chunk->first_seq + from, made->offsets, count);
-  atomic_fetch_add_explicit(&chunk->refs, 1, memory_order_relaxed);
-  made->chunk = chunk;
-  made->block = (struct flume_block){.count = count,
-                                     .first_seq = chunk->first_seq + from,
-                                     .base = chunk->data,
-                                     .offsets = made->offsets,
-                                     .free = memory_block_free};
-  atomic_init(&made->block.refs, 1);
+  flume_tombstones_mark(&log->deleted, made->block.first_seq, made->offsets, made->block.count);
   *block = &made->block;
   return 0;
 }
 
 static int64_t memory_deleted_count(const struct flume_log *base, int64_t seq) {
   return flume_tombstones_count(&((const struct memory_log *)base)->deleted, seq);
+}
+
+static int64_t memory_deletion_at(const struct flume_log *base, int64_t ordinal) {
+  assert(ordinal >= 0 && ordinal < base->deletions.value);
+  return ((const struct memory_log *)base)->deleted.order[ordinal];
+}
+
+static int memory_read_deleted(struct flume_log *base, int64_t seq, struct flume_block **block, struct flume_err *err) {
+  struct memory_log *log = (struct memory_log *)base;
+  if (!flume_tombstones_has(&log->deleted, seq)) {
+    return flume_err_set(err, FLUME_ENOENT, "record %lld is not deleted", (long long)seq);
+  }
+  struct chunk *chunk = chunk_of(log, seq);
+  struct memory_block *made = block_new(chunk, seq - chunk->first_seq, seq - chunk->first_seq);
+  if (made == NULL) return flume_err_nomem(err);
+  *block = &made->block;
+  return 0;
 }
 
 static void memory_close(struct flume_log *base) {
@@ -201,6 +224,8 @@ static const struct flume_log_ops memory_ops = {
     .del = memory_del,
     .plan = memory_plan,
     .deleted_count = memory_deleted_count,
+    .deletion_at = memory_deletion_at,
+    .read_deleted = memory_read_deleted,
     .close = memory_close,
     .free = memory_free,
 };

@@ -90,7 +90,9 @@ static void start_thread(struct flume_pool *pool) {
   if (uv_thread_create(&pool->threads[pool->threads_count], run_thread, pool) == 0) pool->threads_count++;
 }
 
-void flume_pool_submit(struct flume_pool *pool, struct flume_job *job) {
+/* place(todo) is the node that the job goes before. */
+static void submit_before(struct flume_pool *pool, struct flume_job *job,
+                          struct flume_queue *(*place)(struct flume_queue *todo)) {
   if (pool->pending++ == 0) uv_ref((uv_handle_t *)&pool->async);
   start_thread(pool);
   if (pool->threads_count == 0) {
@@ -102,9 +104,25 @@ void flume_pool_submit(struct flume_pool *pool, struct flume_job *job) {
     return;
   }
   uv_mutex_lock(&pool->mutex);
-  flume_queue_push(&pool->todo, &job->queue);
+  flume_queue_push(place(&pool->todo), &job->queue);
   uv_cond_signal(&pool->wake);
   uv_mutex_unlock(&pool->mutex);
+}
+
+static struct flume_queue *end_of(struct flume_queue *list) {
+  return list;
+}
+
+static struct flume_queue *start_of(struct flume_queue *list) {
+  return list->next;
+}
+
+void flume_pool_submit(struct flume_pool *pool, struct flume_job *job) {
+  submit_before(pool, job, end_of);
+}
+
+void flume_pool_submit_first(struct flume_pool *pool, struct flume_job *job) {
+  submit_before(pool, job, start_of);
 }
 
 static void on_closed(uv_handle_t *handle) {

@@ -23,6 +23,9 @@ int flume_pool_open(struct flume_pool **pool, uv_loop_t *loop, const struct flum
  * job is run within the loop's next turn. */
 void flume_pool_submit(struct flume_pool *pool, struct flume_job *job);
 
+/* The same, ahead of all that wait: for what is short, and waited for. */
+void flume_pool_submit_first(struct flume_pool *pool, struct flume_job *job);
+
 /* Waits for the threads to end; no job may be pending. closed (may be NULL) fires when the pool is gone. */
 void flume_pool_close(struct flume_pool *pool, void (*closed)(void *data), void *data);
 

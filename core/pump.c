@@ -2,6 +2,10 @@
  * the window it is handed over; else it is planned and loaded on a worker thread, and when it is back all sinks are
  * looked at again. While a sink works on a block, the next one is loaded ahead.
  *
+ * Sinks that build side by side share one pass over the log: a block stays in the window while a sink that keeps pace
+ * still needs it, and a sink that is a whole window ahead waits for the others. One that takes its time over a block
+ * is left behind, and reads for itself.
+ *
  * Failures: a block that can't be read fails the sinks that need it, and nobody else; they can be restarted. */
 #include "pump.h"
 
@@ -11,12 +15,15 @@
 
 #define BLOCK_BYTES (512u << 10)
 #define LOAD_HERE_BYTES (64u << 10) /* smaller blocks are read at once: they were just written */
+#define PACE_MS 20u                 /* over a block: who takes longer is not waited for */
+#define PACE_SINK_MS 5u             /* more for each sink there is: they take turns */
 
 struct flume_load {
   struct flume_job job;
   struct flume_pump *pump;
   struct flume_block *block;
   int64_t deletions; /* of the log, when the block was planned */
+  uint64_t number;   /* blocks read before it */
   bool loading;
   bool dropped; /* no longer in the window: to be freed when back */
   int status;
@@ -53,6 +60,7 @@ static void set_timer(struct flume_pump *pump) {
     }
   }
   uint64_t now = uv_now(pump->log->loop);
+  if (pump->held_back && (earliest == 0 || earliest > now + PACE_MS)) earliest = now + PACE_MS;
   if (earliest == 0) uv_timer_stop(&pump->timer);
   else uv_timer_start(&pump->timer, on_timer, earliest > now ? earliest - now : 0, 0);
 }
@@ -112,6 +120,42 @@ static struct flume_load *find_load(struct flume_pump *pump, int64_t seq) {
   return NULL;
 }
 
+static uint64_t now_ns(const struct flume_pump *pump) {
+  return pump->log->io->hrtime_ns(pump->log->io->ctx);
+}
+
+static uint64_t pace_ns(const struct flume_pump *pump) {
+  return (PACE_MS + PACE_SINK_MS * (uint64_t)pump->sinks_count) * 1000000u;
+}
+
+static bool keeps_pace(const struct flume_sink *sink, uint64_t now) {
+  if (sink->restarting) return false;
+  if (sink->state == FLUME_SINK_FEEDING) return now - sink->feed_ns < pace_ns(sink->pump);
+  return sink->state == FLUME_SINK_IDLE && !sink->slow;
+}
+
+static bool is_needed(const struct flume_pump *pump, const struct flume_load *load, uint64_t now) {
+  for (struct flume_queue *s = pump->sinks.next; s != &pump->sinks; s = s->next) {
+    struct flume_sink *sink = FLUME_CONTAINER_OF(s, struct flume_sink, queue);
+    if (load_holds(load, sink->since.value + 1) && keeps_pace(sink, now)) return true;
+  }
+  return false;
+}
+
+/* A place in the window for another block: one that is free, or whose block nobody needs who keeps pace, the oldest
+ * first. NULL: there is none now. */
+static struct flume_load **find_place(struct flume_pump *pump) {
+  struct flume_load **oldest = NULL;
+  uint64_t now = now_ns(pump);
+  for (unsigned i = 0; i < FLUME_PUMP_WINDOW; i++) {
+    struct flume_load **place = &pump->window[i];
+    if (*place == NULL) return place;
+    bool older = oldest == NULL || (*place)->number < (*oldest)->number;
+    if (older && !is_needed(pump, *place, now)) oldest = place;
+  }
+  return oldest;
+}
+
 static void drop_load(struct flume_load *load) {
   if (load->loading) load->dropped = true;
   else load_free(load);
@@ -131,8 +175,10 @@ static void load_done(struct flume_job *job) {
   flume_defer(&pump->log->defer, &pump->schedule);
 }
 
-/* Begins to read the block with seq. *out is the load, in the window. */
+/* Begins to read the block with seq. *out is the load, in the window. FLUME_EAGAIN: no place for it now. */
 static int begin_load(struct flume_pump *pump, int64_t seq, struct flume_load **out, struct flume_err *err) {
+  struct flume_load **place = find_place(pump);
+  if (place == NULL) return FLUME_EAGAIN;
   struct flume_load *load = flume_io_zalloc(pump->log->io, sizeof *load);
   if (load == NULL) return flume_err_nomem(err);
   int rv = pump->log->ops->plan(pump->log, seq, false, BLOCK_BYTES, &load->block, err);
@@ -144,16 +190,15 @@ static int begin_load(struct flume_pump *pump, int64_t seq, struct flume_load **
   load->deletions = pump->log->deletions.value;
   load->job.run = load_run;
   load->job.done = load_done;
-  if (pump->window[pump->window_next] != NULL) drop_load(pump->window[pump->window_next]);
-  pump->window[pump->window_next] = load;
-  pump->window_next = (pump->window_next + 1) % FLUME_PUMP_WINDOW;
-  pump->blocks_read++;
+  if (*place != NULL) drop_load(*place);
+  *place = load;
+  load->number = pump->blocks_read++;
   if (load->block->bytes <= LOAD_HERE_BYTES) {
     load->status = flume_block_load(load->block, &load->err);
   } else {
     load->loading = true;
     pump->loads++;
-    flume_pool_submit(pump->pool, &load->job);
+    flume_pool_submit_first(pump->pool, &load->job);
   }
   *out = load;
   return 0;
@@ -180,7 +225,11 @@ static void feed(struct flume_sink *sink) {
   struct flume_err err = {0};
   struct flume_load *load = find_load(pump, next);
   int rv = load != NULL ? 0 : begin_load(pump, next, &load, &err);
-  if (rv != 0 || load == NULL) {
+  if (rv == FLUME_EAGAIN) {
+    pump->held_back = true;
+    return;
+  }
+  if (rv != 0) {
     flume_sink_failed(sink, next, &err);
     return;
   }
@@ -193,6 +242,7 @@ static void feed(struct flume_sink *sink) {
   }
   struct flume_block *block = flume_block_ref(load->block);
   sink->state = FLUME_SINK_FEEDING;
+  sink->feed_ns = now_ns(pump);
   load_ahead(pump, block);
   sink->ops->feed(sink, block, (uint32_t)(next - block->first_seq));
 }
@@ -206,6 +256,7 @@ static void schedule_sink(struct flume_sink *sink) {
 static void run_schedule(struct flume_deferred *deferred) {
   struct flume_pump *pump = FLUME_CONTAINER_OF(deferred, struct flume_pump, schedule);
   struct flume_queue round, *node;
+  pump->held_back = false;
   flume_queue_init(&round);
   flume_queue_move(&round, &pump->sinks);
   while ((node = flume_queue_shift(&round)) != NULL) { /* callbacks may detach any sink */
@@ -228,7 +279,7 @@ static void on_since(struct flume_observer *observer, int64_t value) {
 
 static void start_progress(struct flume_sink *sink, int64_t since) {
   sink->start_seq = since;
-  sink->start_ns = sink->pump->log->io->hrtime_ns(sink->pump->log->io->ctx);
+  sink->start_ns = now_ns(sink->pump);
 }
 
 void flume_sink_attach(struct flume_sink *sink, struct flume_pump *pump, const struct flume_sink_ops *ops,
@@ -237,11 +288,13 @@ void flume_sink_attach(struct flume_sink *sink, struct flume_pump *pump, const s
   sink->pump = pump;
   sink->state = FLUME_SINK_IDLE;
   sink->restarting = false;
+  sink->slow = false;
   sink->skipped = skipped;
   sink->failure_seq = -1;
   flume_obv_init(&sink->since, &pump->log->defer, since);
   flume_queue_init(&sink->waits);
   flume_queue_push(&pump->sinks, &sink->queue);
+  pump->sinks_count++;
   start_progress(sink, since);
   flume_defer(&pump->log->defer, &pump->schedule);
 }
@@ -250,6 +303,7 @@ void flume_sink_detach(struct flume_sink *sink) {
   assert(sink->state != FLUME_SINK_FEEDING);
   sink->state = FLUME_SINK_DETACHED;
   flume_queue_remove(&sink->queue);
+  sink->pump->sinks_count--;
   struct flume_queue *node;
   while ((node = flume_queue_shift(&sink->waits)) != NULL) {
     struct flume_wait *wait = FLUME_CONTAINER_OF(node, struct flume_wait, queue);
@@ -273,6 +327,7 @@ void flume_sink_restart(struct flume_sink *sink, int64_t since, int64_t skipped)
 void flume_sink_fed(struct flume_sink *sink, int64_t since, int64_t skipped) {
   assert(sink->state == FLUME_SINK_FEEDING);
   sink->state = FLUME_SINK_IDLE;
+  sink->slow = now_ns(sink->pump) - sink->feed_ns >= pace_ns(sink->pump);
   sink->skipped += skipped;
   flume_obv_set(&sink->since, since);
   flume_defer(&sink->pump->log->defer, &sink->pump->schedule);

@@ -37,6 +37,8 @@ struct flume_sink {
   struct flume_obv since; /* the last seq that it has consumed; -1 for none */
   int64_t skipped;        /* deleted records that it passed over */
   bool restarting;        /* it is going to be restarted: nothing counts as reached until then */
+  uint64_t feed_ns;       /* when the block that it is at was handed to it */
+  bool slow;              /* it took its time over the last block: the others don't wait for it */
   int64_t start_seq;      /* where it was when it was attached or restarted; for progress */
   uint64_t start_ns;
   struct flume_err failure; /* when FAILED */
@@ -60,13 +62,14 @@ struct flume_pump {
   bool ready; /* while false no sink is fed, and no wait ends well */
   bool closing;
   struct flume_queue sinks;
+  unsigned sinks_count;
   struct flume_observer on_since;
   struct flume_observer on_deletion;
   struct flume_deferred schedule;
   uv_timer_t timer;                             /* for the earliest deadline */
   unsigned loads;                               /* on their way */
   struct flume_load *window[FLUME_PUMP_WINDOW]; /* the blocks at hand; NULL for none */
-  unsigned window_next;                         /* the place to fill next */
+  bool held_back;                               /* a sink waits for the others */
   uint64_t blocks_read;                         /* since it was opened */
   void (*closed)(struct flume_pump *pump);
 };

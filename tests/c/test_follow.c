@@ -240,6 +240,7 @@ TEST(sees_deletes) {
   CHECK_INT_EQ(code_of(9), FLUME_EDELETED);
   CHECK_INT_EQ(code_of(8), 0);
   CHECK_INT_EQ(reader->ops->deleted_count(reader, 9) - before, 2);
+  CHECK_INT_EQ(reader->deletions.value, log->deletions.value);
   log_close_wait(log, &loop);
   reader_end();
 }

@@ -1,0 +1,48 @@
+/* The directory of one view: its versions on disk, and what is kept about it from one version to the next.
+ *
+ *   views/NAME/
+ *     active      the number of the version that answers reads, as text
+ *     1/ 2/ ...   versions, each a store (store.h)
+ *     skipped     seqs that the view passes over, one a line
+ *     accepted    one line for each change that was accepted without building the view anew
+ *
+ * A version is built beside the active one under a number of its own. What makes it the active one is a single rename
+ * of the file `active`: before it a crash leaves the old version active, behind it the new one. Versions that are
+ * neither active nor wanted are swept away when the view is mounted next.
+ *
+ * Files are replaced as a whole: written under another name, synced, renamed, the directory synced. Any thread, one at
+ * a time. */
+#ifndef FLUME_VIEW_DIR_H
+#define FLUME_VIEW_DIR_H
+
+#include "buf.h"
+#include "err.h"
+
+/* In place of a number: none. */
+#define FLUME_VIEW_DIR_NONE 0u
+
+/* The active version; FLUME_VIEW_DIR_NONE when there is none, and when what is written there can't be read, which makes
+ * the view build anew. 0 and *number, or an errno. */
+int flume_view_dir_active(const struct flume_io *io, const char *path, uint32_t *number, struct flume_err *err);
+
+/* Makes a version the active one, durably and at once. */
+int flume_view_dir_activate(const struct flume_io *io, const char *path, uint32_t number, struct flume_err *err);
+
+/* Appends the numbers of all versions there, unordered, as uint32_t. No directory: nothing. */
+int flume_view_dir_list(const struct flume_io *io, const char *path, struct flume_buf *numbers, struct flume_err *err);
+
+/* Removes a version. */
+int flume_view_dir_remove(const struct flume_io *io, const char *path, uint32_t number, struct flume_err *err);
+
+/* Removes whatever is there and is none of count versions, nor one of the files above: versions that were given up,
+ * and what a crash left behind. */
+int flume_view_dir_sweep(const struct flume_io *io, const char *path, const uint32_t *keep, size_t count,
+                         struct flume_err *err);
+
+/* The small files: appends the text of path/name to text, nothing when there is none; and replaces it. */
+int flume_view_dir_read(const struct flume_io *io, const char *path, const char *name, struct flume_buf *text,
+                        struct flume_err *err);
+int flume_view_dir_write(const struct flume_io *io, const char *path, const char *name, const void *text, size_t len,
+                         struct flume_err *err);
+
+#endif
