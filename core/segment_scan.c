@@ -30,6 +30,26 @@ struct window {
   size_t step_bytes; /* that are read at once; more each time */
 };
 
+/* Fills the window with `want` bytes at off, or as many as there are: what is behind the first len bytes may be zeros
+ * that a writer is cutting off. FLUME_ECORRUPT when there are not even those. */
+static int window_fill(struct window *window, uint64_t off, size_t len, size_t want) {
+  const struct flume_segment *segment = window->segment;
+  struct flume_buf *buf = &window->buf;
+  window->off = off;
+  buf->len = 0;
+  int rv = flume_buf_reserve(buf, want);
+  if (rv != 0) return rv;
+  while (buf->len < want) {
+    int64_t n =
+        segment->io->read(segment->io->ctx, segment->file, buf->data + buf->len, want - buf->len, off + buf->len);
+    if (n == UV_EINTR) continue;
+    if (n < 0) return (int)n;
+    if (n == 0) break;
+    buf->len += (size_t)n;
+  }
+  return buf->len < len ? FLUME_ECORRUPT : 0;
+}
+
 /* Bytes [off, off + len) of the file, borrowed until the next call. They must lie within the file. */
 static int window_get(struct window *window, uint64_t off, size_t len, const uint8_t **bytes) {
   if (off < window->off || off + len > window->off + window->buf.len) {
@@ -38,13 +58,8 @@ static int window_get(struct window *window, uint64_t off, size_t len, const uin
     size_t want = len > window->step_bytes ? len : window->step_bytes;
     if (want > rest) want = (size_t)rest;
     if (window->step_bytes < WINDOW_BYTES) window->step_bytes *= 4;
-    window->buf.len = 0;
-    int rv = flume_buf_reserve(&window->buf, want);
+    int rv = window_fill(window, off, len, want);
     if (rv != 0) return rv;
-    rv = flume_io_read_full(window->segment->io, window->segment->file, window->buf.data, want, off);
-    if (rv != 0) return rv;
-    window->off = off;
-    window->buf.len = want;
   }
   *bytes = window->buf.data + (off - window->off);
   return 0;

@@ -60,7 +60,8 @@ local function wait_for(self, target, timeout_ms, done)
     if code == nil then return done(nil) end
     if code == "ETIMEDOUT" then return done(timeout_error(self, target)) end
     if code == "ECLOSED" then return done(closed_error(self)) end
-    done(failure_of(self) or errors.new(code, code))
+    local _, why = self._db.log:following()
+    done(failure_of(self) or errors.new(why or code, code))
   end)
 end
 

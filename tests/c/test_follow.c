@@ -268,6 +268,33 @@ TEST(sees_what_is_written_in_the_weaker_modes) {
   }
 }
 
+/* The writer cuts the zeros behind its last frame while the reader believes that the file is as long as it was. */
+static int64_t size_before_the_cut(void *ctx, int file) {
+  int64_t size = flume_io_posix.size(ctx, file);
+  return size > 0 ? size + 100000 : size;
+}
+
+TEST(file_that_is_cut_while_it_is_read) {
+  reader_begin();
+  struct flume_log_options options = options_of(2000);
+  struct flume_log *log = must_open(2000);
+  append_record(log, "zero");
+  reader_open();
+  log_close_wait(log, &loop);
+  reader_faults.io.size = size_before_the_cut;
+  for (int64_t i = 1; i < 60; i++) {
+    uv_loop_t own; /* the reader has no turn until the zeros are cut */
+    MUST(uv_loop_init(&own) == 0);
+    MUST(flume_log_open(&log, &own, dir, &options, &err) == 0);
+    CHECK_INT_EQ(append_record(log, "x"), i);
+    log_close_wait(log, &own);
+    loop_end(&own);
+    REQUIRE(comes(sees, i));
+  }
+  CHECK(((struct log_file *)reader)->segments_count > 1);
+  reader_end();
+}
+
 /* --- Not seeing what may be taken back -------------------------------------------------------------------------- */
 
 TEST(does_not_show_what_was_not_acknowledged) {
