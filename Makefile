@@ -20,7 +20,7 @@ BUILD = build
 LUA_CFLAGS = $(shell pkg-config --cflags $(LUA) libuv 2>/dev/null)
 CPPFLAGS_ALL = -D_GNU_SOURCE -DFLUME_VERSION='"$(VERSION)"' $(LUA_CFLAGS) $(CPPFLAGS)
 CFLAGS_ALL = -std=gnu11 -fPIC -fvisibility=hidden -pthread $(CWARNS) $(OPTIMIZE) $(SANITIZE) $(CFLAGS)
-LDLIBS_CORE = -luv -llmdb -lpthread
+LDLIBS_CORE = -luv -llmdb -lpthread -lm
 
 CORE_SRC = $(wildcard core/*.c)
 LUA_SRC = $(wildcard lua/*.c)

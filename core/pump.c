@@ -35,14 +35,16 @@ static void load_free(struct flume_load *load) {
   flume_io_free(load->pump->log->io, load);
 }
 
-/* A record that the sink had consumed was deleted since. */
-static bool is_stale(const struct flume_sink *sink) {
+bool flume_sink_is_stale(const struct flume_sink *sink) {
   const struct flume_log *log = sink->pump->log;
-  return log->ops->deleted_count(log, sink->since.value) != sink->skipped;
+  for (int64_t i = sink->deletions; i < log->deletions.value; i++) {
+    if (log->ops->deletion_at(log, i) <= sink->since.value) return true;
+  }
+  return false;
 }
 
 static bool has_come_to(const struct flume_sink *sink, int64_t seq) {
-  return sink->pump->ready && !sink->restarting && sink->since.value >= seq && !is_stale(sink);
+  return sink->pump->ready && !sink->restarting && sink->since.value >= seq && !flume_sink_is_stale(sink);
 }
 
 /* --- Waits --------------------------------------------------------------------------------------------------- */
@@ -247,9 +249,20 @@ static void feed(struct flume_sink *sink) {
   sink->ops->feed(sink, block, (uint32_t)(next - block->first_seq));
 }
 
+/* Brings the sink to where all deletions are known to it: what it has not consumed it will pass over. */
+static void learn_deletions(struct flume_sink *sink) {
+  if (flume_sink_is_stale(sink)) {
+    sink->state = FLUME_SINK_FORGETTING;
+    sink->ops->forget(sink);
+  } else {
+    sink->deletions = sink->pump->log->deletions.value;
+  }
+}
+
 static void schedule_sink(struct flume_sink *sink) {
   struct flume_pump *pump = sink->pump;
-  if (sink->state == FLUME_SINK_IDLE && !sink->restarting && is_stale(sink)) sink->ops->stale(sink);
+  if (sink->state == FLUME_SINK_IDLE && !sink->restarting) learn_deletions(sink);
+  if (sink->deletions != pump->log->deletions.value) return; /* it has to learn of them before it is fed */
   if (sink->state == FLUME_SINK_IDLE && pump->ready && sink->since.value < pump->log->since.value) feed(sink);
 }
 
@@ -283,13 +296,13 @@ static void start_progress(struct flume_sink *sink, int64_t since) {
 }
 
 void flume_sink_attach(struct flume_sink *sink, struct flume_pump *pump, const struct flume_sink_ops *ops,
-                       int64_t since, int64_t skipped) {
+                       int64_t since, int64_t deletions) {
   sink->ops = ops;
   sink->pump = pump;
   sink->state = FLUME_SINK_IDLE;
   sink->restarting = false;
   sink->slow = false;
-  sink->skipped = skipped;
+  sink->deletions = deletions;
   sink->failure_seq = -1;
   flume_obv_init(&sink->since, &pump->log->defer, since);
   flume_queue_init(&sink->waits);
@@ -300,7 +313,7 @@ void flume_sink_attach(struct flume_sink *sink, struct flume_pump *pump, const s
 }
 
 void flume_sink_detach(struct flume_sink *sink) {
-  assert(sink->state != FLUME_SINK_FEEDING);
+  assert(sink->state != FLUME_SINK_FEEDING && sink->state != FLUME_SINK_FORGETTING);
   sink->state = FLUME_SINK_DETACHED;
   flume_queue_remove(&sink->queue);
   sink->pump->sinks_count--;
@@ -312,23 +325,22 @@ void flume_sink_detach(struct flume_sink *sink) {
   flume_obv_fini(&sink->since);
 }
 
-void flume_sink_restart(struct flume_sink *sink, int64_t since, int64_t skipped) {
-  assert(sink->state != FLUME_SINK_FEEDING);
+void flume_sink_restart(struct flume_sink *sink, int64_t since, int64_t deletions) {
+  assert(sink->state != FLUME_SINK_FEEDING && sink->state != FLUME_SINK_FORGETTING);
   sink->state = FLUME_SINK_IDLE;
   sink->restarting = false;
   sink->failure = (struct flume_err){0};
   sink->failure_seq = -1;
-  sink->skipped = skipped;
+  sink->deletions = deletions;
   start_progress(sink, since);
   flume_obv_set(&sink->since, since);
   flume_defer(&sink->pump->log->defer, &sink->pump->schedule);
 }
 
-void flume_sink_fed(struct flume_sink *sink, int64_t since, int64_t skipped) {
+void flume_sink_fed(struct flume_sink *sink, int64_t since) {
   assert(sink->state == FLUME_SINK_FEEDING);
   sink->state = FLUME_SINK_IDLE;
   sink->slow = now_ns(sink->pump) - sink->feed_ns >= pace_ns(sink->pump);
-  sink->skipped += skipped;
   flume_obv_set(&sink->since, since);
   flume_defer(&sink->pump->log->defer, &sink->pump->schedule);
 }
@@ -336,6 +348,13 @@ void flume_sink_fed(struct flume_sink *sink, int64_t since, int64_t skipped) {
 void flume_sink_unfeed(struct flume_sink *sink) {
   assert(sink->state == FLUME_SINK_FEEDING);
   sink->state = FLUME_SINK_IDLE;
+}
+
+void flume_sink_forgot(struct flume_sink *sink, int64_t deletions) {
+  assert(sink->state == FLUME_SINK_FORGETTING);
+  sink->state = FLUME_SINK_IDLE;
+  sink->deletions = deletions;
+  flume_defer(&sink->pump->log->defer, &sink->pump->schedule);
 }
 
 void flume_sink_failed(struct flume_sink *sink, int64_t seq, const struct flume_err *err) {

@@ -18,15 +18,17 @@ struct flume_sink_ops {
    * is the sink's own reference until then. */
   void (*feed)(struct flume_sink *sink, struct flume_block *block, uint32_t from);
 
-  /* A record that the sink had consumed was deleted: it has to start over, with flume_sink_restart. Never called while
-   * a feed is on its way. */
-  void (*stale)(struct flume_sink *sink);
+  /* Records that the sink had consumed were deleted: those of the log's deletions from sink->deletions on whose seq is
+   * at most since. Take them back and then call flume_sink_forgot, or start over with flume_sink_restart; later, never
+   * from inside. Never called while a feed is on its way, and nothing is fed meanwhile. */
+  void (*forget)(struct flume_sink *sink);
 };
 
 enum flume_sink_state {
-  FLUME_SINK_IDLE,    /* nothing to consume, or waiting for its block */
-  FLUME_SINK_FEEDING, /* a block is with the sink */
-  FLUME_SINK_FAILED,  /* consumes nothing more: see failure */
+  FLUME_SINK_IDLE,       /* nothing to consume, or waiting for its block */
+  FLUME_SINK_FEEDING,    /* a block is with the sink */
+  FLUME_SINK_FORGETTING, /* it takes back what was deleted */
+  FLUME_SINK_FAILED,     /* consumes nothing more: see failure */
   FLUME_SINK_DETACHED,
 };
 
@@ -35,7 +37,7 @@ struct flume_sink {
   struct flume_pump *pump;
   enum flume_sink_state state;
   struct flume_obv since; /* the last seq that it has consumed; -1 for none */
-  int64_t skipped;        /* deleted records that it passed over */
+  int64_t deletions;      /* how many of the log's deletions, in their order, it knows of */
   bool restarting;        /* it is going to be restarted: nothing counts as reached until then */
   uint64_t feed_ns;       /* when the block that it is at was handed to it */
   bool slow;              /* it took its time over the last block: the others don't wait for it */
@@ -80,19 +82,24 @@ int flume_pump_open(struct flume_pump *pump, struct flume_log *log, struct flume
 void flume_pump_close(struct flume_pump *pump, void (*closed)(struct flume_pump *pump));
 void flume_pump_set_ready(struct flume_pump *pump, bool ready);
 
-/* The sink goes on behind since; skipped is what it had passed over until there. */
+/* The sink goes on behind since; deletions is how many of the log's deletions it knows of. */
 void flume_sink_attach(struct flume_sink *sink, struct flume_pump *pump, const struct flume_sink_ops *ops,
-                       int64_t since, int64_t skipped);
-/* Not while FEEDING. What waits gets FLUME_ECLOSED. */
+                       int64_t since, int64_t deletions);
+/* Not while FEEDING or FORGETTING. What waits gets FLUME_ECLOSED. */
 void flume_sink_detach(struct flume_sink *sink);
-/* Not while FEEDING: the sink has another state now, as of since. Also after a failure. */
-void flume_sink_restart(struct flume_sink *sink, int64_t since, int64_t skipped);
+/* Not while FEEDING or FORGETTING: the sink has another state now, as of since. Also after a failure. */
+void flume_sink_restart(struct flume_sink *sink, int64_t since, int64_t deletions);
 
-/* The sink has consumed what is up to since, `skipped` deleted ones among them. status 0, or the failure that ends it;
- * seq is the record that it failed on. */
-void flume_sink_fed(struct flume_sink *sink, int64_t since, int64_t skipped);
+/* Whether records that the sink had consumed were deleted, which it does not know of. */
+bool flume_sink_is_stale(const struct flume_sink *sink);
+
+/* The sink has consumed what is up to since. */
+void flume_sink_fed(struct flume_sink *sink, int64_t since);
 /* The sink gives the block back without having consumed anything of it. */
 void flume_sink_unfeed(struct flume_sink *sink);
+/* The sink has taken back what the first `deletions` deletions have taken away. */
+void flume_sink_forgot(struct flume_sink *sink, int64_t deletions);
+/* The failure that ends it; seq is the record that it failed on. */
 void flume_sink_failed(struct flume_sink *sink, int64_t seq, const struct flume_err *err);
 
 /* True when a read that wants seq need not wait. */

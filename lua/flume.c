@@ -5,10 +5,13 @@
 
 #include "codec.h"
 #include "cursor.h"
+#include "dir.h"
 #include "log.h"
 #include "loop.h"
+#include "pump.h"
 #include "view.h"
 #include "vm.h"
+#include "watch.h"
 
 FLUME_EXPORT int luaopen_flume_core(lua_State *L);
 FLUME_EXPORT int luaopen_flume(lua_State *L);
@@ -18,8 +21,11 @@ int luaopen_flume_core(lua_State *L) {
   flume__loop_open(L);
   flume__log_open(L);
   flume__cursor_open(L);
+  flume__pump_open(L);
   flume__view_open(L);
+  flume__dir_open(L);
   flume__vm_open(L);
+  flume__watch_open(L);
   lua_pushliteral(L, FLUME_VERSION);
   lua_setfield(L, -2, "version");
   return 1;

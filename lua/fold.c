@@ -11,7 +11,9 @@
 #define NEW_HOLD_EVERY 64      /* records: see hold_block */
 
 /* Where things are on the stack of run. */
-enum { AT_FOLD = 1, AT_HOST, AT_STEP, AT_ACC, AT_BLOCK, AT_RECORDS, AT_TRANSFORM };
+enum { AT_FOLD = 1, AT_HOST, AT_STEP, AT_ACC, AT_BLOCK, AT_RECORDS, AT_TRANSFORM, AT_EMIT };
+
+enum fold_kind { KIND_REDUCE, KIND_INDEX, KIND_SINK };
 
 static void push_item(lua_State *L, const struct flume_fold *fold, bool transforms, bool bytes, int64_t seq,
                       const uint8_t *data, uint32_t len) {
@@ -42,38 +44,83 @@ static void hold_block(lua_State *L, struct flume_block *block) {
   lua_replace(L, AT_BLOCK);
 }
 
+/* Whether the view passes over the record; *skip goes along with the seqs asked for, which ascend. */
+static bool is_passed_over(const struct flume_fold *fold, int64_t seq, size_t *skip) {
+  while (*skip < fold->skips_count && fold->skips[*skip] < seq) ++*skip;
+  return *skip < fold->skips_count && fold->skips[*skip] == seq;
+}
+
+static uint32_t end_of(const struct flume_fold *fold) {
+  uint32_t count = fold->block->count;
+  return fold->limit != 0 && count - fold->from > fold->limit ? fold->from + fold->limit : count;
+}
+
+static enum fold_kind kind_of(lua_State *L) {
+  lua_getfield(L, AT_HOST, "kind");
+  const char *kind = lua_tostring(L, -1);
+  enum fold_kind found = strcmp(kind, "reduce") == 0  ? KIND_REDUCE
+                         : strcmp(kind, "index") == 0 ? KIND_INDEX
+                                                      : KIND_SINK;
+  lua_pop(L, 1);
+  return found;
+}
+
+static void settle_emitted(lua_State *L, const struct flume_fold *fold) {
+  struct flume_err err;
+  int rv = fold->action == FLUME_FOLD_STEP ? flume__store_add_emitted(fold->store, &err)
+                                           : flume__store_remove_emitted(fold->store, &err);
+  if (rv != 0) luaL_error(L, "%s", err.msg);
+}
+
+/* The step function for one record. */
+static void fold_record(lua_State *L, const struct flume_fold *fold, enum fold_kind kind, bool transforms, bool bytes,
+                        int64_t seq, const uint8_t *data, uint32_t len) {
+  fold->store->seq = seq;
+  lua_pushvalue(L, AT_STEP);
+  if (kind == KIND_REDUCE) lua_pushvalue(L, AT_ACC);
+  push_item(L, fold, transforms, bytes, seq, data, len);
+  lua_pushinteger(L, seq);
+  switch (kind) {
+    case KIND_REDUCE:
+      lua_call(L, 3, 1);
+      lua_replace(L, AT_ACC);
+      break;
+    case KIND_INDEX:
+      fold->store->emitted.len = 0;
+      lua_pushvalue(L, AT_EMIT);
+      lua_call(L, 3, 0);
+      settle_emitted(L, fold);
+      break;
+    case KIND_SINK: lua_call(L, 2, 0); break;
+  }
+}
+
 static int run(lua_State *L) {
   struct flume_fold *fold = lua_touserdata(L, AT_FOLD);
   lua_rawgeti(L, LUA_REGISTRYINDEX, fold->host);
-  lua_getfield(L, AT_HOST, "kind");
-  bool reduces = strcmp(lua_tostring(L, -1), "reduce") == 0;
-  lua_pop(L, 1);
-  lua_getfield(L, AT_HOST, "step");
+  enum fold_kind kind = kind_of(L);
+  lua_getfield(L, AT_HOST, fold->action == FLUME_FOLD_STEP || kind == KIND_INDEX ? "step" : "retract");
   lua_getfield(L, AT_HOST, "acc");
   flume__block_push(L, flume_block_ref(fold->block));
   flume_record_open(L);
   bool transforms = lua_getfield(L, AT_HOST, "transform") != LUA_TNIL;
+  lua_getfield(L, AT_HOST, "emit");
   lua_getfield(L, AT_HOST, "bytes");
   bool bytes = lua_toboolean(L, -1);
   lua_pop(L, 1);
   luaL_checkstack(L, 8, NULL);
   int64_t first_seq = fold->block->first_seq;
-  uint32_t count = fold->block->count, folded = 0;
-  for (uint32_t i = fold->from; i < count; i++) {
+  uint32_t end = end_of(fold), folded = 0;
+  size_t skip = 0;
+  for (uint32_t i = fold->from; i < end; i++) {
     uint32_t len;
     const uint8_t *data = flume_block_get(fold->block, i, &len);
     fold->next = i;
     if (i > fold->from && (i - fold->from) % NEW_HOLD_EVERY == 0) hold_block(L, fold->block);
     if (fold->spent != NULL) *fold->spent = 0;
-    if (data != NULL) {
-      lua_pushvalue(L, AT_STEP);
-      if (reduces) lua_pushvalue(L, AT_ACC);
-      push_item(L, fold, transforms, bytes, first_seq + i, data, len);
-      lua_pushinteger(L, first_seq + i);
-      lua_call(L, reduces ? 3 : 2, reduces);
-      if (reduces) lua_replace(L, AT_ACC);
-    } else {
-      fold->skipped++;
+    if (data == NULL) fold->skipped++;
+    else if (!is_passed_over(fold, first_seq + i, &skip)) {
+      fold_record(L, fold, kind, transforms, bytes, first_seq + i, data, len);
     }
     fold->next = i + 1;
     if (++folded % LOOK_AT_CLOCK_EVERY == 0 && time_is_up(fold)) break;
@@ -81,6 +128,42 @@ static int run(lua_State *L) {
   lua_pushvalue(L, AT_ACC);
   lua_setfield(L, AT_HOST, "acc");
   return 0;
+}
+
+/* The same for an index that is declared by paths: no Lua at all. */
+static int extract_entry(struct flume_fold *fold, int64_t seq, const uint8_t *data, uint32_t len,
+                         struct flume_err *err) {
+  struct flume_lua_store *store = fold->store;
+  store->seq = seq;
+  store->key.len = store->value.len = 0;
+  int rv = flume_extract_key(fold->extract, data, len, &store->key, &store->packed);
+  if (rv < 0) return flume_err_set(err, FLUME_EVIEW, "the record can't be read: %s", flume_strerror(rv));
+  if (rv == 0) return 0;
+  if (store->recent.readers == 0 && fold->action == FLUME_FOLD_STEP) {
+    return flume_store_add_entry(store->store, store->key.data, store->key.len, seq, NULL, 0, err);
+  }
+  store->emitted.len = 0;
+  rv = flume__emitted_add(&store->emitted, &store->key, &store->value);
+  if (rv != 0) return flume_err_nomem(err);
+  return fold->action == FLUME_FOLD_STEP ? flume__store_add_emitted(store, err)
+                                         : flume__store_remove_emitted(store, err);
+}
+
+static int run_extract(struct flume_fold *fold, struct flume_err *err) {
+  int64_t first_seq = fold->block->first_seq;
+  uint32_t end = end_of(fold), folded = 0;
+  size_t skip = 0;
+  int rv = 0;
+  for (uint32_t i = fold->from; rv == 0 && i < end; i++) {
+    uint32_t len;
+    const uint8_t *data = flume_block_get(fold->block, i, &len);
+    fold->next = i;
+    if (data == NULL) fold->skipped++;
+    else if (!is_passed_over(fold, first_seq + i, &skip)) rv = extract_entry(fold, first_seq + i, data, len, err);
+    if (rv == 0) fold->next = i + 1;
+    if (++folded % LOOK_AT_CLOCK_EVERY == 0 && time_is_up(fold)) break;
+  }
+  return rv;
 }
 
 /* Message handler: message and traceback as two strings. */
@@ -114,6 +197,7 @@ int flume_fold_run(lua_State *L, struct flume_fold *fold, struct flume_buf *trac
   int top = lua_gettop(L);
   fold->next = fold->from;
   fold->skipped = 0;
+  if (fold->extract != NULL) return run_extract(fold, err);
   if (!lua_checkstack(L, 16)) return flume_err_nomem(err);
   lua_pushcfunction(L, explain);
   lua_pushcfunction(L, run);
@@ -157,4 +241,28 @@ int flume_fold_save(lua_State *L, int host, struct flume_buf *out, struct flume_
   if (rv != 0) flume_err_wrap(err, "state");
   lua_pop(L, 2);
   return rv;
+}
+
+struct host_call {
+  int host;
+  const char *name;
+};
+
+static int call_host(lua_State *L) {
+  struct host_call *call = lua_touserdata(L, 1);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, call->host);
+  if (lua_getfield(L, -1, call->name) == LUA_TFUNCTION) lua_call(L, 0, 0);
+  return 0;
+}
+
+int flume_fold_call(lua_State *L, int host, const char *name, struct flume_err *err) {
+  struct host_call call = {host, name};
+  if (!lua_checkstack(L, 4)) return flume_err_nomem(err);
+  lua_pushcfunction(L, call_host);
+  lua_pushlightuserdata(L, &call);
+  if (lua_pcall(L, 1, 0, 0) == LUA_OK) return 0;
+  const char *message = lua_tostring(L, -1);
+  flume_err_set(err, FLUME_EVIEW, "%s", message != NULL ? message : "not enough memory");
+  lua_pop(L, 1);
+  return FLUME_EVIEW;
 }

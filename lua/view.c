@@ -8,107 +8,28 @@
 #include "marshal.h"
 #include "observer.h"
 
-#define PUMP_TYPE "flume.pump"
-#define VIEW_TYPE "flume.view"
-
-enum { PUMP_UV_LOG = 1, PUMP_UV_COUNT = 1 };
 enum { VIEW_UV_PUMP = 1, VIEW_UV_COUNT = 1 };
 
-/* --- The pump -------------------------------------------------------------------------------------------------- */
-
-static struct flume_lua_pump *check_pump(lua_State *L, int index) {
-  struct flume_lua_pump *self = luaL_checkudata(L, index, PUMP_TYPE);
-  if (!self->open || self->closing) luaL_error(L, "the pump is closed");
-  return self;
-}
-
-/* set_ready(self, ready) */
-static int pump_set_ready(lua_State *L) {
-  flume_pump_set_ready(&check_pump(L, 1)->pump, lua_toboolean(L, 2));
-  return 0;
-}
-
-static int pump_blocks_read(lua_State *L) {
-  lua_pushinteger(L, (lua_Integer)check_pump(L, 1)->pump.blocks_read);
-  return 1;
-}
-
-static void on_pump_closed(struct flume_pump *pump) {
-  struct flume_lua_pump *self = FLUME_CONTAINER_OF(pump, struct flume_lua_pump, pump);
-  lua_State *L = self->log->loop->L;
-  self->open = false;
-  lua_rawgeti(L, LUA_REGISTRYINDEX, self->cb);
-  luaL_unref(L, LUA_REGISTRYINDEX, self->cb);
-  luaL_unref(L, LUA_REGISTRYINDEX, self->pin);
-  flume__loop_call(self->log->loop, 0);
-}
+/* --- Opening ----------------------------------------------------------------------------------------------------- */
 
 static int ref_value(lua_State *L, int index) {
   lua_pushvalue(L, index);
   return luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
-/* close(self, cb): its views must be closed */
-static int pump_close(lua_State *L) {
-  struct flume_lua_pump *self = check_pump(L, 1);
-  luaL_checktype(L, 2, LUA_TFUNCTION);
-  self->cb = ref_value(L, 2);
-  self->pin = ref_value(L, 1);
-  self->closing = true;
-  flume_pump_close(&self->pump, on_pump_closed);
-  return 0;
-}
-
-static void on_pump_gc(struct flume_pump *pump) {
-  FLUME_CONTAINER_OF(pump, struct flume_lua_pump, pump)->open = false;
-}
-
-/* The safety net at the end of the state; views were collected before. */
-static int pump_gc(lua_State *L) {
-  struct flume_lua_pump *self = luaL_checkudata(L, 1, PUMP_TYPE);
-  if (!self->open || self->closing || self->log->log == NULL) return 0;
-  self->closing = true;
-  flume_pump_close(&self->pump, on_pump_gc);
-  while (self->open && uv_run(self->log->loop->loop, UV_RUN_ONCE) != 0) continue;
-  return 0;
-}
-
-/* pump(log) -> pump */
-static int pump_new(lua_State *L) {
-  struct flume_lua_log *log = flume__log_check(L, 1);
-  struct flume_lua_pump *self = lua_newuserdatauv(L, sizeof *self, PUMP_UV_COUNT);
-  memset(self, 0, sizeof *self);
-  self->log = log;
-  self->cb = self->pin = LUA_NOREF;
-  lua_pushvalue(L, 1);
-  lua_setiuservalue(L, -2, PUMP_UV_LOG);
-  if (luaL_newmetatable(L, PUMP_TYPE)) {
-    static const luaL_Reg methods[] = {{"set_ready", pump_set_ready},
-                                       {"blocks_read", pump_blocks_read},
-                                       {"close", pump_close},
-                                       {"__gc", pump_gc},
-                                       {NULL, NULL}};
-    luaL_setfuncs(L, methods, 0);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, "__index");
-  }
-  lua_setmetatable(L, -2);
-  flume_pump_open(&self->pump, log->log, log->loop->pool);
-  self->open = true;
-  return 1;
-}
-
-/* --- Opening a view --------------------------------------------------------------------------------------------- */
-
-static struct flume_view *check_view(lua_State *L) {
-  struct flume_view *self = luaL_checkudata(L, 1, VIEW_TYPE);
+struct flume_view *flume__view_check(lua_State *L, int index) {
+  struct flume_view *self = luaL_checkudata(L, index, FLUME_VIEW_TYPE);
   if (!self->open || self->closing) luaL_error(L, "the view is closed");
   return self;
 }
 
+static struct flume_view *check_view(lua_State *L) {
+  return flume__view_check(L, 1);
+}
+
 /* load(self, host_bytecode, args...) of a view that has a state of its own -> true | nil, message, code */
 static int view_load(lua_State *L) {
-  struct flume_view *self = luaL_checkudata(L, 1, VIEW_TYPE);
+  struct flume_view *self = luaL_checkudata(L, 1, FLUME_VIEW_TYPE);
   size_t len;
   const char *source = luaL_checklstring(L, 2, &len);
   struct flume_buf args;
@@ -126,99 +47,10 @@ static int view_load(lua_State *L) {
   return 1;
 }
 
-static int restore_initial(struct flume_view *self) {
-  lua_State *L = self->vm != NULL ? self->vm->L : self->loop->L;
-  int host = self->vm != NULL ? self->vm->host : self->host;
-  lua_rawgeti(L, LUA_REGISTRYINDEX, host);
-  lua_getfield(L, -1, "initial");
-  size_t len;
-  const char *initial = lua_tolstring(L, -1, &len);
-  int rv = initial != NULL ? flume_fold_restore(L, host, initial, len) : 0;
-  lua_pop(L, 2);
-  return rv;
-}
-
-#define REASON_BYTES 192
-
-/* Why the state on disk can't be gone on with; NULL when it can. text has room for the reason. */
-static const char *reason_to_rebuild(const struct flume_view *self, const struct flume_state_meta *wanted,
-                                     const struct flume_log *log, char *text) {
-  const struct flume_state_meta *found = &self->meta;
-  if (memcmp(found->log_id, wanted->log_id, 16) != 0) return "the log is another one";
-  if (found->since > flume_log_since(log)) return "the view is ahead of the log";
-  if (strcmp(found->version, wanted->version) != 0) {
-    snprintf(text, REASON_BYTES, "version %s -> %s", found->version[0] != '\0' ? found->version : "(none)",
-             wanted->version[0] != '\0' ? wanted->version : "(none)");
-    return text;
-  }
-  if (wanted->version[0] == '\0' && found->fingerprint != wanted->fingerprint) return "the source has changed";
-  if ((int64_t)found->deletions != log->ops->deleted_count(log, found->since)) return "records were deleted";
-  return NULL;
-}
-
-/* Takes over what is on disk, if it fits. *reason: why it does not; NULL also when there is nothing. */
-static int load_state(struct flume_view *self, const struct flume_state_meta *wanted, const char **reason, char *text,
-                      struct flume_err *err) {
-  struct flume_buf value;
-  flume_buf_init(&value, &flume_io_posix);
-  *reason = NULL;
-  int rv = flume_state_load(self->state, &self->meta, &value, err);
-  if (rv == 0) {
-    *reason = reason_to_rebuild(self, wanted, self->pump->log->log, text);
-    if (*reason == NULL) {
-      lua_State *L = self->vm != NULL ? self->vm->L : self->loop->L;
-      rv = flume_fold_restore(L, self->vm != NULL ? self->vm->host : self->host, value.data, value.len);
-      if (rv == FLUME_ECORRUPT) *reason = "the state on disk is damaged";
-    }
-  } else if (rv == FLUME_ECORRUPT || rv == FLUME_EVERSION) {
-    *reason = "the state on disk is not readable";
-  }
-  flume_buf_fini(&value);
-  bool usable = rv == 0 && *reason == NULL;
-  if (usable || rv == FLUME_ENOMEM) return rv;
-  self->meta = *wanted;
-  rv = restore_initial(self);
-  return rv == 0 ? 0 : flume_err_set(err, rv, "setting the initial state: %s", flume_strerror(rv));
-}
-
-/* start(self, version, fingerprint, dir or nil, since) -> since, reason or nil | nil, message, code. With dir the state
- * is kept there and since is what it says; without it the view begins behind since. */
-static int view_start(lua_State *L) {
-  struct flume_view *self = luaL_checkudata(L, 1, VIEW_TYPE);
-  const char *version = luaL_checkstring(L, 2);
-  struct flume_state_meta wanted = {.since = -1, .fingerprint = (uint64_t)luaL_checkinteger(L, 3)};
-  const char *dir = luaL_optstring(L, 4, NULL);
-  const char *reason = NULL;
-  char text[REASON_BYTES];
-  struct flume_err err;
-  if (strlen(version) >= sizeof wanted.version) return luaL_error(L, "a version of more than 63 bytes");
-  strcpy(wanted.version, version);
-  memcpy(wanted.log_id, flume_log_id(self->pump->log->log), 16);
-  wanted.since = luaL_optinteger(L, 5, -1);
-  wanted.deletions = (uint64_t)self->pump->log->log->ops->deleted_count(self->pump->log->log, wanted.since);
-  int rv;
-  if (dir != NULL) {
-    rv = flume_state_open(&self->state, &flume_io_posix, dir, &err);
-    if (rv == 0) rv = load_state(self, &wanted, &reason, text, &err);
-  } else {
-    self->meta = wanted;
-    rv = restore_initial(self);
-    if (rv != 0) flume_err_set(&err, rv, "setting the initial state: %s", flume_strerror(rv));
-  }
-  if (rv != 0) return flume__fail(L, rv, &err);
-  self->open = true;
-  self->pin = ref_value(L, 1);
-  flume_sink_attach(&self->sink, &self->pump->pump, &flume__view_sink_ops, self->meta.since,
-                    (int64_t)self->meta.deletions);
-  lua_pushinteger(L, self->meta.since);
-  lua_pushstring(L, reason);
-  return 2;
-}
-
 /* --- Waiting and calling --------------------------------------------------------------------------------------- */
 
 static int view_since(lua_State *L) {
-  struct flume_view *self = luaL_checkudata(L, 1, VIEW_TYPE);
+  struct flume_view *self = luaL_checkudata(L, 1, FLUME_VIEW_TYPE);
   lua_pushinteger(L, self->open ? self->sink.since.value : self->meta.since);
   return 1;
 }
@@ -323,10 +155,8 @@ static int view_call(lua_State *L) {
   return 1;
 }
 
-/* call_now(self, name, args...) -> true, results... | nil, message, code. On this thread, between two records. */
-static int view_call_now(lua_State *L) {
-  struct flume_view *self = luaL_checkudata(L, 1, VIEW_TYPE);
-  if (self->vm == NULL) return luaL_error(L, "the view is closed");
+/* Calls host[name] with what is on the stack from index 3 on. */
+static int call_here(lua_State *L, struct flume_view *self) {
   const char *name = luaL_checkstring(L, 2);
   int last = lua_gettop(L);
   struct flume_buf *args = flume_box_buf(L), *results = flume_box_buf(L);
@@ -344,12 +174,90 @@ static int view_call_now(lua_State *L) {
   return 1 + count;
 }
 
+/* call_now(self, name, args...) -> true, results... | nil, message, code. On this thread, between two records. */
+static int view_call_now(lua_State *L) {
+  struct flume_view *self = luaL_checkudata(L, 1, FLUME_VIEW_TYPE);
+  if (self->vm == NULL) return luaL_error(L, "the view is closed");
+  return call_here(L, self);
+}
+
+/* call_if_idle(self, name, args...): the same, when nothing is under way for the view and nobody waits; else nil */
+static int view_call_if_idle(lua_State *L) {
+  struct flume_view *self = check_view(L);
+  bool idle = self->vm != NULL && self->working == FLUME_WORK_NONE && flume_queue_empty(&self->calls) && !self->syncing;
+  return idle ? call_here(L, self) : 0;
+}
+
 /* rebuild(self): starts over as soon as nothing is under way */
 static int view_rebuild(lua_State *L) {
   struct flume_view *self = check_view(L);
   self->rebuilding = self->sink.restarting = true;
+  self->reason = NULL;
   flume__view_next(self);
-  lua_pushboolean(L, !self->rebuilding);
+  return 0;
+}
+
+/* revive(self): goes on from the last checkpoint, also after a failure */
+static int view_revive(lua_State *L) {
+  struct flume_view *self = check_view(L);
+  self->reviving = self->sink.restarting = true;
+  flume__view_next(self);
+  return 0;
+}
+
+/* reason(self) -> nil | why it started over, or why it stalls */
+static int view_reason(lua_State *L) {
+  struct flume_view *self = check_view(L);
+  if (self->stall.code != 0) lua_pushstring(L, self->stall.msg);
+  else lua_pushstring(L, self->reason);
+  lua_pushboolean(L, self->stall.code != 0);
+  return 2;
+}
+
+/* skips(self, seqs): the records that it passes over, ascending, from the next block on */
+static int view_skips(lua_State *L) {
+  struct flume_view *self = check_view(L);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  size_t count = lua_rawlen(L, 2);
+  int64_t *seqs = flume_io_alloc(&flume_io_posix, (count + 1) * sizeof *seqs);
+  if (seqs == NULL) return luaL_error(L, "out of memory");
+  for (size_t i = 0; i < count; i++) {
+    lua_rawgeti(L, 2, (lua_Integer)i + 1);
+    seqs[i] = lua_tointeger(L, -1);
+    lua_pop(L, 1);
+  }
+  flume_io_free(&flume_io_posix, self->new_skips);
+  self->new_skips = seqs;
+  self->new_skips_count = count;
+  flume__view_next(self);
+  return 0;
+}
+
+/* quiet(self, cb): cb() when nothing is under way and no call waits; from then on it is held, and its store has all of
+ * its state */
+static int view_quiet(lua_State *L) {
+  struct flume_view *self = check_view(L);
+  luaL_checktype(L, 2, LUA_TFUNCTION);
+  if (self->quiet_cb != LUA_NOREF) return luaL_error(L, "somebody waits for it to be quiet already");
+  self->quiet_cb = ref_value(L, 2);
+  flume_defer(&self->pump->pump.log->defer, &self->nudge);
+  return 0;
+}
+
+/* activate(self, cb): a checkpoint, and then this version is the active one on disk; cb(err) */
+static int view_activate(lua_State *L) {
+  struct flume_view *self = check_view(L);
+  luaL_checktype(L, 2, LUA_TFUNCTION);
+  luaL_unref(L, LUA_REGISTRYINDEX, self->active_cb);
+  self->active_cb = ref_value(L, 2);
+  self->wants_active = true;
+  flume_defer(&self->pump->pump.log->defer, &self->nudge);
+  return 0;
+}
+
+/* size(self) -> bytes on disk, after the last checkpoint */
+static int view_size(lua_State *L) {
+  lua_pushinteger(L, (lua_Integer)check_view(L)->size_bytes);
   return 1;
 }
 
@@ -358,7 +266,7 @@ static int view_fail(lua_State *L) {
   struct flume_view *self = check_view(L);
   struct flume_err err;
   flume_err_set(&err, FLUME_EVIEW, "%s", luaL_checkstring(L, 2));
-  self->rebuilding = self->sink.restarting = false;
+  self->rebuilding = self->reviving = self->sink.restarting = false;
   if (self->sink.state == FLUME_SINK_FEEDING) { /* held, so the block has not been begun */
     flume_block_unref(self->block);
     self->block = NULL;
@@ -379,19 +287,27 @@ static int view_hold(lua_State *L) {
 /* --- Closing --------------------------------------------------------------------------------------------------- */
 
 static void release(lua_State *L, struct flume_view *self) {
-  if (self->state != NULL) flume_state_close(self->state);
-  self->state = NULL;
+  if (self->released) return;
+  self->released = true;
   if (self->vm != NULL) flume_vm_free(self->vm);
   self->vm = NULL;
   luaL_unref(L, LUA_REGISTRYINDEX, self->host);
   self->host = LUA_NOREF;
   flume_buf_fini(&self->traceback);
-  flume_buf_fini(&self->saved);
+  flume__store_fini(&self->kept);
+  flume_extract_free(self->extract);
+  self->extract = NULL;
+  flume_io_free(&flume_io_posix, self->skips);
+  flume_io_free(&flume_io_posix, self->new_skips);
+  flume_io_free(&flume_io_posix, self->dir);
+  self->skips = self->new_skips = NULL;
+  self->dir = NULL;
 }
 
 void flume__view_finish_close(struct flume_view *self) {
   lua_State *L = self->loop->L;
   flume_deferred_cancel(&self->slice);
+  flume_deferred_cancel(&self->nudge);
   flume_sink_detach(&self->sink);
   self->open = false;
   release(L, self);
@@ -414,10 +330,16 @@ static void close_view(struct flume_view *self) {
   flume_defer(&self->pump->pump.log->defer, &self->slice);
 }
 
-/* close(self, cb): a last checkpoint, then cb() */
+static void nudge(struct flume_deferred *deferred) {
+  flume__view_next(FLUME_CONTAINER_OF(deferred, struct flume_view, nudge));
+}
+
+/* close(self, cb [, "drop"]): a last checkpoint, unless its state is to be dropped; then cb() */
 static int view_close(lua_State *L) {
+  static const char *const ends[] = {"keep", "drop", NULL};
   struct flume_view *self = check_view(L);
   luaL_checktype(L, 2, LUA_TFUNCTION);
+  self->end = (enum flume_view_end)luaL_checkoption(L, 3, "keep", ends);
   self->close_cb = ref_value(L, 2);
   close_view(self);
   return 0;
@@ -429,7 +351,7 @@ static int nothing(lua_State *L) {
 }
 
 static int view_gc(lua_State *L) {
-  struct flume_view *self = luaL_checkudata(L, 1, VIEW_TYPE);
+  struct flume_view *self = luaL_checkudata(L, 1, FLUME_VIEW_TYPE);
   if (!self->open) {
     release(L, self);
     return 0;
@@ -445,12 +367,31 @@ static int view_gc(lua_State *L) {
 }
 
 static void push_view_metatable(lua_State *L) {
-  static const luaL_Reg methods[] = {
-      {"load", view_load},       {"start", view_start},       {"since", view_since}, {"progress", view_progress},
-      {"failure", view_failure}, {"observe", view_observe},   {"has", view_has},     {"wait", view_wait},
-      {"call", view_call},       {"call_now", view_call_now}, {"close", view_close}, {"rebuild", view_rebuild},
-      {"hold", view_hold},       {"fail", view_fail},         {"__gc", view_gc},     {NULL, NULL}};
-  if (luaL_newmetatable(L, VIEW_TYPE) == 0) return;
+  static const luaL_Reg methods[] = {{"load", view_load},
+                                     {"start", flume__view_start},
+                                     {"adopt", flume__view_adopt},
+                                     {"since", view_since},
+                                     {"progress", view_progress},
+                                     {"failure", view_failure},
+                                     {"observe", view_observe},
+                                     {"has", view_has},
+                                     {"wait", view_wait},
+                                     {"call", view_call},
+                                     {"call_now", view_call_now},
+                                     {"call_if_idle", view_call_if_idle},
+                                     {"close", view_close},
+                                     {"rebuild", view_rebuild},
+                                     {"revive", view_revive},
+                                     {"reason", view_reason},
+                                     {"skips", view_skips},
+                                     {"quiet", view_quiet},
+                                     {"activate", view_activate},
+                                     {"size", view_size},
+                                     {"hold", view_hold},
+                                     {"fail", view_fail},
+                                     {"__gc", view_gc},
+                                     {NULL, NULL}};
+  if (luaL_newmetatable(L, FLUME_VIEW_TYPE) == 0) return;
   luaL_setfuncs(L, methods, 0);
   lua_pushvalue(L, -1);
   lua_setfield(L, -2, "__index");
@@ -458,7 +399,7 @@ static void push_view_metatable(lua_State *L) {
 
 /* view(pump, host): an inline view. view(pump, nil, memory_bytes, budget): one with a state of its own. */
 static int view_new(lua_State *L) {
-  struct flume_lua_pump *pump = check_pump(L, 1);
+  struct flume_lua_pump *pump = flume__pump_check(L, 1);
   bool is_inline = lua_istable(L, 2);
   lua_Integer memory_bytes = luaL_optinteger(L, 3, 0);
   lua_Integer budget = luaL_optinteger(L, 4, 0);
@@ -466,8 +407,11 @@ static int view_new(lua_State *L) {
   memset(self, 0, sizeof *self);
   self->pump = pump;
   self->loop = pump->log->loop;
-  self->host = self->pin = self->close_cb = LUA_NOREF;
+  self->host = self->pin = self->close_cb = self->quiet_cb = self->active_cb = LUA_NOREF;
   flume__view_work_init(self);
+  flume_deferred_init(&self->nudge, nudge);
+  int rv = flume__store_init(&self->kept, &flume_io_posix);
+  if (rv != 0) return luaL_error(L, "a view's store: %s", flume_strerror(rv));
   lua_pushvalue(L, 1);
   lua_setiuservalue(L, -2, VIEW_UV_PUMP);
   push_view_metatable(L);
@@ -482,6 +426,6 @@ static int view_new(lua_State *L) {
 }
 
 void flume__view_open(lua_State *L) {
-  static const luaL_Reg functions[] = {{"pump", pump_new}, {"view", view_new}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"view", view_new}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }

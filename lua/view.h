@@ -1,7 +1,12 @@
-/* A view: a sink of the pump whose records are folded by Lua.
+/* A view at one version: a sink of the pump whose records are folded by Lua, and the store that it keeps.
  *
  *   view.c         the userdata: opening, waiting, closing
+ *   view_state.c   its state: taken up from the store, saved, committed, handed on
  *   view_work.c    what is done for it, where: feeding, calls, checkpoints
+ *   view_explain.c a dry run
+ *
+ * (What a database mounts under a name is lua/flume/view.lua: it has one of these, and a second one while a new version
+ * is built beside the old.)
  *
  * A script view has a Lua state of its own (vm.h) and is worked on by the pool's threads; an inline view lives in the
  * caller's state and is worked on in slices on the loop. The steps are the same (fold, save, commit); the executor
@@ -9,25 +14,33 @@
 #ifndef FLUME_LUA_VIEW_H
 #define FLUME_LUA_VIEW_H
 
-#include "../core/pump.h"
-#include "../core/state.h"
+#include "../core/view_dir.h"
 #include "fold.h"
+#include "pump.h"
+#include "store.h"
 #include "vm.h"
 
-struct flume_lua_pump {
-  struct flume_pump pump;
-  struct flume_lua_log *log;
-  bool open;
-  bool closing;
-  int pin; /* registry: this userdata, while it closes */
-  int cb;
-};
+#define FLUME_VIEW_GONE_MAX 64 /* deleted records that are taken back in one go */
+#define FLUME_VIEW_TYPE "flume.view.core"
 
 enum flume_work {
   FLUME_WORK_NONE,
-  FLUME_WORK_FEED,   /* fold a block; save and commit when that is due */
-  FLUME_WORK_CALL,   /* call a function of the host */
-  FLUME_WORK_COMMIT, /* save and commit: an inline view's commit, or a last one */
+  FLUME_WORK_FEED,    /* fold a block; save and commit when that is due */
+  FLUME_WORK_RETRACT, /* take back records that were deleted */
+  FLUME_WORK_CALL,    /* call a function of the host */
+  FLUME_WORK_COMMIT,  /* save and commit: an inline view's commit, or one that was asked for */
+};
+
+enum flume_view_kind {
+  FLUME_VIEW_REDUCE, /* one state */
+  FLUME_VIEW_GROUP,  /* a state for each key, in the store */
+  FLUME_VIEW_INDEX,  /* entries in the store */
+  FLUME_VIEW_SINK,   /* keeps itself */
+};
+
+enum flume_view_end {
+  FLUME_VIEW_KEEP, /* a last checkpoint */
+  FLUME_VIEW_DROP, /* its state is not needed any more */
 };
 
 /* A call that waits for its turn. */
@@ -47,15 +60,21 @@ struct flume_view {
   struct flume_loop *loop;
   struct flume_vm *vm; /* NULL for an inline view */
   int host;            /* of an inline view: registry reference */
+  enum flume_view_kind kind;
   bool open;
   bool closing;
+  bool released;
+  enum flume_view_end end;
   bool rebuilding; /* asked for; done as soon as nothing is under way */
+  bool reviving;   /* the same: to go on from the last checkpoint */
   bool held;       /* not fed meanwhile */
   int pin;         /* registry: the userdata, while it is open */
   int close_cb;    /* registry */
+  int quiet_cb;    /* registry: called once when no work is under way and no call waits; it is held from then on */
 
   struct flume_job job;
   struct flume_deferred slice; /* an inline view's turn */
+  struct flume_deferred nudge; /* looks at what is next, in the loop's next turn */
   enum flume_work working;     /* what is under way */
   struct flume_queue calls;    /* struct flume_view_call */
   struct flume_view_call *calling;
@@ -63,14 +82,33 @@ struct flume_view {
   struct flume_block *block; /* to be fed; a reference */
   uint32_t from;
   struct flume_fold fold;
+  struct flume_extract *extract; /* of an index by paths */
+  int64_t *skips;                /* ascending: records that it passes over; owned */
+  size_t skips_count;
+  int64_t *new_skips; /* in their place, as soon as nothing is under way; NULL for no change. Owned */
+  size_t new_skips_count;
+  bool forgetting;                               /* the pump waits until what was deleted is taken back */
+  struct flume_block *gone[FLUME_VIEW_GONE_MAX]; /* deleted records to be taken back; references */
+  unsigned gone_count;
+  int64_t gone_until; /* the ordinal of the first deletion behind them */
+  int64_t failing_seq;
+  const char *reason; /* why it started over of itself; NULL: it didn't. Static */
   int fold_status;
   struct flume_err err;
   struct flume_buf traceback; /* of the failure; a string */
 
-  struct flume_state *state; /* NULL for a view without state on disk */
-  struct flume_state_meta meta;
-  struct flume_buf saved; /* the state, encoded, on its way to disk */
-  bool dirty;             /* folded since the last commit */
+  struct flume_lua_store kept; /* kept.store: NULL for a view that keeps itself */
+  struct flume_store_meta meta;
+  char *dir;                /* of its versions, see view_dir.h; NULL when it lives in memory. Owned */
+  uint32_t number;          /* of this version there */
+  bool active;              /* it is the active one there */
+  bool accepting;           /* it goes on with a state of another version */
+  bool activating;          /* the next commit makes it so */
+  bool wants_active;        /* asked for: see take_wishes */
+  int active_cb;            /* registry: called once when that is done */
+  bool dirty;               /* folded since the last commit */
+  uint64_t committed_bytes; /* size of the store after the last commit */
+  uint64_t size_bytes;      /* the same, for the loop thread */
   bool commit_due;
   uint64_t next_commit_ns;
   struct flume_append sync; /* of the log, before a commit that would be ahead of what is on disk */
@@ -78,7 +116,30 @@ struct flume_view {
   int sync_status;     /* why it could not be synced; 0 */
   int64_t durable_seq; /* of the log, when the work under way was begun */
   int commit_status;
+  struct flume_err stall; /* code != 0: why checkpoints can't be written at the moment */
 };
+
+static inline lua_State *flume__view_state(const struct flume_view *view) {
+  return view->vm != NULL ? view->vm->L : view->loop->L;
+}
+
+static inline int flume__view_host(const struct flume_view *view) {
+  return view->vm != NULL ? view->vm->host : view->host;
+}
+
+/* view_state.c. All but the first on any thread, while the view's Lua state is entered. */
+
+/* start(self, version, fingerprint, place, since): see view_state.c */
+int flume__view_start(lua_State *L);
+/* adopt(self, other, version, fingerprint): see view_state.c */
+int flume__view_adopt(lua_State *L);
+/* Puts what Lua holds into the store. The error is in view->err. */
+int flume__view_save(struct flume_view *view);
+/* Commits the store, and makes the version the active one if that was asked for. The error is in view->err. */
+int flume__view_commit(struct flume_view *view);
+/* To the state before the first record, durably; or to the last checkpoint. */
+int flume__view_reset(struct flume_view *view, struct flume_err *err);
+int flume__view_revert(struct flume_view *view, struct flume_err *err);
 
 /* view_work.c */
 extern const struct flume_sink_ops flume__view_sink_ops;
@@ -89,8 +150,13 @@ void flume__view_call_free(lua_State *L, struct flume_view_call *call);
 
 /* view.c: all work of a closing view is done. */
 void flume__view_finish_close(struct flume_view *view);
+/* The view at index; raises when it is something else, or closed. */
+struct flume_view *flume__view_check(lua_State *L, int index);
 
-/* pump(log), view(pump, options): into the table on top. */
+/* view_explain.c: explain(self, other or nil, from, to, cb) */
+int flume__view_explain(lua_State *L);
+
+/* view(pump, options): into the table on top. */
 void flume__view_open(lua_State *L);
 
 #endif

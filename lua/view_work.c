@@ -1,11 +1,15 @@
-/* Happy path of feeding: the pump hands over a block; fold it for a slice of time; when a checkpoint is due, encode the
+/* Happy path of feeding: the pump hands over a block; fold it for a slice of time; when a checkpoint is due, save the
  * state and commit it together with the seq up to which it was folded; tell the pump how far the view has come. For a
- * script view all of it is one job on a worker thread; for an inline view fold and encode run on the loop, and only the
+ * script view all of it is one job on a worker thread; for an inline view fold and save run on the loop, and only the
  * commit, which waits for the disk, is a job.
  *
+ * When records that were folded are deleted, a view that can takes them back, some at a time; any other starts over.
+ *
  * Failures: a step function that raises, or a state that can't be encoded or written, ends the view: what is in memory
- * is not to be trusted any more, the last checkpoint on disk still is. Calls and waits are answered with the error. */
+ * is not to be trusted any more, the last checkpoint on disk still is. Calls and waits are answered with the error. A
+ * full disk ends nothing: the view goes on in memory, and its checkpoint is tried again. */
 #include <assert.h>
+#include <errno.h>
 #include <lauxlib.h>
 #include <string.h>
 
@@ -15,36 +19,61 @@
 #define SCRIPT_SLICE_NS (20u * 1000 * 1000)
 #define INLINE_SLICE_NS (4u * 1000 * 1000)
 
-/* A checkpoint that took t is followed by none for 20 t, and a second at least: they cost a twentieth at most. */
-#define COMMIT_SHARE 20u
-#define COMMIT_PAUSE_NS (1000u * 1000 * 1000)
-
-static lua_State *state_of(const struct flume_view *view) {
-  return view->vm != NULL ? view->vm->L : view->loop->L;
-}
-
-static int host_of(const struct flume_view *view) {
-  return view->vm != NULL ? view->vm->host : view->host;
-}
+#define FIRST_COMMIT_NS (1000u * 1000 * 1000) /* after a view was opened */
+#define STALL_NS (1000u * 1000 * 1000)        /* until a checkpoint that found no room is tried again */
+#define PENDING_MAX_BYTES (16u << 20)         /* of a store: then a checkpoint is due */
+#define PENDING_STALLED_BYTES (128u << 20)    /* of a store that can't be written: then the view ends */
 
 /* --- The steps ------------------------------------------------------------------------------------------------- */
 
-static void fold(struct flume_view *view, uint64_t slice_ns) {
-  view->fold = (struct flume_fold){.host = host_of(view),
+static size_t pending_bytes(const struct flume_view *view) {
+  return view->kept.store != NULL ? flume_store_pending_bytes(view->kept.store) : 0;
+}
+
+static bool wants_commit(const struct flume_view *view) {
+  if (view->dir == NULL) return false;
+  if (uv_hrtime() >= view->next_commit_ns) return true;
+  return view->stall.code == 0 && pending_bytes(view) > PENDING_MAX_BYTES;
+}
+
+static void prepare(struct flume_view *view, enum flume_fold_action action, uint64_t slice_ns) {
+  view->fold = (struct flume_fold){.host = flume__view_host(view),
+                                   .action = action,
                                    .codec = view->pump->log->codec,
-                                   .block = view->block,
-                                   .from = view->from,
+                                   .store = &view->kept,
+                                   .extract = view->extract,
+                                   .skips = view->skips,
+                                   .skips_count = view->skips_count,
                                    .until_ns = uv_hrtime() + slice_ns};
-  if (view->vm != NULL) {
-    view->fold.interrupt = &view->vm->wanted;
-    view->fold.spent = &view->vm->spent;
-  }
-  view->fold_status = flume_fold_run(state_of(view), &view->fold, &view->traceback, &view->err);
+  if (view->vm == NULL) return;
+  view->fold.interrupt = &view->vm->wanted;
+  view->fold.spent = &view->vm->spent;
+}
+
+static void fold(struct flume_view *view, uint64_t slice_ns) {
+  prepare(view, FLUME_FOLD_STEP, slice_ns);
+  view->fold.block = view->block;
+  view->fold.from = view->from;
+  view->fold_status = flume_fold_run(flume__view_state(view), &view->fold, &view->traceback, &view->err);
   if (view->fold_status != 0) return;
   view->dirty = true;
   view->meta.since = view->block->first_seq + view->fold.next - 1;
-  view->meta.deletions += view->fold.skipped;
-  view->commit_due = view->state != NULL && uv_hrtime() >= view->next_commit_ns;
+  view->commit_due = view->commit_due || wants_commit(view);
+}
+
+/* Takes back the records that were fetched. */
+static void retract(struct flume_view *view) {
+  view->fold_status = 0;
+  for (unsigned i = 0; i < view->gone_count && view->fold_status == 0; i++) {
+    prepare(view, FLUME_FOLD_RETRACT, 0);
+    view->fold.block = view->gone[i];
+    view->failing_seq = view->gone[i]->first_seq;
+    view->fold_status = flume_fold_run(flume__view_state(view), &view->fold, &view->traceback, &view->err);
+  }
+  view->kept.seq = view->meta.since;
+  if (view->fold_status != 0) return;
+  view->dirty = true;
+  view->commit_due = view->commit_due || wants_commit(view);
 }
 
 /* Whether the records that the state was folded from are on disk. Loop thread; durable_seq only grows. */
@@ -53,21 +82,21 @@ static bool is_durable(const struct flume_view *view) {
 }
 
 static void save(struct flume_view *view) {
-  view->saved.len = 0;
-  view->commit_status = flume_fold_save(state_of(view), host_of(view), &view->saved, &view->err);
+  view->commit_status = flume__view_save(view);
 }
 
 static void commit(struct flume_view *view) {
-  if (view->commit_status != 0) return;
-  uint64_t start = uv_hrtime();
-  view->commit_status = flume_state_commit(view->state, &view->meta, view->saved.data, view->saved.len, &view->err);
-  uint64_t end = uv_hrtime();
-  uint64_t pause = (end - start) * COMMIT_SHARE;
-  view->next_commit_ns = end + (pause > COMMIT_PAUSE_NS ? pause : COMMIT_PAUSE_NS);
-  if (view->commit_status == 0) view->dirty = false;
+  if (view->commit_status == 0) view->commit_status = flume__view_commit(view);
 }
 
 /* --- On a worker thread ---------------------------------------------------------------------------------------- */
+
+static void commit_if_due(struct flume_view *view) {
+  if (view->fold_status != 0 || !view->commit_due || view->meta.since > view->durable_seq) return;
+  save(view);
+  commit(view);
+  view->commit_due = false;
+}
 
 static void run_job(struct flume_job *job) {
   struct flume_view *view = FLUME_CONTAINER_OF(job, struct flume_view, job);
@@ -79,12 +108,9 @@ static void run_job(struct flume_job *job) {
   switch (view->working) {
     case FLUME_WORK_FEED:
       fold(view, SCRIPT_SLICE_NS);
-      if (view->fold_status == 0 && view->commit_due && view->meta.since <= view->durable_seq) {
-        save(view);
-        commit(view);
-        view->commit_due = false;
-      }
+      commit_if_due(view);
       break;
+    case FLUME_WORK_RETRACT: retract(view); break;
     case FLUME_WORK_CALL:
       view->calling->status = flume_vm_call(view->vm, view->calling->name, &view->calling->args,
                                             &view->calling->results, &view->calling->err);
@@ -105,22 +131,64 @@ static void drop_block(struct flume_view *view) {
   view->block = NULL;
 }
 
+static void fail(struct flume_view *view, int64_t seq) {
+  view->commit_due = false;
+  flume_sink_failed(&view->sink, seq, &view->err);
+}
+
+/* A checkpoint that found no room is tried again, while there is memory to go on in. */
+static void settle_commit(struct flume_view *view) {
+  int rv = view->commit_status;
+  bool is_full = rv == UV_ENOSPC || rv == -EDQUOT;
+  if (rv == 0) {
+    if (!view->dirty) view->stall.code = 0;
+  } else if (is_full && !view->closing && pending_bytes(view) < PENDING_STALLED_BYTES) {
+    view->stall = view->err;
+    view->commit_status = 0;
+    view->next_commit_ns = uv_hrtime() + STALL_NS;
+  }
+}
+
 static void after_feed(struct flume_view *view) {
   int64_t next = view->block->first_seq + view->fold.next;
   drop_block(view);
+  settle_commit(view);
+  if (view->fold_status != 0) fail(view, next);
+  else if (view->commit_status != 0) fail(view, next - 1);
+  else flume_sink_fed(&view->sink, next - 1);
+}
+
+static void drop_gone(struct flume_view *view) {
+  for (unsigned i = 0; i < view->gone_count; i++) flume_block_unref(view->gone[i]);
+  view->gone_count = 0;
+}
+
+static void after_retract(struct flume_view *view) {
+  drop_gone(view);
   if (view->fold_status != 0) {
-    view->commit_due = false;
-    flume_sink_failed(&view->sink, next, &view->err);
-  } else if (view->commit_status != 0) {
-    flume_sink_failed(&view->sink, next - 1, &view->err);
-  } else {
-    flume_sink_fed(&view->sink, next - 1, view->fold.skipped);
+    view->forgetting = false;
+    fail(view, view->failing_seq);
+    return;
   }
+  view->meta.deletions = view->gone_until;
+}
+
+static void tell_active(struct flume_view *view) {
+  if (view->active_cb == LUA_NOREF || !(view->active || view->commit_status != 0)) return;
+  lua_State *L = view->loop->L;
+  int cb = view->active_cb;
+  view->active_cb = LUA_NOREF;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, cb);
+  luaL_unref(L, LUA_REGISTRYINDEX, cb);
+  if (view->active) lua_pushnil(L);
+  else flume__push_error(L, view->commit_status, &view->err);
+  flume__loop_call(view->loop, 1);
 }
 
 static void after_commit(struct flume_view *view) {
   view->commit_due = false;
-  if (view->commit_status != 0 && !view->closing) flume_sink_failed(&view->sink, view->meta.since, &view->err);
+  settle_commit(view);
+  if (view->commit_status != 0 && !view->closing) fail(view, view->meta.since);
 }
 
 static void on_synced(struct flume_append *req, int status, int64_t seq, const struct flume_err *err) {
@@ -188,28 +256,35 @@ static void job_done(struct flume_job *job) {
   struct flume_view *view = FLUME_CONTAINER_OF(job, struct flume_view, job);
   enum flume_work worked = view->working;
   view->working = FLUME_WORK_NONE;
+  view->size_bytes = view->committed_bytes;
   if (worked == FLUME_WORK_FEED) after_feed(view);
+  if (worked == FLUME_WORK_RETRACT) after_retract(view);
   if (worked == FLUME_WORK_CALL) after_call(view);
   if (worked == FLUME_WORK_COMMIT) after_commit(view);
+  tell_active(view);
   flume__view_next(view);
+}
+
+static bool is_put_off(const struct flume_view *view) {
+  return view->held || view->rebuilding || view->reviving || view->closing;
 }
 
 /* An inline view's slice, on the loop. */
 static void run_slice(struct flume_deferred *deferred) {
   struct flume_view *view = FLUME_CONTAINER_OF(deferred, struct flume_view, slice);
-  if (view->working == FLUME_WORK_FEED && (view->held || view->rebuilding || view->closing)) {
+  bool feeds = view->working == FLUME_WORK_FEED;
+  if (feeds && is_put_off(view)) {
     view->working = FLUME_WORK_NONE; /* the block waits, or goes */
     flume__view_next(view);
     return;
   }
-  if (view->working == FLUME_WORK_FEED) {
-    fold(view, INLINE_SLICE_NS);
-    if (view->fold_status == 0 && view->commit_due && is_durable(view)) {
-      save(view);
-      view->commit_due = false;
-      flume_pool_submit(view->loop->pool, &view->job);
-      return;
-    }
+  if (feeds) fold(view, INLINE_SLICE_NS);
+  else if (view->working == FLUME_WORK_RETRACT) retract(view);
+  if (feeds && view->fold_status == 0 && view->commit_due && is_durable(view)) {
+    save(view);
+    view->commit_due = false;
+    flume_pool_submit(view->loop->pool, &view->job);
+    return;
   }
   job_done(&view->job);
 }
@@ -219,8 +294,9 @@ static void run_slice(struct flume_deferred *deferred) {
 static void start_work(struct flume_view *view, enum flume_work work) {
   view->working = work;
   view->durable_seq = view->pump->log->log->durable_seq;
-  if (view->vm != NULL) flume_pool_submit(view->loop->pool, &view->job);
-  else flume_defer(&view->pump->pump.log->defer, &view->slice);
+  if (view->vm == NULL) flume_defer(&view->pump->pump.log->defer, &view->slice);
+  else if (work == FLUME_WORK_CALL) flume_pool_submit_first(view->loop->pool, &view->job);
+  else flume_pool_submit(view->loop->pool, &view->job);
 }
 
 static void start_call(struct flume_view *view) {
@@ -229,42 +305,37 @@ static void start_call(struct flume_view *view) {
   start_work(view, FLUME_WORK_CALL);
 }
 
-/* Starts over: the state on disk goes first, so that a crash finds either the old state or none. */
-static void rebuild(struct flume_view *view) {
-  view->rebuilding = false;
-  struct flume_err err;
-  int rv = view->state != NULL ? flume_state_clear(view->state, &err) : 0;
-  if (rv == 0) {
-    if (view->vm != NULL) flume_vm_enter(view->vm);
-    lua_State *L = state_of(view);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, host_of(view));
-    lua_getfield(L, -1, "initial");
-    size_t len;
-    const char *initial = lua_tolstring(L, -1, &len);
-    if (initial != NULL) rv = flume_fold_restore(L, host_of(view), initial, len);
-    lua_pop(L, 2);
-    if (view->vm != NULL) flume_vm_leave(view->vm);
-    if (rv != 0) flume_err_set(&err, rv, "starting over: %s", flume_strerror(rv));
-  }
+static void let_go(struct flume_view *view) {
   if (view->block != NULL) drop_block(view);
+  view->forgetting = false;
   if (view->sink.state == FLUME_SINK_FEEDING) flume_sink_unfeed(&view->sink);
-  view->meta.since = -1;
-  view->meta.deletions = 0;
-  view->dirty = view->commit_due = false;
+  if (view->sink.state == FLUME_SINK_FORGETTING) flume_sink_forgot(&view->sink, view->sink.deletions);
+}
+
+/* Starts over, or from the last checkpoint: the state on disk goes first, so that a crash finds either the old state or
+ * none. */
+static void restart(struct flume_view *view) {
+  struct flume_err err;
+  if (view->vm != NULL) flume_vm_enter(view->vm);
+  int rv = view->rebuilding ? flume__view_reset(view, &err) : flume__view_revert(view, &err);
+  if (view->vm != NULL) flume_vm_leave(view->vm);
+  view->rebuilding = view->reviving = false;
+  let_go(view);
   view->traceback.len = 0;
-  flume_sink_restart(&view->sink, -1, 0);
+  flume_sink_restart(&view->sink, view->meta.since, view->meta.deletions);
   if (rv != 0) flume_sink_failed(&view->sink, -1, &err);
 }
 
 static void start_commit(struct flume_view *view) {
   view->working = FLUME_WORK_COMMIT;
+  view->commit_status = 0;
   if (view->vm == NULL) save(view);
   flume_pool_submit(view->loop->pool, &view->job);
 }
 
 static bool wants_last_commit(const struct flume_view *view) {
-  return view->state != NULL && view->dirty && view->commit_status == 0 && view->sync_status == 0 &&
-         view->sink.state != FLUME_SINK_FAILED;
+  return view->dir != NULL && view->kept.store != NULL && view->end == FLUME_VIEW_KEEP && view->dirty &&
+         view->commit_status == 0 && view->sync_status == 0 && view->sink.state != FLUME_SINK_FAILED;
 }
 
 static void close_step(struct flume_view *view) {
@@ -274,8 +345,7 @@ static void close_step(struct flume_view *view) {
     call->status = flume_err_set(&call->err, FLUME_ECLOSED, "the database was closed");
     answer(view, call);
   }
-  if (view->block != NULL) drop_block(view);
-  if (view->sink.state == FLUME_SINK_FEEDING) flume_sink_unfeed(&view->sink);
+  let_go(view);
   if (!wants_last_commit(view)) {
     flume__view_finish_close(view);
   } else if (log_is_synced(view)) {
@@ -283,35 +353,66 @@ static void close_step(struct flume_view *view) {
   }
 }
 
-/* A log that can't be synced takes no more appends; its views go on with what it has, and keep the checkpoint they have. */
+/* A log that can't be synced takes no more appends; its views go on with what it has, and keep the checkpoint they
+ * have. */
 static void commit_after_sync(struct flume_view *view) {
-  if (view->sync_status == 0 && view->sink.state != FLUME_SINK_FAILED) start_commit(view);
-  else view->commit_due = false;
-}
-
-void flume__view_next(struct flume_view *view) {
-  if (view->working != FLUME_WORK_NONE || view->syncing) return;
-  if (view->closing) {
-    close_step(view);
+  if (view->sync_status == 0 && view->sink.state != FLUME_SINK_FAILED) {
+    start_commit(view);
     return;
   }
-  if (view->rebuilding) rebuild(view);
-  if (view->commit_due && log_is_synced(view)) commit_after_sync(view);
-  if (view->working != FLUME_WORK_NONE || view->syncing) return;
-  bool has_call = !flume_queue_empty(&view->calls);
-  if (has_call && !(view->called_last && view->block != NULL)) {
-    start_call(view);
-  } else if (view->block != NULL && !view->held) {
-    view->called_last = false;
-    start_work(view, FLUME_WORK_FEED);
-  }
+  view->commit_due = false;
+  if (view->sync_status == 0) view->err = view->sink.failure;
+  view->commit_status = view->err.code;
+  tell_active(view);
 }
 
-static void feed(struct flume_sink *sink, struct flume_block *block, uint32_t from) {
-  struct flume_view *view = FLUME_CONTAINER_OF(sink, struct flume_view, sink);
-  view->block = block;
-  view->from = from;
-  flume__view_next(view);
+/* Nothing is under way and nobody waits: who asked for that is told, once. */
+static void tell_quiet(struct flume_view *view) {
+  lua_State *L = view->loop->L;
+  int cb = view->quiet_cb;
+  view->quiet_cb = LUA_NOREF;
+  view->held = true;
+  if (view->kept.store != NULL && view->sink.state != FLUME_SINK_FAILED) {
+    if (view->vm != NULL) flume_vm_enter(view->vm);
+    view->commit_status = flume__view_save(view);
+    if (view->vm != NULL) flume_vm_leave(view->vm);
+  }
+  lua_rawgeti(L, LUA_REGISTRYINDEX, cb);
+  luaL_unref(L, LUA_REGISTRYINDEX, cb);
+  flume__loop_call(view->loop, 0);
+}
+
+/* --- What was deleted -------------------------------------------------------------------------------------------- */
+
+/* Fetches the next deleted records that the view had consumed: how many, or a negative code. */
+static int fetch_gone(struct flume_view *view) {
+  struct flume_log *log = view->pump->log->log;
+  struct flume_err err;
+  int64_t i = view->gone_until;
+  while (i < log->deletions.value && view->gone_count < FLUME_VIEW_GONE_MAX) {
+    int64_t seq = log->ops->deletion_at(log, i++);
+    if (seq > view->meta.since) continue;
+    int rv = log->ops->read_deleted(log, seq, &view->gone[view->gone_count], &err);
+    if (rv != 0) {
+      drop_gone(view);
+      return rv;
+    }
+    view->gone_count++;
+  }
+  view->gone_until = i;
+  return (int)view->gone_count;
+}
+
+static bool can_retract(struct flume_view *view) {
+  if (view->kind == FLUME_VIEW_INDEX) return true;
+  lua_State *L = flume__view_state(view);
+  if (view->vm != NULL) flume_vm_enter(view->vm);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, flume__view_host(view));
+  lua_pushliteral(L, "retract");
+  bool can = lua_rawget(L, -2) == LUA_TFUNCTION;
+  lua_pop(L, 2);
+  if (view->vm != NULL) flume_vm_leave(view->vm);
+  return can;
 }
 
 /* An inline view's host may start over in its own way, which ends with core:rebuild. */
@@ -326,15 +427,89 @@ static bool starts_over_itself(struct flume_view *view) {
   return itself;
 }
 
-static void stale(struct flume_sink *sink) {
+static void start_over(struct flume_view *view) {
+  view->reason = "records were deleted";
+  view->sink.restarting = true;
+  view->forgetting = false;
+  flume_sink_forgot(&view->sink, view->sink.deletions);
+  if (!starts_over_itself(view)) view->rebuilding = true;
+}
+
+/* The next step of taking back; when all is taken back, the pump is told. */
+static void forget_step(struct flume_view *view) {
+  int count = fetch_gone(view);
+  if (count > 0) {
+    start_work(view, FLUME_WORK_RETRACT);
+  } else if (count == 0) {
+    view->forgetting = false;
+    view->meta.deletions = view->gone_until;
+    flume_sink_forgot(&view->sink, view->gone_until);
+  } else {
+    start_over(view);
+  }
+}
+
+static void forget(struct flume_sink *sink) {
   struct flume_view *view = FLUME_CONTAINER_OF(sink, struct flume_view, sink);
-  sink->restarting = true;
-  if (starts_over_itself(view)) return;
-  view->rebuilding = true;
+  view->forgetting = true;
+  view->gone_until = sink->deletions;
+  if (!can_retract(view)) start_over(view);
   flume__view_next(view);
 }
 
-const struct flume_sink_ops flume__view_sink_ops = {.feed = feed, .stale = stale};
+/* --- */
+
+static void next_work(struct flume_view *view) {
+  bool has_call = !flume_queue_empty(&view->calls);
+  if (view->forgetting && !view->held) {
+    forget_step(view);
+  } else if (has_call && !(view->called_last && view->block != NULL)) {
+    start_call(view);
+  } else if (view->block != NULL && !view->held && view->quiet_cb == LUA_NOREF) {
+    view->called_last = false;
+    start_work(view, FLUME_WORK_FEED);
+  } else if (!has_call && view->quiet_cb != LUA_NOREF) {
+    tell_quiet(view);
+  }
+}
+
+/* What was asked for while the view was at work. */
+static void take_wishes(struct flume_view *view) {
+  if (view->wants_active) {
+    view->wants_active = false;
+    view->activating = view->dirty = view->commit_due = true;
+  }
+  if (view->new_skips != NULL) {
+    flume_io_free(&flume_io_posix, view->skips);
+    view->skips = view->new_skips;
+    view->skips_count = view->new_skips_count;
+    view->new_skips = NULL;
+  }
+}
+
+void flume__view_next(struct flume_view *view) {
+  if (view->working != FLUME_WORK_NONE || view->syncing) return;
+  take_wishes(view);
+  if (view->closing) {
+    close_step(view);
+    return;
+  }
+  if (view->rebuilding || view->reviving) restart(view);
+  if (view->commit_due && log_is_synced(view)) commit_after_sync(view);
+  if (view->working != FLUME_WORK_NONE || view->syncing) return;
+  next_work(view);
+  if (view->rebuilding && view->working == FLUME_WORK_NONE) flume__view_next(view);
+}
+
+static void feed(struct flume_sink *sink, struct flume_block *block, uint32_t from) {
+  struct flume_view *view = FLUME_CONTAINER_OF(sink, struct flume_view, sink);
+  view->block = block;
+  view->from = from;
+  view->meta.deletions = sink->deletions;
+  flume__view_next(view);
+}
+
+const struct flume_sink_ops flume__view_sink_ops = {.feed = feed, .forget = forget};
 
 void flume__view_work_init(struct flume_view *view) {
   view->job.run = run_job;
@@ -342,6 +517,5 @@ void flume__view_work_init(struct flume_view *view) {
   flume_queue_init(&view->calls);
   flume_deferred_init(&view->slice, run_slice);
   flume_buf_init(&view->traceback, &flume_io_posix);
-  flume_buf_init(&view->saved, &flume_io_posix);
-  view->next_commit_ns = uv_hrtime() + COMMIT_PAUSE_NS;
+  view->next_commit_ns = uv_hrtime() + FIRST_COMMIT_NS;
 }

@@ -24,7 +24,7 @@ describe("a database", function ()
     local log = assert(flume.log.file(dir .. "/log", {readonly = true}))
     assert.equal(0, log.since.value)
     log:close()
-    assert.is_not_nil(io.open(dir .. "/views/sum/data.mdb"))
+    assert.is_not_nil(io.open(dir .. "/views/sum/1/data.mdb"))
     assert.equal(dir, db.dir)
   end)
 

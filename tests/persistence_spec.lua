@@ -149,7 +149,7 @@ describe("the state of views", function ()
     db:append {{n = 1}, {n = 2}}
     db.sum:get()
     db:close()
-    world.write(dir .. "/views/sum/data.mdb", "no database")
+    world.write(dir .. "/views/sum/1/data.mdb", "no database")
     db = open(dir)
     local ok = pcall(db.use, db, "sum", sum())
     assert.is_true(ok)

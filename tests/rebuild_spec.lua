@@ -56,7 +56,7 @@ describe("building anew", function ()
   it("is done when the state is that of another log", function ()
     local long, short = filled(5), filled(2)
     folded(long, 1)
-    world.copy(long .. "/views/count/data.mdb", short .. "/views/count/data.mdb")
+    world.copy(long .. "/views/count/1/data.mdb", short .. "/views/count/1/data.mdb")
     assert.same({2, 2, "the log is another one"}, {folded(short, 1)})
   end)
 

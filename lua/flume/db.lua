@@ -9,10 +9,10 @@ local observable = require "flume.observable"
 local options = require "flume.options"
 local sandbox = require "flume.sandbox"
 local stream = require "flume.stream"
-local view = require "flume.view"
+local versions = require "flume.versions"
 
-local OPTIONS = {ready = "boolean", mapper = "function|string", views = "string"}
-local USE_OPTIONS = {memory = "integer", budget = "integer"}
+local OPTIONS = {ready = "boolean", mapper = "function|string", views = "string", watch = "boolean"}
+local USE_OPTIONS = {memory = "integer", budget = "integer", accept = "string"}
 
 local DB = {}
 DB.__name = "flume.db"
@@ -115,7 +115,7 @@ local function mount(self, given)
   if dir and taken[dir] then
     return nil, ('view "%s": another database on this log has mounted it'):format(given.name), "EINVAL"
   end
-  local mounted, message, code = view.mount(self, given)
+  local mounted, message, code = versions.mount(self, given)
   if mounted and dir then
     taken[dir] = true
     self._state_dirs[#self._state_dirs + 1] = dir
@@ -134,6 +134,7 @@ local function mount_options(self, name, extra)
     state_dir = self.dir and not self._readonly and self.dir .. "/views/" .. name or nil,
     memory = extra.memory,
     budget = extra.budget,
+    accept = extra.accept,
   }
 end
 
@@ -173,43 +174,79 @@ local function scripts_in(folder)
 end
 
 -- A script that can't be mounted takes its name and answers with its error; the others go on.
+local function mount_script(self, folder, name)
+  check_name(self, name)
+  local given = mount_options(self, name, {})
+  given.path, given.folder = folder .. "/" .. name .. ".lua", folder
+  local mounted, message, code = mount(self, given)
+  self._views[name] = mounted or versions.broken(self, given, message, code)
+end
+
 local function mount_folder(self, folder)
   local scripts, message = scripts_in(folder)
   if not scripts then return nil, message, "ENOENT" end
   for _, name in ipairs(scripts) do
-    local ok, why = pcall(function ()
-      check_name(self, name)
-      local given = mount_options(self, name, {})
-      given.path, given.folder = folder .. "/" .. name .. ".lua", folder
-      local mounted, what, code = mount(self, given)
-      self._views[name] = mounted or view.broken(self, name, what, code)
-    end)
-    if not ok then return nil, tostring(why), "EVIEW" end
+    if rawget(self._views, name) == nil then
+      local ok, why = pcall(mount_script, self, folder, name)
+      if not ok then return nil, tostring(why), "EVIEW" end
+    end
   end
   return true
+end
+
+-- Calls one(view, done) for each view; done(err) with the first error when all are done.
+local function for_each_view(self, one, done)
+  local pending, failure = 1, nil
+  local function finish(err)
+    failure = failure or err
+    pending = pending - 1
+    if pending == 0 then done(failure, failure == nil or nil) end
+  end
+  for _, each in pairs(self._views) do
+    pending = pending + 1
+    one(each, finish)
+  end
+  core.later(finish)
 end
 
 --- Builds every view anew, and waits for that.
 function DB:rebuild(cb)
   check_open(self, "rebuild", 2)
   return async.call(function (done)
-    local pending, failure = 1, nil
-    local function one(err)
-      failure = failure or err
-      pending = pending - 1
-      if pending == 0 then done(failure, failure == nil or nil) end
-    end
-    for _, each in pairs(self._views) do
-      pending = pending + 1
-      each:rebuild(one)
-    end
-    core.later(one)
+    for_each_view(self, function (each, finish) each:rebuild(finish) end, done)
   end, cb)
 end
 
---- since, ready, and a list of the views: name, version, state (building, live, stalled, failed), since, target, lag,
---- reason, error. The list also answers to their names: db:status().views.NAME. Of a database that is open read-only
---- also following: how it learns of what the writer does, {by = "events" | "poll" | "lost", why = text}.
+local function find_view(self, name, level)
+  local found = rawget(self._views, name)
+  if not found then error(('reload: there is no view "%s"'):format(tostring(name)), level + 1) end
+  return found
+end
+
+--- Mounts what the scripts say now: of one view, or of all, and what is new in the views' folder. A view whose version or
+--- source is another goes on answering as it was until the new one has caught up; this waits for that. A script that
+--- can't be mounted changes nothing: nil, message, code.
+function DB:reload(name, cb)
+  if cb == nil and type(name) == "function" then name, cb = nil, name end
+  check_open(self, "reload", 2)
+  local one = name ~= nil and find_view(self, name, 2)
+  return async.call(function (done)
+    if one then
+      return one:_reload(false, function (err) done(err, err == nil or nil) end)
+    end
+    if self._views_folder then
+      local ok, message, code = mount_folder(self, self._views_folder)
+      if not ok then return done(errors.new(message, code)) end
+    end
+    for_each_view(self, function (each, finish) each:_reload(false, finish) end, done)
+  end, cb)
+end
+
+--- since, ready, and a list of the views: name, kind, version, state (building, live, stalled, failed), reason, since,
+--- target, lag (records), rate (records a second), eta (seconds), size (bytes on disk), error, seq and traceback of a
+--- failure, next (the version that is built beside the one that answers), accepted. The list also answers to their
+--- names: db:status().views.NAME. Of a database that is open read-only also following: how it learns of what the writer
+--- does, {by = "events" | "poll" | "lost", why = text}.
 function DB:status()
   check_open(self, "status", 2)
   local names, rows, by_name = {}, {}, {}
@@ -233,6 +270,17 @@ end
 
 function DB:_is_ready()
   return self._ready
+end
+
+DB._now = core.now
+
+--- The value of a record as views' readers see it, at once; nil, message, code.
+function DB:_record(seq)
+  local value, message, code = Log.get(self.log, seq)
+  if message or not self._map then return value, message, code end
+  local ok, mapped = pcall(self._map, value, seq)
+  if not ok then return nil, ("record %d: mapper: %s"):format(seq, tostring(mapped)), "EINVAL" end
+  return mapped
 end
 
 -- --- Opening and closing -----------------------------------------------------------------------------------------
@@ -263,7 +311,39 @@ local function read_only(list)
   })
 end
 
---- A database on an open log. options: ready, mapper, views. nil, message, code.
+-- One view after a change in the folder: what became of it is told to those who listen to db.reloaded.
+local function tell_reloaded(self, each, err)
+  local instance = each._instance
+  self.reloaded:set {
+    name = each.name, version = each.version, reason = instance and instance.reason, error = err and err.message,
+  }
+end
+
+local function on_folder_change(self)
+  if self.closed or self.closing then return end
+  local known = {}
+  for name in pairs(self._views) do known[name] = true end
+  mount_folder(self, self._views_folder)
+  for name, each in pairs(self._views) do
+    local before = each._instance
+    local function done(err)
+      if not (self.closed or self.closing) and (err or each._instance ~= before or not known[name]) then
+        tell_reloaded(self, each, err)
+      end
+    end
+    if known[name] then each:_reload(false, done) else done(nil) end
+  end
+end
+
+local function watch_folder(self)
+  if not self._views_folder then return nil, "watch: there is no folder of views to watch", "EINVAL" end
+  local watcher, message, code = core.watch(self._views_folder, function () on_folder_change(self) end)
+  if not watcher then return nil, message, code end
+  self._watcher = watcher
+  return true
+end
+
+--- A database on an open log. options: ready, mapper, views, watch. nil, message, code.
 local function new(log, given, dir)
   local self = setmetatable({
     log = log,
@@ -273,12 +353,14 @@ local function new(log, given, dir)
     _state_dirs = {},       -- list of those that its views keep their state in
     since = log.since,
     ready = nil,            -- observable, below
+    reloaded = observable.new(nil), -- with watch: {name =, version =, reason =, error =} of the last view that changed
     closed = false,
     closing = false,        -- or a list of done functions, while it closes
     _pump = core.pump(log.core),
     _ready = given.ready ~= false,
     _readonly = given.readonly,
     _views_folder = given.views,
+    _watcher = nil,         -- of the folder
     _mapper = nil,          -- a function that only this state has
     _mapper_path = nil,     -- or the file that every view's state loads
     _map = nil,             -- what get and stream apply
@@ -295,6 +377,7 @@ local function new(log, given, dir)
   local ok, message, code = true, nil, nil
   if given.mapper then ok, message, code = load_mapper(self, given.mapper) end
   if ok and given.views then ok, message, code = mount_folder(self, given.views) end
+  if ok and given.watch then ok, message, code = watch_folder(self) end
   if ok then return self end
   self:close()
   return nil, message, code
@@ -320,6 +403,7 @@ local function close(self, done)
     return
   end
   self.closing = {done}
+  if self._watcher then self._watcher:stop() end
   local gone = errors.new("the database was closed", "ECLOSED")
   for s in pairs(self.log.streams) do
     if s.owner == self then s:abort(gone) end
@@ -364,7 +448,7 @@ function M.new(log, given)
 end
 
 local OPEN_OPTIONS = {
-  ready = "boolean", mapper = "function|string", views = "string", sync = "string", interval_ms = "integer",
+  ready = "boolean", mapper = "function|string", views = "string", watch = "boolean", sync = "string", interval_ms = "integer",
   max_record_bytes = "integer", segment_bytes = "integer", readonly = "boolean", damaged = "boolean",
   poll_ms = "integer", codec = "string|table",
 }

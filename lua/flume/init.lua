@@ -40,6 +40,16 @@ function M.reduce(version, fn, initial)
   return {version = version, reducer = fn, initial = initial}
 end
 
+--- An index: a function (item, seq, emit) that calls emit(key [, value]) any number of times; or a path, or a list of paths,
+--- whose values are the keys, which the core reads without calling Lua.
+function M.index(version, fn)
+  local kind = type(fn)
+  if kind ~= "function" and kind ~= "string" and kind ~= "table" then
+    error("flume.index: a function, a path or a list of paths expected, got a " .. kind, 2)
+  end
+  return {version = version, indexer = fn}
+end
+
 local Loop = {}
 Loop.__index = Loop
 function Loop.fd() return core.fd() end

@@ -6,38 +6,44 @@
 --       source   the same, and gives a stream of results
 --   db.NAME.since, db.NAME.progress observables
 --   db.NAME:ready([cb])             waits until the view has caught up
---   db.NAME:rebuild([cb])           starts over, and waits for that
+--   db.NAME:rebuild([cb])           builds it anew from the log, and waits for that
+--   db.NAME:skip(seq [, cb])        passes over a record from now on
+--   db.NAME:accept(reason [, cb])   keeps the state although version or source have changed
+--   db.NAME:explain([options, cb])  a dry run over some records
 --
 -- Waiting is steered by the last argument, when that is a table: since = n waits for n instead, wait = false (or
 -- since = -1) not at all, timeout = ms gives up.
+--
+-- What answers is an instance: a version of the view, as C has it (lua/view.h). While another version is built there is
+-- a second one, which takes its place when it has caught up: see versions.lua.
 
 local async = require "flume.async"
-local core = require "flume.core"
 local errors = require "flume.errors"
-local make_host = require "flume.host"
 local observable = require "flume.observable"
+local source = require "flume.source"
 
 local View = {}
 View.__name = "flume.view"
 
-local SCRIPT_MEMORY_BYTES = 256 * 1024 * 1024
-local SCRIPT_BUDGET = 200 * 1000 * 1000 -- instructions for one record or call: about a second
-local PULL = 256                        -- items of a script's source that cross at once
-
-local RESERVED = {
-  since = true, progress = true, ready = true, rebuild = true, name = true, version = true, reason = true,
-  methods = true,
+View.RESERVED = {
+  since = true, progress = true, ready = true, rebuild = true, skip = true, accept = true, explain = true, name = true,
+  version = true, reason = true, methods = true,
 }
 
 -- --- Waiting -----------------------------------------------------------------------------------------------------
 
-local function closed_error(self)
+function View:_closed_error()
   return errors.new(('view "%s": the database was closed'):format(self.name), "ECLOSED")
 end
 
-local function failure_of(self)
+function View:_is_over()
+  return self._db.closed or self._db.closing
+end
+
+--- Why an instance (by default the one that answers) has failed, or nil.
+function View:_failure(instance)
   if self._broken then return self._broken end
-  local message, seq, _, code = self._core:failure()
+  local message, seq, _, code = (instance or self._instance).core:failure()
   if not message then return nil end
   if code ~= "EVIEW" then return errors.new(('view "%s": %s'):format(self.name, message), code) end
   if seq < 0 then return errors.new(('view "%s" failed: %s'):format(self.name, message), code) end
@@ -45,23 +51,28 @@ local function failure_of(self)
 end
 
 local function timeout_error(self, target)
-  local p = self:_progress_now()
-  local share = target > 0 and math.max(0, p.current + 1) * 100 // (target + 1) or 0
-  return errors.new(('timeout: view "%s" is at %d of %d (%d %%)'):format(self.name, p.current, target, share),
+  local current = self._core:since()
+  local share = target > 0 and math.max(0, current + 1) * 100 // (target + 1) or 0
+  return errors.new(('timeout: view "%s" is at %d of %d (%d %%)'):format(self.name, current, target, share),
     "ETIMEDOUT")
 end
 
--- Calls done() when the view has come to target, done(err) when it can't.
-local function wait_for(self, target, timeout_ms, done)
+--- Calls done() when the view has come to target, done(err) when it can't.
+function View:_wait(target, timeout_ms, done, deadline)
   if self._broken then return done(self._broken) end
-  if self._db.closed or self._db.closing then return done(closed_error(self)) end
-  if target < 0 and self._db:_is_ready() or self._core:has(target) then return done(failure_of(self)) end
-  self._core:wait(target, timeout_ms, function (code)
+  if self:_is_over() then return done(self:_closed_error()) end
+  local core = self._core
+  if target < 0 and self._db:_is_ready() or core:has(target) then return done(self:_failure()) end
+  deadline = deadline or timeout_ms and self._db._now() + timeout_ms
+  core:wait(target, timeout_ms, function (code)
     if code == nil then return done(nil) end
     if code == "ETIMEDOUT" then return done(timeout_error(self, target)) end
-    if code == "ECLOSED" then return done(closed_error(self)) end
+    if core ~= self._core and not self:_is_over() then -- another version has taken its place
+      return self:_wait(target, deadline and math.max(0, deadline - self._db._now()), done, deadline)
+    end
+    if code == "ECLOSED" then return done(self:_closed_error()) end
     local _, why = self._db.log:following()
-    done(failure_of(self) or errors.new(why or code, code))
+    done(self:_failure() or errors.new(why or code, code))
   end)
 end
 
@@ -91,7 +102,8 @@ end
 
 -- A raw view tells by itself how far it has come.
 local function wait_for_raw(self, target, timeout_ms, done)
-  local since = self._host and self._host.raw and self._host.raw.since
+  local host = self._instance.host
+  local since = host and host.raw and host.raw.since
   if not observable.is(since) or (since:get() or -1) >= target then return done(nil) end
   local off
   local function answer(err)
@@ -111,13 +123,14 @@ local function wait_for_raw(self, target, timeout_ms, done)
   end)
 end
 
-local function with_patience(self, target, timeout_ms, done)
+--- Waits as a call does: done(err) at once when target is nil.
+function View:_with_patience(target, timeout_ms, done)
   if target == nil then
     if self._broken then return done(self._broken) end
-    if self._db.closed or self._db.closing then return done(closed_error(self)) end
-    return done(failure_of(self))
+    if self:_is_over() then return done(self:_closed_error()) end
+    return done(self:_failure())
   end
-  wait_for(self, target, timeout_ms, function (err)
+  self:_wait(target, timeout_ms, function (err)
     if err then return done(err) end
     wait_for_raw(self, target, timeout_ms, done)
   end)
@@ -125,136 +138,79 @@ end
 
 -- --- Calling -----------------------------------------------------------------------------------------------------
 
--- host[name](...) where the host lives; done(err, results...).
-local function call_host(self, done, name, ...)
-  if self._host then
-    local results = table.pack(pcall(self._host[name], ...))
+local function view_error(self, raised)
+  local message = type(raised) == "table" and raised.message or raised
+  return errors.new(('view "%s": %s'):format(self.name, tostring(message)), "EVIEW")
+end
+
+-- What the view has by itself does little, so that it is not worth another thread when the view has nothing to do.
+local QUICK = {page = true, recent = true, follow = true}
+
+--- host[name](...) where the host of the instance lives; done(err, results...).
+function View:_call_on(instance, done, name, ...)
+  if instance.host then
+    local results = table.pack(pcall(instance.host[name], ...))
     if results[1] then return done(nil, table.unpack(results, 2, results.n)) end
-    return done(errors.new(('view "%s": %s'):format(self.name, tostring(results[2])), "EVIEW"))
+    return done(view_error(self, results[2]))
   end
-  local ok, message, code = self._core:call(done, name, ...)
+  if QUICK[name] or name == "call" and self._builtin[...] then
+    local results = table.pack(instance.core:call_if_idle(name, ...))
+    if results[1] then return done(nil, table.unpack(results, 2, results.n)) end
+    if results[2] then return done(errors.new(results[2], results[3])) end
+  end
+  local ok, message, code = instance.core:call(done, name, ...)
   if not ok then done(errors.new(message, code)) end
 end
 
 local function call_sync(self, method, args)
-  local err = failure_of(self)
+  local err = self:_failure()
   if err then return errors.unpack(err) end
-  if self._host then
-    local results = table.pack(pcall(self._host.call, method, table.unpack(args, 1, args.n)))
+  local instance = self._instance
+  if instance.host then
+    local results = table.pack(pcall(instance.host.call, method, table.unpack(args, 1, args.n)))
     if results[1] then return table.unpack(results, 2, results.n) end
-    return nil, ('view "%s": %s'):format(self.name, tostring(results[2])), "EVIEW"
+    return errors.unpack(view_error(self, results[2]))
   end
-  local results = table.pack(self._core:call_now("call", method, table.unpack(args, 1, args.n)))
+  local results = table.pack(instance.core:call_now("call", method, table.unpack(args, 1, args.n)))
   if results[1] then return table.unpack(results, 2, results.n) end
   return nil, results[2], results[3]
+end
+
+-- The entry of an index that has no value of its own stands for the record that it is of.
+local function resolving(self, done)
+  return function (err, value, seq)
+    if err ~= nil or value ~= nil or seq == nil then return done(err, value, seq) end
+    local record, message, code = self._db:_record(seq)
+    if record == nil and message then return done(errors.new(message, code)) end
+    done(nil, record, seq)
+  end
 end
 
 local function call_async(self, method, args, cb)
   local target, timeout_ms = patience(self, method, args)
   return async.call(function (done)
-    with_patience(self, target, timeout_ms, function (err)
+    if method == "get" and self._kind == "index" and self._builtin.get then done = resolving(self, done) end
+    self:_with_patience(target, timeout_ms, function (err)
       if err then return done(err) end
-      call_host(self, done, "call", method, table.unpack(args, 1, args.n))
+      self:_call_on(self._instance, done, "call", method, table.unpack(args, 1, args.n))
     end)
   end, cb)
 end
 
--- --- Sources -----------------------------------------------------------------------------------------------------
-
-local Source = {}
-Source.__index = Source
-Source.__name = "flume.source"
-
-local function answer_next(self, err, ...)
-  local done = self.waiting
-  self.waiting = nil
-  done(err, ...)
-end
-
-local function take(self)
-  local item = self.items[self.at]
-  if item then
-    self.items[self.at] = nil
-    self.at = self.at + 1
-    return answer_next(self, nil, table.unpack(item, 1, item.n or #item))
-  end
-  if self.ended then return answer_next(self, nil, nil) end
-  if self.view._db.closed or self.view._db.closing then return answer_next(self, closed_error(self.view)) end
-  call_host(self.view, function (err, ended, items)
-    if not self.waiting then return end -- closed meanwhile
-    if err then return answer_next(self, err) end
-    self.ended, self.items, self.at = ended, items, 1
-    take(self)
-  end, "pull", self.id, self.view._host and 1 or PULL)
-end
-
-local function drop_source(view, id)
-  if id and not (view._db.closed or view._db.closing) then call_host(view, function () end, "close", id) end
-end
-
-local function start_source(self)
-  if self.id or self.ended then return take(self) end
-  with_patience(self.view, self.target, self.timeout_ms, function (err)
-    if not self.waiting then return end
-    if err then return answer_next(self, err) end
-    call_host(self.view, function (why, id)
-      if not self.waiting then return drop_source(self.view, id) end
-      if why then return answer_next(self, why) end
-      self.id = id
-      take(self)
-    end, "open", self.method, table.unpack(self.args, 1, self.args.n))
-  end)
-end
-
---- The next result; nil at the end; nil, message, code on failure.
-function Source:next(cb)
-  return async.call(function (done)
-    if self.waiting then return done(errors.new("another next of this source is waiting", "EBUSY")) end
-    self.waiting = done
-    start_source(self)
-  end, cb)
-end
-
-function Source:__call()
-  local results = table.pack(self:next())
-  if results[1] == nil and results[3] ~= nil then error(results[2], 0) end
-  return table.unpack(results, 1, results.n)
-end
-
-function Source:close()
-  if not self.ended then drop_source(self.view, self.id) end
-  self.ended, self.items, self.at = true, {}, 1
-  if self.waiting then answer_next(self, nil, nil) end
-  return true
-end
-
-Source.__close = Source.close
-
 -- Without a callback: for use in a for loop. With one: cb(nil, source), whose first next waits.
 local function open_source(self, method, args, cb)
   local target, timeout_ms = patience(self, method, args)
-  local source = setmetatable({
-    view = self,
-    method = method,
-    args = args,
-    target = target,
-    timeout_ms = timeout_ms,
-    id = nil,       -- of the open source in the host
-    items = {},     -- fetched, not delivered
-    at = 1,
-    waiting = nil,  -- done() of a next that waits
-    ended = false,
-  }, Source)
-  if cb then return async.call(function (done) done(nil, source) end, cb) end
-  return source, nil, nil, source
+  local opened = source.new(self, method, args, target, timeout_ms)
+  if cb then return async.call(function (done) done(nil, opened) end, cb) end
+  return opened, nil, nil, opened
 end
 
 -- --- The handle --------------------------------------------------------------------------------------------------
 
 local CALLS = {sync = call_sync, async = call_async, source = open_source}
 
-local function check_alive(self, method, level)
-  if self._db.closed or self._db.closing then
+function View:_check_alive(method, level)
+  if self:_is_over() then
     error(('%s:%s: the database is closed'):format(self.name, method), level + 1)
   end
 end
@@ -265,7 +221,7 @@ local function method_of(self, method)
   local call = CALLS[kind]
   return function (view, ...)
     if view ~= self then error(("call it as db.%s:%s(...)"):format(self.name, method), 2) end
-    check_alive(self, method, 2)
+    self:_check_alive(method, 2)
     local cb, args = async.split_callback(...)
     return call(self, method, args, cb)
   end
@@ -276,7 +232,7 @@ function View.__index(self, key)
   if own ~= nil then return own end
   local methods = rawget(self, "methods")
   if methods and type(key) == "string" then
-    if rawget(self, "_broken") and not RESERVED[key] and key:sub(1, 1) ~= "_" then
+    if rawget(self, "_broken") and not View.RESERVED[key] and key:sub(1, 1) ~= "_" then
       return function () return errors.unpack(self._broken) end
     end
     return method_of(self, key)
@@ -284,9 +240,10 @@ function View.__index(self, key)
   return nil
 end
 
-function View:_progress_now()
-  local current, target = self._core:since(), self._db:_since()
-  local start, elapsed_ms = self._core:progress()
+--- Where an instance is on its way: start, current, target, rate (records a second), eta (seconds; nil: not known).
+function View:_progress_of(instance)
+  local current, target = instance.core:since(), self._db:_since()
+  local start, elapsed_ms = instance.core:progress()
   local done = current - start
   local rate = elapsed_ms > 0 and done > 0 and done * 1000 / elapsed_ms or 0
   return {
@@ -297,146 +254,81 @@ end
 
 --- Waits until the view has come to the log's since as of now.
 function View:ready(cb)
-  check_alive(self, "ready", 2)
+  self:_check_alive("ready", 2)
   local target = self._db:_since()
   return async.call(function (done)
-    with_patience(self, target, nil, function (err) done(err, err == nil or nil) end)
+    self:_with_patience(target, nil, function (err) done(err, err == nil or nil) end)
   end, cb)
 end
 
--- A raw view destroys its own state, and gets a new sink. One that can't has failed.
-local function rebuild_raw(self, done)
-  local raw = self._host.raw
-  self._core:hold(true)
-  local answered = false
-  local function finish(message)
-    if message then
-      self._core:fail(message)
-      self._core:hold(false)
-      return done(failure_of(self))
-    end
-    self._core:rebuild()
-    self._core:hold(false)
-    done(nil)
-  end
-  local function destroyed(err)
-    if answered then return end
-    answered = true
-    if err then return finish("destroy: " .. tostring(err)) end
-    local ok, why = pcall(self._host.start)
-    finish(not ok and tostring(type(why) == "table" and why.message or why) or nil)
-  end
-  local info = debug.getinfo(raw.destroy, "u")
-  local ok, result = pcall(raw.destroy, destroyed)
-  if not ok then return destroyed(result) end
-  if result == true or (info.nparams == 0 and not info.isvararg) then destroyed(nil) end
-end
-
-local function restart(self, done)
-  if self._host and self._host.raw then return rebuild_raw(self, done) end
-  self._core:rebuild()
-  done(nil)
-end
-
---- Forgets the view's state, builds it again from the log, and waits until it has caught up.
-function View:rebuild(cb)
-  check_alive(self, "rebuild", 2)
-  return async.call(function (done)
-    if self._broken then return done(self._broken) end
-    self.reason = "asked for"
-    restart(self, function (err)
-      if err then return done(err) end
-      local target = self._db:_since()
-      -- in the next turn: the view may still be at work on what it had
-      core.later(function ()
-        if self._db.closed or self._db.closing then return done(closed_error(self)) end
-        with_patience(self, target, nil, function (why) done(why, why == nil or nil) end)
-      end)
-    end)
-  end, cb)
-end
-
---- One row of db:status().
-function View:_status()
-  local row = {name = self.name, version = self.version, reason = self.reason, target = self._db:_since()}
-  if self._broken then
-    row.state, row.since, row.error = "failed", -1, self._broken.message
-    return row
-  end
-  row.since = self._core:since()
+-- building: behind the log, or another version is on its way; live; stalled: it can't go on at the moment; failed.
+local function state_of(self, row)
   local message, seq, traceback = self._core:failure()
+  local reason, stalls = self._core:reason()
   if message then
     row.state, row.error, row.seq, row.traceback = "failed", message, seq, traceback
   elseif not self._db:_is_ready() then
     row.state, row.reason = "stalled", "the database is not ready"
+  elseif stalls then
+    row.state, row.reason = "stalled", reason
   else
-    row.state = row.since < row.target and "building" or "live"
+    row.state = (self._next or row.since < row.target) and "building" or "live"
+    row.reason = reason or row.reason
   end
+end
+
+--- One row of db:status().
+function View:_status()
+  local row = {
+    name = self.name, kind = self._kind, version = self.version, reason = self.reason, target = self._db:_since(),
+    reload_error = self._reload_error and self._reload_error.message, accepted = self:_accepted(),
+  }
+  if self._broken then
+    row.state, row.since, row.error, row.lag = "failed", -1, self._broken.message, row.target + 1
+    return row
+  end
+  row.since = self._core:since()
   row.lag = row.target - row.since
+  row.size = self._core:size()
+  state_of(self, row)
+  local progress = self:_progress_of(self._next or self._instance)
+  row.rate, row.eta = progress.rate, progress.eta
+  if self._next then
+    local failure = self:_failure(self._next)
+    row.next = {
+      version = self._next.version, since = progress.current, reason = self._next.reason,
+      state = failure and "failed" or "building", error = failure and failure.message,
+    }
+  end
   return row
 end
 
 --- Closes the view's part; done() when that is over.
 function View:_close(done)
   if self._broken then return done() end
-  local gone, waits = closed_error(self), self._raw_waits
+  local gone, waits = self:_closed_error(), self._raw_waits
   self._raw_waits = {}
   for answer in pairs(waits) do answer(gone) end
-  local function finish() self._core:close(done) end
-  local raw = self._host and self._host.raw
-  if not raw then return finish() end
-  local answered = false
-  local function raw_closed()
-    if answered then return end
-    answered = true
-    finish()
-  end
-  local info = debug.getinfo(raw.close, "u")
-  local ok, result = pcall(raw.close, raw_closed)
-  if not ok or result == true or (info.nparams == 0 and not info.isvararg) then raw_closed() end
+  self:_end_all(done)
 end
 
 function View:__tostring()
   return ("flume.view: %s"):format(self.name)
 end
 
--- --- Mounting ----------------------------------------------------------------------------------------------------
+-- --- Observables -------------------------------------------------------------------------------------------------
 
--- What a state of its own is started with: read and compiled once.
-local bytecode = setmetatable({}, {__index = function (self, name)
-  local path = assert(package.searchpath("flume." .. name, package.path))
-  local bytes = string.dump(assert(loadfile(path, "t")))
-  self[name] = bytes
-  return bytes
-end})
-
-local function start_script(handle, options)
-  options.lib = {observable = bytecode.observable, sandbox = bytecode.sandbox}
-  local ok, message, code = handle:load(bytecode.host, options)
-  if not ok then return nil, message, code end
-  local done, described, why = handle:call_now("describe")
-  if not done then return nil, described, why end
-  return described
-end
-
-local function start_inline(options)
-  local ok, host = pcall(make_host, options)
-  if ok then return host end
-  local err = host
-  if type(err) == "table" and err.message then return nil, err.message, err.code end
-  return nil, tostring(err), "EVIEW"
-end
-
-local function check_method_names(name, methods)
-  for method in pairs(methods) do
-    if RESERVED[method] or method:sub(1, 1) == "_" then
-      return nil, ('view "%s": the method name %s is taken'):format(name, method), "EINVAL"
-    end
+-- Whoever watches since goes on watching when another instance takes the place.
+local function watch_since(self, notify)
+  local watcher = {notify = notify, observer = self._core:observe(notify)}
+  self._watchers[watcher] = true
+  return function ()
+    self._watchers[watcher] = nil
+    watcher.observer:stop()
   end
-  return true
 end
 
-local function observables(self)
+local function add_observables(self)
   self.since = observable.new(nil, {
     get = function ()
       if self._broken then return -1 end
@@ -444,71 +336,58 @@ local function observables(self)
     end,
     start = function (notify)
       if self._broken then return function () end end
-      local observer = self._core:observe(notify)
-      return function () observer:stop() end
+      return watch_since(self, notify)
     end,
     call = async.spawn,
   })
   self.progress = observable.new(nil, {
-    get = function () return not self._broken and not self._db.closed and self:_progress_now() or nil end,
+    get = function ()
+      if self._broken or self._db.closed then return nil end
+      return self:_progress_of(self._next or self._instance)
+    end,
     start = function (notify) return self.since(function () notify() end, false) end,
     call = async.spawn,
   })
 end
 
---- options: name; definition, or path and folder; mapper or mapper_path; decode; in_caller: not in a state of its own;
---- state_dir: where the state is kept, or nil; memory, budget. A view, or nil, message, code.
-local function mount(db, options)
-  local host, described, handle, message, code
-  if not (options.definition or options.in_caller) then
-    handle = core.view(db._pump, nil, options.memory or SCRIPT_MEMORY_BYTES, options.budget or SCRIPT_BUDGET)
-    described, message, code = start_script(handle, {
-      name = options.name, path = options.path, folder = options.folder, mapper_path = options.mapper_path,
-    })
-    if not described then return nil, message, code end
+--- Makes another instance the one that answers.
+function View:_answer_with(instance)
+  local before = self._core and self._core:since()
+  self._instance, self._core = instance, instance.core
+  self.methods, self._builtin, self._kind = instance.methods, instance.builtin, instance.kind
+  self.version, self.reason = instance.version, instance.reason
+  for watcher in pairs(self._watchers) do
+    watcher.observer:stop()
+    watcher.observer = self._core:observe(watcher.notify)
+    if self._core:since() ~= before then watcher.notify() end
   end
-  if not described or described.kind == "sink" then -- a raw view keeps itself, where it can reach what it needs
-    host, message, code = start_inline(options)
-    if not host then return nil, message, code end
-    handle, described = core.view(db._pump, host), host.describe()
-  end
-  local ok, why, errno = check_method_names(options.name, described.methods)
-  if not ok then return nil, why, errno end
-  local version = described.version ~= nil and tostring(described.version) or ""
-  local state_dir = described.kind == "reduce" and options.state_dir or nil
-  local since, reason, failed = handle:start(version, described.fingerprint, state_dir, described.since or -1)
-  if not since then return nil, reason, failed end
+end
+
+--- A handle without an instance. script: what it is mounted from, for versions.lua; nil for one that could not be mounted.
+function View.new(db, name, script)
   local self = setmetatable({
-    name = options.name,
+    name = name,
+    version = nil,
+    reason = nil,             -- why the instance that answers was built anew, or nil
+    methods = {},             -- name -> "sync" | "async" | "source"
+    _kind = nil,
+    _builtin = {},            -- name -> true: the kind's own
     _db = db,
-    _core = handle,
-    _host = host,               -- the host object of an inline view
-    methods = described.methods,
-    version = described.version,
-    reason = reason,           -- why it was built anew when it was mounted, or nil
-    _raw_waits = {},            -- set of functions that answer the calls that wait for a raw view's since
-    _broken = nil,
+    _script = script,
+    _instance = nil,          -- the one that answers
+    _core = nil,              -- of it
+    _next = nil,              -- the one that is built to take its place
+    _instances = {},          -- set of all that are open
+    _watchers = {},           -- set of {notify =, observer =}
+    _raw_waits = {},          -- set of functions that answer the calls that wait for a raw view's since
+    _swaps = {},              -- list of functions that wait until the next instance answers: done(err)
+    _reload_error = nil,      -- why the file as it is now could not be mounted
+    _broken = nil,            -- the view could not be mounted at all: all that is asked of it answers this error
     since = nil,
     progress = nil,
   }, View)
-  observables(self)
-  if host and host.raw then
-    function host.start_over()
-      rebuild_raw(self, function (err)
-        if err then error(err, 0) end
-      end)
-    end
-  end
+  add_observables(self)
   return self
 end
 
---- A view that could not be mounted: its name is taken, and all that is asked of it answers the error.
-local function broken(db, name, message, code)
-  local self = setmetatable({
-    name = name, _db = db, methods = {}, _broken = errors.new(message, code == "EINVAL" and "EVIEW" or code),
-  }, View)
-  observables(self)
-  return self
-end
-
-return {mount = mount, broken = broken}
+return View

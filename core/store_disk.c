@@ -1,0 +1,269 @@
+/* An LMDB environment with three databases: "meta" (meta data and a reducer's state), "groups" and "index".
+ *
+ * An environment for writing takes memory and time that one for reading doesn't, so it is made at the first commit; the
+ * one for reading goes then, since a process may not have a directory open twice. A write transaction begins and ends
+ * within one call, on one thread. */
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "bytes.h"
+#include "crc32c.h"
+#include "store_private.h"
+
+#define FIRST_MAP_BYTES ((size_t)16 << 20) /* doubled when full; address space, not memory */
+#define META_FORMAT 2u
+#define STATE_HEADER_BYTES 4
+
+static int from_lmdb(int rv) {
+  if (rv == 0) return 0;
+  if (rv == MDB_NOTFOUND) return FLUME_ENOENT;
+  if (rv == MDB_CORRUPTED || rv == MDB_PAGE_NOTFOUND || rv == MDB_INVALID || rv == MDB_PANIC) return FLUME_ECORRUPT;
+  if (rv == MDB_VERSION_MISMATCH) return FLUME_EVERSION;
+  if (rv > 0) return uv_translate_sys_error(rv);
+  return rv <= MDB_LAST_ERRCODE && rv >= MDB_KEYEXIST ? UV_EIO : rv;
+}
+
+int flume__store_fail(const struct flume_store *store, struct flume_err *err, int rv, const char *doing) {
+  const char *text = rv <= -5000 ? flume_strerror(rv) : mdb_strerror(rv);
+  return flume_err_set(err, from_lmdb(rv), "%s a view's store in %s: %s", doing, store->dir, text);
+}
+
+/* --- Environments ------------------------------------------------------------------------------------------------ */
+
+static void close_env(struct flume_store *store) {
+  if (store->env != NULL) mdb_env_close(store->env);
+  store->env = NULL;
+  store->has_dbs = store->writable = false;
+}
+
+static int open_env(struct flume_store *store, unsigned flags) {
+  int rv = mdb_env_create(&store->env);
+  if (rv != 0) {
+    store->env = NULL;
+    return rv;
+  }
+  mdb_env_set_mapsize(store->env, FIRST_MAP_BYTES);
+  mdb_env_set_maxdbs(store->env, 3);
+  rv = mdb_env_open(store->env, store->dir, MDB_NOTLS | flags, 0666);
+  store->writable = rv == 0 && (flags & MDB_RDONLY) == 0;
+  if (rv != 0) close_env(store);
+  return rv;
+}
+
+static int open_dbs(struct flume_store *store, MDB_txn *txn, unsigned flags) {
+  if (store->has_dbs) return 0;
+  int rv = mdb_dbi_open(txn, "meta", flags, &store->meta_db);
+  if (rv == 0) rv = mdb_dbi_open(txn, "groups", flags, &store->dbs[FLUME_STORE_GROUPS]);
+  if (rv == 0) rv = mdb_dbi_open(txn, "index", flags, &store->dbs[FLUME_STORE_INDEX]);
+  return rv;
+}
+
+static int begin(struct flume_store *store, MDB_txn **txn) {
+  int rv = mdb_txn_begin(store->env, NULL, MDB_RDONLY, txn);
+  if (rv == MDB_MAP_RESIZED) {
+    rv = mdb_env_set_mapsize(store->env, 0); /* as large as another process has made it */
+    if (rv == 0) rv = mdb_txn_begin(store->env, NULL, MDB_RDONLY, txn);
+  }
+  return rv;
+}
+
+/* Handles of databases that a transaction for reading has opened are lost when it is aborted: it has to be committed. */
+static int find_dbs(struct flume_store *store) {
+  MDB_txn *txn;
+  if (store->has_dbs) return 0;
+  int rv = begin(store, &txn);
+  if (rv != 0) return rv;
+  rv = open_dbs(store, txn, 0);
+  if (rv == 0) rv = mdb_txn_commit(txn);
+  else mdb_txn_abort(txn);
+  store->has_dbs = rv == 0;
+  return rv;
+}
+
+int flume__store_begin(struct flume_store *store, MDB_txn **txn, struct flume_err *err) {
+  int rv = store->env != NULL ? 0 : open_env(store, MDB_RDONLY);
+  if (rv == 0) rv = find_dbs(store);
+  if (rv == 0) rv = begin(store, txn);
+  return rv == 0 ? 0 : flume__store_fail(store, err, rv, "reading");
+}
+
+static int open_for_writing(struct flume_store *store, struct flume_err *err) {
+  int dead;
+  if (store->writable) return 0;
+  close_env(store);
+  int rv = flume_io_mkdir_all(store->io, store->dir);
+  if (rv != 0) return flume_err_set(err, rv, "creating %s: %s", store->dir, flume_strerror(rv));
+  rv = open_env(store, 0);
+  if (rv != 0) return flume__store_fail(store, err, rv, "opening");
+  mdb_reader_check(store->env, &dead); /* a reader that was killed would keep old pages for ever */
+  return 0;
+}
+
+/* --- Meta data and state ----------------------------------------------------------------------------------------- */
+
+static MDB_val key_of(const char *text) {
+  return (MDB_val){.mv_data = (void *)text, .mv_size = strlen(text)};
+}
+
+/* Where things are in the value of "meta". */
+enum {
+  META_AT_FORMAT = 0,
+  META_AT_CRC = 4, /* of what is behind it */
+  META_AT_SINCE = 8,
+  META_AT_LOG_ID = 16,
+  META_AT_VERSION = 32,
+  META_AT_FINGERPRINT = META_AT_VERSION + FLUME_STORE_VERSION_BYTES,
+  META_AT_DELETIONS = META_AT_FINGERPRINT + 8,
+  META_BYTES = META_AT_DELETIONS + 8,
+};
+
+static void encode_meta(uint8_t *bytes, const struct flume_store_meta *meta) {
+  flume_put_le32(bytes + META_AT_FORMAT, META_FORMAT);
+  flume_put_le64(bytes + META_AT_SINCE, (uint64_t)meta->since);
+  memcpy(bytes + META_AT_LOG_ID, meta->log_id, sizeof meta->log_id);
+  memcpy(bytes + META_AT_VERSION, meta->version, sizeof meta->version);
+  flume_put_le64(bytes + META_AT_FINGERPRINT, meta->fingerprint);
+  flume_put_le64(bytes + META_AT_DELETIONS, (uint64_t)meta->deletions);
+  flume_put_le32(bytes + META_AT_CRC, flume_crc32c(0, bytes + META_AT_SINCE, META_BYTES - META_AT_SINCE));
+}
+
+static int decode_meta(const MDB_val *val, struct flume_store_meta *meta) {
+  const uint8_t *bytes = val->mv_data;
+  if (val->mv_size < META_AT_SINCE || flume_get_le32(bytes + META_AT_FORMAT) != META_FORMAT) return FLUME_EVERSION;
+  if (val->mv_size != META_BYTES) return FLUME_ECORRUPT;
+  uint32_t crc = flume_crc32c(0, bytes + META_AT_SINCE, META_BYTES - META_AT_SINCE);
+  if (flume_get_le32(bytes + META_AT_CRC) != crc) return FLUME_ECORRUPT;
+  meta->since = (int64_t)flume_get_le64(bytes + META_AT_SINCE);
+  memcpy(meta->log_id, bytes + META_AT_LOG_ID, sizeof meta->log_id);
+  memcpy(meta->version, bytes + META_AT_VERSION, sizeof meta->version);
+  meta->version[FLUME_STORE_VERSION_BYTES - 1] = '\0';
+  meta->fingerprint = flume_get_le64(bytes + META_AT_FINGERPRINT);
+  meta->deletions = (int64_t)flume_get_le64(bytes + META_AT_DELETIONS);
+  return 0;
+}
+
+int flume__store_load_meta(struct flume_store *store, struct flume_store_meta *meta, struct flume_err *err) {
+  MDB_txn *txn;
+  int rv = flume__store_begin(store, &txn, err);
+  if (rv != 0) return rv;
+  MDB_val key = key_of("meta"), val;
+  rv = mdb_get(txn, store->meta_db, &key, &val);
+  if (rv == 0) rv = decode_meta(&val, meta);
+  mdb_txn_abort(txn);
+  return rv == 0 ? 0 : flume__store_fail(store, err, rv, "reading");
+}
+
+int flume__store_read_state(struct flume_store *store, struct flume_buf *value, struct flume_err *err) {
+  MDB_txn *txn;
+  int rv = flume__store_begin(store, &txn, err);
+  if (rv != 0) return rv;
+  MDB_val key = key_of("state"), val;
+  rv = mdb_get(txn, store->meta_db, &key, &val);
+  if (rv == 0) {
+    const uint8_t *data = val.mv_data;
+    size_t len = val.mv_size - STATE_HEADER_BYTES;
+    if (val.mv_size < STATE_HEADER_BYTES) rv = FLUME_ECORRUPT;
+    else if (flume_crc32c(0, data + STATE_HEADER_BYTES, len) != flume_get_le32(data)) rv = FLUME_ECORRUPT;
+    else rv = flume_buf_append(value, data + STATE_HEADER_BYTES, len);
+  }
+  mdb_txn_abort(txn);
+  return rv == 0 ? 0 : flume__store_fail(store, err, rv, "reading");
+}
+
+/* --- Committing -------------------------------------------------------------------------------------------------- */
+
+static int put_state(struct flume_store *store, MDB_txn *txn) {
+  if (!store->has_state) return 0;
+  MDB_val key = key_of("state"), val = {.mv_size = STATE_HEADER_BYTES + store->state.len};
+  int rv = mdb_put(txn, store->meta_db, &key, &val, MDB_RESERVE);
+  if (rv != 0) return rv;
+  flume_put_le32(val.mv_data, flume_crc32c(0, store->state.data, store->state.len));
+  if (store->state.len > 0) memcpy((uint8_t *)val.mv_data + STATE_HEADER_BYTES, store->state.data, store->state.len);
+  return 0;
+}
+
+static int put_rows(struct flume_store *store, MDB_txn *txn, enum flume_store_kind kind) {
+  const struct flume_memtable *table = &store->tables[kind];
+  const struct flume_mem_entry *entry;
+  struct flume_mem_place place = {0, 0};
+  MDB_cursor *cursor;
+  if (table->count == 0) return 0;
+  int rv = mdb_cursor_open(txn, store->dbs[kind], &cursor);
+  while (rv == 0 && (entry = flume_memtable_next(table, &place)) != NULL) {
+    MDB_val key = {.mv_data = (void *)entry->bytes, .mv_size = entry->key_len};
+    MDB_val val = {.mv_data = (void *)flume_mem_value(entry), .mv_size = entry->value_len};
+    if (!entry->gone) {
+      rv = mdb_cursor_put(cursor, &key, &val, 0);
+    } else {
+      rv = mdb_cursor_get(cursor, &key, &val, MDB_SET);
+      if (rv == 0) rv = mdb_cursor_del(cursor, 0);
+      if (rv == MDB_NOTFOUND) rv = 0;
+    }
+  }
+  mdb_cursor_close(cursor);
+  return rv;
+}
+
+static int write_once(struct flume_store *store, const struct flume_store_meta *meta) {
+  uint8_t bytes[META_BYTES];
+  MDB_txn *txn;
+  MDB_val key = key_of("meta"), val = {.mv_data = bytes, .mv_size = sizeof bytes};
+  int rv = mdb_txn_begin(store->env, NULL, 0, &txn);
+  if (rv != 0) return rv;
+  encode_meta(bytes, meta);
+  rv = open_dbs(store, txn, MDB_CREATE);
+  if (rv == 0) rv = put_state(store, txn);
+  if (rv == 0) rv = put_rows(store, txn, FLUME_STORE_GROUPS);
+  if (rv == 0) rv = put_rows(store, txn, FLUME_STORE_INDEX);
+  if (rv == 0) rv = mdb_put(txn, store->meta_db, &key, &val, 0);
+  if (rv != 0) {
+    mdb_txn_abort(txn);
+    return rv;
+  }
+  rv = mdb_txn_commit(txn);
+  if (rv == 0) store->has_dbs = true;
+  return rv;
+}
+
+static int grow(struct flume_store *store) {
+  MDB_envinfo info;
+  mdb_env_info(store->env, &info);
+  return mdb_env_set_mapsize(store->env, info.me_mapsize * 2);
+}
+
+int flume__store_write(struct flume_store *store, const struct flume_store_meta *meta, struct flume_err *err) {
+  int rv = open_for_writing(store, err);
+  if (rv != 0) return rv;
+  rv = write_once(store, meta);
+  while (rv == MDB_MAP_FULL) {
+    rv = grow(store);
+    if (rv == 0) rv = write_once(store, meta);
+  }
+  return rv == 0 ? 0 : flume__store_fail(store, err, rv, "committing");
+}
+
+int flume__store_drop(struct flume_store *store, struct flume_err *err) {
+  MDB_txn *txn;
+  int rv = open_for_writing(store, err);
+  if (rv != 0) return rv;
+  rv = mdb_txn_begin(store->env, NULL, 0, &txn);
+  if (rv == 0) {
+    rv = open_dbs(store, txn, MDB_CREATE);
+    if (rv == 0) rv = mdb_drop(txn, store->meta_db, 0);
+    if (rv == 0) rv = mdb_drop(txn, store->dbs[FLUME_STORE_GROUPS], 0);
+    if (rv == 0) rv = mdb_drop(txn, store->dbs[FLUME_STORE_INDEX], 0);
+    if (rv == 0) rv = mdb_txn_commit(txn);
+    else mdb_txn_abort(txn);
+  }
+  if (rv == 0) store->has_dbs = true;
+  return rv == 0 ? 0 : flume__store_fail(store, err, rv, "clearing");
+}
+
+uint64_t flume__store_disk_bytes(const struct flume_store *store) {
+  char path[4096];
+  struct stat st;
+  int len = snprintf(path, sizeof path, "%s/data.mdb", store->dir);
+  if (len < 0 || (size_t)len >= sizeof path || stat(path, &st) != 0) return 0;
+  return (uint64_t)st.st_size;
+}

@@ -1,0 +1,88 @@
+#include "dir.h"
+
+#include <lauxlib.h>
+
+#include "../core/view_dir.h"
+#include "box.h"
+#include "loop.h"
+
+#define IO (&flume_io_posix)
+
+static int done(lua_State *L, int rv, const struct flume_err *err) {
+  if (rv != 0) return flume__fail(L, rv, err);
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+static int active(lua_State *L) {
+  struct flume_err err;
+  uint32_t number = FLUME_VIEW_DIR_NONE;
+  int rv = flume_view_dir_active(IO, luaL_checkstring(L, 1), &number, &err);
+  if (rv != 0) return flume__fail(L, rv, &err);
+  if (number == FLUME_VIEW_DIR_NONE) return 0;
+  lua_pushinteger(L, number);
+  return 1;
+}
+
+static int list(lua_State *L) {
+  struct flume_err err;
+  const char *path = luaL_checkstring(L, 1);
+  struct flume_buf *numbers = flume_box_buf(L);
+  int rv = flume_view_dir_list(IO, path, numbers, &err);
+  if (rv != 0) return flume__fail(L, rv, &err);
+  lua_newtable(L);
+  for (size_t i = 0; i < numbers->len / sizeof(uint32_t); i++) {
+    uint32_t number;
+    memcpy(&number, numbers->data + i * sizeof number, sizeof number);
+    lua_pushinteger(L, number);
+    lua_rawseti(L, -2, (lua_Integer)i + 1);
+  }
+  return 1;
+}
+
+static int remove_version(lua_State *L) {
+  struct flume_err err;
+  const char *path = luaL_checkstring(L, 1);
+  return done(L, flume_view_dir_remove(IO, path, (uint32_t)luaL_checkinteger(L, 2), &err), &err);
+}
+
+static int sweep(lua_State *L) {
+  struct flume_err err;
+  const char *path = luaL_checkstring(L, 1);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  struct flume_buf *keep = flume_box_buf(L);
+  size_t count = lua_rawlen(L, 2);
+  for (size_t i = 0; i < count; i++) {
+    lua_rawgeti(L, 2, (lua_Integer)i + 1);
+    uint32_t number = (uint32_t)luaL_checkinteger(L, -1);
+    lua_pop(L, 1);
+    if (flume_buf_append(keep, &number, sizeof number) != 0) return luaL_error(L, "out of memory");
+  }
+  return done(L, flume_view_dir_sweep(IO, path, (const uint32_t *)(void *)keep->data, count, &err), &err);
+}
+
+static int read_text(lua_State *L) {
+  struct flume_err err;
+  const char *path = luaL_checkstring(L, 1), *name = luaL_checkstring(L, 2);
+  struct flume_buf *text = flume_box_buf(L);
+  int rv = flume_view_dir_read(IO, path, name, text, &err);
+  if (rv != 0) return flume__fail(L, rv, &err);
+  lua_pushlstring(L, (const char *)text->data, text->len);
+  return 1;
+}
+
+static int write_text(lua_State *L) {
+  struct flume_err err;
+  const char *path = luaL_checkstring(L, 1), *name = luaL_checkstring(L, 2);
+  size_t len;
+  const char *text = luaL_checklstring(L, 3, &len);
+  return done(L, flume_view_dir_write(IO, path, name, text, len, &err), &err);
+}
+
+void flume__dir_open(lua_State *L) {
+  static const luaL_Reg functions[] = {{"active", active}, {"list", list},      {"remove", remove_version},
+                                       {"sweep", sweep},   {"read", read_text}, {"write", write_text},
+                                       {NULL, NULL}};
+  luaL_newlib(L, functions);
+  lua_setfield(L, -2, "view_dir");
+}

@@ -1,0 +1,416 @@
+-- The kinds of views: what the host makes of each sort of definition.
+--
+--   reducer              one state: state = reducer(state, item, seq)
+--   reducer with group   one state for each key, kept in the view's store and fetched when it is needed
+--   indexer              entries (key, seq, value) in the store, by a function that emits them or by paths
+--   create               a view that feeds and keeps itself: the raw protocol
+--
+-- Each constructor takes (name, definition, options) and returns a host (host.lua) with
+--
+--   kind, step, retract, initial, paths, transform    what the core folds with (lua/fold.h)
+--   view                     the first argument of the view's methods
+--   functions, methods       the methods it has by itself, and their types
+--   attach(store)            called once, with the functions of lua/store.h
+--   flush(), forget()        what is at hand goes to the store; or is let go of, since the store has changed
+--
+-- Runs in a script view's own Lua state too.
+
+local core = rawget(_G, "flume_core") or require "flume.core"
+
+local M = {}
+
+local AT_HAND_MAX = 50000     -- groups that are kept at hand, at most
+local LOOK_AT_MEMORY_EVERY = 512
+local PAGE = 256              -- entries that are fetched from the store at once
+
+--- Raises what a wrong definition is answered with.
+function M.invalid(fmt, ...)
+  error({message = fmt:format(...), code = "EINVAL"}, 0)
+end
+
+local invalid = M.invalid
+
+-- The caller's own copy of a state; one that can't be stored, and so not copied, is given as it is.
+local function copy(value)
+  if type(value) ~= "table" then return value end
+  local bytes = core.encode(value)
+  if not bytes then return value end
+  return (core.decode(bytes))
+end
+
+local function encode_initial(name, definition)
+  local initial, message = core.encode(definition.initial)
+  if not initial then invalid('view "%s": initial %s', name, message) end
+  return initial
+end
+
+local function check_function(name, field, value)
+  if value ~= nil and type(value) ~= "function" then
+    invalid('view "%s": %s must be a function, not a %s', name, field, type(value))
+  end
+  return value
+end
+
+-- Methods of the definition go before those that the kind has by itself.
+local function with_builtin(definition, builtin)
+  return setmetatable({}, {__index = function (_, method)
+    local own = definition[method]
+    if definition.methods and definition.methods[method] and own ~= nil then return own end
+    return builtin[method]
+  end})
+end
+
+-- --- Paths -------------------------------------------------------------------------------------------------------
+
+local function check_paths(name, field, given)
+  local list = type(given) == "table" and given or {given}
+  if #list == 0 then invalid('view "%s": %s is an empty list of paths', name, field) end
+  for _, path in ipairs(list) do
+    if type(path) ~= "string" or path == "" or path:find "^%." or path:find "%.$" or path:find("..", 1, true) then
+      invalid('view "%s": %s must be a function, a path or a list of paths, not %s', name, field, tostring(path))
+    end
+  end
+  return list, type(given) == "table"
+end
+
+local function follow_path(path)
+  local keys = {}
+  for key in path:gmatch "[^.]+" do keys[#keys + 1] = key end
+  return function (item)
+    for i = 1, #keys do
+      local kind = type(item)
+      if kind ~= "table" and kind ~= "userdata" or item == core.null then return nil end
+      item = item[keys[i]]
+      if item == nil then return nil end
+    end
+    if item == core.null then return nil end
+    return item
+  end
+end
+
+-- The key that the values at the paths make: the value itself, or for a list an array; nil for none.
+local function key_function(paths, is_list)
+  local fields = {}
+  for i, path in ipairs(paths) do fields[i] = follow_path(path) end
+  if not is_list then return fields[1] end
+  return function (item)
+    local key, found = {}, false
+    for i = 1, #fields do
+      local value = fields[i](item)
+      found = found or value ~= nil
+      key[i] = value == nil and core.null or value
+    end
+    return found and core.array(key) or nil
+  end
+end
+
+-- --- Ranges ------------------------------------------------------------------------------------------------------
+
+local Range = {}
+Range.__index = Range
+Range.__name = "flume.range"
+
+--- Whether a value is what view:range gave.
+function M.is_range(value)
+  return getmetatable(value) == Range
+end
+
+-- The results of one entry, by the options keys, values and seqs.
+local function shaped(options, key, value, seq)
+  if options.keys == false then
+    if options.values == false then return seq end
+    if options.seqs == false then return value end
+    return value, seq
+  end
+  if options.values == false then
+    if options.seqs == false then return key end
+    return key, seq
+  end
+  if options.seqs == false then return key, value end
+  return key, value, seq
+end
+
+M.shaped = shaped
+
+--- The next entry: key, value, seq, less what the options switch off.
+function Range:__call()
+  local options = self.options
+  local item = self.items[self.at]
+  while not item do
+    if self.ended then return nil end
+    self.items, self.resume = self.fetch(options, PAGE, nil, nil, self.resume)
+    self.at, self.ended = 1, self.resume == nil
+    item = self.items[1]
+  end
+  if self.left == 0 then return nil end
+  self.left = self.left - 1
+  self.items[self.at] = nil
+  self.at = self.at + 1
+  return shaped(options, item[1], item[3], item[2])
+end
+
+-- view:range and view:read. fetch is the host's page.
+local function range_function(fetch)
+  return function (_, options)
+    options = options or {}
+    if type(options) ~= "table" then error("a range is a table of options", 2) end
+    return setmetatable({
+      options = options,
+      fetch = fetch,
+      items = {},       -- fetched, not delivered
+      at = 1,
+      resume = nil,     -- behind the last of them
+      ended = false,
+      left = options.limit and options.limit >= 0 and options.limit or math.maxinteger,
+    }, Range)
+  end
+end
+
+-- What views with entries in the store have in common.
+local function add_reading(host, builtin)
+  local store
+
+  function host.attach(functions)
+    store = functions
+    host.store, host.emit = store, store.emit
+  end
+
+  function host.page(...)
+    host.flush()
+    return store.page(...)
+  end
+
+  function host.recent(...)
+    host.flush()
+    return store.recent(...)
+  end
+
+  function host.follow(change)
+    host.flush()
+    store.follow(change)
+  end
+
+  local view = host.view
+  view.range = range_function(host.page)
+  view.read = view.range
+  function view.count(_, range)
+    host.flush()
+    return store.count(range)
+  end
+  builtin.read, builtin.count = view.read, view.count
+  host.methods = {get = "async", read = "source", count = "async"}
+end
+
+-- --- Reducers ----------------------------------------------------------------------------------------------------
+
+local function one_state(name, definition, options)
+  local host = {
+    kind = "reduce", step = definition.reducer, retract = definition.retract, initial = encode_initial(name, definition),
+    acc = nil, methods = {get = "async"},
+  }
+  host.view = {name = name, get = function () return host.acc end}
+  -- What leaves a state of its own is copied on the way; here the caller must not get hold of the state itself.
+  host.functions = with_builtin(definition, {
+    get = options.lib and host.view.get or function () return copy(host.acc) end,
+  })
+  return host
+end
+
+-- The groups that are at hand: fetched from the store, and changed since, perhaps.
+local function groups_at_hand(host, initial, memory)
+  local at_hand, changed, tokens, count, ticks = {}, {}, {}, 0, 0
+
+  -- What stands for a key in these tables. Arrays with the same values are the same key.
+  local function id_of(key)
+    local kind = type(key)
+    if kind == "string" or kind == "number" or kind == "boolean" then return key, key end
+    local bytes = host.store.id(key)
+    local token = tokens[bytes]
+    if not token then
+      token = {key = core.table(key)}
+      tokens[bytes] = token
+    end
+    return token, token.key
+  end
+
+  local function flush()
+    local store = host.store
+    for id, key in pairs(changed) do
+      store.put(key, at_hand[id])
+      changed[id] = nil
+    end
+  end
+
+  local function forget()
+    at_hand, changed, tokens, count = {}, {}, {}, 0
+  end
+
+  local function is_too_much()
+    if count > AT_HAND_MAX then return true end
+    ticks = ticks + 1
+    return memory and ticks % LOOK_AT_MEMORY_EVERY == 0 and collectgarbage "count" * 1024 > memory / 4
+  end
+
+  local function make_room()
+    flush()
+    forget()
+    if memory then collectgarbage() end
+  end
+
+  local function fetch(id, key)
+    local state = at_hand[id]
+    if state ~= nil then return state end
+    state = host.store.get(key)
+    if state == nil then state = core.decode(initial) end
+    return state
+  end
+
+  local function keep(id, key, state)
+    if at_hand[id] == nil then count = count + 1 end
+    at_hand[id] = state
+    if state == nil then
+      changed[id] = nil
+      count = count - 1
+      return host.store.put(key, nil)
+    end
+    changed[id] = key
+    if is_too_much() then make_room() end
+  end
+
+  return {id_of = id_of, fetch = fetch, keep = keep, flush = flush, forget = forget}
+end
+
+local function grouped(name, definition, options)
+  local group = definition.group
+  if type(group) ~= "function" then group = key_function(check_paths(name, "group", group)) end
+  local host = {kind = "group", initial = nil, store = nil, view = {name = name}}
+  local groups = groups_at_hand(host, encode_initial(name, definition), options.memory)
+  local id_of, fetch, keep = groups.id_of, groups.fetch, groups.keep
+  host.flush, host.forget = groups.flush, groups.forget
+
+  local function folding(fn)
+    return fn and function (item, seq)
+      local key = group(item, seq)
+      if key == nil or key == core.null then return end
+      if key ~= key then error("the group is nan", 0) end
+      local id, plain = id_of(key)
+      keep(id, plain, fn(fetch(id, plain), item, seq))
+    end
+  end
+
+  host.step, host.retract = folding(definition.reducer), folding(definition.retract)
+
+  function host.view.get(_, key)
+    local id, plain = id_of(key)
+    local state = fetch(id, plain)
+    if state == nil or options.lib then return state end
+    return copy(state)
+  end
+
+  local builtin = {get = host.view.get}
+  add_reading(host, builtin)
+  host.functions = with_builtin(definition, builtin)
+  return host
+end
+
+local function reducer(name, definition, options)
+  check_function(name, "retract", definition.retract)
+  if definition.group ~= nil then return grouped(name, definition, options) end
+  return one_state(name, definition, options)
+end
+
+-- --- Indexers ----------------------------------------------------------------------------------------------------
+
+local function is_key(value)
+  local kind = type(value)
+  if kind == "userdata" then return core.is_array(value) end
+  return kind ~= "nil" and value == value
+end
+
+-- What the core does for paths, in Lua: for items that a mapper or a decoder has made.
+local function path_indexer(paths, is_list)
+  local key_of = key_function(paths, is_list)
+  return function (item, _, emit)
+    local key = key_of(item)
+    if is_key(key) then pcall(emit, key) end -- what can't be a key has no entry
+  end
+end
+
+local function indexer(name, definition)
+  local host = {kind = "index", step = definition.indexer, view = {name = name}}
+  if type(host.step) ~= "function" then
+    host.paths, host.paths_are_list = check_paths(name, "indexer", definition.indexer)
+    host.step = path_indexer(host.paths, host.paths_are_list)
+  end
+  function host.flush() end
+  function host.forget() end
+
+  -- The newest entry of a key: its value (nil when it has none) and seq.
+  function host.view.get(_, key)
+    local item = host.store.page({gte = key, lte = key, reverse = true}, 1)[1]
+    if item == nil then return nil end
+    return item[3], item[2]
+  end
+
+  local builtin = {get = host.view.get}
+  add_reading(host, builtin)
+  host.functions = with_builtin(definition, builtin)
+  return host
+end
+
+-- --- The raw protocol --------------------------------------------------------------------------------------------
+
+local RAW_FIELDS = {"since", "create_sink", "destroy", "close", "methods"}
+
+local function raw(name, definition, options)
+  local made = definition.create(options.log, name)
+  if type(made) ~= "table" then invalid('view "%s": create must return a table, not a %s', name, type(made)) end
+  for _, field in ipairs(RAW_FIELDS) do
+    if made[field] == nil then invalid('view "%s": what create returns has no %s', name, field) end
+  end
+  for _, field in ipairs {"create_sink", "destroy", "close"} do check_function(name, field, made[field]) end
+  if type(made.methods) ~= "table" then invalid('view "%s": methods must be a table', name) end
+  local host = {kind = "sink", view = made, raw = made, functions = made, methods = {}}
+  local sink
+  function host.start(on_end)
+    sink = made.create_sink(on_end or function () end)
+    if type(sink) ~= "function" then
+      invalid('view "%s": create_sink must return a function (item, seq), not a %s', name, type(sink))
+    end
+  end
+  function host.step(item, seq) return sink(item, seq) end
+  host.start(options.on_end)
+  return host
+end
+
+--- Where a raw view stands: since may be an observable, a function or a number.
+function M.since_of(made)
+  local since = made.since
+  if type(since) == "function" then return since() or -1 end
+  if type(since) ~= "table" then return since or -1 end
+  return (type(since.get) == "function" and since:get() or since.value) or -1
+end
+
+-- --- Choosing ----------------------------------------------------------------------------------------------------
+
+--- The host for a definition; raises when it is none.
+function M.make(name, definition, options)
+  if type(definition) ~= "table" then
+    invalid('view "%s": a view is a table, not a %s', name, type(definition))
+  end
+  if definition.create ~= nil then
+    check_function(name, "create", definition.create)
+    return raw(name, definition, options)
+  end
+  if definition.reducer ~= nil and definition.indexer ~= nil then
+    invalid('view "%s": it has both a reducer and an indexer', name)
+  end
+  if definition.reducer ~= nil then
+    check_function(name, "reducer", definition.reducer)
+    return reducer(name, definition, options)
+  end
+  if definition.indexer ~= nil then return indexer(name, definition) end
+  invalid('view "%s": it has neither a reducer nor an indexer nor create', name)
+end
+
+return M

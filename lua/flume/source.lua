@@ -1,0 +1,274 @@
+-- What a source method gives: a stream of results, for a for loop or next([cb]).
+--
+-- There are two sorts. Most are pulled from the iterator that the view's method made, where the view lives. A range of
+-- the view's own entries (db.NAME:read{…}, or a method that returns view:range{…}) is read page by page from its store:
+-- it outlives a change of the view's version, gets the records that entries are of, and can go on live.
+
+local async = require "flume.async"
+local errors = require "flume.errors"
+local kinds = require "flume.kinds"
+
+local Source = {}
+Source.__index = Source
+Source.__name = "flume.source"
+
+local PULL = 256 -- results that cross at once from a state of its own
+
+local function answer_next(self, err, ...)
+  local done = self.waiting
+  self.waiting = nil
+  done(err, ...)
+end
+
+local function is_over(self)
+  return self.view._db.closed or self.view._db.closing
+end
+
+-- --- Pulled from an iterator -------------------------------------------------------------------------------------
+
+local function drop_iterator(view, instance, id)
+  instance.sources = instance.sources - 1
+  if not (view._db.closed or view._db.closing) then
+    view:_call_on(instance, function () end, "close", id)
+    view:_let_go(instance)
+  end
+end
+
+local take
+
+local function pull(self)
+  self.view:_call_on(self.instance, function (err, ended, items)
+    if not self.waiting then return end -- closed meanwhile
+    if err then return answer_next(self, err) end
+    self.items, self.at = items, 1
+    if ended then
+      self.ended = true
+      drop_iterator(self.view, self.instance, self.id)
+    end
+    take(self)
+  end, "pull", self.id, self.instance.host and 1 or PULL)
+end
+
+-- --- Read from a range -------------------------------------------------------------------------------------------
+
+-- The value of an entry that has none of its own: the record that it is of. found is false when that is gone.
+local function value_of(self, item)
+  local range = self.range
+  if item[3] ~= nil or range.values == false or self.view._kind ~= "index" then return true, item[3] end
+  local value, message, code = self.view._db:_record(item[2])
+  if value == nil and message then
+    if code == "EDELETED" or code == "ENOENT" then return false end
+    error(errors.new(message, code), 0)
+  end
+  return true, value
+end
+
+local function deliver(self, item)
+  local ok, found, value = pcall(value_of, self, item)
+  if not ok then return answer_next(self, found) end
+  if not found then return take(self) end
+  if self.left == 0 then
+    self:close()
+    return answer_next(self, nil, nil)
+  end
+  self.left = self.left - 1
+  answer_next(self, nil, kinds.shaped(self.range, item[1], value, item[2]))
+end
+
+-- Entries that came after the last ones, and behind them all that come later.
+local function follow(self)
+  local view = self.view
+  local function arrived(err, items, next_seq)
+    if not self.waiting then return end
+    if err then return answer_next(self, err) end
+    if items == nil then -- not known any more: the range itself has them
+      self.min_seq, self.max_seq, self.resume, self.paging = self.live_seq, view._core:since(), nil, true
+      self.live_seq = self.max_seq + 1
+      return take(self)
+    end
+    self.live_seq = math.max(next_seq, self.live_seq)
+    self.items, self.at = items, 1
+    if #items == 0 then self.live_seq = math.max(self.live_seq, self.seen_seq + 1) end
+    take(self)
+  end
+  view:_wait(self.live_seq, nil, function (err)
+    if not self.waiting then return end
+    if err then return answer_next(self, err) end
+    local instance = view._instance
+    self.seen_seq = view._core:since()
+    if self.followed ~= instance then
+      self.followed = instance
+      view:_call_on(instance, function () arrived(nil, nil) end, "follow", 1)
+    else
+      view:_call_on(instance, arrived, "recent", self.bounds, self.live_seq)
+    end
+  end)
+end
+
+local function read_page(self)
+  local view = self.view
+  view:_call_on(view._instance, function (err, items, resume)
+    if not self.waiting then return end
+    if err then return answer_next(self, err) end
+    self.items, self.at, self.resume = items, 1, resume
+    self.paging = resume ~= nil
+    take(self)
+  end, "page", self.bounds, math.min(PULL, math.max(self.left, 1)), self.min_seq, self.max_seq, self.resume)
+end
+
+local function read_on(self)
+  if self.left == 0 then
+    self.ended = true
+    return answer_next(self, nil, nil)
+  end
+  if self.paging then return read_page(self) end
+  if self.range.live then return follow(self) end
+  self.ended = true
+  answer_next(self, nil, nil)
+end
+
+local RANGE_OPTIONS = {
+  gt = "any", gte = "any", lt = "any", lte = "any", prefix = "any", reverse = "boolean", limit = "integer",
+  live = "boolean", old = "boolean", keys = "boolean", values = "boolean", seqs = "boolean", since = "integer",
+  wait = "boolean", timeout = "number",
+}
+
+local function check_range(name, options)
+  for option, value in pairs(options) do
+    local wanted = RANGE_OPTIONS[option]
+    if not wanted then return ("%s: unknown option %q of a range"):format(name, tostring(option)) end
+    local kind = math.type(value) == "integer" and "integer" or type(value)
+    local fits = wanted == "any" or kind == wanted or wanted == "number" and kind == "integer"
+    if not fits then return ("%s: option %s must be of type %s, not %s"):format(name, option, wanted, kind) end
+  end
+  if options.reverse and options.live then return name .. ": reverse and live exclude each other" end
+end
+
+-- Begins to read the range with these options, as of now.
+local function start_range(self, options)
+  local view, since = self.view, self.view._core:since()
+  local message = check_range(view.name, options)
+  if message then
+    self.ended = true
+    return answer_next(self, errors.new(message, "EINVAL"))
+  end
+  self.range = view._kind == "group" and options.seqs == nil
+    and setmetatable({seqs = false}, {__index = options}) or options
+  self.bounds = {gt = options.gt, gte = options.gte, lt = options.lt, lte = options.lte, prefix = options.prefix,
+    reverse = options.reverse}
+  self.left = options.limit and options.limit >= 0 and options.limit or math.maxinteger
+  self.max_seq = view._kind == "index" and since or nil
+  self.live_seq = since + 1
+  self.paging = options.old ~= false
+  if not options.live then return take(self) end
+  self.followed = view._instance
+  view:_call_on(view._instance, function (err)
+    if not self.waiting then return end
+    if err then return answer_next(self, err) end
+    take(self)
+  end, "follow", 1)
+end
+
+-- --- Both --------------------------------------------------------------------------------------------------------
+
+function take(self)
+  local item = self.items[self.at]
+  if item then
+    self.items[self.at] = nil
+    self.at = self.at + 1
+    if self.range then return deliver(self, item) end
+    return answer_next(self, nil, table.unpack(item, 1, item.n or #item))
+  end
+  if self.ended then return answer_next(self, nil, nil) end
+  if is_over(self) then return answer_next(self, self.view:_closed_error()) end
+  if self.range then return read_on(self) end
+  pull(self)
+end
+
+local function open_iterator(self)
+  local view, instance = self.view, self.view._instance
+  instance.sources = instance.sources + 1
+  view:_call_on(instance, function (err, id, options)
+    if err or not id then instance.sources = instance.sources - 1 end
+    if not self.waiting then return id and drop_iterator(view, instance, id) end
+    if err then return answer_next(self, err) end
+    if not id then return start_range(self, options) end
+    self.id, self.instance = id, instance
+    take(self)
+  end, "open", self.method, table.unpack(self.args, 1, self.args.n))
+end
+
+local function start(self)
+  if self.id or self.range or self.ended then return take(self) end
+  self.view:_with_patience(self.target, self.timeout_ms, function (err)
+    if not self.waiting then return end
+    if err then return answer_next(self, err) end
+    if not self.view._builtin[self.method] then return open_iterator(self) end
+    local options = self.args[1]
+    if options ~= nil and type(options) ~= "table" then
+      self.ended = true
+      return answer_next(self, errors.new(("%s:%s: a range is a table of options"):format(self.view.name,
+        self.method), "EINVAL"))
+    end
+    start_range(self, options or {})
+  end)
+end
+
+--- The next result; nil at the end; nil, message, code on failure.
+function Source:next(cb)
+  return async.call(function (done)
+    if self.waiting then return done(errors.new("another next of this source is waiting", "EBUSY")) end
+    self.waiting = done
+    start(self)
+  end, cb)
+end
+
+function Source:__call()
+  local results = table.pack(self:next())
+  if results[1] == nil and results[3] ~= nil then error(results[2], 0) end
+  return table.unpack(results, 1, results.n)
+end
+
+--- No more results are wanted. A next that waits is told that this is the end.
+function Source:close()
+  if self.id and not self.ended then drop_iterator(self.view, self.instance, self.id) end
+  if self.followed and not is_over(self) then
+    local followed = self.followed
+    if followed == self.view._instance then self.view:_call_on(followed, function () end, "follow", -1) end
+  end
+  self.followed = nil
+  self.ended, self.items, self.at = true, {}, 1
+  if self.waiting then answer_next(self, nil, nil) end
+  return true
+end
+
+Source.__close = Source.close
+
+--- A source of a view's method, which begins with its first next.
+local function new(view, method, args, target, timeout_ms)
+  return setmetatable({
+    view = view,
+    method = method,
+    args = args,
+    target = target,        -- the seq to wait for, or nil
+    timeout_ms = timeout_ms,
+    instance = nil,         -- where the iterator is
+    id = nil,               -- of the iterator there
+    range = nil,            -- or the options of the range
+    bounds = nil,           -- of these, what the store has to know
+    resume = nil,           -- behind the last entry that was fetched
+    paging = false,         -- there may be more to read of the range
+    min_seq = nil,
+    max_seq = nil,
+    left = math.maxinteger, -- of the limit
+    live_seq = nil,         -- what comes with this seq or a later one has not been read
+    seen_seq = nil,
+    followed = nil,         -- the instance that keeps for us what comes
+    items = {},             -- fetched, not delivered
+    at = 1,
+    waiting = nil,          -- done() of a next that waits
+    ended = false,
+  }, Source)
+end
+
+return {new = new}

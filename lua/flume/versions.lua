@@ -1,0 +1,651 @@
+-- The versions of a view: mounting one, and putting another in its place while the first goes on answering.
+--
+-- On disk each version has a directory of its own under a number, and one of them is the active one (core/view_dir.h):
+--
+--   mounting     goes on with the active version if it fits (same version, or same source where none is given), else with
+--                another one that fits (a build that was cut short), else with a new one
+--   reload       mounts what the file says now beside the version that answers. When it has caught up, it is made the
+--                active one, takes the place, and the old one goes. Where the file gives the same version as before, the new
+--                code takes over the state instead
+--   accept       lets the code as it is now take over the state, whatever that was folded by; who looks later finds why
+--
+-- A new version that fails takes nobody's place: the old one goes on, and status tells.
+
+local async = require "flume.async"
+local core = require "flume.core"
+local errors = require "flume.errors"
+local make_host = require "flume.host"
+local View = require "flume.view"
+
+local dirs = core.view_dir
+
+local M = {}
+
+local SCRIPT_MEMORY_BYTES = 256 * 1024 * 1024
+local SCRIPT_BUDGET = 200 * 1000 * 1000 -- instructions for one record or call: about a second
+
+-- --- Instances ---------------------------------------------------------------------------------------------------
+
+-- What a state of its own is started with: read and compiled once.
+local bytecode = setmetatable({}, {__index = function (self, name)
+  local path = assert(package.searchpath("flume." .. name, package.path))
+  local bytes = string.dump(assert(loadfile(path, "t")))
+  self[name] = bytes
+  return bytes
+end})
+
+local function load_script(handle, script)
+  local ok, message, code = handle:load(bytecode.host, {
+    name = script.name, path = script.path, folder = script.folder, mapper_path = script.mapper_path,
+    memory = script.memory or SCRIPT_MEMORY_BYTES,
+    lib = {observable = bytecode.observable, sandbox = bytecode.sandbox, kinds = bytecode.kinds},
+  })
+  if not ok then return nil, message, code end
+  local done, described, why = handle:call_now("describe")
+  if not done then return nil, described, why end
+  return described
+end
+
+local function load_inline(script)
+  local ok, host = pcall(make_host, script)
+  if ok then return host end
+  local err = host
+  if type(err) == "table" and err.message then return nil, err.message, err.code end
+  return nil, tostring(err), "EVIEW"
+end
+
+local function check_method_names(name, methods)
+  for method in pairs(methods) do
+    if View.RESERVED[method] or method:sub(1, 1) == "_" then
+      return nil, ('view "%s": the method name %s is taken'):format(name, method), "EINVAL"
+    end
+  end
+  return true
+end
+
+-- An instance that has not been started: it consumes nothing yet. nil, message, code.
+local function new_instance(db, script)
+  local host, described, handle, message, code
+  if not (script.definition or script.in_caller) then
+    handle = core.view(db._pump, nil, script.memory or SCRIPT_MEMORY_BYTES, script.budget or SCRIPT_BUDGET)
+    described, message, code = load_script(handle, script)
+    if not described then return nil, message, code end
+  end
+  if not described or described.kind == "sink" then -- a raw view keeps itself, where it can reach what it needs
+    host, message, code = load_inline(script)
+    if not host then return nil, message, code end
+    handle, described = core.view(db._pump, host), host.describe()
+  end
+  local ok, why, errno = check_method_names(script.name, described.methods)
+  if not ok then return nil, why, errno end
+  return {
+    core = handle,
+    host = host,                -- the host object of an inline view
+    kind = described.kind,
+    methods = described.methods,
+    builtin = described.builtin,
+    version = described.version,
+    version_text = described.version ~= nil and tostring(described.version) or "",
+    fingerprint = described.fingerprint,
+    begins_behind = described.since,
+    reason = nil,               -- why it is built anew
+    number = nil,               -- of its directory
+    sources = 0,                -- iterators that are open in it
+    retired = false,            -- another one has taken its place
+    on_end = nil,               -- called when it is closed
+  }
+end
+
+local function is_same_version(a, b)
+  return a.version_text == b.version_text and (a.version_text ~= "" or a.fingerprint == b.fingerprint)
+end
+
+-- --- Ends --------------------------------------------------------------------------------------------------------
+
+local function close_raw(raw, done)
+  local answered = false
+  local function closed()
+    if answered then return end
+    answered = true
+    done()
+  end
+  local info = debug.getinfo(raw.close, "u")
+  local ok, result = pcall(raw.close, closed)
+  if not ok or result == true or (info.nparams == 0 and not info.isvararg) then closed() end
+end
+
+--- Closes an instance, "keep"ing or "drop"ping its state; done() when that is over.
+function View:_end_instance(instance, how, done)
+  self._instances[instance] = nil
+  local function finish()
+    instance.core:close(function ()
+      if how == "drop" and instance.number and instance.number ~= self._active_number then
+        dirs.remove(self._script.state_dir, instance.number)
+      end
+      done()
+    end, how)
+  end
+  local raw = instance.host and instance.host.raw
+  if raw then return close_raw(raw, finish) end
+  finish()
+end
+
+--- Closes all instances with the database. A version that has caught up, but is not the active one on disk yet, becomes it.
+function View:_end_all(done)
+  local pending, answering = 1, self._instance
+  local number, before = answering.number, self._active_number
+  local function one()
+    pending = pending - 1
+    if pending == 0 then done() end
+  end
+  if number and before and number ~= before and answering.core:since() >= self._db:_since() then
+    answering.core:activate(function (err)
+      if err then return end
+      self._active_number = number
+      dirs.remove(self._script.state_dir, before)
+    end)
+  end
+  for instance in pairs(self._instances) do
+    pending = pending + 1
+    self:_end_instance(instance, instance.retired and "drop" or "keep", one)
+  end
+  one()
+end
+
+--- Ends an instance whose place was taken, as soon as no iterator is open in it any more.
+function View:_let_go(instance)
+  if not instance.retired or instance.sources > 0 or not self._instances[instance] then return end
+  local on_end = instance.on_end or function () end
+  self:_end_instance(instance, "drop", on_end)
+end
+
+local function retire(self, instance, done)
+  instance.retired, instance.on_end = true, done
+  instance.core:hold(true)
+  if instance.sources > 0 then -- it goes later, but nobody waits for that
+    instance.on_end = nil
+    done()
+  end
+  self:_let_go(instance)
+end
+
+-- --- Starting ----------------------------------------------------------------------------------------------------
+
+local function place_at(self, number, more)
+  local place = {dir = self._script.state_dir, number = number, active = number == self._active_number}
+  for key, value in pairs(more or {}) do place[key] = value end
+  return place
+end
+
+local function start_at(self, instance, place)
+  local since, message, code = instance.core:start(instance.version_text, instance.fingerprint, place,
+    instance.begins_behind or -1)
+  if not since then return since, message, code end
+  instance.number = place and place.number
+  self._instances[instance] = true
+  instance.core:skips(self._skips)
+  return since
+end
+
+local function numbers_of(self)
+  local numbers = dirs.list(self._script.state_dir) or {}
+  local active = self._active_number
+  table.sort(numbers, function (a, b)
+    if a == active or b == active then return a == active and b ~= active end
+    return a > b
+  end)
+  return numbers
+end
+
+local function next_number(self)
+  local largest = self._active_number or 0
+  for _, number in ipairs(dirs.list(self._script.state_dir) or {}) do largest = math.max(largest, number) end
+  for instance in pairs(self._instances) do largest = math.max(largest, instance.number or 0) end
+  return largest + 1
+end
+
+local function sweep(self, ...)
+  local keep = {...}
+  if self._active_number then keep[#keep + 1] = self._active_number end
+  dirs.sweep(self._script.state_dir, keep)
+end
+
+-- Starts the instance on the state that fits it, or on none. since; nil, message, code.
+local function start_where_it_fits(self, instance, accept)
+  if not self._script.state_dir or instance.kind == "sink" then return start_at(self, instance, nil) end
+  self._active_number = dirs.active(self._script.state_dir)
+  local numbers, first_reason = numbers_of(self), nil
+  for _, number in ipairs(numbers) do
+    local is_active = number == self._active_number
+    local since, reason, code = start_at(self, instance,
+      place_at(self, number, {activate = not self._active_number, accept = accept and is_active}))
+    if since == nil then return nil, reason, code end
+    if since then
+      if not is_active then instance.reason = first_reason end
+      if #numbers > 1 then sweep(self, number) end
+      return since
+    end
+    first_reason = first_reason or reason
+  end
+  instance.reason = first_reason
+  local number = next_number(self)
+  local since, message, code = start_at(self, instance, place_at(self, number, {activate = not self._active_number}))
+  if since and #numbers > 0 then sweep(self, number) end
+  return since, message, code
+end
+
+-- --- Taking the place --------------------------------------------------------------------------------------------
+
+local function answer_swaps(self, err)
+  local swaps = self._swaps
+  self._swaps = {}
+  for _, done in ipairs(swaps) do done(err) end
+end
+
+-- The next instance answers from now on; the one before goes.
+local function swap(self, instance)
+  local old = self._instance
+  self._next, self._reload_error = nil, nil
+  if instance == old then return answer_swaps(self, nil) end
+  self:_answer_with(instance)
+  if not old then return answer_swaps(self, nil) end
+  local swaps = self._swaps
+  self._swaps = {}
+  retire(self, old, function ()
+    for _, done in ipairs(swaps) do done(nil) end
+  end)
+end
+
+-- Is the instance still the one that is wanted?
+local function is_wanted(self, instance)
+  return not self:_is_over() and self._instances[instance] and not instance.retired
+    and (self._next == instance or self._instance == instance)
+end
+
+local take_place
+
+-- It has caught up: its version becomes the active one on disk, and then it answers.
+local function activate(self, instance)
+  local function activated(err)
+    if not is_wanted(self, instance) then return end
+    if err then return answer_swaps(self, errors.new(err.message, err.code)) end
+    local before = self._active_number
+    self._active_number = instance.number
+    if self._instance == instance then -- it has answered all the time, since there was no other
+      if before and before ~= instance.number then dirs.remove(self._script.state_dir, before) end
+      self._next = nil
+      return answer_swaps(self, nil)
+    end
+    take_place(self, instance)
+  end
+  if instance.number and instance.number ~= self._active_number then return instance.core:activate(activated) end
+  activated(nil)
+end
+
+-- Waits until the instance is not behind the one that answers, and swaps them.
+function take_place(self, instance)
+  if self._instance == instance or instance.core:since() >= self._core:since() then return swap(self, instance) end
+  instance.core:wait(self._core:since(), nil, function (code)
+    if not is_wanted(self, instance) then return end
+    if code then return answer_swaps(self, self:_failure(instance)) end
+    take_place(self, instance)
+  end)
+end
+
+-- Lets the instance catch up, and then take the place.
+local function settle(self, instance)
+  instance.core:wait(self._db:_since(), nil, function (code)
+    if not is_wanted(self, instance) then return end
+    if code then return answer_swaps(self, self:_failure(instance)) end
+    activate(self, instance)
+  end)
+end
+
+local function drop_next(self)
+  local instance = self._next
+  self._next = nil
+  if not instance or instance == self._instance then return end
+  self:_end_instance(instance, "drop", function () end)
+end
+
+-- Builds the instance beside the one that answers; in its place when that one has failed.
+local function build_beside(self, instance, reason)
+  drop_next(self)
+  instance.reason = reason
+  local place = self._script.state_dir and place_at(self, next_number(self)) or nil
+  local since, message, code = start_at(self, instance, place)
+  if not since then return answer_swaps(self, errors.new(message, code)) end
+  local old = self._instance
+  self._next = instance
+  if not old or self:_failure() then
+    self._broken = nil
+    self:_answer_with(instance)
+    if old then retire(self, old, function () end) end
+  end
+  settle(self, instance)
+end
+
+-- The instance takes over the state of the one that answers, as soon as that one has nothing under way.
+local function hand_over(self, instance, done)
+  local old = self._instance
+  drop_next(self)
+  old.core:quiet(function ()
+    if self:_is_over() then return done(self:_closed_error()) end
+    local since, message, code = instance.core:adopt(old.core, instance.version_text, instance.fingerprint)
+    if not since then
+      old.core:hold(false)
+      return done(errors.new(message, code))
+    end
+    instance.number, old.number = old.number, nil
+    self._instances[instance] = true
+    instance.core:skips(self._skips)
+    self:_answer_with(instance)
+    self._next, self._reload_error = nil, nil
+    retire(self, old, function () done(nil) end)
+  end)
+end
+
+-- --- Reloading ---------------------------------------------------------------------------------------------------
+
+local function reason_of(old, new)
+  if not old then return nil end
+  if old.version_text == new.version_text then return "the source has changed" end
+  local function name(text) return text ~= "" and text or "(none)" end
+  return ("version %s -> %s"):format(name(old.version_text), name(new.version_text))
+end
+
+-- What reload does with an instance of the file as it is now.
+local function put_in_place(self, instance, force, done)
+  local old, following = self._instance, self._next
+  local function join(how, ...)
+    self._swaps[#self._swaps + 1] = done
+    how(self, ...)
+  end
+  if force then return join(build_beside, instance, "asked for") end
+  if following and not self:_failure(following) and is_same_version(following, instance)
+    and following.fingerprint == instance.fingerprint then
+    self._swaps[#self._swaps + 1] = done
+    return
+  end
+  if not old or self:_failure() then return join(build_beside, instance, reason_of(old, instance)) end
+  if is_same_version(old, instance) then
+    if old.fingerprint ~= instance.fingerprint and old.kind == instance.kind then
+      return hand_over(self, instance, done)
+    end
+    if old.kind == instance.kind then
+      drop_next(self)
+      answer_swaps(self, nil)
+      return done(nil)
+    end
+  end
+  join(build_beside, instance, reason_of(old, instance))
+end
+
+--- Mounts what the view's file says now, if that is something else; done(err) when it answers. force: also when it is not.
+function View:_reload(force, done)
+  if not self._script.path or self._instance and self._instance.kind == "sink" then return done(nil) end
+  local instance, message, code = new_instance(self._db, self._script)
+  if instance and instance.kind == "sink" then
+    message, code = ('view "%s": one that keeps itself can\'t be reloaded'):format(self.name), "EINVAL"
+    instance = nil
+  end
+  if not instance then
+    self._reload_error = errors.new(message, code == "EINVAL" and "EVIEW" or code)
+    return done(self._reload_error)
+  end
+  self._reload_error = nil
+  put_in_place(self, instance, force, done)
+end
+
+-- A raw view destroys its own state, and gets a new sink. One that can't has failed.
+local function rebuild_raw(self, done)
+  local instance = self._instance
+  local raw, handle = instance.host.raw, instance.core
+  handle:hold(true)
+  local answered = false
+  local function finish(message)
+    if message then
+      handle:fail(message)
+      handle:hold(false)
+      return done(self:_failure())
+    end
+    handle:rebuild()
+    handle:hold(false)
+    done(nil)
+  end
+  local function destroyed(err)
+    if answered then return end
+    answered = true
+    if err then return finish("destroy: " .. tostring(err)) end
+    local ok, why = pcall(instance.host.start)
+    finish(not ok and tostring(type(why) == "table" and why.message or why) or nil)
+  end
+  local info = debug.getinfo(raw.destroy, "u")
+  local ok, result = pcall(raw.destroy, destroyed)
+  if not ok then return destroyed(result) end
+  if result == true or (info.nparams == 0 and not info.isvararg) then destroyed(nil) end
+end
+
+-- Starts over where it is: reads wait meanwhile.
+local function rebuild_here(self, done)
+  self.reason = "asked for"
+  self._instance.reason = "asked for"
+  local function begun(err)
+    if err then return done(err) end
+    local target = self._db:_since()
+    core.later(function () -- in the next turn: the view may still be at work on what it had
+      if self:_is_over() then return done(self:_closed_error()) end
+      self:_with_patience(target, nil, done)
+    end)
+  end
+  if self._instance.kind == "sink" then return rebuild_raw(self, begun) end
+  self._core:rebuild()
+  begun(nil)
+end
+
+local function rebuild(self, done)
+  if self._script.path and not (self._instance and self._instance.host) then
+    return self:_reload(true, function (err)
+      if err then return done(err) end
+      self:_with_patience(self._db:_since(), nil, done)
+    end)
+  end
+  if self._broken then return done(self._broken) end
+  rebuild_here(self, done)
+end
+
+--- Builds the view's state again from the log, and waits until it has caught up. A script goes on answering meanwhile.
+function View:rebuild(cb)
+  self:_check_alive("rebuild", 2)
+  return async.call(function (done)
+    rebuild(self, function (err) done(err, err == nil or nil) end)
+  end, cb)
+end
+
+-- --- Skipping ----------------------------------------------------------------------------------------------------
+
+local function read_skips(self)
+  local dir = self._script.state_dir
+  local skips, text = {}, dir and dirs.read(dir, "skipped") or ""
+  for seq in text:gmatch "[^\n]+" do skips[#skips + 1] = math.tointeger(tonumber(seq)) end
+  table.sort(skips)
+  return skips
+end
+
+-- Durable before it counts.
+local function note_skip(self, seq)
+  local skips, dir = table.move(self._skips, 1, #self._skips, 1, {}), self._script.state_dir
+  for _, other in ipairs(skips) do
+    if other == seq then return true end
+  end
+  skips[#skips + 1] = seq
+  table.sort(skips)
+  if dir then
+    local ok, message, code = dirs.write(dir, "skipped", table.concat(skips, "\n") .. "\n")
+    if not ok then return nil, message, code end
+  end
+  self._skips = skips
+  for instance in pairs(self._instances) do instance.core:skips(skips) end
+  return true
+end
+
+local function skip(self, seq, done)
+  if self._broken then return done(self._broken) end
+  local ok, message, code = note_skip(self, seq)
+  if not ok then return done(errors.new(message, code)) end
+  for instance in pairs(self._instances) do
+    local failed, at = instance.core:failure()
+    if failed and at == seq then instance.core:revive() end
+  end
+  if self._next and not self:_failure(self._next) then settle(self, self._next) end
+  if self:_failure() or self._core:since() < seq then return done(nil) end
+  rebuild(self, done) -- the state has it already
+end
+
+--- From now on the view passes over the record seq, here and whenever it is rebuilt. One that failed at it goes on; one
+--- that has consumed it is rebuilt without, and this waits for that. Durable when it returns.
+function View:skip(seq, cb)
+  self:_check_alive("skip", 2)
+  if math.type(seq) ~= "integer" or seq < 0 then
+    error(("%s:skip: seq must be an integer from 0 on, not %s"):format(self.name, tostring(seq)), 2)
+  end
+  return async.call(function (done)
+    skip(self, seq, function (err) done(err, err == nil or nil) end)
+  end, cb)
+end
+
+-- --- Accepting ---------------------------------------------------------------------------------------------------
+
+--- What was accepted, oldest first: lines of text, as in the file; nil for nothing.
+function View:_accepted()
+  local list = self._accepts
+  return list[1] and table.move(list, 1, #list, 1, {}) or nil
+end
+
+local function read_accepts(self)
+  local dir, list = self._script.state_dir, {}
+  for line in (dir and dirs.read(dir, "accepted") or ""):gmatch "[^\n]+" do list[#list + 1] = line end
+  return list
+end
+
+local function describe(instance)
+  return ("%s (source %016x)"):format(instance.version_text ~= "" and "version " .. instance.version_text or "no version",
+    instance.fingerprint)
+end
+
+-- One line in the file for those who ask later why a state is older than the code.
+local function note_accept(self, before, after, since, reason)
+  local line = ("%s  %s -> %s  at record %d: %s"):format(os.date "!%Y-%m-%dT%H:%M:%SZ", before, describe(after), since,
+    reason:gsub("%s+", " "))
+  local list, dir = table.move(self._accepts, 1, #self._accepts, 1, {}), self._script.state_dir
+  list[#list + 1] = line
+  if dir then
+    local ok, message, code = dirs.write(dir, "accepted", table.concat(list, "\n") .. "\n")
+    if not ok then return nil, message, code end
+  end
+  self._accepts = list
+  return true
+end
+
+-- A version is being built because it differs from the active one on disk, which nobody answers for: take that one up.
+local function accept_on_disk(self, reason, done)
+  local building, instance, message, code = self._instance, new_instance(self._db, self._script)
+  if not instance then return done(errors.new(message, code)) end
+  local since
+  since, message, code = start_at(self, instance, place_at(self, self._active_number, {accept = true}))
+  if not since then return done(errors.new(message or "its state can't be gone on with", code or "EVIEW")) end
+  local ok, why, errno = note_accept(self, "the state on disk", instance, since, reason)
+  if not ok then
+    self:_end_instance(instance, "keep", function () end)
+    return done(errors.new(why, errno))
+  end
+  self._next = nil
+  self:_answer_with(instance)
+  retire(self, building, function () done(nil) end)
+end
+
+-- The code as the file has it now takes over the state that answers.
+local function accept_here(self, reason, done)
+  local instance, message, code = new_instance(self._db, self._script)
+  if not instance then return done(errors.new(message, code)) end
+  local old = self._instance
+  if self:_failure() then return done(self:_failure()) end
+  if old.fingerprint == instance.fingerprint and old.version_text == instance.version_text then
+    return done(errors.new(('view "%s": there is nothing to accept'):format(self.name), "EINVAL"))
+  end
+  local ok, why, errno = note_accept(self, describe(old), instance, self._core:since(), reason)
+  if not ok then return done(errors.new(why, errno)) end
+  hand_over(self, instance, function (err)
+    if not err then answer_swaps(self, nil) end
+    done(err)
+  end)
+end
+
+--- Keeps the state although the version, or the source of a view without one, is another now: you vouch that it would
+--- come out the same. Ends a rebuild that is under way for that reason. The reason is written down, see status.
+function View:accept(reason, cb)
+  self:_check_alive("accept", 2)
+  if type(reason) ~= "string" or not reason:find "%S" then
+    error(("%s:accept: say why the state can be kept"):format(self.name), 2)
+  end
+  return async.call(function (done)
+    local function finish(err) done(err, err == nil or nil) end
+    if not self._instance then return finish(self._broken) end
+    local number = self._instance.number
+    if number and self._active_number and number ~= self._active_number then
+      return accept_on_disk(self, reason, finish)
+    end
+    if not self._script.path or self._instance.host then
+      return finish(errors.new(('view "%s": there is nothing to accept'):format(self.name), "EINVAL"))
+    end
+    accept_here(self, reason, finish)
+  end, cb)
+end
+
+-- --- Mounting ----------------------------------------------------------------------------------------------------
+
+local function new_view(db, script)
+  local self = View.new(db, script.name, script)
+  self._active_number = nil -- of its directory on disk
+  self._skips = read_skips(self)
+  self._accepts = read_accepts(self)
+  return self
+end
+
+--- script: name; definition, or path and folder; mapper or mapper_path; decode; in_caller: not in a state of its own;
+--- state_dir: where the state is kept, or nil; memory, budget; accept: why the state can be kept although the version or
+--- the source is another. A view, or nil, message, code.
+function M.mount(db, script)
+  local instance, message, code = new_instance(db, script)
+  if not instance then return nil, message, code end
+  local self = new_view(db, script)
+  local since
+  since, message, code = start_where_it_fits(self, instance, script.accept)
+  if not since then return nil, message, code end
+  self:_answer_with(instance)
+  if instance.number and self._active_number and instance.number ~= self._active_number then
+    self._next = instance
+    settle(self, instance)
+  elseif instance.number and not self._active_number then
+    self._active_number = instance.number -- by its first checkpoint
+  end
+  if instance.host and instance.host.raw then
+    function instance.host.start_over()
+      rebuild_raw(self, function (err)
+        if err then error(err, 0) end
+      end)
+    end
+  end
+  return self
+end
+
+--- A view that could not be mounted: its name is taken, and all that is asked of it answers the error. A reload may mount
+--- it.
+function M.broken(db, script, message, code)
+  local self = new_view(db, script)
+  if script.state_dir then self._active_number = dirs.active(script.state_dir) end
+  self._broken = errors.new(message, code == "EINVAL" and "EVIEW" or code)
+  return self
+end
+
+return M

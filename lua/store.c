@@ -1,0 +1,428 @@
+#include "store.h"
+
+#include <lauxlib.h>
+
+#include "../core/bytes.h"
+#include "../core/key.h"
+#include "marshal.h"
+
+#define BEHIND 0xff /* a byte that puts a bound behind a key, see struct flume_store_range */
+#define ENTRY_HEADER_BYTES 8
+
+int flume__store_init(struct flume_lua_store *self, const struct flume_io *io) {
+  *self = (struct flume_lua_store){.seq = -1, .recent = {.from_seq = INT64_MAX}};
+  flume_buf_init(&self->emitted, io);
+  flume_buf_init(&self->recent.entries, io);
+  flume_buf_init(&self->packed, io);
+  flume_buf_init(&self->key, io);
+  flume_buf_init(&self->value, io);
+  flume_buf_init(&self->lower, io);
+  flume_buf_init(&self->upper, io);
+  return uv_mutex_init(&self->guard);
+}
+
+void flume__store_fini(struct flume_lua_store *self) {
+  if (self->store != NULL) flume_store_close(self->store);
+  self->store = NULL;
+  flume_buf_fini(&self->emitted);
+  flume_buf_fini(&self->recent.entries);
+  flume_buf_fini(&self->packed);
+  flume_buf_fini(&self->key);
+  flume_buf_fini(&self->value);
+  flume_buf_fini(&self->lower);
+  flume_buf_fini(&self->upper);
+  uv_mutex_destroy(&self->guard);
+}
+
+/* --- What a record emits ---------------------------------------------------------------------------------------- */
+
+int flume__emitted_add(struct flume_buf *emitted, const struct flume_buf *key, const struct flume_buf *value) {
+  uint8_t header[ENTRY_HEADER_BYTES];
+  int rv = flume_buf_reserve(emitted, sizeof header + key->len + value->len);
+  if (rv != 0) return rv;
+  flume_put_le32(header, (uint32_t)key->len);
+  flume_put_le32(header + 4, (uint32_t)value->len);
+  flume_buf_append(emitted, header, sizeof header);
+  flume_buf_append(emitted, key->data, key->len);
+  flume_buf_append(emitted, value->data, value->len);
+  return 0;
+}
+
+bool flume__emitted_next(const struct flume_buf *emitted, size_t *off, struct flume_emitted *entry) {
+  if (*off >= emitted->len) return false;
+  const uint8_t *header = emitted->data + *off;
+  entry->key_len = flume_get_le32(header);
+  entry->value_len = flume_get_le32(header + 4);
+  entry->key = header + ENTRY_HEADER_BYTES;
+  entry->value = entry->key + entry->key_len;
+  *off += ENTRY_HEADER_BYTES + entry->key_len + entry->value_len;
+  return true;
+}
+
+/* For those who follow: the entries of the record, behind its seq and their length. When that becomes too much, it is
+ * all let go of, and who follows reads the range anew. */
+static void note_recent(struct flume_lua_store *self) {
+  struct flume_recent *recent = &self->recent;
+  uint8_t header[16];
+  if (recent->readers == 0 || self->emitted.len == 0) return;
+  flume_put_le64(header, (uint64_t)self->seq);
+  flume_put_le64(header + 8, self->emitted.len);
+  bool fits = recent->entries.len + self->emitted.len <= FLUME_RECENT_MAX_BYTES;
+  if (fits && flume_buf_reserve(&recent->entries, sizeof header + self->emitted.len) == 0) {
+    flume_buf_append(&recent->entries, header, sizeof header);
+    flume_buf_append(&recent->entries, self->emitted.data, self->emitted.len);
+    return;
+  }
+  recent->entries.len = 0;
+  recent->from_seq = self->seq + 1;
+}
+
+/* A group that has changed, in self->key and self->value. */
+static void note_group(struct flume_lua_store *self) {
+  if (self->recent.readers == 0) return;
+  self->emitted.len = 0;
+  if (flume__emitted_add(&self->emitted, &self->key, &self->value) == 0) note_recent(self);
+  self->emitted.len = 0;
+}
+
+int flume__store_add_emitted(struct flume_lua_store *self, struct flume_err *err) {
+  struct flume_emitted entry;
+  size_t off = 0;
+  int rv = 0;
+  while (rv == 0 && flume__emitted_next(&self->emitted, &off, &entry)) {
+    rv = flume_store_add_entry(self->store, entry.key, entry.key_len, self->seq, entry.value, entry.value_len, err);
+  }
+  if (rv == 0) note_recent(self);
+  self->emitted.len = 0;
+  return rv;
+}
+
+int flume__store_remove_emitted(struct flume_lua_store *self, struct flume_err *err) {
+  struct flume_emitted entry;
+  size_t off = 0;
+  int rv = 0;
+  while (rv == 0 && flume__emitted_next(&self->emitted, &off, &entry)) {
+    rv = flume_store_remove_entries(self->store, entry.key, entry.key_len, self->seq, err);
+  }
+  self->emitted.len = 0;
+  return rv;
+}
+
+/* --- Values and keys -------------------------------------------------------------------------------------------- */
+
+static struct flume_lua_store *self_of(lua_State *L) {
+  struct flume_lua_store *self = lua_touserdata(L, lua_upvalueindex(1));
+  uv_mutex_lock(&self->guard); /* a commit that is under way ends; only this thread begins the next */
+  uv_mutex_unlock(&self->guard);
+  if (self->store == NULL) luaL_error(L, "the view is closed");
+  return self;
+}
+
+static int raise_error(lua_State *L, const struct flume_err *err) {
+  return luaL_error(L, "%s", err->msg);
+}
+
+static void pack(lua_State *L, int index, struct flume_buf *out) {
+  struct flume_err err;
+  out->len = 0;
+  if (flume_marshal_encode(L, index, out, &err) != 0) raise_error(L, &err);
+}
+
+typedef int (*encode_key)(const uint8_t *value, size_t len, struct flume_buf *out, struct flume_err *err);
+
+static void put_key(lua_State *L, struct flume_lua_store *self, int index, struct flume_buf *out, encode_key encode) {
+  struct flume_err err;
+  pack(L, index, &self->packed);
+  out->len = 0;
+  if (encode(self->packed.data, self->packed.len, out, &err) != 0) raise_error(L, &err);
+}
+
+/* emit(key [, value]) */
+static int emit(lua_State *L) {
+  struct flume_lua_store *self = self_of(L);
+  lua_settop(L, 2);
+  put_key(L, self, 1, &self->key, flume_key_encode);
+  self->value.len = 0;
+  if (!lua_isnil(L, 2)) pack(L, 2, &self->value);
+  if (flume__emitted_add(&self->emitted, &self->key, &self->value) != 0) return luaL_error(L, "not enough memory");
+  return 0;
+}
+
+static int get(lua_State *L) {
+  struct flume_lua_store *self = self_of(L);
+  struct flume_err err;
+  put_key(L, self, 1, &self->key, flume_key_encode);
+  self->value.len = 0;
+  int rv = flume_store_get_group(self->store, self->key.data, self->key.len, &self->value, &err);
+  if (rv == FLUME_ENOENT && self->base != NULL) {
+    rv = flume_store_get_group(self->base, self->key.data, self->key.len, &self->value, &err);
+  }
+  if (rv == FLUME_ENOENT) return 0;
+  if (rv == 0) rv = flume_marshal_push(L, self->value.data, self->value.len);
+  else return raise_error(L, &err);
+  return rv == 0 ? 1 : luaL_error(L, "a group's state is damaged");
+}
+
+static int put(lua_State *L) {
+  struct flume_lua_store *self = self_of(L);
+  struct flume_err err;
+  int rv;
+  lua_settop(L, 2);
+  put_key(L, self, 1, &self->key, flume_key_encode);
+  if (lua_isnil(L, 2)) {
+    rv = flume_store_del_group(self->store, self->key.data, self->key.len, &err);
+  } else {
+    pack(L, 2, &self->value);
+    rv = flume_store_put_group(self->store, self->key.data, self->key.len, self->value.data, self->value.len, &err);
+    if (rv == 0) note_group(self);
+  }
+  return rv == 0 ? 0 : raise_error(L, &err);
+}
+
+/* id(key) -> the key's bytes */
+static int id(lua_State *L) {
+  struct flume_lua_store *self = self_of(L);
+  put_key(L, self, 1, &self->key, flume_key_encode);
+  lua_pushlstring(L, (const char *)self->key.data, self->key.len);
+  return 1;
+}
+
+/* --- Ranges ----------------------------------------------------------------------------------------------------- */
+
+static int compare(const uint8_t *a, size_t a_len, const uint8_t *b, size_t b_len) {
+  size_t len = a_len < b_len ? a_len : b_len;
+  int order = len > 0 ? memcmp(a, b, len) : 0;
+  return order != 0 ? order : (a_len > b_len) - (a_len < b_len);
+}
+
+static void append(lua_State *L, struct flume_buf *buf, const void *data, size_t len) {
+  if (flume_buf_append(buf, data, len) != 0) luaL_error(L, "not enough memory");
+}
+
+static void raise_lower(lua_State *L, struct flume_lua_store *self, struct flume_store_range *range) {
+  if (range->lower != NULL && compare(self->key.data, self->key.len, range->lower, range->lower_len) <= 0) return;
+  self->lower.len = 0;
+  append(L, &self->lower, self->key.data, self->key.len);
+  range->lower = self->lower.data;
+  range->lower_len = self->lower.len;
+}
+
+static void lower_upper(lua_State *L, struct flume_lua_store *self, struct flume_store_range *range) {
+  if (range->upper != NULL && compare(self->key.data, self->key.len, range->upper, range->upper_len) >= 0) return;
+  self->upper.len = 0;
+  append(L, &self->upper, self->key.data, self->key.len);
+  range->upper = self->upper.data;
+  range->upper_len = self->upper.len;
+}
+
+/* Makes of the bytes that keys begin with the first ones behind all of them; false when there are none. */
+static bool step_behind(struct flume_buf *prefix) {
+  while (prefix->len > 0 && prefix->data[prefix->len - 1] == 0xff) prefix->len--;
+  if (prefix->len == 0) return false;
+  prefix->data[prefix->len - 1]++;
+  return true;
+}
+
+/* Puts the field's value, as a key, into self->key; false when the table has none. */
+static bool get_bound(lua_State *L, struct flume_lua_store *self, int index, const char *name, encode_key encode) {
+  if (lua_getfield(L, index, name) == LUA_TNIL) {
+    lua_pop(L, 1);
+    return false;
+  }
+  put_key(L, self, lua_gettop(L), &self->key, encode);
+  lua_pop(L, 1);
+  return true;
+}
+
+static void get_range(lua_State *L, struct flume_lua_store *self, int index, struct flume_store_range *range) {
+  static const uint8_t behind = BEHIND;
+  flume_store_range_init(range);
+  if (lua_isnil(L, index)) return;
+  luaL_checktype(L, index, LUA_TTABLE);
+  if (get_bound(L, self, index, "gte", flume_key_encode)) raise_lower(L, self, range);
+  if (get_bound(L, self, index, "gt", flume_key_encode)) {
+    append(L, &self->key, &behind, 1);
+    raise_lower(L, self, range);
+  }
+  if (get_bound(L, self, index, "lt", flume_key_encode)) lower_upper(L, self, range);
+  if (get_bound(L, self, index, "lte", flume_key_encode)) {
+    append(L, &self->key, &behind, 1);
+    lower_upper(L, self, range);
+  }
+  if (get_bound(L, self, index, "prefix", flume_key_encode_prefix)) {
+    raise_lower(L, self, range);
+    if (step_behind(&self->key)) lower_upper(L, self, range);
+  }
+  lua_getfield(L, index, "reverse");
+  range->reverse = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+}
+
+/* --- Reading ---------------------------------------------------------------------------------------------------- */
+
+/* A cursor that an error closes. */
+struct cursor_box {
+  struct flume_store_cursor *cursor;
+};
+
+static int cursor_gc(lua_State *L) {
+  struct cursor_box *box = lua_touserdata(L, 1);
+  if (box->cursor != NULL) flume_store_cursor_close(box->cursor);
+  box->cursor = NULL;
+  return 0;
+}
+
+static struct cursor_box *push_cursor_box(lua_State *L) {
+  struct cursor_box *box = lua_newuserdatauv(L, sizeof *box, 0);
+  box->cursor = NULL;
+  if (luaL_newmetatable(L, "flume.cursor")) {
+    lua_pushcfunction(L, cursor_gc);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -3, "__gc");
+    lua_setfield(L, -2, "__close");
+  }
+  lua_setmetatable(L, -2);
+  lua_toclose(L, -1);
+  return box;
+}
+
+/* Pushes {key, seq [, value]}. */
+static void push_item(lua_State *L, struct flume_lua_store *self, const uint8_t *key, size_t key_len, int64_t seq,
+                      const uint8_t *value, size_t value_len) {
+  const uint8_t *p = key;
+  lua_createtable(L, value_len > 0 ? 3 : 2, 0);
+  self->packed.len = 0;
+  int rv = flume_key_decode(&p, key + key_len, &self->packed);
+  if (rv == 0) rv = flume_marshal_push(L, self->packed.data, self->packed.len);
+  if (rv != 0) luaL_error(L, "a key is damaged");
+  if (lua_isnil(L, -1)) {
+    lua_pop(L, 1);
+    lua_pushlightuserdata(L, NULL);
+  }
+  lua_rawseti(L, -2, 1);
+  lua_pushinteger(L, seq);
+  lua_rawseti(L, -2, 2);
+  if (value_len == 0) return;
+  if (flume_marshal_push(L, value, value_len) != 0) luaL_error(L, "a value is damaged");
+  lua_rawseti(L, -2, 3);
+}
+
+/* Where an entry is: seq and ordinal, then the key. */
+static void push_resume(lua_State *L, struct flume_lua_store *self, const struct flume_store_entry *entry) {
+  uint8_t header[12];
+  flume_put_le64(header, (uint64_t)entry->seq);
+  flume_put_le32(header + 8, entry->ordinal);
+  self->value.len = 0;
+  append(L, &self->value, header, sizeof header);
+  append(L, &self->value, entry->key, entry->key_len);
+  lua_pushlstring(L, (const char *)self->value.data, self->value.len);
+}
+
+static void resume_at(lua_State *L, struct flume_store_cursor *cursor, int index) {
+  size_t len;
+  const uint8_t *place = (const uint8_t *)luaL_checklstring(L, index, &len);
+  luaL_argcheck(L, len >= 12, index, "no place in a range");
+  int rv = flume_store_cursor_resume(cursor, place + 12, len - 12, (int64_t)flume_get_le64(place),
+                                     flume_get_le32(place + 8));
+  if (rv != 0) luaL_error(L, "%s", flume_strerror(rv));
+}
+
+enum { PAGE_RANGE = 1, PAGE_COUNT, PAGE_MIN_SEQ, PAGE_MAX_SEQ, PAGE_RESUME, PAGE_BOX, PAGE_ITEMS };
+
+static int page(lua_State *L) {
+  struct flume_lua_store *self = self_of(L);
+  struct flume_store_range range;
+  struct flume_err err;
+  struct flume_store_entry entry;
+  lua_settop(L, PAGE_RESUME);
+  lua_Integer count = luaL_checkinteger(L, PAGE_COUNT), found = 0;
+  int64_t min_seq = luaL_optinteger(L, PAGE_MIN_SEQ, INT64_MIN);
+  get_range(L, self, PAGE_RANGE, &range);
+  range.max_seq = luaL_optinteger(L, PAGE_MAX_SEQ, INT64_MAX);
+  struct cursor_box *box = push_cursor_box(L);
+  lua_createtable(L, count < 1000 ? (int)count : 1000, 0);
+  if (flume_store_cursor_open(&box->cursor, self->store, self->kind, &range, &err) != 0) return raise_error(L, &err);
+  if (!lua_isnil(L, PAGE_RESUME)) resume_at(L, box->cursor, PAGE_RESUME);
+  int rv = 0;
+  while (found < count && (rv = flume_store_cursor_next(box->cursor, &entry, &err)) == 1) {
+    if (entry.seq < min_seq && self->kind == FLUME_STORE_INDEX) continue;
+    push_item(L, self, entry.key, entry.key_len, entry.seq, entry.value, entry.value_len);
+    lua_rawseti(L, PAGE_ITEMS, ++found);
+  }
+  if (rv < 0) return raise_error(L, &err);
+  if (rv == 1) push_resume(L, self, &entry);
+  else lua_pushnil(L);
+  lua_closeslot(L, PAGE_BOX);
+  return 2;
+}
+
+static int count(lua_State *L) {
+  struct flume_lua_store *self = self_of(L);
+  struct flume_store_range range;
+  struct flume_err err;
+  lua_settop(L, 2);
+  get_range(L, self, 1, &range);
+  range.max_seq = luaL_optinteger(L, 2, INT64_MAX);
+  int64_t entries = flume_store_count(self->store, self->kind, &range, &err);
+  if (entries < 0) return raise_error(L, &err);
+  lua_pushinteger(L, entries);
+  return 1;
+}
+
+/* --- Following -------------------------------------------------------------------------------------------------- */
+
+static int follow(lua_State *L) {
+  struct flume_lua_store *self = self_of(L);
+  struct flume_recent *recent = &self->recent;
+  if (recent->readers == 0) recent->from_seq = self->seq + 1;
+  recent->readers = (uint32_t)((lua_Integer)recent->readers + luaL_checkinteger(L, 1));
+  if (recent->readers > 0) return 0;
+  recent->from_seq = INT64_MAX;
+  flume_buf_fini(&recent->entries);
+  return 0;
+}
+
+static bool is_in(const struct flume_store_range *range, const struct flume_emitted *entry) {
+  return (range->lower == NULL || compare(entry->key, entry->key_len, range->lower, range->lower_len) >= 0) &&
+         (range->upper == NULL || compare(entry->key, entry->key_len, range->upper, range->upper_len) < 0);
+}
+
+/* recent(range, from_seq) -> items, and the seq to ask for next | nil */
+static int recent(lua_State *L) {
+  struct flume_lua_store *self = self_of(L);
+  const struct flume_recent *recent = &self->recent;
+  struct flume_store_range range;
+  lua_settop(L, 2);
+  int64_t from_seq = luaL_checkinteger(L, 2), next_seq = from_seq;
+  if (recent->readers == 0 || from_seq < recent->from_seq) return 0;
+  get_range(L, self, 1, &range);
+  lua_newtable(L);
+  lua_Integer found = 0;
+  for (size_t at = 0; at < recent->entries.len;) {
+    int64_t seq = (int64_t)flume_get_le64(recent->entries.data + at);
+    size_t len = flume_get_le64(recent->entries.data + at + 8), off = 0;
+    struct flume_buf entries = {.data = recent->entries.data + at + 16, .len = len};
+    struct flume_emitted entry;
+    at += 16 + len;
+    if (seq < from_seq) continue;
+    while (flume__emitted_next(&entries, &off, &entry)) {
+      if (!is_in(&range, &entry)) continue;
+      push_item(L, self, entry.key, entry.key_len, seq, entry.value, entry.value_len);
+      lua_rawseti(L, -2, ++found);
+    }
+    next_seq = seq + 1;
+  }
+  lua_pushinteger(L, next_seq);
+  return 2;
+}
+
+void flume__store_push(lua_State *L, struct flume_lua_store *self, int owner) {
+  static const luaL_Reg functions[] = {{"emit", emit},     {"get", get},       {"put", put},
+                                       {"id", id},         {"page", page},     {"count", count},
+                                       {"recent", recent}, {"follow", follow}, {NULL, NULL}};
+  luaL_newlibtable(L, functions);
+  lua_pushlightuserdata(L, self);
+  if (owner != 0) lua_pushvalue(L, owner);
+  else lua_pushnil(L);
+  luaL_setfuncs(L, functions, 2);
+}

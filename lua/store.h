@@ -1,0 +1,75 @@
+/* A view's store (core/store.h), as the Lua code of its host reaches it. */
+#ifndef FLUME_LUA_STORE_H
+#define FLUME_LUA_STORE_H
+
+#include <lua.h>
+#include <uv.h>
+
+#include "../core/store.h"
+
+enum { FLUME_RECENT_MAX_BYTES = 4 << 20 };
+
+/* What was put into the store of late, for those who follow it live: entries in the order in which they came. */
+struct flume_recent {
+  uint32_t readers; /* while there are none, nothing is kept */
+  int64_t from_seq; /* everything that came with this seq or a later one is here */
+  struct flume_buf entries;
+};
+
+struct flume_lua_store {
+  struct flume_store *store; /* NULL when it is closed */
+  enum flume_store_kind kind;
+  uv_mutex_t guard;         /* held while it is committed, which another thread may do than the one that reads */
+  struct flume_store *base; /* of a dry run: groups that are not in store are read here; NULL for none */
+  int64_t seq;              /* of the record that is being folded */
+  struct flume_buf emitted; /* what it emitted so far; see flume_emitted_next */
+  struct flume_recent recent;
+  /* scratch */
+  struct flume_buf packed;
+  struct flume_buf key;
+  struct flume_buf value;
+  struct flume_buf lower;
+  struct flume_buf upper;
+};
+
+/* Errors: libuv's. */
+int flume__store_init(struct flume_lua_store *self, const struct flume_io *io);
+/* Closes the store too. */
+void flume__store_fini(struct flume_lua_store *self);
+
+struct flume_emitted {
+  const uint8_t *key;
+  size_t key_len;
+  const uint8_t *value;
+  size_t value_len;
+};
+
+/* Walks through entries that were emitted: *off begins with 0. False at the end. */
+bool flume__emitted_next(const struct flume_buf *emitted, size_t *off, struct flume_emitted *entry);
+/* Appends an entry: key and value are there already, encoded. */
+int flume__emitted_add(struct flume_buf *emitted, const struct flume_buf *key, const struct flume_buf *value);
+
+/* Adds what the record emitted to the store, or takes it out of it; then forgets it. */
+int flume__store_add_emitted(struct flume_lua_store *self, struct flume_err *err);
+int flume__store_remove_emitted(struct flume_lua_store *self, struct flume_err *err);
+
+/* Pushes a table of functions for the host. They keep the value at index owner alive, in which self lives; 0: self
+ * outlives the Lua state.
+ *
+ *   emit(key [, value])            an entry of the record that is being folded
+ *   get(key) -> value or nil       of a group
+ *   put(key, value or nil)         of a group
+ *   id(key) -> string              the key's bytes
+ *   page(range, n, min_seq, max_seq, resume or nil) -> items, resume or nil
+ *                                  up to n entries of the range, each as {key, seq} or {key, seq, value}; nil as a key is
+ *                                  null, the seq of a group -1. The second result goes on behind the last of them, and
+ *                                  is nil at the end of the range
+ *   count(range, max_seq) -> integer
+ *   recent(range, from_seq) -> items, next seq | nil
+ *                                  what came since, in the same form; nil: it is not known any more
+ *   follow(change)                 change is 1 for one more who follows, -1 for one less
+ *
+ * range: {gt=, gte=, lt=, lte=, prefix=, reverse=}, each optional. Bad keys raise an error. */
+void flume__store_push(lua_State *L, struct flume_lua_store *self, int owner);
+
+#endif
