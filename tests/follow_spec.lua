@@ -169,7 +169,7 @@ describe("a database that another process writes", function ()
     db.n:get({since = 100}, function (err) waited = err end)
     flume.spawn(function ()
       local stream <close> = db:stream{live = true, old = false}
-      _, message, code = stream:next()
+      message, code = select(2, stream:next())
     end)
     writer.tell "close"
     assert(io.open(dir .. "/log/00000000000000000000.flume", "w")):close()
@@ -221,8 +221,8 @@ end)
 
 local RECORDS = 100000
 
--- Appends until there are RECORDS, and one that says it is the last; tells of what was acknowledged. Which generation of
--- writers it is stands in each record, so that one that was taken back and written again differs.
+-- Appends until there are RECORDS, and one that says it is the last; tells of what was acknowledged. Which generation
+-- of writers it is stands in each record, so that one that was taken back and written again differs.
 local APPENDER = [[
   local flume = require "flume"
   local dir, generation, count, seed = ...
@@ -243,8 +243,8 @@ local APPENDER = [[
   db:close()
 ]]
 
--- Writes down what it sees, seq and generation, and how often it had to wait. In the end it prints that, what a view has
--- counted, and how far the log goes.
+-- Writes down what it sees, seq and generation, and how often it had to wait. In the end it prints that, what a view
+-- has counted, and how far the log goes.
 local READER = [[
   local flume = require "flume"
   local dir, path = ...

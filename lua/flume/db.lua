@@ -453,7 +453,9 @@ local OPEN_OPTIONS = {
   poll_ms = "integer", codec = "string|table",
 }
 
-local LOG_OPTIONS = {"sync", "interval_ms", "max_record_bytes", "segment_bytes", "readonly", "damaged", "poll_ms", "codec"}
+local LOG_OPTIONS = {
+  "sync", "interval_ms", "max_record_bytes", "segment_bytes", "readonly", "damaged", "poll_ms", "codec",
+}
 
 --- Opens, or creates, the database in directory dir: its log in dir/log, the state of its views in dir/views.
 function M.open(dir, given)
