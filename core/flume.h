@@ -198,6 +198,127 @@ FLUME_EXPORT int flume_log_del(struct flume_log *log, struct flume_append *req, 
 /* Reads one record; the caller releases it. Errors: FLUME_ENOENT, FLUME_EDELETED, FLUME_ECORRUPT, or an errno. */
 FLUME_EXPORT int flume_log_get(struct flume_log *log, int64_t seq, struct flume_record *record, struct flume_err *err);
 
+/* --- Maintenance -------------------------------------------------------------------------------------------- */
+
+struct flume_compact;
+/* err: code and text, NULL when status is 0; valid during the call. */
+typedef void (*flume_compact_cb)(struct flume_compact *req, int status, const struct flume_err *err);
+
+/* A compaction; embedded by the caller, who keeps it until its callback. */
+struct flume_compact {
+  void *data; /* the caller's */
+  /* The caller's, or NULL: called on the loop now and then. */
+  void (*progress)(struct flume_compact *req, uint64_t done_bytes, uint64_t total_bytes);
+  /* What was done, also when it failed on its way: */
+  uint32_t segments;     /* that were written anew */
+  uint64_t records;      /* whose bytes were removed */
+  uint64_t bytes_before; /* of those segments */
+  uint64_t bytes_after;
+  /* private */
+  flume_compact_cb cb;
+};
+
+/* Removes the bytes of deleted records from every file of the log; seqs stay what they are. Segments that hold such bytes
+ * are written anew, one after another, on a worker thread, and swapped in when they are on disk; reads, streams and
+ * appends go on, and what is deleted meanwhile is left to the next compaction. The active segment is sealed first if need
+ * be. A crash leaves old or new segments, and nothing in between; compacting again does what is left to do.
+ * Errors, at once: FLUME_EBUSY (another one is under way), FLUME_ECLOSED, FLUME_EREADONLY, FLUME_ENOTSUP (not this kind of
+ * log), FLUME_ENOMEM; by callback: FLUME_ECORRUPT (the text has file and byte; that segment stays as it was),
+ * FLUME_ECLOSED when the log is closed before it is done, or what the disk said. The log itself goes on in any case. */
+FLUME_EXPORT int flume_log_compact(struct flume_log *log, struct flume_compact *req, flume_compact_cb cb,
+                                   struct flume_err *err);
+
+enum flume_finding_kind {
+  FLUME_FINDING_DAMAGE, /* something is not what it should be */
+  FLUME_FINDING_NOTE,   /* worth knowing, and no harm: a torn tail, a leftover */
+  FLUME_FINDING_REPAIR, /* what a repair did */
+};
+
+struct flume_finding {
+  enum flume_finding_kind kind;
+  char file[64];  /* name, within the directory of the log */
+  uint64_t off;   /* bytes from its start */
+  int64_t seq;    /* of the record that it is about, or that would have come there; -1: none */
+  char what[192]; /* in words */
+};
+
+/* What a check or a repair found. flume_report_fini frees it. */
+struct flume_report {
+  struct flume_finding *findings;
+  size_t findings_count; /* at most 10000 are kept */
+  uint64_t damages;      /* findings of kind FLUME_FINDING_DAMAGE, kept or not */
+  uint32_t segments;     /* that were read */
+  uint64_t records;      /* good ones, and those whose bytes were taken out */
+  uint64_t deleted;      /* of them */
+  uint64_t bytes;        /* of all files that were read */
+  /* private */
+  const struct flume_io *io;
+  size_t findings_cap;
+};
+
+/* Frees the findings. A zeroed struct is allowed, and calling it twice. */
+FLUME_EXPORT void flume_report_fini(struct flume_report *report);
+
+struct flume_backup;
+/* err: code and text, NULL when status is 0; valid during the call. */
+typedef void (*flume_backup_cb)(struct flume_backup *req, int status, const struct flume_err *err);
+
+/* A backup; embedded by the caller, who keeps it until its callback. */
+struct flume_backup {
+  void *data; /* the caller's */
+  /* The caller's, or NULL: called on the loop now and then. */
+  void (*progress)(struct flume_backup *req, uint64_t done_bytes, uint64_t total_bytes);
+  int64_t since;  /* of the copy */
+  uint64_t bytes; /* that were copied */
+  uint64_t files;
+  /* private */
+  flume_backup_cb cb;
+};
+
+/* Makes a copy of the log in dir/log, and of what the views keep in views_dir (NULL: of none) in dir/views, while all of
+ * them are in use. The log is copied as of one moment, which is behind what any view of the copy knows. Everything is on
+ * disk when cb fires; until then it is in dir.partial, so half a backup is never taken for a whole one.
+ * The copy is the same log: it has the same id, and the same records under the same seqs. So what a view or a reader knows
+ * of the one is true of the other, up to the copy's since; but once records are appended to both, they differ behind that,
+ * and only one of them may go on as the log.
+ * Errors, at once: FLUME_ECLOSED, FLUME_ENOTSUP, FLUME_ENOMEM; by callback: FLUME_EEXIST (dir is there, and not empty),
+ * FLUME_ECLOSED when the log is closed before it is done, or what the disk said; then nothing is left of it. */
+FLUME_EXPORT int flume_log_backup(struct flume_log *log, const char *dir, const char *views_dir,
+                                  struct flume_backup *req, flume_backup_cb cb, struct flume_err *err);
+
+struct flume_check;
+/* err: code and text, NULL when status is 0; valid during the call. */
+typedef void (*flume_check_cb)(struct flume_check *req, int status, const struct flume_err *err);
+
+/* A check; embedded by the caller, who keeps it until its callback. */
+struct flume_check {
+  void *data; /* the caller's */
+  /* The caller's, or NULL: called on the loop now and then. */
+  void (*progress)(struct flume_check *req, uint64_t done_bytes, uint64_t total_bytes);
+  struct flume_report report; /* the caller's to fini, after the callback with status 0 */
+  /* private */
+  flume_check_cb cb;
+};
+
+/* Reads every byte of the log's files as of now, on a worker thread, and verifies all: headers, checksums, indexes, seqs
+ * without gaps, the file "deleted", and whether there are files that don't belong there. Damage is no error: it stands in
+ * the report. A log that can't be opened for its damage can be when it is opened read-only with `damaged`; the check then
+ * looks at all files in the directory, whatever could be opened.
+ * Errors, at once: FLUME_ECLOSED, FLUME_ENOTSUP, FLUME_ENOMEM; by callback: FLUME_ECLOSED when the log is closed before it
+ * is done, or what the disk said. */
+FLUME_EXPORT int flume_log_check(struct flume_log *log, struct flume_check *req, flume_check_cb cb,
+                                 struct flume_err *err);
+
+/* Repairs the file log in directory dir, which nobody may have open for writing; waits for it. It does what is proven,
+ * and nothing else: good records keep their seqs; for each record that is damaged or missing, whose seq is known by its
+ * neighbours, `get` answers "lost" (code FLUME_EDELETED), streams pass over it, and views take it for deleted. Files that
+ * are written anew or removed are first copied to dir/damaged-TIME. A log without damage is left as it is. io may be
+ * NULL. The report, which the caller finis, says what was found and what was done.
+ * Errors: FLUME_ELOCKED, FLUME_ENOENT (no log there), FLUME_ECORRUPT (beyond what can be proven; the text says why, and the
+ * log is as it was), FLUME_ENOMEM, or an errno. */
+FLUME_EXPORT int flume_log_repair(const char *dir, const struct flume_io *io, struct flume_report *report,
+                                  struct flume_err *err);
+
 /* --- Observables -------------------------------------------------------------------------------------------- */
 
 /* Watches a number, such as a log's since. Embedded by the caller, who keeps it until flume_observer_stop. */

@@ -51,6 +51,34 @@ int flume_io_write_full(const struct flume_io *io, int file, const void *data, s
   return 0;
 }
 
+#define COPY_BYTES (1u << 20)
+
+static int copy_bytes(const struct flume_io *io, int from, int to, uint64_t len) {
+  void *piece = flume_io_alloc(io, COPY_BYTES);
+  if (piece == NULL) return FLUME_ENOMEM;
+  int rv = 0;
+  for (uint64_t off = 0; off < len && rv == 0; off += COPY_BYTES) {
+    size_t bytes = len - off < COPY_BYTES ? (size_t)(len - off) : COPY_BYTES;
+    rv = flume_io_read_full(io, from, piece, bytes, off);
+    if (rv == 0) rv = flume_io_write_full(io, to, piece, bytes, off);
+  }
+  flume_io_free(io, piece);
+  return rv == 0 ? io->sync(io->ctx, to) : rv;
+}
+
+int flume_io_copy(const struct flume_io *io, const char *from, const char *to, uint64_t len) {
+  int source = io->open(io->ctx, from, FLUME_IO_READ);
+  if (source < 0) return source;
+  int target = io->open(io->ctx, to, FLUME_IO_WRITE | FLUME_IO_CREATE | FLUME_IO_EXCLUSIVE);
+  int rv = target < 0 ? target : copy_bytes(io, source, target, len);
+  if (target >= 0) {
+    int closed = io->close(io->ctx, target);
+    if (rv == 0) rv = closed;
+  }
+  io->close(io->ctx, source);
+  return rv;
+}
+
 /* Makes path, and its name durable, unless it is there already. */
 static int make_dir(const struct flume_io *io, const char *path, const char *parent) {
   int file = io->open(io->ctx, path, FLUME_IO_READ);

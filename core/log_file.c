@@ -31,7 +31,7 @@ static void file_free(struct flume_log *base) {
   struct log_file *log = (struct log_file *)base;
   const struct flume_io *io = base->io;
   release(log);
-  flume_tombstones_fini(&log->deleted);
+  flume_deletions_fini(&log->deletions);
   flume_io_free(io, log->segments);
   flume_io_free(io, log->loaded);
   flume_io_free(io, base->dir);
@@ -45,6 +45,8 @@ static void on_timer_closed(uv_handle_t *handle) {
 }
 
 void flume__file_drained(struct log_file *log) {
+  if (!log->draining || log->committing != NULL || !flume_queue_empty(&log->tasks)) return;
+  if (log->follow != NULL && log->follow->watch.open_handles > 0) return;
   uv_close((uv_handle_t *)&log->timer, on_timer_closed);
 }
 
@@ -52,12 +54,11 @@ static void file_close(struct flume_log *base) {
   struct log_file *log = (struct log_file *)base;
   uv_timer_stop(&log->timer);
   log->draining = true;
-  if (log->follow != NULL) {
-    flume__follow_close(log->follow);
-    return;
+  if (log->follow != NULL) flume__follow_close(log->follow);
+  if (flume__file_check_writer(log, NULL) == 0 && base->failure.code == 0) {
+    flume__file_submit(log, FLUME_COMMIT_END, NULL);
   }
-  if (flume__file_check_writer(log, NULL) == 0 && base->failure.code == 0) flume__file_submit(log, FLUME_COMMIT_END);
-  if (log->committing == NULL) flume__file_drained(log);
+  flume__file_drained(log);
 }
 
 static const struct flume_log_ops file_ops = {
@@ -70,26 +71,29 @@ static const struct flume_log_ops file_ops = {
     .deleted_count = flume__file_deleted_count,
     .deletion_at = flume__file_deletion_at,
     .read_deleted = flume__file_read_deleted,
+    .is_lost = flume__file_is_lost,
+    .digest = flume__file_digest,
+    .compact = flume__file_compact,
+    .backup = flume__file_backup,
+    .check = flume__file_check,
     .close = file_close,
     .free = file_free,
 };
 
-static int take_lock(struct log_file *log, struct flume_err *err) {
-  const struct flume_io *io = log->log.io;
+int flume__file_lock(const struct flume_io *io, const char *dir, int *lock, struct flume_err *err) {
   char path[4096];
-  int len = snprintf(path, sizeof path, "%s/lock", log->log.dir);
-  if (len < 0 || (size_t)len >= sizeof path) return flume_err_set(err, UV_ENAMETOOLONG, "%s", log->log.dir);
+  int len = snprintf(path, sizeof path, "%s/lock", dir);
+  if (len < 0 || (size_t)len >= sizeof path) return flume_err_set(err, UV_ENAMETOOLONG, "%s", dir);
   int file = io->open(io->ctx, path, FLUME_IO_WRITE | FLUME_IO_CREATE);
   if (file < 0) return flume_err_set(err, file, "opening %s: %s", path, flume_strerror(file));
   char holder[128];
   int rv = io->lock(io->ctx, file, holder, sizeof holder);
   if (rv != 0) io->close(io->ctx, file);
   if (rv == UV_EAGAIN) {
-    return flume_err_set(err, FLUME_ELOCKED, "%s is open for writing in %s", log->log.dir, holder);
+    return flume_err_set(err, FLUME_ELOCKED, "%s is open for writing in %s", dir, holder);
   }
   if (rv != 0) return flume_err_set(err, rv, "locking %s: %s", path, flume_strerror(rv));
-  log->lock = file;
-  log->pid = uv_os_getpid();
+  *lock = file;
   return 0;
 }
 
@@ -98,8 +102,9 @@ static int open_dir(struct log_file *log, const struct flume_log_options *option
   if (!log->readonly) {
     int rv = flume_io_mkdir_all(io, log->log.dir);
     if (rv != 0) return flume_err_set(err, rv, "creating %s: %s", log->log.dir, flume_strerror(rv));
-    rv = take_lock(log, err);
+    rv = flume__file_lock(io, log->log.dir, &log->lock, err);
     if (rv != 0) return rv;
+    log->pid = uv_os_getpid();
   }
   int rv = flume__file_recover(log, options->damaged, err);
   return rv != 0 || log->readonly ? rv : flume__note_begin(log, err);
@@ -128,7 +133,8 @@ static void configure(struct log_file *log, const struct flume_log_options *opti
   log->timer.data = log;
   flume_queue_init(&log->commits);
   flume_queue_init(&log->spare);
-  flume_tombstones_init(&log->deleted, log->log.io);
+  flume_queue_init(&log->tasks);
+  flume_deletions_init(&log->deletions, log->log.io);
 }
 
 int flume_log_open(struct flume_log **out, uv_loop_t *loop, const char *dir, const struct flume_log_options *options,

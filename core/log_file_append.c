@@ -175,14 +175,17 @@ static int sync_segment(struct flume_commit *commit) {
   return 0;
 }
 
+/* Happy path: settle the segment, make the next one, seal the segment. So a sealed segment has a successor, and one that
+ * is missing is noticed; a crash in between leaves a successor without records, and opening seals what is before it. */
 static int roll_segment(struct flume_commit *commit) {
-  int rv = flume_segment_end(commit->segment, &commit->err);
+  int rv = flume_segment_settle(commit->segment, &commit->err);
   if (rv != 0) return rv;
   struct log_file *log = commit->log;
   struct flume_segment *next = flume_segment_new(log->log.io, log->log.dir, commit->first_seq);
   if (next == NULL) return flume_err_nomem(&commit->err);
   rv = flume_segment_reserve(next, commit->count) != 0 ? flume_err_nomem(&commit->err) : 0;
   if (rv == 0) rv = flume_segment_create(next, log->log.dir, log->log.id, &commit->err);
+  if (rv == 0) rv = flume_segment_seal(commit->segment, &commit->err);
   if (rv != 0) {
     flume_segment_unref(next);
     return rv;
@@ -195,7 +198,7 @@ static int roll_segment(struct flume_commit *commit) {
 /* Tells those who follow the log what is acknowledged now. */
 static int write_note(struct flume_commit *commit) {
   struct log_file *log = commit->log;
-  log->note.deleted_end_off = log->deleted_end_off;
+  log->note.deleted_end_off = log->deletions.end_off;
   int rv = flume__note_write(log);
   return rv == 0 ? 0 : flume_err_set(&commit->err, rv, "writing %s/lock: %s", log->log.dir, flume_strerror(rv));
 }
@@ -214,11 +217,12 @@ static int commit_run(struct flume_commit *commit) {
     case FLUME_COMMIT_SYNC: return sync_segment(commit);
     case FLUME_COMMIT_DELETE: /* never on disk before its records: it would hit the next ones with their seqs */
       if (commit->log->sync != FLUME_SYNC_ALWAYS) rv = sync_segment(commit);
-      if (rv != 0) return rv;
-      rv = flume__deleted_write(commit->log, &commit->bytes, commit->count);
-      if (rv == 0) return write_note(commit);
-      return flume_err_set(&commit->err, rv, "writing deletions in %s: %s", commit->log->log.dir, flume_strerror(rv));
-    case FLUME_COMMIT_END: return flume_segment_end(commit->segment, &commit->err);
+      if (rv == 0) rv = flume__deleted_write(commit);
+      return rv == 0 ? write_note(commit) : rv;
+    case FLUME_COMMIT_ROLL: return commit->roll ? roll_segment(commit) : 0;
+    case FLUME_COMMIT_END:
+      rv = flume_segment_end(commit->segment, &commit->err);
+      return rv == 0 ? flume__deleted_end(commit) : rv;
   }
   return 0;
 }
@@ -227,16 +231,19 @@ static int commit_run(struct flume_commit *commit) {
 
 static void on_interval(uv_timer_t *timer) {
   struct log_file *log = timer->data;
-  int rv = flume__file_submit(log, FLUME_COMMIT_SYNC);
+  int rv = flume__file_submit(log, FLUME_COMMIT_SYNC, NULL);
   if (rv != 0) flume_err_set(&log->log.failure, rv, "syncing %s: %s", log->log.dir, flume_strerror(rv));
+}
+
+static void publish_roll(struct log_file *log, struct flume_commit *commit) {
+  if (!commit->roll) return;
+  flume__file_loaded_add(log, flume__file_active(log));
+  flume__file_add_segment(log, flume_segment_ref(commit->segment));
 }
 
 /* The records of a written frame are in the file: they get their offsets and are seen by readers. */
 static void publish(struct log_file *log, struct flume_commit *commit) {
-  if (commit->roll) {
-    flume__file_loaded_add(log, flume__file_active(log));
-    flume__file_add_segment(log, flume_segment_ref(commit->segment));
-  }
+  publish_roll(log, commit);
   struct flume_segment *segment = commit->segment;
   uint32_t frame_off = (uint32_t)(segment->end_off - commit->bytes.len);
   uint32_t *offsets = segment->offsets + (segment->next_seq - segment->first_seq);
@@ -274,14 +281,6 @@ static void fail_all(struct log_file *log, struct flume_commit *commit) {
   log->next_seq = log->log.since.value + 1;
 }
 
-static void publish_deletes(struct log_file *log, struct flume_commit *commit) {
-  const uint8_t *seqs = commit->bytes.data + FLUME_FRAME_HEADER_BYTES + 4;
-  for (uint32_t i = 0; i < commit->count; i++) {
-    flume_tombstones_add(&log->deleted, (int64_t)flume_get_le64(seqs + (size_t)i * 8));
-  }
-  flume_obv_set(&log->log.deletions, (int64_t)log->deleted.count);
-}
-
 /* Commits go one after another: what was written before this sync, and nothing else, is what readers see. */
 static void publish_sync(struct log_file *log) {
   log->unsynced = false;
@@ -297,8 +296,9 @@ static void commit_done(struct flume_commit *commit) {
     fail_all(log, commit);
   } else {
     if (commit->kind == FLUME_COMMIT_DATA) publish(log, commit);
+    if (commit->kind == FLUME_COMMIT_ROLL) publish_roll(log, commit);
     if (commit->kind == FLUME_COMMIT_SYNC) publish_sync(log);
-    if (commit->kind == FLUME_COMMIT_DELETE) publish_deletes(log, commit);
+    if (commit->kind == FLUME_COMMIT_DELETE) flume__deleted_publish(commit);
     finish_reqs(log, commit);
   }
   commit_recycle(commit);
@@ -314,15 +314,16 @@ static void on_work_done(uv_work_t *work, int status) {
   (void)status; /* the work is never cancelled */
   commit_done(log->committing);
   start_next(log);
-  if (log->committing == NULL && log->draining) flume__file_drained(log);
+  flume__file_drained(log);
   flume__log_run_finished(&log->log);
 }
 
 /* Everything that the commit needs and that could fail for want of memory, before it goes. */
 static int reserve(struct log_file *log, struct flume_commit *commit, const struct flume_segment *active) {
-  if (commit->kind == FLUME_COMMIT_DELETE) return flume_tombstones_reserve(&log->deleted, commit->count);
-  if (commit->kind != FLUME_COMMIT_DATA) return 0;
-  commit->roll = active->next_seq > active->first_seq && active->end_off + commit->bytes.len > log->segment_bytes;
+  if (commit->kind == FLUME_COMMIT_DELETE) return flume__deleted_reserve(commit);
+  if (commit->kind != FLUME_COMMIT_DATA && commit->kind != FLUME_COMMIT_ROLL) return 0;
+  bool full = commit->kind == FLUME_COMMIT_ROLL || active->end_off + commit->bytes.len > log->segment_bytes;
+  commit->roll = active->next_seq > active->first_seq && full;
   if (!commit->roll) return flume_segment_reserve(commit->segment, commit->count);
   int rv = flume__file_reserve_segment(log);
   return rv == 0 ? flume__file_loaded_reserve(log) : rv;
@@ -331,8 +332,9 @@ static int reserve(struct log_file *log, struct flume_commit *commit, const stru
 static int prepare(struct log_file *log, struct flume_commit *commit) {
   struct flume_segment *active = flume__file_active(log);
   commit->segment = flume_segment_ref(active);
+  bool writes = commit->kind == FLUME_COMMIT_DATA || commit->kind == FLUME_COMMIT_ROLL;
   int rv = 0;
-  if (commit->kind == FLUME_COMMIT_DATA && !active->loaded) rv = flume__file_load_active(log, &commit->err);
+  if (writes && !active->loaded) rv = flume__file_load_active(log, &commit->err);
   if (rv != 0) return rv;
   return reserve(log, commit, active) == 0 ? 0 : flume_err_nomem(&commit->err);
 }
@@ -381,9 +383,13 @@ int flume__file_append_wait(struct flume_log *base, const struct flume_slice *re
 
 /* --- What carries no records --------------------------------------------------------------------------------- */
 
-int flume__file_submit(struct log_file *log, enum flume_commit_kind kind) {
+int flume__file_submit(struct log_file *log, enum flume_commit_kind kind, struct flume_append *req) {
   struct flume_commit *commit = commit_new(log, kind);
   if (commit == NULL) return FLUME_ENOMEM;
+  if (req != NULL) {
+    req->seq = log->next_seq - 1;
+    flume_queue_push(&commit->reqs, &req->queue);
+  }
   flume_queue_push(&log->commits, &commit->queue);
   start_next(log);
   return 0;
@@ -393,13 +399,7 @@ int flume__file_sync(struct flume_log *base, struct flume_append *req, struct fl
   struct log_file *log = (struct log_file *)base;
   int rv = flume__file_check_writer(log, err);
   if (rv != 0) return rv;
-  struct flume_commit *commit = commit_new(log, FLUME_COMMIT_SYNC);
-  if (commit == NULL) return flume_err_nomem(err);
-  req->seq = log->next_seq - 1;
-  flume_queue_push(&commit->reqs, &req->queue);
-  flume_queue_push(&log->commits, &commit->queue);
-  start_next(log);
-  return 0;
+  return flume__file_submit(log, FLUME_COMMIT_SYNC, req) == 0 ? 0 : flume_err_nomem(err);
 }
 
 int flume__file_del(struct flume_log *base, struct flume_append *req, const int64_t *seqs, size_t count,
@@ -409,11 +409,10 @@ int flume__file_del(struct flume_log *base, struct flume_append *req, const int6
   if (rv != 0) return rv;
   struct flume_commit *commit = commit_new(log, FLUME_COMMIT_DELETE);
   if (commit == NULL) return flume_err_nomem(err);
-  if (flume__deleted_put(&commit->bytes, seqs, count) != 0) {
+  if (flume__deleted_take(commit, seqs, count) != 0) {
     commit_recycle(commit);
     return flume_err_nomem(err);
   }
-  commit->count = (uint32_t)count;
   req->seq = log->next_seq - 1;
   flume_queue_push(&commit->reqs, &req->queue);
   flume_queue_push(&log->commits, &commit->queue);

@@ -213,34 +213,40 @@ static int take_records(struct flume_follow *follow, const struct bound *bound, 
 
 /* --- Files that were replaced --------------------------------------------------------------------------------- */
 
-static void forget_loaded(struct log_file *log, struct flume_segment *segment) {
-  size_t i = 0;
-  while (i < log->loaded_count && log->loaded[i] != segment) i++;
-  if (i == log->loaded_count) return;
-  log->loaded_bytes -= segment->offsets_cap * sizeof(uint32_t);
-  memmove(log->loaded + i, log->loaded + i + 1, (--log->loaded_count - i) * sizeof(struct flume_segment *));
-}
-
 static int check_segment(struct log_file *log, size_t i, struct flume_err *err) {
   struct flume_segment *segment = log->segments[i];
   if (segment->file < 0) return 0;
   int rv = segment->io->is_at(segment->io->ctx, segment->file, segment->path);
   if (rv == 1) return 0;
   if (rv < 0) return flume_err_set(err, rv, "%s: the log was removed: %s", segment->path, flume_strerror(rv));
-  if (segment == flume__file_active(log)) {
+  rv = segment == flume__file_active(log) ? next_segment(log, err) : 1; /* it may have been sealed, and then replaced */
+  if (rv < 0) return rv;
+  if (rv == 0) {
     return flume_err_set(err, FLUME_ECORRUPT, "%s: byte 0: the log was replaced by another while it was being read",
                          segment->path);
   }
   struct flume_segment *anew = flume_segment_new(log->log.io, log->log.dir, segment->first_seq);
   if (anew == NULL) return flume_err_nomem(err);
-  forget_loaded(log, segment);
+  flume__file_loaded_remove(log, segment);
   log->segments[i] = anew;
   flume_segment_unref(segment);
   return 0;
 }
 
+/* A repair puts another file in its place. */
+static int check_deleted(const struct log_file *log, struct flume_err *err) {
+  char path[4096];
+  if (log->deleted_file < 0) return 0;
+  int len = snprintf(path, sizeof path, "%s/deleted", log->log.dir);
+  if (len < 0 || (size_t)len >= sizeof path) return flume_err_set(err, UV_ENAMETOOLONG, "%s", log->log.dir);
+  int rv = log->log.io->is_at(log->log.io->ctx, log->deleted_file, path);
+  if (rv == 1) return 0;
+  if (rv == 0) return flume_err_set(err, FLUME_ECORRUPT, "%s: byte 0: the log was repaired while it was read", path);
+  return flume_err_set(err, rv, "%s: the log was removed: %s", path, flume_strerror(rv));
+}
+
 static int check_names(struct log_file *log, struct flume_err *err) {
-  int rv = 0;
+  int rv = check_deleted(log, err);
   for (size_t i = 0; i < log->segments_count && rv == 0; i++) rv = check_segment(log, i, err);
   return rv;
 }
@@ -352,7 +358,7 @@ int flume__follow_recover(struct flume_follow *follow, struct flume_err *err) {
   return rv;
 }
 
-int flume__follow_recover_deleted(struct flume_follow *follow, struct flume_err *err) {
+int flume__follow_deletes(struct flume_follow *follow, struct flume_err *err) {
   struct bound bound;
   int rv = read_bound(follow, &bound, err);
   return rv == 0 ? flume__deleted_follow(follow->log, bound.note.deleted_end_off, err) : rv;

@@ -23,8 +23,8 @@ void flume__follow_free(struct flume_follow *follow);
 /* While the log is being opened, when its last segment, which is open, was not closed in order: finds out what is there.
  * Errors as flume_log_open. */
 int flume__follow_recover(struct flume_follow *follow, struct flume_err *err);
-/* The same for the file "deleted". */
-int flume__follow_recover_deleted(struct flume_follow *follow, struct flume_err *err);
+/* Takes over what was deleted since, as far as it counts. */
+int flume__follow_deletes(struct flume_follow *follow, struct flume_err *err);
 
 /* The log is open: looks once, and from then on whenever something changes. */
 void flume__follow_start(struct flume_follow *follow);

@@ -28,7 +28,7 @@ int flume__note_write(struct log_file *log) {
 int flume__note_begin(struct log_file *log, struct flume_err *err) {
   int rv = uv_random(NULL, NULL, &log->note.writer, sizeof log->note.writer, 0, NULL);
   log->note.since = log->sync == FLUME_SYNC_ALWAYS ? log->log.since.value : FLUME_SEQ_MAX;
-  log->note.deleted_end_off = log->deleted_end_off;
+  log->note.deleted_end_off = log->deletions.end_off;
   if (rv == 0) rv = flume__note_write(log);
   return rv == 0 ? 0 : flume_err_set(err, rv, "writing %s/lock: %s", log->log.dir, flume_strerror(rv));
 }

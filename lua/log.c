@@ -2,7 +2,6 @@
  * coroutines, in lua/flume/log.lua. */
 #include "log.h"
 
-#include <lauxlib.h>
 #include <string.h>
 
 #include "../core/json.h"
@@ -415,6 +414,7 @@ static void push_log_metatable(lua_State *L) {
                                      {NULL, NULL}};
   if (luaL_newmetatable(L, LOG_TYPE) == 0) return;
   luaL_setfuncs(L, methods, 0);
+  luaL_setfuncs(L, flume__log_maintenance, 0);
   lua_pushvalue(L, -1);
   lua_setfield(L, -2, "__index");
 }

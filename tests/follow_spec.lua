@@ -238,6 +238,7 @@ local APPENDER = [[
     end
     print(assert(db:append(batch)))
     if math.random(10) == 1 then assert(db:del(math.random(0, db.since.value))) end
+    if math.random(30) == 1 then assert(db:compact()) end
   end
   assert(db:append{generation = generation, last = true})
   db:close()

@@ -75,6 +75,12 @@ function DB:sync(cb)
   return self.log:sync(cb)
 end
 
+--- Removes the bytes of deleted records from the log's files; see log.lua.
+function DB:compact(given, cb)
+  check_open(self, "compact", 2)
+  return self.log:compact(given, cb)
+end
+
 -- --- Views -------------------------------------------------------------------------------------------------------
 
 local function is_file(path)

@@ -117,6 +117,12 @@ function Foreign.sync(_, cb)
   return answer(cb, true)
 end
 
+--- What the table keeps is its own affair.
+function Foreign.compact(_, given, cb)
+  if type(given) == "function" and cb == nil then cb = given end
+  return answer(cb, nil, "this log can't be compacted", "ENOTSUP")
+end
+
 --- For a database that is closing, when all of its own is closed.
 function Foreign:_close(done)
   if self.closed then return done(nil, true) end

@@ -246,6 +246,26 @@ function Log:following()
   return self.core:following()
 end
 
+local PROGRESS = {progress = "function"}
+
+-- The options of a piece of maintenance, or nothing but the callback: cb, and progress as core is to call it.
+local function maintenance(where, given, cb)
+  if type(given) == "function" and cb == nil then given, cb = nil, given end
+  local o = options.check(where, given, PROGRESS, 3)
+  return cb, o.progress and async.callback(o.progress) or nil
+end
+
+--- Removes the bytes of deleted records: {segments =, records =, bytes_before =, bytes_after =}. Seqs stay what they are;
+--- reads and appends go on. options: progress(done_bytes, total_bytes). Errors: EBUSY, EREADONLY, ECORRUPT, …
+function Log:compact(given, cb)
+  check_open(self, 2)
+  local callback, progress = maintenance("compact", given, cb)
+  return async.call(function (done)
+    local ok, message, code = self.core:compact(progress, done)
+    if not ok then done(errors.new(message, code)) end
+  end, callback)
+end
+
 local function close(self, done)
   if self.closed then return done(nil, true) end
   if self.closing then

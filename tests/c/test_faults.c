@@ -166,7 +166,7 @@ static void fail_recovery(enum fault_op op, int code) {
     faults_arm(&faults, FAULT_NONE, 0, 0);
     log = must_open(250);
     CHECK_INT_EQ(flume_log_since(log), made.count - 1);
-    all_survive(log, false);
+    all_survive(log);
     goes_on(log);
     if (test_failed) printf("call %d of %s\n", nth, fault_names[op]);
   }
@@ -223,13 +223,13 @@ TEST(failed_sync) {
   CHECK_INT_EQ(flume_log_del(log, &answers[0].req, (int64_t[]){0}, 1, on_answer, &err), UV_EIO);
   CHECK_INT_EQ(seq, -7);
   CHECK_INT_EQ(atomic_load(&faults.calls[FAULT_SYNC]), 1);
-  all_survive(log, false);
+  all_survive(log);
   log_close_wait(log, &loop);
   CHECK_INT_EQ(atomic_load(&faults.calls[FAULT_SYNC]), 1);
   faults_arm(&faults, FAULT_NONE, 0, 0);
   log = must_open(0);
   CHECK(flume_log_since(log) >= 1);
-  CHECK(survives(log, 0, false) && survives(log, 1, false));
+  CHECK(survives(log, 0) && survives(log, 1));
   goes_on(log);
   end();
 }
@@ -255,7 +255,7 @@ TEST(append_without_memory) {
     CHECK_INT_EQ(log_append(log, &loop, records, 3000, &seq), 0);
     CHECK_INT_EQ(seq, since + 3000);
     free(records);
-    CHECK(survives(log, 0, false));
+    CHECK(survives(log, 0));
     log_close_wait(log, &loop);
     log = must_open(0);
     CHECK_INT_EQ(flume_log_since(log), since + 3000);

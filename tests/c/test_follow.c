@@ -2,6 +2,7 @@
  * several processes make of it is in tests/follow_spec.lua. */
 #include <dirent.h>
 
+#include "compacting.h"
 #include "made.h"
 
 #define PATIENCE_MS 30000
@@ -528,6 +529,80 @@ TEST(sealed_segment_that_is_replaced) {
   append_record(log, "more");
   CHECK(comes(sees, 20));
   log_close_wait(log, &loop);
+  reader_end();
+}
+
+/* A compaction that the reader sees at once, of segments that it has open and of others. */
+TEST(compaction_of_what_is_open) {
+  reader_begin();
+  struct flume_log *log = must_open(300);
+  for (int i = 0; i < 40; i++) append_record(log, "to be compacted");
+  reader_open();
+  struct flume_record kept;
+  MUST(flume_log_get(reader, 0, &kept, &err) == 0);
+  for (int64_t seq = 0; seq < 40; seq += 2) CHECK_INT_EQ(log_del(log, &loop, &seq, 1), 0);
+  struct compaction_answer answer;
+  CHECK_INT_EQ(log_compact(log, &loop, &answer), 0);
+  CHECK_INT_EQ(answer.req.records, 20);
+  append_record(log, "after");
+  CHECK(comes(sees, 40) && comes(was_let_go, 0));
+  CHECK(kept.len == 15 && memcmp(kept.data, "to be compacted", 15) == 0);
+  flume_record_release(&kept);
+  for (int64_t seq = 0; seq < 40; seq++) {
+    if (seq % 2 == 0) CHECK_INT_EQ(code_of(seq), FLUME_EDELETED);
+    else CHECK(reads(seq, "to be compacted"));
+  }
+  CHECK(reads(40, "after"));
+  CHECK(!is_lost(0));
+  log_close_wait(log, &loop);
+  reader_end();
+}
+
+/* One that it has not seen yet when it opens the files. */
+TEST(compaction_that_is_news) {
+  reader_begin();
+  struct flume_log *log = must_open(300);
+  for (int i = 0; i < 40; i++) append_record(log, "x");
+  log_close_wait(log, &loop);
+  reader_open();
+  uv_loop_t own; /* the reader has no turn meanwhile */
+  struct flume_log_options options = options_of(300);
+  MUST(uv_loop_init(&own) == 0 && flume_log_open(&log, &own, dir, &options, &err) == 0);
+  for (int64_t seq = 0; seq < 30; seq += 3) CHECK_INT_EQ(log_del(log, &own, &seq, 1), 0);
+  struct compaction_answer answer;
+  CHECK_INT_EQ(log_compact(log, &own, &answer), 0);
+  for (int64_t seq = 0; seq < 40; seq++) {
+    if (seq % 3 == 0 && seq < 30) CHECK_INT_EQ(code_of(seq), FLUME_EDELETED);
+    else CHECK(reads(seq, "x"));
+  }
+  log_close_wait(log, &own);
+  loop_end(&own);
+  reader_end();
+}
+
+/* The active segment is sealed, and replaced, with nothing new behind it. */
+TEST(compaction_of_the_active_segment) {
+  reader_begin();
+  struct flume_log *log = must_open(0);
+  for (int i = 0; i < 10; i++) append_record(log, "x");
+  reader_open();
+  run_for(1);
+  log_close_wait(log, &loop);
+  uv_loop_t own; /* the reader has no turn meanwhile */
+  struct flume_log_options options = options_of(0);
+  MUST(uv_loop_init(&own) == 0 && flume_log_open(&log, &own, dir, &options, &err) == 0);
+  CHECK_INT_EQ(log_del(log, &own, (int64_t[]){3}, 1), 0);
+  struct compaction_answer answer;
+  CHECK_INT_EQ(log_compact(log, &own, &answer), 0);
+  CHECK_INT_EQ(answer.req.segments, 1);
+  CHECK(comes(was_let_go, 0));
+  CHECK(!is_lost(0));
+  CHECK_INT_EQ(code_of(3), FLUME_EDELETED);
+  append_record(log, "y");
+  CHECK(comes(sees, 10));
+  CHECK(reads(9, "x") && reads(10, "y"));
+  log_close_wait(log, &own);
+  loop_end(&own);
   reader_end();
 }
 
