@@ -216,7 +216,7 @@ static int view_reason(lua_State *L) {
 
 /* skips(self, seqs): the records that it passes over, ascending, from the next block on */
 static int view_skips(lua_State *L) {
-  struct flume_view *self = check_view(L);
+  struct flume_view *self = luaL_checkudata(L, 1, FLUME_VIEW_TYPE);
   luaL_checktype(L, 2, LUA_TTABLE);
   size_t count = lua_rawlen(L, 2);
   int64_t *seqs = flume_io_alloc(&flume_io_posix, (count + 1) * sizeof *seqs);
@@ -229,7 +229,8 @@ static int view_skips(lua_State *L) {
   flume_io_free(&flume_io_posix, self->new_skips);
   self->new_skips = seqs;
   self->new_skips_count = count;
-  flume__view_next(self);
+  if (self->open) flume__view_next(self);
+  else flume__view_take_wishes(self);
   return 0;
 }
 
@@ -370,6 +371,9 @@ static void push_view_metatable(lua_State *L) {
   static const luaL_Reg methods[] = {{"load", view_load},
                                      {"start", flume__view_start},
                                      {"adopt", flume__view_adopt},
+                                     {"start_dry", flume__view_start_dry},
+                                     {"explain", flume__view_explain},
+                                     {"explain_stop", flume__view_explain_stop},
                                      {"since", view_since},
                                      {"progress", view_progress},
                                      {"failure", view_failure},

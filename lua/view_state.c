@@ -190,20 +190,22 @@ int flume__view_commit(struct flume_view *view) {
 /* --- Taking up a state ------------------------------------------------------------------------------------------ */
 
 /* Why the state found can't be gone on with; NULL when it can. text has room for the reason. */
-static const char *reason_to_rebuild(const struct flume_view *view, const struct flume_store_meta *found, char *text) {
+static const char *reason_to_rebuild(struct flume_view *view, const struct flume_store_meta *found, char *text) {
   const struct flume_store_meta *wanted = &view->meta;
   const struct flume_log *log = view->pump->log->log;
   if (memcmp(found->log_id, wanted->log_id, 16) != 0) return "the log is another one";
   if (found->since > flume_log_since(log)) return "the view is ahead of the log";
   if (found->deletions > log->deletions.value) return "the log knows of fewer deletions";
-  if (view->accepting) return NULL;
+  bool is_same = strcmp(found->version, wanted->version) == 0 &&
+                 (wanted->version[0] != '\0' || found->fingerprint == wanted->fingerprint);
+  view->accepting = view->accepting && !is_same;
+  if (is_same || view->accepting) return NULL;
   if (strcmp(found->version, wanted->version) != 0) {
     snprintf(text, REASON_BYTES, "version %s -> %s", found->version[0] != '\0' ? found->version : "(none)",
              wanted->version[0] != '\0' ? wanted->version : "(none)");
     return text;
   }
-  if (wanted->version[0] == '\0' && found->fingerprint != wanted->fingerprint) return "the source has changed";
-  return NULL;
+  return "the source has changed";
 }
 
 /* Looks at what is in the store: 0 and *reason NULL, and view->meta says how far it is; or *reason, why that can't be
@@ -212,7 +214,10 @@ static int take_up(struct flume_view *view, const char **reason, char *text, str
   struct flume_store_meta found;
   *reason = NULL;
   int rv = flume_store_load(view->kept.store, &found, err);
-  if (rv == FLUME_ENOENT) return restore(view, err);
+  if (rv == FLUME_ENOENT) {
+    view->accepting = false;
+    return restore(view, err);
+  }
   if (rv == FLUME_ENOMEM) return rv;
   if (rv != 0) {
     *reason = "the state on disk is not readable";
@@ -282,7 +287,7 @@ static void undo_start(struct flume_view *view) {
   view->dir = NULL;
 }
 
-/* start(self, version, fingerprint, place, since) -> since | false, reason | nil, message, code.
+/* start(self, version, fingerprint, place, since) -> since, accepted | false, reason | nil, message, code.
  *
  * place: where the state is kept, {dir =, number =, active = it is the active one, activate = make it so with the first
  * commit, accept = go on with it whatever it was folded by}; nil: in memory. false: there is one that can't be gone on
@@ -315,7 +320,8 @@ int flume__view_start(lua_State *L) {
   attach(L, view);
   if (view->accepting) view->dirty = view->commit_due = true;
   lua_pushinteger(L, view->meta.since);
-  return 1;
+  lua_pushboolean(L, view->accepting);
+  return 2;
 }
 
 /* adopt(self, other, version, fingerprint) -> since | nil, message, code: goes on with the state of another view, which is
@@ -350,5 +356,41 @@ int flume__view_adopt(lua_State *L) {
   attach(L, view);
   view->commit_due = view->dir != NULL;
   lua_pushinteger(L, view->meta.since);
+  return 1;
+}
+
+/* The state of a reducer, encoded, into value; groups that are at hand go to the store, where they can be read. */
+static int copy_state(struct flume_view *base, struct flume_buf *value, struct flume_err *err) {
+  if (base == NULL) return 0;
+  enter(base);
+  lua_State *L = flume__view_state(base);
+  int host = flume__view_host(base);
+  int rv =
+      base->kind == FLUME_VIEW_REDUCE ? flume_fold_save(L, host, value, err) : flume_fold_call(L, host, "flush", err);
+  leave(base);
+  return rv;
+}
+
+/* start_dry(self, base or nil) -> true | nil, message, code: a store in memory, attached to nothing; a reducer begins with the
+ * state of base. */
+int flume__view_start_dry(lua_State *L) {
+  struct flume_view *view = luaL_checkudata(L, 1, FLUME_VIEW_TYPE);
+  struct flume_view *base = lua_isnoneornil(L, 2) ? NULL : flume__view_check(L, 2);
+  struct flume_buf value;
+  struct flume_err err;
+  lua_settop(L, 2);
+  flume_buf_init(&value, &flume_io_posix);
+  int rv = copy_state(base, &value, &err);
+  if (rv == 0) rv = flume_store_open(&view->kept.store, &flume_io_posix, NULL, FLUME_STORE_WRITE, &err);
+  if (rv == 0) {
+    enter(view);
+    rv = meet(L, view, &err);
+    if (rv == 0 && value.len > 0) rv = flume_store_put_state(view->kept.store, value.data, value.len, &err);
+    if (rv == 0) rv = restore(view, &err);
+    leave(view);
+  }
+  flume_buf_fini(&value);
+  if (rv != 0) return flume__fail(L, rv, &err);
+  lua_pushboolean(L, 1);
   return 1;
 }

@@ -340,6 +340,11 @@ static bool wants_last_commit(const struct flume_view *view) {
 
 static void close_step(struct flume_view *view) {
   struct flume_queue *node;
+  if (view->end == FLUME_VIEW_DROP &&
+      !flume_queue_empty(&view->calls)) { /* its place was taken: what it was asked it answers */
+    start_call(view);
+    return;
+  }
   while ((node = flume_queue_shift(&view->calls)) != NULL) {
     struct flume_view_call *call = FLUME_CONTAINER_OF(node, struct flume_view_call, queue);
     call->status = flume_err_set(&call->err, FLUME_ECLOSED, "the database was closed");
@@ -473,8 +478,7 @@ static void next_work(struct flume_view *view) {
   }
 }
 
-/* What was asked for while the view was at work. */
-static void take_wishes(struct flume_view *view) {
+void flume__view_take_wishes(struct flume_view *view) {
   if (view->wants_active) {
     view->wants_active = false;
     view->activating = view->dirty = view->commit_due = true;
@@ -489,7 +493,7 @@ static void take_wishes(struct flume_view *view) {
 
 void flume__view_next(struct flume_view *view) {
   if (view->working != FLUME_WORK_NONE || view->syncing) return;
-  take_wishes(view);
+  flume__view_take_wishes(view);
   if (view->closing) {
     close_step(view);
     return;

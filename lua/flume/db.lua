@@ -11,6 +11,8 @@ local sandbox = require "flume.sandbox"
 local stream = require "flume.stream"
 local versions = require "flume.versions"
 
+require "flume.upkeep"
+
 local OPTIONS = {ready = "boolean", mapper = "function|string", views = "string", watch = "boolean"}
 local USE_OPTIONS = {memory = "integer", budget = "integer", accept = "string"}
 
@@ -229,7 +231,8 @@ local function find_view(self, name, level)
   return found
 end
 
---- Mounts what the scripts say now: of one view, or of all, and what is new in the views' folder. A view whose version or
+--- Mounts what the scripts say now: of one view, or of all, and what is new in the views' folder. A view whose
+--- version or
 --- source is another goes on answering as it was until the new one has caught up; this waits for that. A script that
 --- can't be mounted changes nothing: nil, message, code.
 function DB:reload(name, cb)
@@ -454,7 +457,8 @@ function M.new(log, given)
 end
 
 local OPEN_OPTIONS = {
-  ready = "boolean", mapper = "function|string", views = "string", watch = "boolean", sync = "string", interval_ms = "integer",
+  ready = "boolean", mapper = "function|string", views = "string", watch = "boolean", sync = "string",
+  interval_ms = "integer",
   max_record_bytes = "integer", segment_bytes = "integer", readonly = "boolean", damaged = "boolean",
   poll_ms = "integer", codec = "string|table",
 }

@@ -40,8 +40,8 @@ function M.reduce(version, fn, initial)
   return {version = version, reducer = fn, initial = initial}
 end
 
---- An index: a function (item, seq, emit) that calls emit(key [, value]) any number of times; or a path, or a list of paths,
---- whose values are the keys, which the core reads without calling Lua.
+--- An index: a function (item, seq, emit) that calls emit(key [, value]) any number of times; or a path, or a list
+--- of paths, whose values are the keys, which the core reads without calling Lua.
 function M.index(version, fn)
   local kind = type(fn)
   if kind ~= "function" and kind ~= "string" and kind ~= "table" then

@@ -22,6 +22,7 @@ local M = {}
 local AT_HAND_MAX = 50000     -- groups that are kept at hand, at most
 local LOOK_AT_MEMORY_EVERY = 512
 local PAGE = 256              -- entries that are fetched from the store at once
+local SHOWN = 100             -- groups or entries that a dry run shows, at most
 
 --- Raises what a wrong definition is answered with.
 function M.invalid(fmt, ...)
@@ -190,6 +191,12 @@ local function add_reading(host, builtin)
     store.follow(change)
   end
 
+  -- What a dry run has put into the store.
+  function host.changes()
+    local items, more = host.page(nil, SHOWN)
+    return {items = items, more = more ~= nil, count = store.count()}
+  end
+
   local view = host.view
   view.range = range_function(host.page)
   view.read = view.range
@@ -205,10 +212,11 @@ end
 
 local function one_state(name, definition, options)
   local host = {
-    kind = "reduce", step = definition.reducer, retract = definition.retract, initial = encode_initial(name, definition),
-    acc = nil, methods = {get = "async"},
+    kind = "reduce", step = definition.reducer, retract = definition.retract,
+    initial = encode_initial(name, definition), acc = nil, methods = {get = "async"},
   }
   host.view = {name = name, get = function () return host.acc end}
+  function host.changes() return {state = host.acc} end
   -- What leaves a state of its own is copied on the way; here the caller must not get hold of the state itself.
   host.functions = with_builtin(definition, {
     get = options.lib and host.view.get or function () return copy(host.acc) end,

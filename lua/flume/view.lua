@@ -363,7 +363,8 @@ function View:_answer_with(instance)
   end
 end
 
---- A handle without an instance. script: what it is mounted from, for versions.lua; nil for one that could not be mounted.
+--- A handle without an instance. script: what it is mounted from, for versions.lua; nil for one that could not be
+--- mounted.
 function View.new(db, name, script)
   local self = setmetatable({
     name = name,
@@ -380,6 +381,8 @@ function View.new(db, name, script)
     _instances = {},          -- set of all that are open
     _watchers = {},           -- set of {notify =, observer =}
     _raw_waits = {},          -- set of functions that answer the calls that wait for a raw view's since
+    _ending = {},             -- instance that is being closed -> list of functions to be called then
+    _dry = {},                -- set of the instances that make dry runs
     _swaps = {},              -- list of functions that wait until the next instance answers: done(err)
     _reload_error = nil,      -- why the file as it is now could not be mounted
     _broken = nil,            -- the view could not be mounted at all: all that is asked of it answers this error
