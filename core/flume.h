@@ -104,7 +104,8 @@ struct flume_log;
 
 enum flume_sync {
   FLUME_SYNC_ALWAYS = 0,   /* an append is acknowledged when it is on disk (fdatasync, shared by all who wait) */
-  FLUME_SYNC_INTERVAL = 1, /* acknowledged when written; on disk at most interval_ms later */
+  FLUME_SYNC_INTERVAL = 1, /* acknowledged when written; on disk at most interval_ms later, or with the next append if
+                              the loop doesn't run */
   FLUME_SYNC_OS = 2,       /* acknowledged when written; on disk when the system gets to it, and at close */
 };
 
@@ -218,12 +219,12 @@ struct flume_compact {
   flume_compact_cb cb;
 };
 
-/* Removes the bytes of deleted records from every file of the log; seqs stay what they are. Segments that hold such bytes
- * are written anew, one after another, on a worker thread, and swapped in when they are on disk; reads, streams and
- * appends go on, and what is deleted meanwhile is left to the next compaction. The active segment is sealed first if need
- * be. A crash leaves old or new segments, and nothing in between; compacting again does what is left to do.
- * Errors, at once: FLUME_EBUSY (another one is under way), FLUME_ECLOSED, FLUME_EREADONLY, FLUME_ENOTSUP (not this kind of
- * log), FLUME_ENOMEM; by callback: FLUME_ECORRUPT (the text has file and byte; that segment stays as it was),
+/* Removes the bytes of deleted records from every file of the log; seqs stay what they are. Segments that hold such
+ * bytes are written anew, one after another, on a worker thread, and swapped in when they are on disk; reads, streams
+ * and appends go on, and what is deleted meanwhile is left to the next compaction. The active segment is sealed first
+ * if need be. A crash leaves old or new segments, and nothing in between; compacting again does what is left to do.
+ * Errors, at once: FLUME_EBUSY (another one is under way), FLUME_ECLOSED, FLUME_EREADONLY, FLUME_ENOTSUP (not this kind
+ * of log), FLUME_ENOMEM; by callback: FLUME_ECORRUPT (the text has file and byte; that segment stays as it was),
  * FLUME_ECLOSED when the log is closed before it is done, or what the disk said. The log itself goes on in any case. */
 FLUME_EXPORT int flume_log_compact(struct flume_log *log, struct flume_compact *req, flume_compact_cb cb,
                                    struct flume_err *err);
@@ -275,14 +276,15 @@ struct flume_backup {
   flume_backup_cb cb;
 };
 
-/* Makes a copy of the log in dir/log, and of what the views keep in views_dir (NULL: of none) in dir/views, while all of
- * them are in use. The log is copied as of one moment, which is behind what any view of the copy knows. Everything is on
- * disk when cb fires; until then it is in dir.partial, so half a backup is never taken for a whole one.
- * The copy is the same log: it has the same id, and the same records under the same seqs. So what a view or a reader knows
- * of the one is true of the other, up to the copy's since; but once records are appended to both, they differ behind that,
- * and only one of them may go on as the log.
- * Errors, at once: FLUME_ECLOSED, FLUME_ENOTSUP, FLUME_ENOMEM; by callback: FLUME_EEXIST (dir is there, and not empty),
- * FLUME_ECLOSED when the log is closed before it is done, or what the disk said; then nothing is left of it. */
+/* Makes a copy of the log in dir/log, and of what the views keep in views_dir (NULL: of none) in dir/views, while all
+ * of them are in use; only views that this process keeps must rest until the first call of progress, by when they are
+ * copied. The log is copied as of one moment, which is behind what any view of the copy knows. Everything is on disk
+ * when cb fires; until then it is in dir.partial, so half a backup is never taken for a whole one. The copy is the same
+ * log: it has the same id, and the same records under the same seqs. So what a view or a reader knows of the one is
+ * true of the other, up to the copy's since; but once records are appended to both, they differ behind that, and only
+ * one of them may go on as the log. Errors, at once: FLUME_ECLOSED, FLUME_ENOTSUP, FLUME_ENOMEM; by callback:
+ * FLUME_EEXIST (dir is there, and not empty), FLUME_ECLOSED when the log is closed before it is done, or what the disk
+ * said; then nothing is left of it. */
 FLUME_EXPORT int flume_log_backup(struct flume_log *log, const char *dir, const char *views_dir,
                                   struct flume_backup *req, flume_backup_cb cb, struct flume_err *err);
 
@@ -300,22 +302,23 @@ struct flume_check {
   flume_check_cb cb;
 };
 
-/* Reads every byte of the log's files as of now, on a worker thread, and verifies all: headers, checksums, indexes, seqs
- * without gaps, the file "deleted", and whether there are files that don't belong there. Damage is no error: it stands in
- * the report. A log that can't be opened for its damage can be when it is opened read-only with `damaged`; the check then
- * looks at all files in the directory, whatever could be opened.
- * Errors, at once: FLUME_ECLOSED, FLUME_ENOTSUP, FLUME_ENOMEM; by callback: FLUME_ECLOSED when the log is closed before it
- * is done, or what the disk said. */
-FLUME_EXPORT int flume_log_check(struct flume_log *log, struct flume_check *req, flume_check_cb cb,
-                                 struct flume_err *err);
+/* Reads every byte of the log's files as of now, on a worker thread, and verifies all: headers, checksums, indexes,
+ * seqs without gaps, the file "deleted", and whether there are files that don't belong there; and first what the views
+ * keep in views_dir (NULL: of none), which must rest until the first call of progress if this process keeps them.
+ * Damage is no error: it stands in the report. A log that can't be opened for its damage can be when it is opened
+ * read-only with `damaged`; the check then looks at all files in the directory, whatever could be opened. Errors, at
+ * once: FLUME_ECLOSED, FLUME_ENOTSUP, FLUME_ENOMEM; by callback: FLUME_ECLOSED when the log is closed before it is
+ * done, or what the disk said. */
+FLUME_EXPORT int flume_log_check(struct flume_log *log, const char *views_dir, struct flume_check *req,
+                                 flume_check_cb cb, struct flume_err *err);
 
 /* Repairs the file log in directory dir, which nobody may have open for writing; waits for it. It does what is proven,
  * and nothing else: good records keep their seqs; for each record that is damaged or missing, whose seq is known by its
- * neighbours, `get` answers "lost" (code FLUME_EDELETED), streams pass over it, and views take it for deleted. Files that
- * are written anew or removed are first copied to dir/damaged-TIME. A log without damage is left as it is. io may be
- * NULL. The report, which the caller finis, says what was found and what was done.
- * Errors: FLUME_ELOCKED, FLUME_ENOENT (no log there), FLUME_ECORRUPT (beyond what can be proven; the text says why, and the
- * log is as it was), FLUME_ENOMEM, or an errno. */
+ * neighbours, `get` answers "lost" (code FLUME_EDELETED), streams pass over it, and views take it for deleted. Files
+ * that are written anew or removed are first copied to dir/damaged-TIME. A log without damage is left as it is. io may
+ * be NULL. The report, which the caller finis, says what was found and what was done. Errors: FLUME_ELOCKED,
+ * FLUME_ENOENT (no log there), FLUME_ECORRUPT (beyond what can be proven; the text says why, and the log is as it was),
+ * FLUME_ENOMEM, or an errno. */
 FLUME_EXPORT int flume_log_repair(const char *dir, const struct flume_io *io, struct flume_report *report,
                                   struct flume_err *err);
 

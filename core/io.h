@@ -68,9 +68,11 @@ void flume_io_free(const struct flume_io *io, void *ptr); /* NULL is allowed */
 int flume_io_read_full(const struct flume_io *io, int file, void *data, size_t len, uint64_t off);
 /* Writes exactly len bytes at off. Retries EINTR and short writes; a write of 0 bytes is ENOSPC. */
 int flume_io_write_full(const struct flume_io *io, int file, const void *data, size_t len, uint64_t off);
-/* Copies the first len bytes of a file to a new one, and syncs that. FLUME_ECORRUPT when it is shorter, UV_EEXIST when the
- * new one is there already. */
+/* Copies the first len bytes of a file to a new one, and syncs that. FLUME_ECORRUPT when it is shorter, UV_EEXIST when
+ * the new one is there already. */
 int flume_io_copy(const struct flume_io *io, const char *from, const char *to, uint64_t len);
+/* Makes the name of a file or directory durable in the directory that it is in. */
+int flume_io_sync_name(const struct flume_io *io, const char *path);
 /* mkdir for each missing part of path, each made durable. */
 int flume_io_mkdir_all(const struct flume_io *io, const char *path);
 /* Removes the directory and all in it; 0 when it is not there. */

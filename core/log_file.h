@@ -23,6 +23,7 @@
 #include "deletions.h"
 #include "log.h"
 #include "segment.h"
+#include "store.h"
 
 enum flume_commit_kind {
   FLUME_COMMIT_DATA,   /* write one frame of records */
@@ -44,6 +45,7 @@ struct flume_commit {
   uint32_t count;                /* records, or deletes */
   int64_t first_seq;             /* of its first record */
   bool roll;                     /* end the active segment and write into a new one */
+  bool synced;                   /* what it wrote is on disk */
   struct flume_segment *segment; /* that it writes to; a reference */
   int status;
   struct flume_err err;
@@ -102,8 +104,8 @@ struct log_file {
   struct flume_queue spare;        /* struct flume_commit to use again */
   uint32_t spare_count;
   uv_work_t work;
-  uv_timer_t timer; /* FLUME_SYNC_INTERVAL: runs while something written is not synced */
-  bool unsynced;    /* something was written since the last sync */
+  uv_timer_t timer;           /* FLUME_SYNC_INTERVAL: runs while something written is not synced */
+  uint64_t unsynced_since_ns; /* when the oldest write was made that is not synced; 0 when there is none */
 
   struct flume_queue tasks; /* struct flume_task, until they end */
   bool compacting;
@@ -153,11 +155,14 @@ void flume__task_go(struct flume_task *task);
 /* Ends it, before its first piece. Not from within the call that the user made. */
 void flume__task_fail(struct flume_task *task, int status);
 
+/* Who may have the stores of the log's views open, besides a task. Any thread. */
+enum flume_store_sharing flume__file_sharing(const struct log_file *log);
+
 /* log_file_compact.c, log_file_backup.c, log_file_check.c */
 int flume__file_compact(struct flume_log *log, struct flume_compact *req, struct flume_err *err);
 int flume__file_backup(struct flume_log *log, const char *dir, const char *views_dir, struct flume_backup *req,
                        struct flume_err *err);
-int flume__file_check(struct flume_log *log, struct flume_check *req, struct flume_err *err);
+int flume__file_check(struct flume_log *log, const char *views_dir, struct flume_check *req, struct flume_err *err);
 
 /* log_file_read.c */
 int flume__file_plan(struct flume_log *log, int64_t seq, bool reverse, size_t max_bytes, struct flume_block **block,
@@ -172,8 +177,8 @@ void flume__file_loaded_add(struct log_file *log, struct flume_segment *segment)
 int flume__file_loaded_reserve(struct log_file *log);
 /* A segment is going to be let go of; it need not be among those with their offsets in memory. */
 void flume__file_loaded_remove(struct log_file *log, const struct flume_segment *segment);
-/* Puts a segment, open and loaded, in the place of the sealed one with the same seqs; takes over the reference. Blocks of
- * the old one stay good. */
+/* Puts a segment, open and loaded, in the place of the sealed one with the same seqs; takes over the reference. Blocks
+ * of the old one stay good. */
 void flume__file_replace(struct log_file *log, struct flume_segment *segment);
 
 /* log_file_deleted.c */

@@ -47,7 +47,7 @@ static struct flume_commit *commit_new(struct log_file *log, enum flume_commit_k
   commit->kind = kind;
   commit->count = 0;
   commit->bytes.len = 0;
-  commit->roll = false;
+  commit->roll = commit->synced = false;
   commit->segment = NULL;
   commit->status = 0;
   commit->first_seq = log->next_seq;
@@ -136,16 +136,21 @@ int flume__file_append(struct flume_log *base, struct flume_append *req, const s
 /* --- On a worker thread -------------------------------------------------------------------------------------- */
 
 /* Zeros in front of small frames: a sync then has no new file size to write (measured: 1.5 to 1.75 times as many
- * durable appends). A full disk is no failure here, but of the write that needs the room. */
+ * durable appends). A full disk is no failure here, but of the write that needs the room: what was taken of the last of
+ * it is given back, and left to others. */
 static void zero_ahead(struct flume_commit *commit) {
   static const uint8_t zeros[ZERO_AHEAD_BYTES];
   struct flume_segment *segment = commit->segment;
+  const struct flume_io *io = segment->io;
   uint64_t end = segment->end_off + commit->bytes.len;
   if (commit->log->sync != FLUME_SYNC_ALWAYS || commit->bytes.len > ZERO_AHEAD_MAX_FRAME) return;
-  if (end <= segment->zeroed_off) return;
-  if (flume_io_write_full(segment->io, segment->file, zeros, sizeof zeros, end) == 0) {
+  if (end <= segment->zeroed_off || segment->no_room_ahead) return;
+  if (flume_io_write_full(io, segment->file, zeros, sizeof zeros, end) == 0) {
     segment->zeroed_off = end + sizeof zeros;
+    return;
   }
+  segment->no_room_ahead = true;
+  io->truncate(io->ctx, segment->file, segment->end_off); /* fails: the zeros do no harm */
 }
 
 static int write_data(struct flume_commit *commit) {
@@ -175,8 +180,9 @@ static int sync_segment(struct flume_commit *commit) {
   return 0;
 }
 
-/* Happy path: settle the segment, make the next one, seal the segment. So a sealed segment has a successor, and one that
- * is missing is noticed; a crash in between leaves a successor without records, and opening seals what is before it. */
+/* Happy path: settle the segment, make the next one, seal the segment. So a sealed segment has a successor, and one
+ * that is missing is noticed; a crash in between leaves a successor without records, and opening seals what is before
+ * it. */
 static int roll_segment(struct flume_commit *commit) {
   int rv = flume_segment_settle(commit->segment, &commit->err);
   if (rv != 0) return rv;
@@ -203,15 +209,24 @@ static int write_note(struct flume_commit *commit) {
   return rv == 0 ? 0 : flume_err_set(&commit->err, rv, "writing %s/lock: %s", log->log.dir, flume_strerror(rv));
 }
 
+/* The timer sees to the ceiling while the loop runs; the clock does for a caller who appends and never lets it. */
+static bool sync_is_due(const struct log_file *log) {
+  if (log->sync == FLUME_SYNC_ALWAYS) return true;
+  if (log->sync != FLUME_SYNC_INTERVAL || log->unsynced_since_ns == 0) return false;
+  uint64_t now_ns = log->log.io->hrtime_ns(log->log.io->ctx);
+  return now_ns - log->unsynced_since_ns >= (uint64_t)log->interval_ms * 1000000;
+}
+
 static int commit_run(struct flume_commit *commit) {
   int rv = 0;
   switch (commit->kind) {
     case FLUME_COMMIT_DATA:
       if (commit->roll) rv = roll_segment(commit);
       if (rv == 0) rv = write_data(commit);
-      if (rv != 0 || commit->log->sync != FLUME_SYNC_ALWAYS) return rv;
+      if (rv != 0 || !sync_is_due(commit->log)) return rv;
       rv = sync_segment(commit);
-      if (rv != 0) return rv;
+      commit->synced = rv == 0;
+      if (rv != 0 || commit->log->sync != FLUME_SYNC_ALWAYS) return rv;
       commit->log->note.since = commit->first_seq + commit->count - 1;
       return write_note(commit);
     case FLUME_COMMIT_SYNC: return sync_segment(commit);
@@ -235,6 +250,12 @@ static void on_interval(uv_timer_t *timer) {
   if (rv != 0) flume_err_set(&log->log.failure, rv, "syncing %s: %s", log->log.dir, flume_strerror(rv));
 }
 
+static void note_synced(struct log_file *log, int64_t durable_seq) {
+  log->unsynced_since_ns = 0;
+  log->log.durable_seq = durable_seq;
+  uv_timer_stop(&log->timer);
+}
+
 static void publish_roll(struct log_file *log, struct flume_commit *commit) {
   if (!commit->roll) return;
   flume__file_loaded_add(log, flume__file_active(log));
@@ -251,12 +272,12 @@ static void publish(struct log_file *log, struct flume_commit *commit) {
   segment->next_seq += commit->count;
   segment->data_end_off = segment->end_off;
   segment->ended = false;
-  log->unsynced = log->sync != FLUME_SYNC_ALWAYS;
-  if (log->sync == FLUME_SYNC_INTERVAL && !uv_is_active((uv_handle_t *)&log->timer) &&
-      log->log.state == FLUME_LOG_OPEN) {
-    uv_timer_start(&log->timer, on_interval, log->interval_ms, 0); /* later appends don't start it anew */
+  if (commit->synced) {
+    note_synced(log, segment->next_seq - 1);
+  } else if (log->sync == FLUME_SYNC_INTERVAL && log->unsynced_since_ns == 0) { /* later appends don't start it anew */
+    log->unsynced_since_ns = log->log.io->hrtime_ns(log->log.io->ctx);
+    if (log->log.state == FLUME_LOG_OPEN) uv_timer_start(&log->timer, on_interval, log->interval_ms, 0);
   }
-  if (log->sync == FLUME_SYNC_ALWAYS) log->log.durable_seq = segment->next_seq - 1;
   flume_obv_set(&log->log.since, segment->next_seq - 1);
 }
 
@@ -281,12 +302,6 @@ static void fail_all(struct log_file *log, struct flume_commit *commit) {
   log->next_seq = log->log.since.value + 1;
 }
 
-/* Commits go one after another: what was written before this sync, and nothing else, is what readers see. */
-static void publish_sync(struct log_file *log) {
-  log->unsynced = false;
-  log->log.durable_seq = log->log.since.value;
-}
-
 static void commit_done(struct flume_commit *commit) {
   struct log_file *log = commit->log;
   log->committing = NULL;
@@ -297,7 +312,8 @@ static void commit_done(struct flume_commit *commit) {
   } else {
     if (commit->kind == FLUME_COMMIT_DATA) publish(log, commit);
     if (commit->kind == FLUME_COMMIT_ROLL) publish_roll(log, commit);
-    if (commit->kind == FLUME_COMMIT_SYNC) publish_sync(log);
+    /* Commits go one after another: what was written before this sync, and nothing else, is what readers see. */
+    if (commit->kind == FLUME_COMMIT_SYNC) note_synced(log, log->log.since.value);
     if (commit->kind == FLUME_COMMIT_DELETE) flume__deleted_publish(commit);
     finish_reqs(log, commit);
   }

@@ -1,9 +1,9 @@
 /* Removing the bytes of deleted records.
  *
- * Happy path: if the active segment holds such bytes it is sealed, as when it is full. A survey on the worker thread finds
- * the segments that have more deleted records than removed ones (their end frames say how many those are). One after
- * another they are written anew under a temporary name, synced, and renamed; then the new one takes the old one's place in
- * the list. Blocks that were planned on the old one keep its file open, and so can still be loaded.
+ * Happy path: if the active segment holds such bytes it is sealed, as when it is full. A survey on the worker thread
+ * finds the segments that have more deleted records than removed ones (their end frames say how many those are). One
+ * after another they are written anew under a temporary name, synced, and renamed; then the new one takes the old one's
+ * place in the list. Blocks that were planned on the old one keep its file open, and so can still be loaded.
  *
  * Failures: a crash leaves a temporary file, which opening the log removes, and the old segment; or the new one. What
  * can't be read or written ends the compaction, and no segment is worse off for it. */

@@ -5,8 +5,8 @@
  * Happy path: a delete is written in the place of the end frame and synced; then an end frame is written behind it,
  * which says that the frame was on disk. It is not synced: it only has to be there when the frame is found to be bad.
  *
- * Failures: a bad frame with no good one behind it is a torn write, which was never acknowledged, and is cut. Behind any
- * other there is at least the end frame: that is damage. A lost end frame costs nothing and is written anew. */
+ * Failures: a bad frame with no good one behind it is a torn write, which was never acknowledged, and is cut. Behind
+ * any other there is at least the end frame: that is damage. A lost end frame costs nothing and is written anew. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,15 +45,19 @@ static int write_end(struct log_file *log, int64_t deletions) {
   return flume_io_write_full(io, log->deleted_file, header, sizeof header, log->deletions.end_off);
 }
 
-/* Cuts a torn frame, and puts the end frame where it is missing. */
-static int settle(struct log_file *log, struct flume_err *err) {
+/* Cuts a torn frame, and puts the end frame where it is missing. Without one the frames before it may be in the system's
+ * cache alone, also after a sync that failed, and the file's name as well: both are made durable. */
+static int settle(struct log_file *log, const struct flume_buf *file, struct flume_err *err) {
   const struct flume_io *io = log->log.io;
-  int rv = io->truncate(io->ctx, log->deleted_file, log->deletions.end_off);
+  size_t end_off = (size_t)log->deletions.end_off;
+  int rv = io->truncate(io->ctx, log->deleted_file, end_off);
+  if (rv == 0) rv = flume_io_write_full(io, log->deleted_file, file->data, end_off, 0);
   if (rv == 0) rv = io->sync(io->ctx, log->deleted_file);
+  if (rv == 0) rv = io->sync_dir(io->ctx, log->log.dir);
   if (rv == 0) rv = write_end(log, (int64_t)log->deletions.deleted.count);
   if (rv == 0) rv = io->sync(io->ctx, log->deleted_file);
   if (rv == 0) return 0;
-  return flume_err_set(err, rv, "cutting the torn end of %s/deleted: %s", log->log.dir, flume_strerror(rv));
+  return flume_err_set(err, rv, "settling the end of %s/deleted: %s", log->log.dir, flume_strerror(rv));
 }
 
 /* The bytes of the file from off to end_off. */
@@ -97,7 +101,7 @@ int flume__deleted_load(struct log_file *log, struct flume_err *err) {
   rv = read_bytes(log, 0, (uint64_t)size, &file, err);
   if (rv == 0) rv = take_all(log, &file, err);
   if (rv == 0) rv = check_since(log, err);
-  if (rv == 0 && !log->deletions.ended && !log->readonly) rv = settle(log, err);
+  if (rv == 0 && !log->deletions.ended && !log->readonly) rv = settle(log, &file, err);
   flume_buf_fini(&file);
   log->log.deletions.value = (int64_t)log->deletions.deleted.count;
   return rv;

@@ -14,7 +14,8 @@
  * anything; but every whole frame is going to be kept, and so the reader shows them. It syncs the file first: then they
  * are on disk, as they would be after a recovery. (Syncing needs no right to write.) A writer that dies is not noticed:
  * that makes no event, and nothing is to be seen. It may have left whole frames that it did not acknowledge; they are
- * seen when the next writer has taken over and said so.
+ * seen when the next writer has taken over and said so. (One risk is left: after a sync that failed, a later one may
+ * succeed although the disk has nothing; a reader has no way to know, and the next writer writes such a tail anew.)
  *
  * Failures: what was acknowledged has to be there and valid, what was read has to stay: a log that is shorter than what
  * the reader has, a segment that is gone or belongs to another log, is an error that ends the following for good. Live

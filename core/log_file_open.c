@@ -64,6 +64,8 @@ static int create_first(struct log_file *log, struct flume_err *err) {
   int rv = uv_random(NULL, NULL, log->log.id, sizeof log->log.id, 0, NULL);
   if (rv != 0) return flume_err_set(err, rv, "making an id for %s: %s", log->log.dir, flume_strerror(rv));
   if (flume__file_reserve_segment(log) != 0) return flume_err_nomem(err);
+  rv = flume_io_sync_name(log->log.io, log->log.dir); /* it may be there, and its name not be durable: see io.c */
+  if (rv != 0) return flume_err_set(err, rv, "syncing the name of %s: %s", log->log.dir, flume_strerror(rv));
   struct flume_segment *segment = flume_segment_new(log->log.io, log->log.dir, 0);
   if (segment == NULL) return flume_err_nomem(err);
   rv = flume_segment_create(segment, log->log.dir, log->log.id, err);
@@ -76,7 +78,8 @@ static int create_first(struct log_file *log, struct flume_err *err) {
 }
 
 /* Makes sure that what is reported as recovered is on disk, and that nothing bad is left behind it. A log that was
- * closed in order may have crashed just before the sync of its end, so it is synced as well. */
+ * closed in order may have crashed just before the sync of its end, so it is synced as well. One that was not may have
+ * been killed between a rename and the sync of the directory: then its names are synced too. */
 static int settle_tail(struct log_file *log, const struct flume_damage *damage, struct flume_err *err) {
   struct flume_segment *active = flume__file_active(log);
   const struct flume_io *io = log->log.io;
@@ -85,9 +88,10 @@ static int settle_tail(struct log_file *log, const struct flume_damage *damage, 
     rv = io->truncate(io->ctx, active->file, active->end_off);
     active->file_bytes = active->zeroed_off = active->end_off;
   }
-  if (rv == 0) rv = io->sync(io->ctx, active->file);
+  if (rv == 0) rv = flume_segment_harden(active);
   if (rv != 0) return flume_err_set(err, rv, "cutting the torn end of %s: %s", active->path, flume_strerror(rv));
-  return 0;
+  rv = active->ended ? 0 : io->sync_dir(io->ctx, log->log.dir);
+  return rv == 0 ? 0 : flume_err_set(err, rv, "syncing %s: %s", log->log.dir, flume_strerror(rv));
 }
 
 /* Opens the last segment; with damaged, the last one whose header is good, and none when there is none. */
@@ -136,7 +140,10 @@ int flume__file_load_active(struct log_file *log, struct flume_err *err) {
     if (log->readonly) return 0;
     rv = settle_tail(log, &damage, &why);
   }
-  if (rv == 0) return 0;
+  if (rv == 0) {
+    active->durable_off = active->end_off; /* it was synced when the log was opened */
+    return 0;
+  }
   active->loaded = false;
   active->next_seq = next_seq;
   active->ended = true;
@@ -199,6 +206,10 @@ int flume__file_recover(struct log_file *log, bool damaged, struct flume_err *er
     if (log->readonly) return flume_err_set(err, FLUME_ENOENT, "%s: there is no log here", log->log.dir);
     rv = create_first(log, err);
   } else {
+    if (log->segments[0]->first_seq != 0 && damaged) { /* nothing is before the damage */
+      while (log->segments_count > 0) flume_segment_unref(log->segments[--log->segments_count]);
+      return 0;
+    }
     if (log->segments[0]->first_seq != 0) {
       return flume_err_set(err, FLUME_ECORRUPT, "%s: the segment with seq 0 is missing; the first one is %s",
                            log->log.dir, log->segments[0]->path);

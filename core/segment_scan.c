@@ -102,6 +102,7 @@ static int scan_frame(struct flume_segment *segment, struct flume_window *window
       break;
     default: return BAD("frame of an unknown kind");
   }
+  if (frame.durable_off > segment->durable_off) segment->durable_off = frame.durable_off;
   segment->end_off = end_off;
   segment->ended = frame.kind == FLUME_FRAME_END && end_off == segment->file_bytes;
   segment->sealed = segment->ended && (frame.flags & FLUME_FRAME_SEALED) != 0;
@@ -200,6 +201,7 @@ int flume_segment_scan(struct flume_segment *segment, struct flume_damage *damag
   segment->next_seq = segment->indexed_seq = segment->first_seq;
   segment->end_off = FLUME_SEGMENT_HEADER_BYTES;
   segment->index_off = 0;
+  segment->durable_off = FLUME_SEGMENT_HEADER_BYTES;
   segment->removed_count = 0;
   segment->ended = segment->sealed = false;
   *damage = (struct flume_damage){0};
@@ -221,7 +223,6 @@ int flume_segment_scan(struct flume_segment *segment, struct flume_damage *damag
     segment->ended = segment->sealed = false;
   }
   segment->loaded = true;
-  segment->durable_off = segment->end_off;
   segment->zeroed_off = damage->why == NULL ? segment->file_bytes : segment->end_off;
   return damage->why == NULL ? 0
                              : flume_err_set(err, FLUME_ECORRUPT, "%s: byte %llu (seq %lld): %s", segment->path,

@@ -141,4 +141,21 @@ void flume_store_cursor_close(struct flume_store_cursor *cursor);
 int64_t flume_store_count(struct flume_store *store, enum flume_store_kind kind, const struct flume_store_range *range,
                           struct flume_err *err);
 
+/* --- copying and checking ------------------------------------------------------------------------------------- */
+
+/* Who else has the store open. */
+enum flume_store_sharing {
+  FLUME_STORE_RESTS,  /* this process perhaps, but nobody writes to it meanwhile: its locks are left alone */
+  FLUME_STORE_SHARED, /* another process, which may be writing; not this one */
+};
+
+/* Puts a compacted copy of the store in directory from into the directory to, which is there; not synced. FLUME_ENOENT
+ * when there is no store; FLUME_ECORRUPT, or an errno. */
+int flume_store_copy(const char *from, const char *to, enum flume_store_sharing sharing, struct flume_err *err);
+
+/* Reads all of the store in directory dir: meta data, checksums, every entry. FLUME_ENOENT when nothing was ever
+ * committed; FLUME_ECORRUPT, FLUME_EVERSION, FLUME_ENOMEM, or an errno. */
+int flume_store_check(const struct flume_io *io, const char *dir, enum flume_store_sharing sharing,
+                      struct flume_store_meta *meta, struct flume_err *err);
+
 #endif

@@ -96,6 +96,11 @@ static int open_for_writing(struct flume_store *store, struct flume_err *err) {
   if (rv != 0) return flume_err_set(err, rv, "creating %s: %s", store->dir, flume_strerror(rv));
   rv = open_env(store, 0);
   if (rv != 0) return flume__store_fail(store, err, rv, "opening");
+  rv = store->io->sync_dir(store->io->ctx, store->dir); /* LMDB syncs what it writes, but not the name of its file */
+  if (rv != 0) {
+    close_env(store);
+    return flume_err_set(err, rv, "syncing %s: %s", store->dir, flume_strerror(rv));
+  }
   mdb_reader_check(store->env, &dead); /* a reader that was killed would keep old pages for ever */
   return 0;
 }

@@ -486,6 +486,7 @@ static int open_memory(lua_State *L) {
 }
 
 void flume__log_open(lua_State *L) {
-  static const luaL_Reg functions[] = {{"open_file", open_file}, {"open_memory", open_memory}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"open_file", open_file}, {"open_memory", open_memory}, {"repair", flume__log_repair}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }

@@ -28,6 +28,9 @@ commands
   NAME.METHOD [ARG…]   calls a method of a view; arguments are JSON, or strings
   status               how far the log and the views are; --wait builds first
   rebuild [NAME]       builds a view, or all, anew from the log
+  compact              removes the bytes of deleted records from the files
+  backup DIR           copies the database to the new folder DIR
+  check                verifies every byte; --repair mends what is damaged
 
 options
   -e CODE              runs Lua code and prints what it gives
@@ -41,8 +44,11 @@ options
 exit status: 0 done, 1 failed or interrupted, 2 wrong usage
 ]]
 
-local READERS = {get = true, stream = true, tail = true} -- commands that only read the log
-local NO_VIEWS = {append = true, get = true, stream = true, tail = true}
+-- Commands that only read the log, and those that need no views.
+local READERS = {get = true, stream = true, tail = true, backup = true, check = true}
+local NO_VIEWS = {
+  append = true, get = true, stream = true, tail = true, compact = true, backup = true, check = true,
+}
 
 local function complain(message)
   io.stdout:flush()
@@ -57,6 +63,9 @@ local COMMANDS = {
   get = function (...) return require "flume.cli.read".get(...) end,
   stream = function (...) return require "flume.cli.read".stream(...) end,
   tail = function (...) return require "flume.cli.read".tail(...) end,
+  compact = function (...) return require "flume.cli.maintain".compact(...) end,
+  backup = function (...) return require "flume.cli.maintain".backup(...) end,
+  check = function (...) return require "flume.cli.maintain".check(...) end,
 }
 
 function COMMANDS.status(db, request, out)
@@ -114,6 +123,7 @@ local function open(request)
   if views == "" or NO_VIEWS[request.command] then views = nil end
   local db, message, code = flume.open(request.db, {
     readonly = request.readonly or READERS[request.command] or false,
+    damaged = request.command == "check" or nil,
     sync = request.sync,
     views = views,
   })

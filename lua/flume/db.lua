@@ -5,6 +5,7 @@ local core = require "flume.core"
 local errors = require "flume.errors"
 local foreign = require "flume.foreign"
 local Log = require "flume.log"
+local maintenance = require "flume.maintenance"
 local observable = require "flume.observable"
 local options = require "flume.options"
 local sandbox = require "flume.sandbox"
@@ -81,6 +82,20 @@ end
 function DB:compact(given, cb)
   check_open(self, "compact", 2)
   return self.log:compact(given, cb)
+end
+
+--- Copies the database, log and views, as of now, to the new directory dir: {since =, bytes =, files =}. It goes on
+--- being used meanwhile. options: progress(done_bytes, total_bytes). Errors: EEXIST, ENOTSUP, …
+function DB:backup(dir, given, cb)
+  check_open(self, "backup", 2)
+  if type(dir) ~= "string" or dir == "" then error("backup: dir must be a string that names a directory", 2) end
+  return maintenance.backup(self, dir, given, cb)
+end
+
+--- Verifies every byte of the log, and that the views' stores can be read; see log.lua. Same options.
+function DB:check(given, cb)
+  check_open(self, "check", 2)
+  return maintenance.check(self, given, cb)
 end
 
 -- --- Views -------------------------------------------------------------------------------------------------------
@@ -360,6 +375,7 @@ local function new(log, given, dir)
     _views = {},            -- name -> view
     views = nil,            -- the same for reading, below
     _state_dirs = {},       -- list of those that its views keep their state in
+    _waits = {},            -- set of functions that end a wait with an error, when it closes
     since = log.since,
     ready = nil,            -- observable, below
     reloaded = observable.new(nil), -- with watch: {name =, version =, reason =, error =} of the last view that changed
@@ -414,6 +430,7 @@ local function close(self, done)
   self.closing = {done}
   if self._watcher then self._watcher:stop() end
   local gone = errors.new("the database was closed", "ECLOSED")
+  for abort in pairs(self._waits) do abort(gone) end
   for s in pairs(self.log.streams) do
     if s.owner == self then s:abort(gone) end
   end

@@ -30,8 +30,8 @@ local function is_utf8()
   return locale:upper():find "UTF%-?8" ~= nil
 end
 
--- options: label; total, in the unit of update's first argument, nil when it is not known. For tests: out, now, tty,
--- forced.
+-- options: label; total, in the unit of update's first argument, nil when it is not known; unit, what update's second
+-- argument counts ("records"), or show, a function that makes text of it ("12 MB"). For tests: out, now, tty, forced.
 function M.new(options)
   local switch = os.getenv "FLUME_PROGRESS"
   local tty = options.tty
@@ -40,6 +40,8 @@ function M.new(options)
   return setmetatable({
     label = options.label,
     total = options.total,
+    unit = options.unit or "records",
+    show = options.show,
     out = options.out or io.stderr,
     now = now,
     tty = tty,
@@ -103,8 +105,9 @@ function M:_text(finished)
   if fraction then
     parts[#parts + 1] = ("%s %3d%%"):format(M.bar(fraction, BAR_CELLS), math.floor(fraction * 100))
   end
-  parts[#parts + 1] = M.thousands(self.records) .. " records"
-  parts[#parts + 1] = M.thousands(math.floor(self.records / elapsed)) .. "/s"
+  local show = self.show or M.thousands
+  parts[#parts + 1] = show(self.records) .. (self.show and "" or " " .. self.unit)
+  parts[#parts + 1] = show(math.floor(self.records / elapsed)) .. "/s"
   if eta then parts[#parts + 1] = "ETA " .. M.duration(eta) end
   if finished then parts[#parts + 1] = M.duration(elapsed) end
   return table.concat(parts, "  ")

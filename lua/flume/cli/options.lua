@@ -29,6 +29,7 @@ local OPTIONS = {
   ["-f"] = {name = "follow", of = {tail = true}},
   ["-n"] = {name = "count", takes = "a whole number", of = {tail = true}},
   ["--wait"] = {name = "wait", of = {status = true}},
+  ["--repair"] = {name = "repair", of = {check = true}},
 }
 
 local READERS = {
@@ -40,14 +41,17 @@ local READERS = {
   end,
 }
 
--- How many words a command takes after its name: at least, at most.
+-- How many words a command takes after its name: at least, at most; and what it wants when there are fewer.
 local COMMANDS = {
   append = {0, 1},
-  get = {1, 1},
+  get = {1, 1, "a sequence number"},
   stream = {0, 0},
   tail = {0, 0},
   status = {0, 0},
   rebuild = {0, 1},
+  compact = {0, 0},
+  backup = {1, 1, "a folder"},
+  check = {0, 0},
 }
 
 local function is_option(word)
@@ -114,7 +118,7 @@ local function check_words(request)
   if not command or command:find "^[%a_][%w_]*%.[%a_][%w_]*$" then return end
   local bounds = COMMANDS[command]
   if not bounds then return ("unknown command '%s'"):format(command) end
-  if count < bounds[1] then return ("%s wants a sequence number"):format(command) end
+  if count < bounds[1] then return ("%s wants %s"):format(command, bounds[3]) end
   if count > bounds[2] then return ("%s: '%s' is one argument too many"):format(command, request.words[count]) end
 end
 
