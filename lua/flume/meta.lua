@@ -54,7 +54,8 @@ local flume = {}
 ---@field interval_ms? integer the ceiling of sync = "interval"; 100
 ---@field max_record_bytes? integer a larger record is E2BIG; 256 MiB
 ---@field segment_bytes? integer the size at which a new file is begun; 256 MiB
----@field readonly? boolean takes no lock and writes nothing
+---@field readonly? boolean takes no lock and writes nothing; sees what another process writes, as it comes
+---@field poll_ms? integer with readonly: looks as often as this, instead of waiting for file events
 ---@field damaged? boolean with readonly: opens what there is before the damage, instead of failing with ECORRUPT
 ---@field codec? "msgpack"|"json"|"raw"|flume.Codec how values are stored
 
@@ -418,6 +419,12 @@ function DB:close(cb) end
 ---@field ready boolean
 ---@field dir? string
 ---@field views flume.ViewStatus[]|table<string, flume.ViewStatus> sorted by name; also by name
+---@field following? flume.Following of one that is open read-only
+
+--- How a database that is open read-only learns of what the writer does.
+---@class flume.Following
+---@field by "events"|"poll"|"lost" at once; by looking now and then; not any more
+---@field why? string why it looks, and how often; what went wrong
 
 --- How far a view is.
 ---@class flume.ViewStatus
@@ -572,6 +579,11 @@ function Source:close() end
 --- A log: what a database is made on. Closing the database closes it.
 ---@class flume.Log: flume.Records
 local Log = {}
+
+--- How a log that is open read-only learns of what the writer does; nil for any other.
+---@return "events"|"poll"|"lost"? by
+---@return string? why it looks, and how often; what went wrong
+function Log:following() end
 
 --- Finishes pending appends, makes everything durable, and closes, the databases on it first. May be called twice.
 ---@param cb? fun(err: flume.Error?, done: true?)
