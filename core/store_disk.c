@@ -40,6 +40,8 @@ int flume__store_fail(const struct flume_store *store, struct flume_err *err, in
 
 void flume__store_close_env(struct flume_store *store) {
   if (store->idle != NULL) mdb_txn_abort(store->idle);
+  if (store->held != NULL) mdb_txn_abort(store->held);
+  store->held = NULL;
   store->idle = NULL;
   if (store->env != NULL) mdb_env_close(store->env);
   store->env = NULL;
@@ -125,6 +127,10 @@ static int find_dbs(struct flume_store *store) {
 }
 
 int flume__store_begin(struct flume_store *store, MDB_txn **txn, struct flume_err *err) {
+  if (store->held != NULL) {
+    *txn = store->held;
+    return 0;
+  }
   if (store->idle != NULL && mdb_txn_renew(store->idle) == 0) {
     *txn = store->idle;
     store->idle = NULL;
@@ -133,10 +139,13 @@ int flume__store_begin(struct flume_store *store, MDB_txn **txn, struct flume_er
   int rv = store->env != NULL ? 0 : open_env(store, MDB_RDONLY);
   if (rv == 0) rv = find_dbs(store);
   if (rv == 0) rv = begin(store, txn);
-  return rv == 0 ? 0 : flume__store_fail(store, err, rv, "reading");
+  if (rv != 0) return flume__store_fail(store, err, rv, "reading");
+  if (store->access == FLUME_STORE_READ) store->held = *txn;
+  return 0;
 }
 
 void flume__store_end(struct flume_store *store, MDB_txn *txn) {
+  if (txn == store->held) return;
   if (store->idle != NULL) {
     mdb_txn_abort(txn);
     return;
@@ -235,13 +244,39 @@ static int decode_meta(const MDB_val *val, struct flume_store_meta *meta) {
   return 0;
 }
 
+static int read_meta(struct flume_store *store, MDB_txn *txn, struct flume_store_meta *meta) {
+  MDB_val key = key_of("meta"), val;
+  int rv = mdb_get(txn, store->meta_db, &key, &val);
+  return rv == 0 ? decode_meta(&val, meta) : rv;
+}
+
+int flume__store_renew(struct flume_store *store, const struct flume_store_meta *own,
+                       const struct flume_store_meta *limit, struct flume_store_meta *meta, struct flume_err *err) {
+  MDB_txn *txn;
+  int rv = begin(store, &txn);
+  if (rv == 0) {
+    rv = read_meta(store, txn, meta);
+    bool is_same = rv == 0 && memcmp(meta->log_id, own->log_id, sizeof own->log_id) == 0 &&
+                   strcmp(meta->version, own->version) == 0 && meta->fingerprint == own->fingerprint;
+    bool fits = is_same && meta->since >= own->since && meta->since <= limit->since &&
+                meta->deletions >= own->deletions && meta->deletions <= limit->deletions;
+    if (rv == 0 && !fits) rv = FLUME_EAGAIN;
+    if (rv != 0) {
+      mdb_txn_abort(txn);
+    } else {
+      mdb_txn_abort(store->held);
+      store->held = txn;
+    }
+  }
+  if (rv == FLUME_EAGAIN) return flume_err_set(err, rv, "what was committed last does not fit");
+  return rv == 0 ? 0 : flume__store_fail(store, err, rv, "reading");
+}
+
 int flume__store_load_meta(struct flume_store *store, struct flume_store_meta *meta, struct flume_err *err) {
   MDB_txn *txn;
   int rv = flume__store_begin(store, &txn, err);
   if (rv != 0) return rv;
-  MDB_val key = key_of("meta"), val;
-  rv = mdb_get(txn, store->meta_db, &key, &val);
-  if (rv == 0) rv = flume__store_is_mapped(store, &val) ? decode_meta(&val, meta) : FLUME_ECORRUPT;
+  rv = read_meta(store, txn, meta);
   flume__store_end(store, txn);
   return rv == 0 ? 0 : flume__store_fail(store, err, rv, "reading");
 }
