@@ -65,6 +65,7 @@ struct flume_view {
   enum flume_view_kind kind;
   bool open;
   bool closing;
+  bool finishing; /* its last handle is being closed */
   bool released;
   enum flume_view_end end;
   bool rebuilding; /* asked for; done as soon as nothing is under way */
@@ -114,6 +115,7 @@ struct flume_view {
   uint64_t size_bytes;      /* the same, for the loop thread */
   bool commit_due;
   uint64_t next_commit_ns;
+  uv_timer_t idle;          /* a checkpoint for what is not followed by more records; open from start to close */
   struct flume_append sync; /* of the log, before a commit that would be ahead of what is on disk */
   bool syncing;
   int sync_status;     /* why it could not be synced; 0 */
@@ -154,6 +156,8 @@ void flume__view_renew(struct flume_view *view);
 /* view_work.c */
 extern const struct flume_sink_ops flume__view_sink_ops;
 void flume__view_work_init(struct flume_view *view);
+/* For a view that is attached to the pump. */
+void flume__view_work_start(struct flume_view *view);
 /* Begins what is next for the view, if nothing is under way. */
 void flume__view_next(struct flume_view *view);
 /* What was asked for while it was at work: nothing is under way now. */

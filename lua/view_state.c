@@ -305,6 +305,7 @@ static void attach(lua_State *L, struct flume_view *view) {
   view->open = true;
   lua_pushvalue(L, 1);
   view->pin = luaL_ref(L, LUA_REGISTRYINDEX);
+  flume__view_work_start(view);
   flume_sink_attach(&view->sink, &view->pump->pump, &flume__view_sink_ops, view->meta.since, view->meta.deletions);
 }
 

@@ -36,6 +36,20 @@ static bool wants_commit(const struct flume_view *view) {
   return view->stall.code == 0 && pending_bytes(view) > PENDING_MAX_BYTES;
 }
 
+static void on_idle(uv_timer_t *timer) {
+  struct flume_view *view = timer->data;
+  if (view->working == FLUME_WORK_NONE && view->dirty && !view->closing) view->commit_due = true;
+  flume__view_next(view);
+}
+
+/* When no more records come, what there is becomes a checkpoint all the same, a little later. */
+static void commit_when_idle(struct flume_view *view) {
+  if (!view->dirty || view->dir == NULL || view->reads_only || uv_is_active((uv_handle_t *)&view->idle)) return;
+  uint64_t now = uv_hrtime();
+  uint64_t wait_ms = view->next_commit_ns > now ? (view->next_commit_ns - now) / 1000000 + 1 : 1;
+  uv_timer_start(&view->idle, on_idle, wait_ms, 0);
+}
+
 static bool wants_renewal(const struct flume_view *view) {
   return view->reads_only && (uv_hrtime() >= view->next_commit_ns || pending_bytes(view) > PENDING_MAX_BYTES);
 }
@@ -165,6 +179,7 @@ static void after_feed(struct flume_view *view) {
   } else {
     view->sink.deletions = view->meta.deletions;
     flume_sink_fed(&view->sink, view->meta.since);
+    commit_when_idle(view);
   }
 }
 
@@ -534,4 +549,10 @@ void flume__view_work_init(struct flume_view *view) {
   flume_deferred_init(&view->slice, run_slice);
   flume_buf_init(&view->traceback, &flume_io_posix);
   view->next_commit_ns = uv_hrtime() + FIRST_COMMIT_NS;
+}
+
+void flume__view_work_start(struct flume_view *view) {
+  uv_timer_init(view->loop->loop, &view->idle);
+  uv_unref((uv_handle_t *)&view->idle);
+  view->idle.data = view;
 }
