@@ -23,7 +23,8 @@ input. db, flume and every view by its name are in scope.
 
 commands
   append [FILE|-]      appends lines of JSON; --skip-bad passes over bad lines
-  import [FILE|-]      appends what is in another format: --from json (default)
+  import [FILE|-]      appends what is in another format: --from FORMAT (json),
+                       --skip-bad
   get SEQ              prints a record
   stream               prints records; --gt N --gte N --lt N --lte N bound them,
                        --limit N --reverse; --live goes on with new ones
@@ -34,6 +35,8 @@ commands
   compact              removes the bytes of deleted records from the files
   backup DIR           copies the database to the new folder DIR
   check                verifies every byte; --repair mends what is damaged
+
+without a database
   new view NAME        writes a view to begin with, and a test for it
   test FILE.lua…       folds views over the events in test files and compares
 
