@@ -140,10 +140,18 @@ end
 
 -- --- The database -------------------------------------------------------------------------------------------------
 
+local ENOENT, ENOTDIR = 2, 20
+
+-- What is there but may not be looked at is left to the one who opens it.
 local function exists(dir)
-  local file = io.open(dir .. "/log")
-  return file and file:close() or false
+  local file, _, errno = io.open(dir .. "/log")
+  if file then return file:close() end
+  return errno ~= ENOENT and errno ~= ENOTDIR
 end
+
+local READ_ONLY_HINTS = {
+  ELOCKED = "; --readonly reads beside it", EACCES = "; --readonly does not write", EROFS = "; --readonly does not write",
+}
 
 local function open(request)
   if request.command and not MAKERS[request.command] and not exists(request.db) then
@@ -159,8 +167,8 @@ local function open(request)
     watch = views and is_prompt(request) or nil, -- somebody may be editing them
   })
   if db then return db end
-  if code == "ELOCKED" then message = message .. "; --readonly reads beside it" end
-  return nil, ("%s: %s"):format(request.db, message)
+  local hint = not request.readonly and not READERS[request.command] and READ_ONLY_HINTS[code] or ""
+  return nil, ("%s: %s%s"):format(request.db, message, hint)
 end
 
 -- A plain string is an error that nobody expected: it needs its traceback.
