@@ -250,11 +250,14 @@ clean:
 	rm -rf build build-asan build-tsan build-coverage
 
 help:
-	@echo 'make              build the library, the Lua module and the binary into build/'
+	@echo 'make              build the libraries, the Lua module and the binary into build/'
 	@echo 'make demo         install what is missing, build, and show flume on the Debian package index'
 	@echo 'make test         install what is missing, build, and run every test'
 	@echo 'make bench        measure flume beside SQLite and LMDB'
-	@echo 'make install      PREFIX=$(PREFIX) DESTDIR='
+	@echo 'make install      PREFIX=$(PREFIX) DESTDIR=;  make uninstall takes away what it put there'
+	@echo 'make doc          the reference of the Lua API as HTML, in build/doc'
+	@echo 'make deb          Debian packages, in build/deb;  make rock  what LuaRocks makes of it'
+	@echo 'make first-use    what the README says, done on a clean clone in a new Debian'
 	@echo 'make lint         clang-format, luacheck, cppcheck, clang-tidy, layers'
 	@echo 'make asan, tsan   the tests on a build with a sanitizer;  make valgrind  the C tests under valgrind'
 	@echo 'make fuzz, crash  hostile bytes; kill -9'

@@ -115,12 +115,14 @@ struct flume_log_options {
   uint32_t interval_ms;      /* FLUME_SYNC_INTERVAL: the ceiling; default 100 */
   uint32_t max_record_bytes; /* a larger record is FLUME_E2BIG; default 256 MiB, at most 1 GiB */
   uint64_t segment_bytes;    /* size at which a new segment file is begun; default 256 MiB, at most 2 GiB */
-  bool readonly;             /* no lock is taken, nothing is written, a torn tail is passed over */
+  bool readonly;             /* no lock is taken, nothing is written; what another process writes is seen as it comes */
   bool damaged;              /* with readonly: open up to the damage instead of failing with FLUME_ECORRUPT */
+  uint32_t poll_ms;          /* with readonly: look as often as this instead of waiting for file events */
   const struct flume_io *io; /* default: the real one. Must outlive the log. */
 };
 
-/* Opens, or creates, the file log in directory dir. options may be NULL.
+/* Opens, or creates, the file log in directory dir. options may be NULL. A process that is forked while a log is open
+ * must not use its copy of the handle: what it appends is refused with FLUME_ELOCKED.
  * Errors: FLUME_ELOCKED (another writer; the text has its pid), FLUME_ECORRUPT (the text has file and offset),
  * FLUME_EVERSION, FLUME_ENOENT (readonly and not there), FLUME_ENOMEM, or an errno of libuv's. */
 FLUME_EXPORT int flume_log_open(struct flume_log **log, uv_loop_t *loop, const char *dir,
@@ -139,6 +141,18 @@ FLUME_EXPORT void flume_log_close(struct flume_log *log, flume_log_close_cb cb, 
 
 /* The seq of the last acknowledged record; -1 when there is none. */
 FLUME_EXPORT int64_t flume_log_since(const struct flume_log *log);
+
+/* How a log learns of what another process writes. A read-only log does, on the loop, which it keeps alive; its since is
+ * what the writer has acknowledged (core/FORMAT.md, "Readers"). */
+enum flume_following {
+  FLUME_FOLLOWING_NONE = 0,   /* it does not: it is a writer's, in memory, or was opened with damaged */
+  FLUME_FOLLOWING_EVENTS = 1, /* by the system's file events, at once */
+  FLUME_FOLLOWING_POLL = 2,   /* by looking now and then: there are no events, or it was asked for */
+  FLUME_FOLLOWING_LOST = 3,   /* not any more: the log is not what it was, or can't be read */
+};
+
+/* why (may be NULL): with POLL, the reason and how often; with LOST, what went wrong. Untouched otherwise. */
+FLUME_EXPORT enum flume_following flume_log_following(const struct flume_log *log, struct flume_err *why);
 
 /* The directory of a file log, NULL for a memory log. Valid until close. */
 FLUME_EXPORT const char *flume_log_dir(const struct flume_log *log);
@@ -318,7 +332,8 @@ struct flume_observer {
   struct flume_queue queue;
 };
 
-/* cb fires on the loop, soon after since has grown; several steps may share one call. Set cb and data before. */
+/* cb fires on the loop, soon after since has grown; several steps may share one call. Also when a read-only log can't
+ * follow its writer any more. Set cb and data before. */
 FLUME_EXPORT void flume_log_observe(struct flume_log *log, struct flume_observer *observer);
 /* Never fires again. May be called from any callback, and twice. */
 FLUME_EXPORT void flume_observer_stop(struct flume_observer *observer);
@@ -347,7 +362,7 @@ FLUME_EXPORT int flume_stream_open(struct flume_stream **stream, struct flume_lo
 
 /* The next record: 1 and *record, which the caller releases; 0 at the end; FLUME_EAGAIN when a live stream has to
  * wait (observe the log and ask again); else FLUME_ECORRUPT, FLUME_ENOMEM or an errno: the stream stays before the
- * record that could not be read. */
+ * record that could not be read. A live stream of a log that is FLUME_FOLLOWING_LOST ends with what went wrong. */
 FLUME_EXPORT int flume_stream_next(struct flume_stream *stream, struct flume_record *record, struct flume_err *err);
 
 /* As flume_stream_next, but the record is borrowed: valid until the next call on this stream. */

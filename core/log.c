@@ -224,6 +224,11 @@ int64_t flume_log_since(const struct flume_log *log) {
   return log->since.value;
 }
 
+enum flume_following flume_log_following(const struct flume_log *log, struct flume_err *why) {
+  if (why != NULL && log->following >= FLUME_FOLLOWING_POLL) *why = log->following_why;
+  return log->following;
+}
+
 const char *flume_log_dir(const struct flume_log *log) {
   return log->dir;
 }

@@ -72,7 +72,9 @@ struct flume_log {
   char *dir;                   /* NULL for a log without one */
   struct flume_queue finished; /* struct flume_append whose callback is due */
   struct flume_deferred finish;
-  struct flume_err failure; /* code != 0: why the log takes no more appends */
+  enum flume_following following;
+  struct flume_err following_why; /* see flume_log_following */
+  struct flume_err failure;       /* code != 0: why the log takes no more appends */
   struct flume_deferred close_later;
   flume_log_close_cb close_cb;
   void *close_data;

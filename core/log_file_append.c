@@ -103,15 +103,25 @@ static struct flume_commit *joinable(struct log_file *log) {
   return last->kind == FLUME_COMMIT_DATA && last->bytes.len < JOIN_BYTES ? last : NULL;
 }
 
+/* A process that is forked from the writer has a copy of the handle, which knows nothing of what the writer does from
+ * then on: with it, two would write into one log. */
+int flume__file_check_writer(const struct log_file *log, struct flume_err *err) {
+  if (log->readonly) return flume_err_set(err, FLUME_EREADONLY, "%s is open read-only", log->log.dir);
+  if (log->pid == uv_os_getpid()) return 0;
+  return flume_err_set(err, FLUME_ELOCKED, "%s was opened for writing by process %d, and this is another", log->log.dir,
+                       (int)log->pid);
+}
+
 int flume__file_append(struct flume_log *base, struct flume_append *req, const struct flume_slice *records,
                        size_t count, struct flume_err *err) {
   struct log_file *log = (struct log_file *)base;
-  if (log->readonly) return flume_err_set(err, FLUME_EREADONLY, "%s is open read-only", base->dir);
+  int rv = flume__file_check_writer(log, err);
+  if (rv != 0) return rv;
   struct flume_commit *commit = joinable(log);
   bool joins = commit != NULL;
   if (!joins) commit = commit_new(log, FLUME_COMMIT_DATA);
   if (commit == NULL) return flume_err_nomem(err);
-  int rv = commit_take(commit, records, count);
+  rv = commit_take(commit, records, count);
   if (rv != 0) {
     if (!joins) commit_recycle(commit);
     return flume_err_nomem(err);
@@ -191,6 +201,14 @@ static int roll_segment(struct flume_commit *commit) {
   return 0;
 }
 
+/* Tells those who follow the log what is acknowledged now. */
+static int write_note(struct flume_commit *commit) {
+  struct log_file *log = commit->log;
+  log->note.deleted_end_off = log->deletions.end_off;
+  int rv = flume__note_write(log);
+  return rv == 0 ? 0 : flume_err_set(&commit->err, rv, "writing %s/lock: %s", log->log.dir, flume_strerror(rv));
+}
+
 /* The timer sees to the ceiling while the loop runs; the clock does for a caller who appends and never lets it. */
 static bool sync_is_due(const struct log_file *log) {
   if (log->sync == FLUME_SYNC_ALWAYS) return true;
@@ -208,11 +226,14 @@ static int commit_run(struct flume_commit *commit) {
       if (rv != 0 || !sync_is_due(commit->log)) return rv;
       rv = sync_segment(commit);
       commit->synced = rv == 0;
-      return rv;
+      if (rv != 0 || commit->log->sync != FLUME_SYNC_ALWAYS) return rv;
+      commit->log->note.since = commit->first_seq + commit->count - 1;
+      return write_note(commit);
     case FLUME_COMMIT_SYNC: return sync_segment(commit);
     case FLUME_COMMIT_DELETE: /* never on disk before its records: it would hit the next ones with their seqs */
       if (commit->log->sync != FLUME_SYNC_ALWAYS) rv = sync_segment(commit);
-      return rv == 0 ? flume__deleted_write(commit) : rv;
+      if (rv == 0) rv = flume__deleted_write(commit);
+      return rv == 0 ? write_note(commit) : rv;
     case FLUME_COMMIT_ROLL: return commit->roll ? roll_segment(commit) : 0;
     case FLUME_COMMIT_END:
       rv = flume_segment_end(commit->segment, &commit->err);
@@ -352,13 +373,14 @@ static void start_next(struct log_file *log) {
 int flume__file_append_wait(struct flume_log *base, const struct flume_slice *records, size_t count, int64_t *seq,
                             struct flume_err *err) {
   struct log_file *log = (struct log_file *)base;
-  if (log->readonly) return flume_err_set(err, FLUME_EREADONLY, "%s is open read-only", base->dir);
+  int rv = flume__file_check_writer(log, err);
+  if (rv != 0) return rv;
   if (log->committing != NULL || !flume_queue_empty(&log->commits)) {
     return flume_err_set(err, FLUME_EBUSY, "other appends are pending");
   }
   struct flume_commit *commit = commit_new(log, FLUME_COMMIT_DATA);
   if (commit == NULL) return flume_err_nomem(err);
-  int rv = commit_take(commit, records, count);
+  rv = commit_take(commit, records, count);
   if (rv != 0) flume_err_nomem(&commit->err);
   else rv = prepare(log, commit);
   if (rv != 0) {
@@ -391,14 +413,16 @@ int flume__file_submit(struct log_file *log, enum flume_commit_kind kind, struct
 
 int flume__file_sync(struct flume_log *base, struct flume_append *req, struct flume_err *err) {
   struct log_file *log = (struct log_file *)base;
-  if (log->readonly) return flume_err_set(err, FLUME_EREADONLY, "%s is open read-only", base->dir);
+  int rv = flume__file_check_writer(log, err);
+  if (rv != 0) return rv;
   return flume__file_submit(log, FLUME_COMMIT_SYNC, req) == 0 ? 0 : flume_err_nomem(err);
 }
 
 int flume__file_del(struct flume_log *base, struct flume_append *req, const int64_t *seqs, size_t count,
                     struct flume_err *err) {
   struct log_file *log = (struct log_file *)base;
-  if (log->readonly) return flume_err_set(err, FLUME_EREADONLY, "%s is open read-only", base->dir);
+  int rv = flume__file_check_writer(log, err);
+  if (rv != 0) return rv;
   struct flume_commit *commit = commit_new(log, FLUME_COMMIT_DELETE);
   if (commit == NULL) return flume_err_nomem(err);
   if (flume__deleted_take(commit, seqs, count) != 0) {

@@ -70,6 +70,8 @@ static void set_timer(struct flume_pump *pump) {
 static int wait_status(const struct flume_sink *sink, const struct flume_wait *wait, uint64_t now) {
   if (sink->state == FLUME_SINK_FAILED && !sink->restarting) return FLUME_EVIEW;
   if (has_come_to(sink, wait->seq)) return 0;
+  const struct flume_log *log = sink->pump->log;
+  if (log->following == FLUME_FOLLOWING_LOST && wait->seq > log->since.value) return log->following_why.code;
   if (wait->deadline_ms != 0 && wait->deadline_ms <= now) return FLUME_ETIMEDOUT;
   return 1;
 }

@@ -81,6 +81,16 @@ int flume_segment_load(struct flume_segment *segment, struct flume_damage *damag
 /* The same, always by a scan that verifies every byte. */
 int flume_segment_scan(struct flume_segment *segment, struct flume_damage *damage, struct flume_err *err);
 
+/* As flume_segment_load, of the first file_bytes bytes alone: what another process may have written behind them is left
+ * out. */
+int flume_segment_load_to(struct flume_segment *segment, uint64_t file_bytes, struct flume_damage *damage,
+                          struct flume_err *err);
+
+/* Goes on at end_off with the frames that another process has written there, to record last_seq or, with
+ * FLUME_SEQ_MAX, to the last one that is whole; not on much beyond max_bytes. The segment is loaded, and file_bytes what
+ * the file has now. 1 when it has come further; 0 when nothing more is there; FLUME_ECORRUPT, FLUME_ENOMEM, an errno. */
+int flume_segment_follow(struct flume_segment *segment, int64_t last_seq, size_t max_bytes, struct flume_err *err);
+
 /* Makes what was loaded durable. What no frame knows to be on disk is written anew: after a sync that failed it may be
  * in the system's cache alone, where no sync looks any more. FLUME_ENOMEM or an errno. */
 int flume_segment_harden(struct flume_segment *segment);

@@ -269,7 +269,8 @@ end
 --- since, ready, and a list of the views: name, kind, version, state (building, live, stalled, failed), reason, since,
 --- target, lag (records), rate (records a second), eta (seconds), size (bytes on disk), error, seq and traceback of a
 --- failure, next (the version that is built beside the one that answers), accepted. The list also answers to their
---- names: db:status().views.NAME.
+--- names: db:status().views.NAME. Of a database that is open read-only also following: how it learns of what the writer
+--- does, {by = "events" | "poll" | "lost", why = text}.
 function DB:status()
   check_open(self, "status", 2)
   local names, rows, by_name = {}, {}, {}
@@ -280,7 +281,11 @@ function DB:status()
     by_name[name] = rows[i]
   end
   setmetatable(rows, {__index = by_name})
-  return {since = self.since.value, ready = self:_is_ready(), dir = self.dir, views = rows}
+  local by, why = self.log:following()
+  return {
+    since = self.since.value, ready = self:_is_ready(), dir = self.dir, views = rows,
+    following = by and {by = by, why = why} or nil,
+  }
 end
 
 function DB:_since()
@@ -472,10 +477,12 @@ local OPEN_OPTIONS = {
   ready = "boolean", mapper = "function|string", views = "string", watch = "boolean", sync = "string",
   interval_ms = "integer",
   max_record_bytes = "integer", segment_bytes = "integer", readonly = "boolean", damaged = "boolean",
-  codec = "string|table",
+  poll_ms = "integer", codec = "string|table",
 }
 
-local LOG_OPTIONS = {"sync", "interval_ms", "max_record_bytes", "segment_bytes", "readonly", "damaged", "codec"}
+local LOG_OPTIONS = {
+  "sync", "interval_ms", "max_record_bytes", "segment_bytes", "readonly", "damaged", "poll_ms", "codec",
+}
 
 --- Opens, or creates, the database in directory dir: its log in dir/log, the state of its views in dir/views.
 function M.open(dir, given)

@@ -14,7 +14,7 @@ local stream = require "flume.stream"
 
 local OPTIONS = {
   sync = "string", interval_ms = "integer", max_record_bytes = "integer", segment_bytes = "integer",
-  readonly = "boolean", damaged = "boolean", codec = "string|table",
+  readonly = "boolean", damaged = "boolean", poll_ms = "integer", codec = "string|table",
 }
 
 local Log = {}
@@ -22,6 +22,7 @@ Log.__index = Log
 Log.__name = "flume.log"
 
 local SYNC = {always = true, interval = true, os = true}
+local MAX_POLL_MS = 86400000
 local CODECS = {msgpack = true, json = true, raw = true}
 
 -- The options for core, and the codec when it is a pair of functions.
@@ -37,6 +38,9 @@ local function prepare(where, given)
     end
   elseif not CODECS[codec] then
     error(("%s: codec must be \"msgpack\", \"json\", \"raw\" or a table, not %q"):format(where, codec), 4)
+  end
+  if o.poll_ms and (o.poll_ms < 1 or o.poll_ms > MAX_POLL_MS) then
+    error(("%s: poll_ms must be between 1 and %d, not %d"):format(where, MAX_POLL_MS, o.poll_ms), 4)
   end
   local copy = {}
   for name, value in pairs(o) do copy[name] = value end
@@ -233,6 +237,13 @@ function Log:sync(cb)
     local ok, message, code = self.core:sync(function (err) done(err, err == nil or nil) end)
     if not ok then done(errors.new(message, code)) end
   end, cb)
+end
+
+--- How a read-only log learns of what its writer does: "events", or "poll" and why and how often, or "lost" and what
+--- went wrong. nil for any other log.
+function Log:following()
+  check_open(self, 2)
+  return self.core:following()
 end
 
 -- --- Maintenance -------------------------------------------------------------------------------------------------
