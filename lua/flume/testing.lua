@@ -69,7 +69,7 @@ local STATES = {
 }
 
 --- The state of a view after the events. Of a reducer: its state. Of a grouped one: a table of the groups' states. Of an
---- indexer: a list of its entries {key =, value =, seq =} in the order of keys; value is nil where it emitted none.
+--- indexer: a list of its entries {key =, value =, seq =} in the order of keys; value is the record where it emitted none.
 function M.fold(view, events)
   check_events(events, 2)
   return M.with(view, events, function (mounted, db)

@@ -11,6 +11,7 @@ local pretty = require "flume.pretty"
 local progress = require "flume.progress"
 local rows = require "flume.cli.rows"
 local runner = require "flume.cli.runner"
+local status = require "flume.cli.status"
 local terminal = require "flume.terminal"
 local watch = require "flume.cli.watch"
 
@@ -86,6 +87,7 @@ end
 
 -- One result. At a prompt a string is quoted: what is printed can be read back.
 function Console:print_value(value)
+  if rawequal(value, self.db.views) and self.mode ~= "json" then return status.print_views(self.db, self.output) end
   local text = self:_as_columns(value)
   if text then
     self.output:line((text:gsub("\n$", "")))

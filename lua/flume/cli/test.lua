@@ -14,7 +14,9 @@ end
 -- The events in a file of lines of JSON.
 local function read_events(path)
   local events, number = {}, 0
-  for line in io.lines(path) do
+  local file <close>, problem = io.open(path)
+  if not file then error(problem, 0) end
+  for line in file:lines() do
     number = number + 1
     if line:find "%S" then
       local value, message = flume.json.decode(line)
