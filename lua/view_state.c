@@ -125,6 +125,7 @@ static int restore_initial(struct flume_view *view) {
 /* What Lua holds becomes what the store has: the reducer's state, and no groups at hand. */
 static int restore(struct flume_view *view, struct flume_err *err) {
   view->kept.seq = view->meta.since;
+  flume__store_forget_recent(&view->kept);
   if (view->kind != FLUME_VIEW_REDUCE) {
     return flume_fold_call(flume__view_state(view), flume__view_host(view), "forget", err);
   }
