@@ -13,7 +13,7 @@
 #include <string.h>
 
 #include "err.h"
-#include "log_file.h"
+#include "log_file_follow.h"
 
 int flume__file_reserve_segment(struct log_file *log) {
   if (log->segments_count < log->segments_cap) return 0;
@@ -64,6 +64,8 @@ static int create_first(struct log_file *log, struct flume_err *err) {
   int rv = uv_random(NULL, NULL, log->log.id, sizeof log->log.id, 0, NULL);
   if (rv != 0) return flume_err_set(err, rv, "making an id for %s: %s", log->log.dir, flume_strerror(rv));
   if (flume__file_reserve_segment(log) != 0) return flume_err_nomem(err);
+  rv = flume_io_sync_name(log->log.io, log->log.dir); /* it may be there, and its name not be durable: see io.c */
+  if (rv != 0) return flume_err_set(err, rv, "syncing the name of %s: %s", log->log.dir, flume_strerror(rv));
   struct flume_segment *segment = flume_segment_new(log->log.io, log->log.dir, 0);
   if (segment == NULL) return flume_err_nomem(err);
   rv = flume_segment_create(segment, log->log.dir, log->log.id, err);
@@ -76,7 +78,8 @@ static int create_first(struct log_file *log, struct flume_err *err) {
 }
 
 /* Makes sure that what is reported as recovered is on disk, and that nothing bad is left behind it. A log that was
- * closed in order may have crashed just before the sync of its end, so it is synced as well. */
+ * closed in order may have crashed just before the sync of its end, so it is synced as well. One that was not may have
+ * been killed between a rename and the sync of the directory: then its names are synced too. */
 static int settle_tail(struct log_file *log, const struct flume_damage *damage, struct flume_err *err) {
   struct flume_segment *active = flume__file_active(log);
   const struct flume_io *io = log->log.io;
@@ -85,9 +88,10 @@ static int settle_tail(struct log_file *log, const struct flume_damage *damage, 
     rv = io->truncate(io->ctx, active->file, active->end_off);
     active->file_bytes = active->zeroed_off = active->end_off;
   }
-  if (rv == 0) rv = io->sync(io->ctx, active->file);
+  if (rv == 0) rv = flume_segment_harden(active);
   if (rv != 0) return flume_err_set(err, rv, "cutting the torn end of %s: %s", active->path, flume_strerror(rv));
-  return 0;
+  rv = active->ended ? 0 : io->sync_dir(io->ctx, log->log.dir);
+  return rv == 0 ? 0 : flume_err_set(err, rv, "syncing %s: %s", log->log.dir, flume_strerror(rv));
 }
 
 /* Opens the last segment; with damaged, the last one whose header is good, and none when there is none. */
@@ -112,6 +116,7 @@ static int load_active(struct log_file *log, bool damaged, struct flume_damage *
   memcpy(log->log.id, active->log_id, 16);
   struct flume_err why;
   rv = flume_segment_peek(active, &why);
+  if (rv != 0 && log->follow != NULL) return flume__follow_recover(log->follow, err);
   if (rv == FLUME_ENOENT) rv = flume_segment_load(active, damage, &why);
   if (rv == FLUME_ECORRUPT && damage->why != NULL && (damage->torn || damaged)) rv = 0;
   if (rv == 0 && active->sealed && !damaged) {
@@ -129,12 +134,16 @@ int flume__file_load_active(struct log_file *log, struct flume_err *err) {
   int64_t next_seq = active->next_seq;
   struct flume_damage damage;
   struct flume_err why;
-  int rv = flume_segment_load(active, &damage, &why);
+  int rv = log->readonly ? flume_segment_load_to(active, active->end_off, &damage, &why)
+                         : flume_segment_load(active, &damage, &why);
   if (rv == FLUME_ECORRUPT && damage.torn && active->next_seq == next_seq) {
     if (log->readonly) return 0;
     rv = settle_tail(log, &damage, &why);
   }
-  if (rv == 0) return 0;
+  if (rv == 0) {
+    active->durable_off = active->end_off; /* it was synced when the log was opened */
+    return 0;
+  }
   active->loaded = false;
   active->next_seq = next_seq;
   active->ended = true;
@@ -165,6 +174,7 @@ static int seal_previous(struct log_file *log, struct flume_err *err) {
 }
 
 static int load_deleted(struct log_file *log, bool damaged, struct flume_err *err) {
+  if (log->follow != NULL) return flume__follow_deletes(log->follow, err);
   struct flume_err why;
   int rv = flume__deleted_load(log, &why);
   if (rv == FLUME_ECORRUPT && damaged) rv = 0;
@@ -196,6 +206,10 @@ int flume__file_recover(struct log_file *log, bool damaged, struct flume_err *er
     if (log->readonly) return flume_err_set(err, FLUME_ENOENT, "%s: there is no log here", log->log.dir);
     rv = create_first(log, err);
   } else {
+    if (log->segments[0]->first_seq != 0 && damaged) { /* nothing is before the damage */
+      while (log->segments_count > 0) flume_segment_unref(log->segments[--log->segments_count]);
+      return 0;
+    }
     if (log->segments[0]->first_seq != 0) {
       return flume_err_set(err, FLUME_ECORRUPT, "%s: the segment with seq 0 is missing; the first one is %s",
                            log->log.dir, log->segments[0]->path);

@@ -10,6 +10,7 @@
 
 static const uint8_t magic[8] = {'f', 'l', 'u', 'm', 'e', 'l', 'o', 'g'};
 
+#define HARDEN_BYTES (1u << 20) /* at a time */
 #define NAME_DIGITS 20
 #define INDEX_BODY_HEADER_BYTES 12 /* checksum, offset of the index frame before this one */
 #define END_BODY_BYTES 12          /* checksum, offset of the last index frame */
@@ -317,13 +318,43 @@ static int load_by_index(struct flume_segment *segment) {
 }
 
 int flume_segment_load(struct flume_segment *segment, struct flume_damage *damage, struct flume_err *err) {
-  *damage = (struct flume_damage){0};
   int rv = measure(segment, err);
-  if (rv != 0) return rv;
-  rv = load_by_index(segment);
+  return rv == 0 ? flume_segment_load_to(segment, segment->file_bytes, damage, err) : rv;
+}
+
+int flume_segment_load_to(struct flume_segment *segment, uint64_t file_bytes, struct flume_damage *damage,
+                          struct flume_err *err) {
+  *damage = (struct flume_damage){0};
+  segment->file_bytes = file_bytes;
+  int rv = load_by_index(segment);
   if (rv == FLUME_ENOENT) return flume_segment_scan(segment, damage, err);
   if (rv != 0) return flume_err_set(err, rv, "reading the index of %s: %s", segment->path, flume_strerror(rv));
   return 0;
+}
+
+/* --- Hardening ------------------------------------------------------------------------------------------------ */
+
+static int write_anew(struct flume_segment *segment) {
+  const struct flume_io *io = segment->io;
+  struct flume_buf buf;
+  flume_buf_init(&buf, io);
+  int rv = 0;
+  for (uint64_t off = segment->durable_off; rv == 0 && off < segment->end_off; off += HARDEN_BYTES) {
+    uint64_t rest = segment->end_off - off;
+    size_t len = rest < HARDEN_BYTES ? (size_t)rest : HARDEN_BYTES;
+    rv = flume_buf_reserve(&buf, len);
+    if (rv == 0) rv = flume_io_read_full(io, segment->file, buf.data, len, off);
+    if (rv == 0) rv = flume_io_write_full(io, segment->file, buf.data, len, off);
+  }
+  flume_buf_fini(&buf);
+  return rv;
+}
+
+int flume_segment_harden(struct flume_segment *segment) {
+  int rv = write_anew(segment);
+  if (rv == 0) rv = segment->io->sync(segment->io->ctx, segment->file);
+  if (rv == 0) segment->durable_off = segment->end_off;
+  return rv;
 }
 
 /* --- Ending -------------------------------------------------------------------------------------------------- */
@@ -409,8 +440,8 @@ static int write_end(struct flume_segment *segment, uint16_t flags, struct flume
 }
 
 /* Happy path: cut the zeros after the last frame, sync (data and new size), write index and end frame, sync. The end
- * frame says that everything before the index was durable, so damage found there later can't be taken for a torn write; a
- * crash in between leaves at most a torn index, which carries no records. */
+ * frame says that everything before the index was durable, so damage found there later can't be taken for a torn write;
+ * a crash in between leaves at most a torn index, which carries no records. */
 int flume_segment_end(struct flume_segment *segment, struct flume_err *err) {
   if (segment->ended) return 0;
   int rv = flume_segment_settle(segment, err);

@@ -211,10 +211,15 @@ describe("while a view is swapped", function ()
       db:reload("v", swap)
     end
     swap()
-    local n, pending = 2000, 0
+    local n, pending, appending = 2000, 0, 0
     while swaps <= 100 do
-      n = n + 1
-      db:append({n = n}, function (err) assert(not err) end)
+      if appending < 16 then
+        n, appending = n + 1, appending + 1
+        db:append({n = n}, function (err)
+          assert(not err)
+          appending = appending - 1
+        end)
+      end
       if pending < 4 then
         pending = pending + 1
         local expected_since = db.since.value
@@ -226,7 +231,7 @@ describe("while a view is swapped", function ()
       end
       flume.step(0)
     end
-    world.run_until(function () return pending == 0 end)
+    world.run_until(function () return pending == 0 and appending == 0 end)
     off()
     assert.same({}, wrong)
     assert.equal(0, backwards)
@@ -261,7 +266,6 @@ describe("while a view is swapped", function ()
     end
     assert.is_true(done)
     assert.is_true(answered > 0)
-    assert.equal((5050 + #db:status().views and db.v:get()), db.v:get())
     assert.is_true(db.v:get() >= 50510)
   end)
 

@@ -14,7 +14,7 @@ local dirs = core.view_dir
 
 -- Durable before it counts.
 local function note_skip(self, seq)
-  local skips, dir = table.move(self._skips, 1, #self._skips, 1, {}), self._script.state_dir
+  local skips, dir = table.move(self._skips, 1, #self._skips, 1, {}), self:_writable_dir()
   for _, other in ipairs(skips) do
     if other == seq then return true end
   end
@@ -62,33 +62,15 @@ function View:_accepted()
   return list[1] and table.move(list, 1, #list, 1, {}) or nil
 end
 
-local function describe(instance)
-  return ("%s (source %016x)"):format(instance.version_text ~= "" and "version " .. instance.version_text or "no version",
-    instance.fingerprint)
-end
-
--- One line in the file for those who ask later why a state is older than the code.
-local function note_accept(self, before, after, since, reason)
-  local line = ("%s  %s -> %s  at record %d: %s"):format(os.date "!%Y-%m-%dT%H:%M:%SZ", before, describe(after), since,
-    reason:gsub("%s+", " "))
-  local list, dir = table.move(self._accepts, 1, #self._accepts, 1, {}), self._script.state_dir
-  list[#list + 1] = line
-  if dir then
-    local ok, message, code = dirs.write(dir, "accepted", table.concat(list, "\n") .. "\n")
-    if not ok then return nil, message, code end
-  end
-  self._accepts = list
-  return true
-end
-
 -- A version is being built because it differs from the active one on disk, which nobody answers for: take that one up.
 local function accept_on_disk(self, reason, done)
   local building, instance, message, code = self._instance, versions.new_instance(self._db, self._script)
   if not instance then return done(errors.new(message, code)) end
   local since
-  since, message, code = versions.start_at(self, instance, versions.place_at(self, self._active_number, {accept = true}))
+  local place = versions.place_at(self, self._active_number, {accept = true})
+  since, message, code = versions.start_at(self, instance, place)
   if not since then return done(errors.new(message or "its state can't be gone on with", code or "EVIEW")) end
-  local ok, why, errno = note_accept(self, "the state on disk", instance, since, reason)
+  local ok, why, errno = versions.note_accept(self, "the state on disk", instance, since, reason)
   if not ok then
     self:_end_instance(instance, "keep", function () end)
     return done(errors.new(why, errno))
@@ -107,7 +89,7 @@ local function accept_here(self, reason, done)
   if old.fingerprint == instance.fingerprint and old.version_text == instance.version_text then
     return done(errors.new(('view "%s": there is nothing to accept'):format(self.name), "EINVAL"))
   end
-  local ok, why, errno = note_accept(self, describe(old), instance, self._core:since(), reason)
+  local ok, why, errno = versions.note_accept(self, versions.describe(old), instance, self._core:since(), reason)
   if not ok then return done(errors.new(why, errno)) end
   versions.hand_over(self, instance, function (err)
     if not err then versions.answer_swaps(self, nil) end
@@ -139,7 +121,7 @@ end
 -- --- Explaining --------------------------------------------------------------------------------------------------
 
 -- What a dry run has made, in words of the view's kind.
-local function describe_changes(self, dry, results, before)
+local function describe_changes(dry, results, before)
   local changes
   if dry.host then changes = dry.host.changes()
   else
@@ -154,7 +136,8 @@ local function describe_changes(self, dry, results, before)
   results.changed, results.more = changes.count, changes.more
   local list = {}
   for i, item in ipairs(changes.items) do
-    list[i] = dry.kind == "group" and {key = item[1], state = item[3]} or {key = item[1], seq = item[2], value = item[3]}
+    list[i] = {key = item[1], state = item[3]}
+    if dry.kind == "index" then list[i] = {key = item[1], seq = item[2], value = item[3]} end
   end
   results[dry.kind == "group" and "groups" or "entries"] = list
 end
@@ -176,16 +159,16 @@ local function run_dry(self, dry, base, from, to, done)
     end
     if err then return done(errors.new(err.message, err.code)) end
     results.from, results.to, results.starts_with = from, to, base and "state" or "initial"
-    local failed = describe_changes(self, dry, results, before)
+    local failed = describe_changes(dry, results, before)
     done(failed, not failed and results or nil)
   end)
 end
 
-local function explain(self, options, done)
+local function explain(self, range, done)
   local since = self._db:_since()
   local current = self._core and self._core:since() or -1
-  local from = options.from or current < since and current + 1 or 0
-  local to = math.min(options.to or since, since)
+  local from = range.from or current < since and current + 1 or 0
+  local to = math.min(range.to or since, since)
   local dry, message, code = versions.new_instance(self._db, self._script)
   if not dry then return done(errors.new(message, code)) end
   if dry.kind == "sink" then

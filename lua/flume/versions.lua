@@ -87,6 +87,7 @@ local function new_instance(db, script)
     version_text = described.version ~= nil and tostring(described.version) or "",
     fingerprint = described.fingerprint,
     begins_behind = described.since,
+    accepts = false,            -- it goes on with a state that another version has made
     reason = nil,               -- why it is built anew
     number = nil,               -- of its directory
     sources = 0,                -- iterators that are open in it
@@ -122,13 +123,15 @@ end
 
 --- Closes an instance, "keep"ing or "drop"ping its state; done() when that is over.
 function View:_end_instance(instance, how, done)
-  self._instances[instance] = nil
+  local waiting = {done}
+  self._instances[instance], self._ending[instance] = nil, waiting
   local function finish()
     instance.core:close(function ()
       if how == "drop" and instance.number and instance.number ~= self._active_number then
         dirs.remove(self._script.state_dir, instance.number)
       end
-      done()
+      self._ending[instance] = nil
+      for _, each in ipairs(waiting) do each() end
     end, how)
   end
   local raw = instance.host and instance.host.raw
@@ -156,6 +159,10 @@ local function end_instances(self, done)
   end
   answer_swaps(self, self:_closed_error())
   activate_at_the_end(self)
+  for _, waiting in pairs(self._ending) do
+    pending = pending + 1
+    waiting[#waiting + 1] = one
+  end
   for instance in pairs(self._instances) do
     pending = pending + 1
     self:_end_instance(instance, instance.retired and "drop" or "keep", one)
@@ -199,7 +206,8 @@ local function start_at(self, instance, place)
   local since, message, code = instance.core:start(instance.version_text, instance.fingerprint, place,
     instance.begins_behind or -1)
   if not since then return since, message, code end
-  instance.number = place and place.number
+  instance.accepts = message
+  instance.number = place and not place.read and place.number or nil
   self._instances[instance] = true
   instance.core:skips(self._skips)
   return since
@@ -228,8 +236,22 @@ local function sweep(self, ...)
   dirs.sweep(self._script.state_dir, keep)
 end
 
+-- In a process that may not write: on a snapshot of the active version, if that fits, from where this process folds on
+-- in memory; else on nothing. (Not where the writer is this very process: LMDB can't have a directory open twice in
+-- one.)
+local function start_reading(self, instance)
+  local dir = self._script.state_dir
+  local number = dir and dirs.active(dir)
+  if number and not dirs.is_ours(self._script.lock) then
+    local since = start_at(self, instance, {dir = dir, number = number, active = true, read = true})
+    if since then return since end
+  end
+  return start_at(self, instance, nil)
+end
+
 -- Starts the instance on the state that fits it, or on none. since; nil, message, code.
 local function start_where_it_fits(self, instance, accept)
+  if self._script.reads_only then return start_reading(self, instance) end
   if not self._script.state_dir or instance.kind == "sink" then return start_at(self, instance, nil) end
   self._active_number = dirs.active(self._script.state_dir)
   local numbers, first_reason = numbers_of(self), nil
@@ -324,7 +346,7 @@ end
 local function build_beside(self, instance, reason)
   drop_next(self)
   instance.reason = reason
-  local place = self._script.state_dir and place_at(self, next_number(self)) or nil
+  local place = self._script.state_dir and not self._script.reads_only and place_at(self, next_number(self)) or nil
   local since, message, code = start_at(self, instance, place)
   if not since then return answer_swaps(self, errors.new(message, code)) end
   local old = self._instance
@@ -477,6 +499,11 @@ end
 
 -- --- Mounting ----------------------------------------------------------------------------------------------------
 
+--- The directory of the view's state, where this process may write it.
+function View:_writable_dir()
+  return not self._script.reads_only and self._script.state_dir or nil
+end
+
 local function read_skips(self)
   local dir = self._script.state_dir
   local skips, text = {}, dir and dirs.read(dir, "skipped") or ""
@@ -491,6 +518,25 @@ local function read_accepts(self)
   return list
 end
 
+local function describe(instance)
+  local version = instance.version_text ~= "" and "version " .. instance.version_text or "no version"
+  return ("%s (source %016x)"):format(version, instance.fingerprint)
+end
+
+-- One line in the file for those who ask later why a state is older than the code.
+local function note_accept(self, before, after, since, reason)
+  local line = ("%s  %s -> %s  at record %d: %s"):format(os.date "!%Y-%m-%dT%H:%M:%SZ", before, describe(after), since,
+    reason:gsub("%s+", " "))
+  local list, dir = table.move(self._accepts, 1, #self._accepts, 1, {}), self:_writable_dir()
+  list[#list + 1] = line
+  if dir then
+    local ok, message, code = dirs.write(dir, "accepted", table.concat(list, "\n") .. "\n")
+    if not ok then return nil, message, code end
+  end
+  self._accepts = list
+  return true
+end
+
 local function new_view(db, script)
   local self = View.new(db, script.name, script)
   self._active_number = nil -- of its directory on disk
@@ -500,6 +546,7 @@ local function new_view(db, script)
 end
 
 M.new_instance, M.start_at, M.place_at, M.rebuild = new_instance, start_at, place_at, rebuild
+M.note_accept, M.describe = note_accept, describe
 M.settle, M.hand_over, M.retire, M.answer_swaps = settle, hand_over, retire, answer_swaps
 
 --- script: name; definition, or path and folder; mapper or mapper_path; decode; in_caller: not in a state of its own;
@@ -513,10 +560,11 @@ function M.mount(db, script)
   since, message, code = start_where_it_fits(self, instance, script.accept)
   if not since then return nil, message, code end
   self:_answer_with(instance)
+  if instance.accepts then note_accept(self, "the state on disk", instance, since, script.accept) end
   if instance.number and self._active_number and instance.number ~= self._active_number then
     self._next = instance
     settle(self, instance)
-  elseif instance.number and not self._active_number then
+  elseif instance.number and not self._active_number and not script.reads_only then
     self._active_number = instance.number -- by its first checkpoint
   end
   if instance.host and instance.host.raw then
