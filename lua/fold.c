@@ -240,7 +240,7 @@ int flume_fold_save(lua_State *L, int host, struct flume_buf *out, struct flume_
   lua_rawgeti(L, LUA_REGISTRYINDEX, host);
   lua_pushliteral(L, "acc");
   lua_rawget(L, -2);
-  int rv = flume_marshal_encode(L, lua_gettop(L), out, err);
+  int rv = flume_marshal_encode_sorted(L, lua_gettop(L), out, err);
   if (rv != 0) flume_err_wrap(err, "state");
   lua_pop(L, 2);
   return rv;

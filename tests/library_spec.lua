@@ -3,7 +3,7 @@
 
 local world = require "tests.support.world"
 
-local seed = tonumber(os.getenv "FLUME_TEST_SEED") or os.time()
+local seed = tonumber(os.getenv "FLUME_SEED") or os.time()
 
 -- A view whose method runs a piece of code.
 local RUNNER = [[
