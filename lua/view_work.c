@@ -65,7 +65,7 @@ static void prepare(struct flume_view *view, enum flume_fold_action action, uint
                                    .until_ns = uv_hrtime() + slice_ns};
   if (view->vm == NULL) return;
   view->fold.interrupt = &view->vm->wanted;
-  view->fold.spent = &view->vm->budget.spent;
+  view->fold.budget = &view->vm->budget;
 }
 
 static void fold(struct flume_view *view, uint64_t slice_ns) {

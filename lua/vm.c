@@ -8,8 +8,10 @@
 #include "box.h"
 #include "codec.h"
 #include "fingerprint.h"
+#include "guard.h"
+#include "library.h"
 #include "marshal.h"
-#include "pattern.h"
+#include "name.h"
 
 #define MAX_RESULTS 10000 /* of one call: callers copy them around on their stacks */
 
@@ -81,12 +83,6 @@ void flume__vm_open(lua_State *L) {
   luaL_setfuncs(L, functions, 0);
 }
 
-/* exhausted() -> whether the running record or call has spent its budget; in a view's own state only */
-static int exhausted(lua_State *L) {
-  lua_pushboolean(L, flume_budget_is_spent(flume_budget_of(L)));
-  return 1;
-}
-
 /* --- Making one ------------------------------------------------------------------------------------------------ */
 
 static int open_libraries(lua_State *L) {
@@ -101,15 +97,10 @@ static int open_libraries(lua_State *L) {
     luaL_requiref(L, library->name, library->func, 1);
     lua_pop(L, 1);
   }
-  lua_getglobal(L, LUA_STRLIBNAME); /* it is also what strings have as methods */
-  lua_pushnil(L);
-  lua_setfield(L, -2, "dump");
-  flume__pattern_open(L);
-  lua_pop(L, 1);
   luaL_requiref(L, "flume_core", flume__codec_open, 1);
   flume__vm_open(L);
-  lua_pushcfunction(L, exhausted);
-  lua_setfield(L, -2, "exhausted");
+  flume__library_open(L);
+  flume__guard_open(L);
   lua_gc(L, LUA_GCGEN, 0, 0);
   return 0;
 }
@@ -200,6 +191,7 @@ static int invoke(lua_State *L) {
   int count = flume_values_push(L, call->args);
   if (count < 0) return luaL_error(L, "arguments can't be decoded");
   lua_call(L, count, LUA_MULTRET);
+  flume_guard_check(L);
   if (lua_gettop(L) - 1 > MAX_RESULTS)
     return luaL_error(L, "%d results; there may be %d", lua_gettop(L) - 1, MAX_RESULTS);
   call->status = flume_values_put(L, 2, lua_gettop(L), call->results, call->err);
@@ -219,9 +211,9 @@ static int describe_error(lua_State *L) {
     lua_rawseti(L, 2, 1);
     lua_pushliteral(L, "message");
     lua_rawget(L, 1);
-    if (lua_type(L, -1) != LUA_TSTRING) luaL_tolstring(L, 1, NULL);
+    if (lua_type(L, -1) != LUA_TSTRING) flume_name_tostring(L, 1, NULL);
   } else {
-    luaL_tolstring(L, 1, NULL);
+    flume_name_tostring(L, 1, NULL);
   }
   lua_rawseti(L, 2, 2);
   lua_settop(L, 2);

@@ -133,7 +133,7 @@ return function (options)
   }
   local function sandboxed()
     env = env or own_module(options, "sandbox").new {
-      folder = options.folder, read = core.read_file, provided = provided, exhausted = core.exhausted,
+      folder = options.folder, read = core.read_file, provided = provided, core = options.lib and core,
       on_load = function (source) hash = core.fingerprint(source, hash) end,
     }
     return env
