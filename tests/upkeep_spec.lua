@@ -235,6 +235,22 @@ describe("accept", function ()
     assert.equal(1, #db:status().views.v.accepted)
   end)
 
+  it("answers who waits for the version that was being built", function ()
+    local dir = world.dir() .. "/data"
+    local db, path = with_script(SUM, dir)
+    filled(db, 10)
+    assert.equal(55, db.v:get())
+    db:close()
+    world.write(path, SAME)
+    db = world.open_db(dir, {ready = false}):use("v", path)
+    local calls, cb = world.recorder()
+    db:reload("v", cb)
+    db.v:accept("a local more", cb)
+    world.run_until(function () return #calls == 2 end)
+    for _, call in ipairs(calls) do assert.same({nil, true}, {call[1], call[2]}) end
+    assert.equal(9, db.v.since.value)
+  end)
+
   it("may be said when the view is mounted", function ()
     local dir = world.dir() .. "/data"
     local db, path = with_script(SUM, dir)

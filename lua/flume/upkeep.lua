@@ -78,6 +78,7 @@ local function accept_on_disk(self, reason, done)
   self._next = nil
   self:_answer_with(instance)
   versions.retire(self, building, function () done(nil) end)
+  versions.answer_swaps(self, nil)
 end
 
 -- The code as the file has it now takes over the state that answers.
@@ -91,10 +92,7 @@ local function accept_here(self, reason, done)
   end
   local ok, why, errno = versions.note_accept(self, versions.describe(old), instance, self._core:since(), reason)
   if not ok then return done(errors.new(why, errno)) end
-  versions.hand_over(self, instance, function (err)
-    if not err then versions.answer_swaps(self, nil) end
-    done(err)
-  end)
+  versions.hand_over(self, instance, done)
 end
 
 --- Keeps the state although the version, or the source of a view without one, is another now: you vouch that it would

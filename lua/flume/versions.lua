@@ -90,6 +90,7 @@ local function new_instance(db, script)
     accepts = false,            -- it goes on with a state that another version has made
     reason = nil,               -- why it is built anew
     number = nil,               -- of its directory
+    activates = false,          -- its first checkpoint makes it the active one there
     sources = 0,                -- iterators that are open in it
     retired = false,            -- another one has taken its place
     on_end = nil,               -- called when it is closed
@@ -208,6 +209,7 @@ local function start_at(self, instance, place)
   if not since then return since, message, code end
   instance.accepts = message
   instance.number = place and not place.read and place.number or nil
+  instance.activates = place and place.activate or false
   self._instances[instance] = true
   instance.core:skips(self._skips)
   return since
@@ -298,22 +300,49 @@ end
 
 local take_place
 
+-- Takes a version that is not the active one any more off the disk, unless it is open: then that happens at its end.
+local function remove_unused(self, number)
+  for instance in pairs(self._instances) do
+    if instance.number == number then return end
+  end
+  dirs.remove(self._script.state_dir, number)
+end
+
+-- One after the other, so that the last to be made the active one is the newest: calls again() when an instance that is
+-- being closed, and the one that answers, have done what they do to that. False: there is nothing to wait for.
+local function waits_for_others(self, instance, again)
+  local _, waiting = next(self._ending)
+  if waiting then
+    waiting[#waiting + 1] = again
+    return true
+  end
+  local old = self._instance
+  if old == instance or not old.activates then return false end
+  old.core:activate(function ()
+    old.activates = false
+    again()
+  end)
+  return true
+end
+
 -- It has caught up: its version becomes the active one on disk, and then it answers.
 local function activate(self, instance)
+  if not is_wanted(self, instance) then return end
   local function activated(err)
+    local before = self._active_number
+    if not err then self._active_number = instance.number end
     if not is_wanted(self, instance) then return end
     if err then return answer_swaps(self, errors.new(err.message, err.code)) end
-    local before = self._active_number
-    self._active_number = instance.number
+    if before and before ~= instance.number then remove_unused(self, before) end
     if self._instance == instance then -- it has answered all the time, since there was no other
-      if before and before ~= instance.number then dirs.remove(self._script.state_dir, before) end
       self._next = nil
       return answer_swaps(self, nil)
     end
     take_place(self, instance)
   end
-  if instance.number and instance.number ~= self._active_number then return instance.core:activate(activated) end
-  activated(nil)
+  if not instance.number or instance.number == self._active_number then return activated(nil) end
+  if waits_for_others(self, instance, function () activate(self, instance) end) then return end
+  instance.core:activate(activated)
 end
 
 -- Waits until the instance is not behind the one that answers, and swaps them.
@@ -329,8 +358,7 @@ end
 -- Lets the instance catch up, and then take the place.
 local function settle(self, instance)
   instance.core:wait(self._db:_since(), nil, function (code)
-    if not is_wanted(self, instance) then return end
-    if code then return answer_swaps(self, self:_failure(instance)) end
+    if code and is_wanted(self, instance) then return answer_swaps(self, self:_failure(instance)) end
     activate(self, instance)
   end)
 end
@@ -340,6 +368,13 @@ local function drop_next(self)
   self._next = nil
   if not instance or instance == self._instance then return end
   self:_end_instance(instance, "drop", function () end)
+end
+
+local function reason_of(old, new)
+  if not old then return nil end
+  if old.version_text == new.version_text then return "the source has changed" end
+  local function name(text) return text ~= "" and text or "(none)" end
+  return ("version %s -> %s"):format(name(old.version_text), name(new.version_text))
 end
 
 -- Builds the instance beside the one that answers; in its place when that one has failed.
@@ -359,34 +394,57 @@ local function build_beside(self, instance, reason)
   settle(self, instance)
 end
 
--- The instance takes over the state of the one that answers, as soon as that one has nothing under way.
+-- The heir's instance takes over the state of the old one, which is quiet.
+local function take_over(self, old, heir)
+  local instance = heir.instance
+  local function answer(err)
+    for _, done in ipairs(heir.swaps) do done(err) end
+  end
+  if self:_is_over() then return answer(self:_closed_error()) end
+  if self._instance ~= old then return answer(nil) end -- one that was built from the file later
+  if self:_failure() then
+    table.move(heir.swaps, 1, #heir.swaps, #self._swaps + 1, self._swaps)
+    return build_beside(self, instance, reason_of(old, instance))
+  end
+  local since, message, code = instance.core:adopt(old.core, instance.version_text, instance.fingerprint)
+  if not since then
+    old.core:hold(false)
+    return answer(errors.new(message, code))
+  end
+  instance.number, old.number = old.number, nil
+  instance.activates = old.activates
+  self._instances[instance] = true
+  instance.core:skips(self._skips)
+  self:_answer_with(instance)
+  self._reload_error = nil
+  if instance.number ~= self._active_number and not self._next then -- what it goes on with was still being built
+    self._next = instance
+    settle(self, instance)
+  end
+  retire(self, old, function () answer(nil) end)
+end
+
+-- The instance takes over the state of the one that answers, as soon as that one has nothing under way; who waits for
+-- another instance waits for this one. When it fails before, there is no state to take over.
 local function hand_over(self, instance, done)
-  local old = self._instance
+  local old, heir, swaps = self._instance, self._heir, self._swaps
   drop_next(self)
+  self._swaps = {}
+  swaps[#swaps + 1] = done
+  if heir then -- newer code takes the place of what waits already
+    heir.instance = instance
+    table.move(swaps, 1, #swaps, #heir.swaps + 1, heir.swaps)
+    return
+  end
+  heir = {instance = instance, swaps = swaps}
+  self._heir = heir
   old.core:quiet(function ()
-    if self:_is_over() then return done(self:_closed_error()) end
-    local since, message, code = instance.core:adopt(old.core, instance.version_text, instance.fingerprint)
-    if not since then
-      old.core:hold(false)
-      return done(errors.new(message, code))
-    end
-    instance.number, old.number = old.number, nil
-    self._instances[instance] = true
-    instance.core:skips(self._skips)
-    self:_answer_with(instance)
-    self._next, self._reload_error = nil, nil
-    retire(self, old, function () done(nil) end)
+    self._heir = nil
+    take_over(self, old, heir)
   end)
 end
 
 -- --- Reloading ---------------------------------------------------------------------------------------------------
-
-local function reason_of(old, new)
-  if not old then return nil end
-  if old.version_text == new.version_text then return "the source has changed" end
-  local function name(text) return text ~= "" and text or "(none)" end
-  return ("version %s -> %s"):format(name(old.version_text), name(new.version_text))
-end
 
 -- What reload does with an instance of the file as it is now.
 local function put_in_place(self, instance, force, done)
@@ -396,21 +454,19 @@ local function put_in_place(self, instance, force, done)
     how(self, ...)
   end
   if force then return join(build_beside, instance, "asked for") end
-  if following and not self:_failure(following) and is_same_version(following, instance)
-    and following.fingerprint == instance.fingerprint then
-    self._swaps[#self._swaps + 1] = done
-    return
+  if following and not self:_failure(following) and is_same_version(following, instance) then
+    if following.fingerprint == instance.fingerprint then
+      self._swaps[#self._swaps + 1] = done
+      return
+    end
+    if following ~= old then return join(build_beside, instance, following.reason) end
   end
   if not old or self:_failure() then return join(build_beside, instance, reason_of(old, instance)) end
-  if is_same_version(old, instance) then
-    if old.fingerprint ~= instance.fingerprint and old.kind == instance.kind then
-      return hand_over(self, instance, done)
-    end
-    if old.kind == instance.kind then
-      drop_next(self)
-      answer_swaps(self, nil)
-      return done(nil)
-    end
+  if is_same_version(old, instance) and old.kind == instance.kind then
+    if old.fingerprint ~= instance.fingerprint or self._heir then return hand_over(self, instance, done) end
+    drop_next(self)
+    answer_swaps(self, nil)
+    return done(nil)
   end
   join(build_beside, instance, reason_of(old, instance))
 end

@@ -378,6 +378,7 @@ function View.new(db, name, script)
     _instance = nil,          -- the one that answers
     _core = nil,              -- of it
     _next = nil,              -- the one that is built to take its place
+    _heir = nil,              -- {instance =, swaps =}: the one that is to take over its state when it is quiet
     _instances = {},          -- set of all that are open
     _watchers = {},           -- set of {notify =, observer =}
     _raw_waits = {},          -- set of functions that answer the calls that wait for a raw view's since
