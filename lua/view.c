@@ -55,6 +55,14 @@ static int view_since(lua_State *L) {
   return 1;
 }
 
+/* reached(self) -> the last seq that may be in its state: since, or the end of the block that it is at */
+static int view_reached(lua_State *L) {
+  struct flume_view *self = check_view(L);
+  const struct flume_block *block = self->working == FLUME_WORK_FEED ? self->block : NULL;
+  lua_pushinteger(L, block != NULL ? block->first_seq + block->count - 1 : self->sink.since.value);
+  return 1;
+}
+
 /* progress(self) -> start, milliseconds since then */
 static int view_progress(lua_State *L) {
   struct flume_view *self = check_view(L);
@@ -405,6 +413,7 @@ static void push_view_metatable(lua_State *L) {
                                      {"explain", flume__view_explain},
                                      {"explain_stop", flume__view_explain_stop},
                                      {"since", view_since},
+                                     {"reached", view_reached},
                                      {"progress", view_progress},
                                      {"failure", view_failure},
                                      {"observe", view_observe},

@@ -14,6 +14,7 @@ local async = require "flume.async"
 local core = require "flume.core"
 local errors = require "flume.errors"
 local make_host = require "flume.host"
+local notes = require "flume.notes"
 local View = require "flume.view"
 
 local dirs = core.view_dir
@@ -89,6 +90,7 @@ local function new_instance(db, script)
     begins_behind = described.since,
     accepts = false,            -- it goes on with a state that another version has made
     reason = nil,               -- why it is built anew
+    has_skipped = false,        -- a record is in its state that was skipped later
     number = nil,               -- of its directory
     activates = false,          -- its first checkpoint makes it the active one there
     sources = 0,                -- iterators that are open in it
@@ -110,16 +112,19 @@ local function answer_swaps(self, err)
   for _, done in ipairs(swaps) do done(err) end
 end
 
-local function close_raw(raw, done)
+-- Calls a function of a raw view, which calls back when it is through, or returns true, or takes no callback: done(err)
+-- once.
+local function call_raw(fn, done)
   local answered = false
-  local function closed()
+  local function through(err)
     if answered then return end
     answered = true
-    done()
+    done(err)
   end
-  local info = debug.getinfo(raw.close, "u")
-  local ok, result = pcall(raw.close, closed)
-  if not ok or result == true or (info.nparams == 0 and not info.isvararg) then closed() end
+  local info = debug.getinfo(fn, "u")
+  local ok, result = pcall(fn, through)
+  if not ok then return through(result) end
+  if result == true or (info.nparams == 0 and not info.isvararg) then through(nil) end
 end
 
 --- Closes an instance, "keep"ing or "drop"ping its state; done() when that is over.
@@ -136,7 +141,7 @@ function View:_end_instance(instance, how, done)
     end, how)
   end
   local raw = instance.host and instance.host.raw
-  if raw then return close_raw(raw, finish) end
+  if raw then return call_raw(raw.close, finish) end
   finish()
 end
 
@@ -198,7 +203,10 @@ end
 -- --- Starting ----------------------------------------------------------------------------------------------------
 
 local function place_at(self, number, more)
-  local place = {dir = self._script.state_dir, number = number, active = number == self._active_number}
+  local place = {
+    dir = self._script.state_dir, number = number, active = number == self._active_number,
+    unusable_from = self._notes:unusable_from(number),
+  }
   for key, value in pairs(more or {}) do place[key] = value end
   return place
 end
@@ -211,7 +219,7 @@ local function start_at(self, instance, place)
   instance.number = place and not place.read and place.number or nil
   instance.activates = place and place.activate or false
   self._instances[instance] = true
-  instance.core:skips(self._skips)
+  instance.core:skips(self._notes.skips)
   return since
 end
 
@@ -264,6 +272,7 @@ local function start_where_it_fits(self, instance, accept)
     if since == nil then return nil, reason, code end
     if since then
       if not is_active then instance.reason = first_reason end
+      if number >= (self._active_number or number) then self._notes:settle_version(number) end
       if #numbers > 1 then sweep(self, number) end
       return since
     end
@@ -412,9 +421,9 @@ local function take_over(self, old, heir)
     return answer(errors.new(message, code))
   end
   instance.number, old.number = old.number, nil
-  instance.activates = old.activates
+  instance.activates, instance.has_skipped = old.activates, old.has_skipped
   self._instances[instance] = true
-  instance.core:skips(self._skips)
+  instance.core:skips(self._notes.skips)
   self:_answer_with(instance)
   self._reload_error = nil
   if instance.number ~= self._active_number and not self._next then -- what it goes on with was still being built
@@ -491,9 +500,8 @@ end
 -- A raw view destroys its own state, and gets a new sink. One that can't has failed.
 local function rebuild_raw(self, done)
   local instance = self._instance
-  local raw, handle = instance.host.raw, instance.core
+  local handle = instance.core
   handle:hold(true)
-  local answered = false
   local function finish(message)
     if message then
       handle:fail(message)
@@ -504,23 +512,17 @@ local function rebuild_raw(self, done)
     handle:hold(false)
     done(nil)
   end
-  local function destroyed(err)
-    if answered then return end
-    answered = true
+  call_raw(instance.host.raw.destroy, function (err)
     if err then return finish("destroy: " .. tostring(err)) end
     local ok, why = pcall(instance.host.start)
     finish(not ok and tostring(type(why) == "table" and why.message or why) or nil)
-  end
-  local info = debug.getinfo(raw.destroy, "u")
-  local ok, result = pcall(raw.destroy, destroyed)
-  if not ok then return destroyed(result) end
-  if result == true or (info.nparams == 0 and not info.isvararg) then destroyed(nil) end
+  end)
 end
 
 -- Starts over where it is: reads wait meanwhile.
 local function rebuild_here(self, done)
   self.reason = "asked for"
-  self._instance.reason = "asked for"
+  self._instance.reason, self._instance.has_skipped = "asked for", false
   local function begun(err)
     if err then return done(err) end
     local target = self._db:_since()
@@ -555,54 +557,15 @@ end
 
 -- --- Mounting ----------------------------------------------------------------------------------------------------
 
---- The directory of the view's state, where this process may write it.
-function View:_writable_dir()
-  return not self._script.reads_only and self._script.state_dir or nil
-end
-
-local function read_skips(self)
-  local dir = self._script.state_dir
-  local skips, text = {}, dir and dirs.read(dir, "skipped") or ""
-  for seq in text:gmatch "[^\n]+" do skips[#skips + 1] = math.tointeger(tonumber(seq)) end
-  table.sort(skips)
-  return skips
-end
-
-local function read_accepts(self)
-  local dir, list = self._script.state_dir, {}
-  for line in (dir and dirs.read(dir, "accepted") or ""):gmatch "[^\n]+" do list[#list + 1] = line end
-  return list
-end
-
-local function describe(instance)
-  local version = instance.version_text ~= "" and "version " .. instance.version_text or "no version"
-  return ("%s (source %016x)"):format(version, instance.fingerprint)
-end
-
--- One line in the file for those who ask later why a state is older than the code.
-local function note_accept(self, before, after, since, reason)
-  local line = ("%s  %s -> %s  at record %d: %s"):format(os.date "!%Y-%m-%dT%H:%M:%SZ", before, describe(after), since,
-    reason:gsub("%s+", " "))
-  local list, dir = table.move(self._accepts, 1, #self._accepts, 1, {}), self:_writable_dir()
-  list[#list + 1] = line
-  if dir then
-    local ok, message, code = dirs.write(dir, "accepted", table.concat(list, "\n") .. "\n")
-    if not ok then return nil, message, code end
-  end
-  self._accepts = list
-  return true
-end
-
 local function new_view(db, script)
   local self = View.new(db, script.name, script)
   self._active_number = nil -- of its directory on disk
-  self._skips = read_skips(self)
-  self._accepts = read_accepts(self)
+  self._notes = notes.open(script.state_dir, not script.reads_only)
   return self
 end
 
 M.new_instance, M.start_at, M.place_at, M.rebuild = new_instance, start_at, place_at, rebuild
-M.note_accept, M.describe = note_accept, describe
+M.next_number = next_number
 M.settle, M.hand_over, M.retire, M.answer_swaps = settle, hand_over, retire, answer_swaps
 
 --- script: name; definition, or path and folder; mapper or mapper_path; decode; in_caller: not in a state of its own;
@@ -616,7 +579,7 @@ function M.mount(db, script)
   since, message, code = start_where_it_fits(self, instance, script.accept)
   if not since then return nil, message, code end
   self:_answer_with(instance)
-  if instance.accepts then note_accept(self, "the state on disk", instance, since, script.accept) end
+  if instance.accepts then self._notes:accept("the state on disk", instance, since, script.accept) end
   if instance.number and self._active_number and instance.number ~= self._active_number then
     self._next = instance
     settle(self, instance)

@@ -383,6 +383,7 @@ function View.new(db, name, script)
     _watchers = {},           -- set of {notify =, observer =}
     _raw_waits = {},          -- set of functions that answer the calls that wait for a raw view's since
     _ending = {},             -- instance that is being closed -> list of functions to be called then
+    _notes = nil,             -- what it keeps from one version to the next: notes.lua
     _dry = {},                -- set of the instances that make dry runs
     _swaps = {},              -- list of functions that wait until the next instance answers: done(err)
     _reload_error = nil,      -- why the file as it is now could not be mounted
