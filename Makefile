@@ -174,9 +174,14 @@ valgrind: deps-test
 # Crashes: every one that a simulated disk allows, and kill -9 of a writing process over and over.
 crash: deps-test
 	@$(MAKE) --no-print-directory test-programs
-	@FLUME_CRASH=all $(BUILD)/tests/test_crash
-	@for i in 1 2 3 4 5; do $(BUILD)/tests/kill9 200 || exit 1; done # a new log each time: every round reads all of it
+	@eval "$$($(MAKE) -s env BUILD=$(BUILD))"; export FLUME_CRASH=all; \
+	for t in crash crash_store crash_views damage lua_memory; do echo RUN $$t; $(BUILD)/tests/test_$$t || exit 1; done
+	@for mode in all deletes batches segments interval compact; do for i in 1 2 3 4 5; do \
+	  echo KILL $$mode; $(BUILD)/tests/kill9 --$$mode 80 || exit 1; \
+	done; done # a new log now and then: every round reads all of it
 	@$(BUILD)/tests/kill9 --million
+	@eval "$$($(MAKE) -s env BUILD=$(BUILD))"; FLUME_CRASH=all $(BUSTED) --output=tests/support/output.lua --pattern=_spec \
+	  tests/crash_spec.lua
 
 # libFuzzer, FUZZ_SECONDS for each target; what it finds is left in build/fuzz.
 FUZZ_SECONDS = 20
