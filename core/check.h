@@ -47,9 +47,9 @@ struct flume_checker {
   uint64_t total_bytes;
 };
 
-/* Lists the directory and reads the file "deleted". For an open log: the first seq of its active segment, and its end as
- * of now; else -1 and 0. report is borrowed. FLUME_ENOENT when there is no log; FLUME_ECORRUPT when no segment says which
- * log it belongs to; FLUME_EVERSION, FLUME_ENOMEM, an errno. fini is due in any case. */
+/* Lists the directory and reads the file "deleted". For an open log: the first seq of its active segment, and its end
+ * as of now; else -1 and 0. report is borrowed. FLUME_ENOENT when there is no log; FLUME_ECORRUPT when no segment says
+ * which log it belongs to; FLUME_EVERSION, FLUME_ENOMEM, an errno. fini is due in any case. */
 int flume_checker_open(struct flume_checker *checker, const struct flume_io *io, const char *dir, int64_t live_seq,
                        uint64_t live_off, struct flume_report *report, struct flume_err *err);
 /* About max_bytes more: 1 when there is more; 0 when the report is complete; an error as above. */

@@ -19,11 +19,18 @@ void flume_deletions_fini(struct flume_deletions *deletions) {
 
 /* --- Reading ------------------------------------------------------------------------------------------------- */
 
-static int frame_at(const struct flume_buf *file, const uint8_t *log_id, size_t off, struct flume_frame *frame) {
+/* A piece of the file, from base_off to its end. Offsets in it count from there. */
+struct piece {
+  const struct flume_buf *bytes;
+  uint64_t base_off;
+  const uint8_t *log_id;
+};
+
+static int frame_at(const struct piece *piece, size_t off, struct flume_frame *frame) {
   const char *why;
-  if (file->len - off < FLUME_FRAME_HEADER_BYTES) return FLUME_ECORRUPT;
-  struct flume_place place = {log_id, DELETED_SEGMENT_SEQ, off};
-  int rv = flume_frame_get(file->data + off, frame, &place, &why);
+  if (piece->bytes->len - off < FLUME_FRAME_HEADER_BYTES) return FLUME_ECORRUPT;
+  struct flume_place place = {piece->log_id, DELETED_SEGMENT_SEQ, piece->base_off + off};
+  int rv = flume_frame_get(piece->bytes->data + off, frame, &place, &why);
   if (rv != 0) return rv;
   return frame->kind == FLUME_FRAME_DELETE || frame->kind == FLUME_FRAME_END ? 0 : FLUME_ECORRUPT;
 }
@@ -43,10 +50,10 @@ static int take_seqs(struct flume_deletions *deletions, const struct flume_frame
 }
 
 /* Takes over the seqs of the frame at off, and *off behind it. */
-static int take_frame(struct flume_deletions *deletions, const struct flume_buf *file, const uint8_t *log_id,
-                      size_t *off) {
+static int take_frame(struct flume_deletions *deletions, const struct piece *piece, size_t *off) {
+  const struct flume_buf *file = piece->bytes;
   struct flume_frame frame;
-  int rv = frame_at(file, log_id, *off, &frame);
+  int rv = frame_at(piece, *off, &frame);
   if (rv != 0) return rv;
   size_t body_off = *off + FLUME_FRAME_HEADER_BYTES;
   if (frame.kind != FLUME_FRAME_DELETE || frame.first_seq != (int64_t)deletions->deleted.count ||
@@ -60,43 +67,56 @@ static int take_frame(struct flume_deletions *deletions, const struct flume_buf 
   return rv;
 }
 
-/* The next good frame header behind off; file->len when there is none. */
-static size_t find_frame(const struct flume_buf *file, const uint8_t *log_id, size_t off, struct flume_frame *frame) {
-  for (off++; off < file->len; off++) {
-    if (frame_at(file, log_id, off, frame) == 0) return off;
+/* The next good frame header behind off; the end when there is none. */
+static size_t find_frame(const struct piece *piece, size_t off, struct flume_frame *frame) {
+  for (off++; off < piece->bytes->len; off++) {
+    if (frame_at(piece, off, frame) == 0) return off;
   }
-  return file->len;
+  return piece->bytes->len;
 }
 
 /* Takes over good frames from *off on. FLUME_ECORRUPT at damage; *next_off is then the good frame behind it. */
-static int take_frames(struct flume_deletions *deletions, const struct flume_buf *file, const uint8_t *log_id,
-                       size_t *off, size_t *next_off, struct flume_frame *next) {
+static int take_frames(struct flume_deletions *deletions, const struct piece *piece, size_t *off, size_t *next_off,
+                       struct flume_frame *next) {
+  const struct flume_buf *file = piece->bytes;
   int rv = 0;
-  while (*off < file->len && (rv = take_frame(deletions, file, log_id, off)) == 0) continue;
+  while (*off < file->len && (rv = take_frame(deletions, piece, off)) == 0) continue;
   if (rv == FLUME_ENOMEM) return rv;
-  deletions->end_off = *off;
-  *next_off = *off < file->len ? find_frame(file, log_id, *off, next) : file->len;
+  deletions->end_off = piece->base_off + *off;
+  *next_off = *off < file->len ? find_frame(piece, *off, next) : file->len;
   if (*next_off < file->len) return FLUME_ECORRUPT;
   struct flume_frame end;
-  deletions->ended = file->len == *off + FLUME_FRAME_HEADER_BYTES && frame_at(file, log_id, *off, &end) == 0 &&
+  deletions->ended = file->len == *off + FLUME_FRAME_HEADER_BYTES && frame_at(piece, *off, &end) == 0 &&
                      end.kind == FLUME_FRAME_END && end.first_seq == (int64_t)deletions->deleted.count;
   return 0;
 }
 
-int flume_deletions_read(struct flume_deletions *deletions, const struct flume_buf *file, const uint8_t *log_id,
-                         uint64_t *bad_off) {
+static int read_piece(struct flume_deletions *deletions, const struct piece *piece, uint64_t *bad_off) {
   size_t off = 0, next_off;
   struct flume_frame next;
-  int rv = take_frames(deletions, file, log_id, &off, &next_off, &next);
-  if (rv == FLUME_ECORRUPT) *bad_off = off;
+  int rv = take_frames(deletions, piece, &off, &next_off, &next);
+  if (rv == FLUME_ECORRUPT) *bad_off = piece->base_off + off;
   return rv;
+}
+
+int flume_deletions_read(struct flume_deletions *deletions, const struct flume_buf *file, const uint8_t *log_id,
+                         uint64_t *bad_off) {
+  struct piece piece = {file, 0, log_id};
+  return read_piece(deletions, &piece, bad_off);
+}
+
+int flume_deletions_follow(struct flume_deletions *deletions, const struct flume_buf *more, const uint8_t *log_id,
+                           uint64_t *bad_off) {
+  struct piece piece = {more, deletions->end_off, log_id};
+  return read_piece(deletions, &piece, bad_off);
 }
 
 int flume_deletions_salvage(struct flume_deletions *deletions, const struct flume_buf *file, const uint8_t *log_id,
                             uint64_t *off, uint64_t *bad_off) {
   size_t at = (size_t)*off, next_off;
   struct flume_frame next;
-  int rv = take_frames(deletions, file, log_id, &at, &next_off, &next);
+  struct piece piece = {file, 0, log_id};
+  int rv = take_frames(deletions, &piece, &at, &next_off, &next);
   if (rv != FLUME_ECORRUPT) return rv;
   *bad_off = at;
   *off = next_off;

@@ -21,8 +21,11 @@ void flume_deletions_fini(struct flume_deletions *deletions);
  * damage begins, and what is before it was taken over. FLUME_ENOMEM. */
 int flume_deletions_read(struct flume_deletions *deletions, const struct flume_buf *file, const uint8_t *log_id,
                          uint64_t *bad_off);
-/* The same, going on behind damage at *off (0 at first) with the next good frame: what it shows to be missing is unknown.
- * FLUME_ECORRUPT, *bad_off, and *off where to go on. */
+/* The same for the bytes that the file has from end_off on. */
+int flume_deletions_follow(struct flume_deletions *deletions, const struct flume_buf *more, const uint8_t *log_id,
+                           uint64_t *bad_off);
+/* As flume_deletions_read, but going on behind damage at *off (0 at first) with the next good frame: what it shows to be
+ * missing is unknown. FLUME_ECORRUPT, *bad_off, and *off where to go on. */
 int flume_deletions_salvage(struct flume_deletions *deletions, const struct flume_buf *file, const uint8_t *log_id,
                             uint64_t *off, uint64_t *bad_off);
 

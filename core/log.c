@@ -168,12 +168,13 @@ int flume_log_backup(struct flume_log *log, const char *dir, const char *views_d
   return log->ops->backup(log, dir, views_dir, req, err);
 }
 
-int flume_log_check(struct flume_log *log, struct flume_check *req, flume_check_cb cb, struct flume_err *err) {
+int flume_log_check(struct flume_log *log, const char *views_dir, struct flume_check *req, flume_check_cb cb,
+                    struct flume_err *err) {
   if (log->state != FLUME_LOG_OPEN) return flume_err_set(err, FLUME_ECLOSED, "the log is closed");
   if (log->ops->check == NULL) return flume_err_set(err, FLUME_ENOTSUP, "a %s log can't be checked", log->ops->kind);
   req->cb = cb;
   flume_report_init(&req->report, log->io);
-  return log->ops->check(log, req, err);
+  return log->ops->check(log, views_dir, req, err);
 }
 
 int flume_log_read(struct flume_log *log, int64_t seq, bool reverse, size_t max_bytes, struct flume_block **block,
@@ -221,6 +222,11 @@ void flume_log_observe(struct flume_log *log, struct flume_observer *observer) {
 
 int64_t flume_log_since(const struct flume_log *log) {
   return log->since.value;
+}
+
+enum flume_following flume_log_following(const struct flume_log *log, struct flume_err *why) {
+  if (why != NULL && log->following >= FLUME_FOLLOWING_POLL) *why = log->following_why;
+  return log->following;
 }
 
 const char *flume_log_dir(const struct flume_log *log) {

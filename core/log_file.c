@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "err.h"
+#include "log_file_follow.h"
 
 #define DEFAULT_SEGMENT_BYTES ((uint64_t)256 << 20)
 #define LIMIT_SEGMENT_BYTES ((uint64_t)2 << 30)
@@ -22,6 +23,8 @@ static void release(struct log_file *log) {
   log->deleted_file = -1;
   if (log->lock >= 0) io->close(io->ctx, log->lock);
   log->lock = -1;
+  flume__follow_free(log->follow);
+  log->follow = NULL;
 }
 
 static void file_free(struct flume_log *base) {
@@ -43,6 +46,7 @@ static void on_timer_closed(uv_handle_t *handle) {
 
 void flume__file_drained(struct log_file *log) {
   if (!log->draining || log->committing != NULL || !flume_queue_empty(&log->tasks)) return;
+  if (log->follow != NULL && log->follow->watch.open_handles > 0) return;
   uv_close((uv_handle_t *)&log->timer, on_timer_closed);
 }
 
@@ -50,7 +54,10 @@ static void file_close(struct flume_log *base) {
   struct log_file *log = (struct log_file *)base;
   uv_timer_stop(&log->timer);
   log->draining = true;
-  if (!log->readonly && base->failure.code == 0) flume__file_submit(log, FLUME_COMMIT_END, NULL);
+  if (log->follow != NULL) flume__follow_close(log->follow);
+  if (flume__file_check_writer(log, NULL) == 0 && base->failure.code == 0) {
+    flume__file_submit(log, FLUME_COMMIT_END, NULL);
+  }
   flume__file_drained(log);
 }
 
@@ -79,22 +86,13 @@ int flume__file_lock(const struct flume_io *io, const char *dir, int *lock, stru
   if (len < 0 || (size_t)len >= sizeof path) return flume_err_set(err, UV_ENAMETOOLONG, "%s", dir);
   int file = io->open(io->ctx, path, FLUME_IO_WRITE | FLUME_IO_CREATE);
   if (file < 0) return flume_err_set(err, file, "opening %s: %s", path, flume_strerror(file));
-  int holder_pid = 0;
-  int rv = io->lock(io->ctx, file, &holder_pid);
+  char holder[128];
+  int rv = io->lock(io->ctx, file, holder, sizeof holder);
+  if (rv != 0) io->close(io->ctx, file);
   if (rv == UV_EAGAIN) {
-    io->close(io->ctx, file);
-    return flume_err_set(err, FLUME_ELOCKED, "%s is open for writing in process %d", dir, holder_pid);
+    return flume_err_set(err, FLUME_ELOCKED, "%s is open for writing in %s", dir, holder);
   }
-  if (rv == 0) {
-    char text[16];
-    int text_len = snprintf(text, sizeof text, "%d\n", (int)uv_os_getpid());
-    rv = flume_io_write_full(io, file, text, (size_t)text_len, 0);
-    if (rv == 0) rv = io->truncate(io->ctx, file, (uint64_t)text_len);
-  }
-  if (rv != 0) {
-    io->close(io->ctx, file);
-    return flume_err_set(err, rv, "locking %s: %s", path, flume_strerror(rv));
-  }
+  if (rv != 0) return flume_err_set(err, rv, "locking %s: %s", path, flume_strerror(rv));
   *lock = file;
   return 0;
 }
@@ -106,14 +104,19 @@ static int open_dir(struct log_file *log, const struct flume_log_options *option
     if (rv != 0) return flume_err_set(err, rv, "creating %s: %s", log->log.dir, flume_strerror(rv));
     rv = flume__file_lock(io, log->log.dir, &log->lock, err);
     if (rv != 0) return rv;
+    log->pid = uv_os_getpid();
   }
-  return flume__file_recover(log, options->damaged, err);
+  int rv = flume__file_recover(log, options->damaged, err);
+  return rv != 0 || log->readonly ? rv : flume__note_begin(log, err);
 }
 
 static int check_options(const struct flume_log_options *options, struct flume_err *err) {
   if (options->sync > FLUME_SYNC_OS) return flume_err_set(err, FLUME_EINVAL, "unknown sync mode %d", options->sync);
   if (options->damaged && !options->readonly) {
     return flume_err_set(err, FLUME_EINVAL, "a damaged log can only be opened read-only");
+  }
+  if (options->poll_ms > 0 && !options->readonly) {
+    return flume_err_set(err, FLUME_EINVAL, "only a log that is opened read-only looks for what others write");
   }
   return 0;
 }
@@ -152,13 +155,15 @@ int flume_log_open(struct flume_log **out, uv_loop_t *loop, const char *dir, con
   rv = flume__log_init(&log->log, &file_ops, io, loop, options->max_record_bytes);
   assert(rv == 0);
   configure(log, options);
-  rv = open_dir(log, options, err);
+  if (log->readonly && !options->damaged) rv = flume__follow_new(log, options->poll_ms, err);
+  if (rv == 0) rv = open_dir(log, options, err);
   if (rv != 0) {
     release(log); /* the lock at once, the memory when the loop has closed the handles */
     flume__log_abandon(&log->log);
     return rv;
   }
   uv_timer_init(loop, &log->timer); /* can't fail */
+  if (log->follow != NULL) flume__follow_start(log->follow);
   *out = &log->log;
   return 0;
 }

@@ -10,10 +10,12 @@
  *   log_file_backup.c   copying the log, and the views beside it
  *   log_file_check.c    verifying every byte
  *   log_file_repair.c   mending what is damaged
+ *   log_file_note.c     what the writer tells readers
+ *   log_file_follow.c   a reader: seeing what the writer does
  *
  * Everything here is touched on the loop thread, but for what one commit hands to a worker thread: the commit itself
  * and the writing side of its segment (file, end_off, durable_off, zeroed_off), which the loop thread leaves alone
- * until the commit is back. */
+ * until the commit is back; and the note. */
 #ifndef FLUME_LOG_FILE_H
 #define FLUME_LOG_FILE_H
 
@@ -21,6 +23,7 @@
 #include "deletions.h"
 #include "log.h"
 #include "segment.h"
+#include "store.h"
 
 enum flume_commit_kind {
   FLUME_COMMIT_DATA,   /* write one frame of records */
@@ -42,6 +45,7 @@ struct flume_commit {
   uint32_t count;                /* records, or deletes */
   int64_t first_seq;             /* of its first record */
   bool roll;                     /* end the active segment and write into a new one */
+  bool synced;                   /* what it wrote is on disk */
   struct flume_segment *segment; /* that it writes to; a reference */
   int status;
   struct flume_err err;
@@ -62,6 +66,13 @@ struct flume_task {
   struct flume_err err;
 };
 
+/* What the writer tells those who follow it; see log_file_note.c. */
+struct flume_note {
+  int64_t since;            /* acknowledged; FLUME_SEQ_MAX: whatever is whole */
+  uint64_t deleted_end_off; /* how much of the file "deleted" is acknowledged: bytes */
+  uint64_t writer;          /* a random number for each opening of the log */
+};
+
 struct log_file {
   struct flume_log log;
   enum flume_sync sync;
@@ -70,6 +81,10 @@ struct log_file {
   bool readonly;
   bool draining; /* closing has begun: the last commit to come back ends it */
   int lock;      /* file; -1 when readonly */
+  uv_pid_t pid;  /* of the process that opened it for writing */
+
+  struct flume_note note;      /* the writer's: as it was written last */
+  struct flume_follow *follow; /* a reader's: see log_file_follow.h; NULL for a writer, and with options.damaged */
 
   struct flume_segment **segments; /* ascending by first_seq; the last one is the active one */
   size_t segments_count;
@@ -89,8 +104,8 @@ struct log_file {
   struct flume_queue spare;        /* struct flume_commit to use again */
   uint32_t spare_count;
   uv_work_t work;
-  uv_timer_t timer; /* FLUME_SYNC_INTERVAL: runs while something written is not synced */
-  bool unsynced;    /* something was written since the last sync */
+  uv_timer_t timer;           /* FLUME_SYNC_INTERVAL: runs while something written is not synced */
+  uint64_t unsynced_since_ns; /* when the oldest write was made that is not synced; 0 when there is none */
 
   struct flume_queue tasks; /* struct flume_task, until they end */
   bool compacting;
@@ -121,6 +136,8 @@ int flume__file_append_wait(struct flume_log *log, const struct flume_slice *rec
 int flume__file_sync(struct flume_log *log, struct flume_append *req, struct flume_err *err);
 int flume__file_del(struct flume_log *log, struct flume_append *req, const int64_t *seqs, size_t count,
                     struct flume_err *err);
+/* 0 when this handle may write; FLUME_EREADONLY; FLUME_ELOCKED in a process that was forked from the writer. */
+int flume__file_check_writer(const struct log_file *log, struct flume_err *err);
 /* Queues a commit without records; req may be NULL. FLUME_ENOMEM. */
 int flume__file_submit(struct log_file *log, enum flume_commit_kind kind, struct flume_append *req);
 void flume__commit_free(struct flume_commit *commit);
@@ -138,11 +155,14 @@ void flume__task_go(struct flume_task *task);
 /* Ends it, before its first piece. Not from within the call that the user made. */
 void flume__task_fail(struct flume_task *task, int status);
 
+/* Who may have the stores of the log's views open, besides a task. Any thread. */
+enum flume_store_sharing flume__file_sharing(const struct log_file *log);
+
 /* log_file_compact.c, log_file_backup.c, log_file_check.c */
 int flume__file_compact(struct flume_log *log, struct flume_compact *req, struct flume_err *err);
 int flume__file_backup(struct flume_log *log, const char *dir, const char *views_dir, struct flume_backup *req,
                        struct flume_err *err);
-int flume__file_check(struct flume_log *log, struct flume_check *req, struct flume_err *err);
+int flume__file_check(struct flume_log *log, const char *views_dir, struct flume_check *req, struct flume_err *err);
 
 /* log_file_read.c */
 int flume__file_plan(struct flume_log *log, int64_t seq, bool reverse, size_t max_bytes, struct flume_block **block,
@@ -155,12 +175,17 @@ int flume__file_read_deleted(struct flume_log *log, int64_t seq, struct flume_bl
 /* Notes that a sealed segment has its offsets in memory; room must have been reserved. */
 void flume__file_loaded_add(struct log_file *log, struct flume_segment *segment);
 int flume__file_loaded_reserve(struct log_file *log);
-/* Puts a segment, open and loaded, in the place of the sealed one with the same seqs; takes over the reference. Blocks of
- * the old one stay good. */
+/* A segment is going to be let go of; it need not be among those with their offsets in memory. */
+void flume__file_loaded_remove(struct log_file *log, const struct flume_segment *segment);
+/* Puts a segment, open and loaded, in the place of the sealed one with the same seqs; takes over the reference. Blocks
+ * of the old one stay good. */
 void flume__file_replace(struct log_file *log, struct flume_segment *segment);
 
 /* log_file_deleted.c */
 int flume__deleted_load(struct log_file *log, struct flume_err *err);
+/* A reader: takes over what was deleted since, as far as end_off; with UINT64_MAX, as far as frames are whole.
+ * FLUME_ECORRUPT when it does not go as far as that. */
+int flume__deleted_follow(struct log_file *log, uint64_t end_off, struct flume_err *err);
 /* Puts the seqs, in ascending order and each once, into a commit of deletes. FLUME_ENOMEM. */
 int flume__deleted_take(struct flume_commit *commit, const int64_t *seqs, size_t count);
 /* Takes out what was deleted before, and makes room in the sets for the rest. FLUME_ENOMEM. */
@@ -171,5 +196,13 @@ int flume__deleted_write(struct flume_commit *commit);
 int flume__deleted_end(struct flume_commit *commit);
 /* The commit is on disk: the seqs are deleted for everybody. */
 void flume__deleted_publish(struct flume_commit *commit);
+
+/* log_file_note.c */
+/* A writer that has recovered the log says so. */
+int flume__note_begin(struct log_file *log, struct flume_err *err);
+/* Any thread, one at a time: writes log->note. 0 or an errno. */
+int flume__note_write(struct log_file *log);
+/* FLUME_ENOENT when there is none, or it is just being written. */
+int flume__note_read(const struct log_file *log, int lock_file, struct flume_note *note);
 
 #endif

@@ -47,7 +47,7 @@ static struct flume_commit *commit_new(struct log_file *log, enum flume_commit_k
   commit->kind = kind;
   commit->count = 0;
   commit->bytes.len = 0;
-  commit->roll = false;
+  commit->roll = commit->synced = false;
   commit->segment = NULL;
   commit->status = 0;
   commit->first_seq = log->next_seq;
@@ -103,15 +103,25 @@ static struct flume_commit *joinable(struct log_file *log) {
   return last->kind == FLUME_COMMIT_DATA && last->bytes.len < JOIN_BYTES ? last : NULL;
 }
 
+/* A process that is forked from the writer has a copy of the handle, which knows nothing of what the writer does from
+ * then on: with it, two would write into one log. */
+int flume__file_check_writer(const struct log_file *log, struct flume_err *err) {
+  if (log->readonly) return flume_err_set(err, FLUME_EREADONLY, "%s is open read-only", log->log.dir);
+  if (log->pid == uv_os_getpid()) return 0;
+  return flume_err_set(err, FLUME_ELOCKED, "%s was opened for writing by process %d, and this is another", log->log.dir,
+                       (int)log->pid);
+}
+
 int flume__file_append(struct flume_log *base, struct flume_append *req, const struct flume_slice *records,
                        size_t count, struct flume_err *err) {
   struct log_file *log = (struct log_file *)base;
-  if (log->readonly) return flume_err_set(err, FLUME_EREADONLY, "%s is open read-only", base->dir);
+  int rv = flume__file_check_writer(log, err);
+  if (rv != 0) return rv;
   struct flume_commit *commit = joinable(log);
   bool joins = commit != NULL;
   if (!joins) commit = commit_new(log, FLUME_COMMIT_DATA);
   if (commit == NULL) return flume_err_nomem(err);
-  int rv = commit_take(commit, records, count);
+  rv = commit_take(commit, records, count);
   if (rv != 0) {
     if (!joins) commit_recycle(commit);
     return flume_err_nomem(err);
@@ -170,8 +180,9 @@ static int sync_segment(struct flume_commit *commit) {
   return 0;
 }
 
-/* Happy path: settle the segment, make the next one, seal the segment. So a sealed segment has a successor, and one that
- * is missing is noticed; a crash in between leaves a successor without records, and opening seals what is before it. */
+/* Happy path: settle the segment, make the next one, seal the segment. So a sealed segment has a successor, and one
+ * that is missing is noticed; a crash in between leaves a successor without records, and opening seals what is before
+ * it. */
 static int roll_segment(struct flume_commit *commit) {
   int rv = flume_segment_settle(commit->segment, &commit->err);
   if (rv != 0) return rv;
@@ -190,18 +201,39 @@ static int roll_segment(struct flume_commit *commit) {
   return 0;
 }
 
+/* Tells those who follow the log what is acknowledged now. */
+static int write_note(struct flume_commit *commit) {
+  struct log_file *log = commit->log;
+  log->note.deleted_end_off = log->deletions.end_off;
+  int rv = flume__note_write(log);
+  return rv == 0 ? 0 : flume_err_set(&commit->err, rv, "writing %s/lock: %s", log->log.dir, flume_strerror(rv));
+}
+
+/* The timer sees to the ceiling while the loop runs; the clock does for a caller who appends and never lets it. */
+static bool sync_is_due(const struct log_file *log) {
+  if (log->sync == FLUME_SYNC_ALWAYS) return true;
+  if (log->sync != FLUME_SYNC_INTERVAL || log->unsynced_since_ns == 0) return false;
+  uint64_t now_ns = log->log.io->hrtime_ns(log->log.io->ctx);
+  return now_ns - log->unsynced_since_ns >= (uint64_t)log->interval_ms * 1000000;
+}
+
 static int commit_run(struct flume_commit *commit) {
   int rv = 0;
   switch (commit->kind) {
     case FLUME_COMMIT_DATA:
       if (commit->roll) rv = roll_segment(commit);
       if (rv == 0) rv = write_data(commit);
-      if (rv == 0 && commit->log->sync == FLUME_SYNC_ALWAYS) rv = sync_segment(commit);
-      return rv;
+      if (rv != 0 || !sync_is_due(commit->log)) return rv;
+      rv = sync_segment(commit);
+      commit->synced = rv == 0;
+      if (rv != 0 || commit->log->sync != FLUME_SYNC_ALWAYS) return rv;
+      commit->log->note.since = commit->first_seq + commit->count - 1;
+      return write_note(commit);
     case FLUME_COMMIT_SYNC: return sync_segment(commit);
     case FLUME_COMMIT_DELETE: /* never on disk before its records: it would hit the next ones with their seqs */
       if (commit->log->sync != FLUME_SYNC_ALWAYS) rv = sync_segment(commit);
-      return rv == 0 ? flume__deleted_write(commit) : rv;
+      if (rv == 0) rv = flume__deleted_write(commit);
+      return rv == 0 ? write_note(commit) : rv;
     case FLUME_COMMIT_ROLL: return commit->roll ? roll_segment(commit) : 0;
     case FLUME_COMMIT_END:
       rv = flume_segment_end(commit->segment, &commit->err);
@@ -216,6 +248,12 @@ static void on_interval(uv_timer_t *timer) {
   struct log_file *log = timer->data;
   int rv = flume__file_submit(log, FLUME_COMMIT_SYNC, NULL);
   if (rv != 0) flume_err_set(&log->log.failure, rv, "syncing %s: %s", log->log.dir, flume_strerror(rv));
+}
+
+static void note_synced(struct log_file *log, int64_t durable_seq) {
+  log->unsynced_since_ns = 0;
+  log->log.durable_seq = durable_seq;
+  uv_timer_stop(&log->timer);
 }
 
 static void publish_roll(struct log_file *log, struct flume_commit *commit) {
@@ -234,12 +272,12 @@ static void publish(struct log_file *log, struct flume_commit *commit) {
   segment->next_seq += commit->count;
   segment->data_end_off = segment->end_off;
   segment->ended = false;
-  log->unsynced = log->sync != FLUME_SYNC_ALWAYS;
-  if (log->sync == FLUME_SYNC_INTERVAL && !uv_is_active((uv_handle_t *)&log->timer) &&
-      log->log.state == FLUME_LOG_OPEN) {
-    uv_timer_start(&log->timer, on_interval, log->interval_ms, 0); /* later appends don't start it anew */
+  if (commit->synced) {
+    note_synced(log, segment->next_seq - 1);
+  } else if (log->sync == FLUME_SYNC_INTERVAL && log->unsynced_since_ns == 0) { /* later appends don't start it anew */
+    log->unsynced_since_ns = log->log.io->hrtime_ns(log->log.io->ctx);
+    if (log->log.state == FLUME_LOG_OPEN) uv_timer_start(&log->timer, on_interval, log->interval_ms, 0);
   }
-  if (log->sync == FLUME_SYNC_ALWAYS) log->log.durable_seq = segment->next_seq - 1;
   flume_obv_set(&log->log.since, segment->next_seq - 1);
 }
 
@@ -264,12 +302,6 @@ static void fail_all(struct log_file *log, struct flume_commit *commit) {
   log->next_seq = log->log.since.value + 1;
 }
 
-/* Commits go one after another: what was written before this sync, and nothing else, is what readers see. */
-static void publish_sync(struct log_file *log) {
-  log->unsynced = false;
-  log->log.durable_seq = log->log.since.value;
-}
-
 static void commit_done(struct flume_commit *commit) {
   struct log_file *log = commit->log;
   log->committing = NULL;
@@ -280,7 +312,8 @@ static void commit_done(struct flume_commit *commit) {
   } else {
     if (commit->kind == FLUME_COMMIT_DATA) publish(log, commit);
     if (commit->kind == FLUME_COMMIT_ROLL) publish_roll(log, commit);
-    if (commit->kind == FLUME_COMMIT_SYNC) publish_sync(log);
+    /* Commits go one after another: what was written before this sync, and nothing else, is what readers see. */
+    if (commit->kind == FLUME_COMMIT_SYNC) note_synced(log, log->log.since.value);
     if (commit->kind == FLUME_COMMIT_DELETE) flume__deleted_publish(commit);
     finish_reqs(log, commit);
   }
@@ -340,13 +373,14 @@ static void start_next(struct log_file *log) {
 int flume__file_append_wait(struct flume_log *base, const struct flume_slice *records, size_t count, int64_t *seq,
                             struct flume_err *err) {
   struct log_file *log = (struct log_file *)base;
-  if (log->readonly) return flume_err_set(err, FLUME_EREADONLY, "%s is open read-only", base->dir);
+  int rv = flume__file_check_writer(log, err);
+  if (rv != 0) return rv;
   if (log->committing != NULL || !flume_queue_empty(&log->commits)) {
     return flume_err_set(err, FLUME_EBUSY, "other appends are pending");
   }
   struct flume_commit *commit = commit_new(log, FLUME_COMMIT_DATA);
   if (commit == NULL) return flume_err_nomem(err);
-  int rv = commit_take(commit, records, count);
+  rv = commit_take(commit, records, count);
   if (rv != 0) flume_err_nomem(&commit->err);
   else rv = prepare(log, commit);
   if (rv != 0) {
@@ -379,14 +413,16 @@ int flume__file_submit(struct log_file *log, enum flume_commit_kind kind, struct
 
 int flume__file_sync(struct flume_log *base, struct flume_append *req, struct flume_err *err) {
   struct log_file *log = (struct log_file *)base;
-  if (log->readonly) return flume_err_set(err, FLUME_EREADONLY, "%s is open read-only", base->dir);
+  int rv = flume__file_check_writer(log, err);
+  if (rv != 0) return rv;
   return flume__file_submit(log, FLUME_COMMIT_SYNC, req) == 0 ? 0 : flume_err_nomem(err);
 }
 
 int flume__file_del(struct flume_log *base, struct flume_append *req, const int64_t *seqs, size_t count,
                     struct flume_err *err) {
   struct log_file *log = (struct log_file *)base;
-  if (log->readonly) return flume_err_set(err, FLUME_EREADONLY, "%s is open read-only", base->dir);
+  int rv = flume__file_check_writer(log, err);
+  if (rv != 0) return rv;
   struct flume_commit *commit = commit_new(log, FLUME_COMMIT_DELETE);
   if (commit == NULL) return flume_err_nomem(err);
   if (flume__deleted_take(commit, seqs, count) != 0) {

@@ -4,8 +4,8 @@
  * further than any of them; then the segments are copied up to there, and the deletions as of then are written. All is
  * synced, and DIR.partial becomes DIR.
  *
- * The sealed segments are copied from their files as they are when it is their turn: a compaction may put others in their
- * place meanwhile, with the same records. The active one only grows.
+ * The sealed segments are copied from their files as they are when it is their turn: a compaction may put others in
+ * their place meanwhile, with the same records. The active one only grows.
  *
  * Failures: what was copied is removed; a crash leaves DIR.partial, which nobody takes for a backup. */
 #include <stdio.h>
@@ -13,7 +13,7 @@
 
 #include "err.h"
 #include "log_file.h"
-#include "view_copy.h"
+#include "view_files.h"
 
 #define PIECE_BYTES (8u << 20)
 #define PARTIAL ".partial"
@@ -82,8 +82,7 @@ static int begin(struct backup_task *task) {
   rv = join(path, sizeof path, task->partial, "views");
   if (rv != 0) return fail(task, rv, task->partial);
   struct flume_copied copied = {.bytes = 0};
-  enum flume_view_writer writer = task->task.log->readonly ? FLUME_VIEW_WRITER_ELSEWHERE : FLUME_VIEW_WRITER_HERE;
-  rv = flume_views_copy(io, task->views_dir, path, writer, &copied, &task->task.err);
+  rv = flume_views_copy(io, task->views_dir, path, flume__file_sharing(task->task.log), &copied, &task->task.err);
   task->req->bytes += copied.bytes;
   task->req->files += copied.files;
   return rv;
@@ -273,13 +272,12 @@ static void end(struct flume_task *base) {
   req->cb(req, status, status == 0 ? NULL : &err);
 }
 
+/* text without slashes at its end, and more. */
 static char *copy_text(const struct flume_io *io, const char *text, const char *more) {
   size_t len = strlen(text), more_len = strlen(more);
   while (len > 1 && text[len - 1] == '/') len--;
   char *copy = flume_io_alloc(io, len + more_len + 1);
-  if (copy == NULL) return NULL;
-  memcpy(copy, text, len);
-  memcpy(copy + len, more, more_len + 1);
+  if (copy != NULL) snprintf(copy, len + more_len + 1, "%.*s%s", (int)len, text, more);
   return copy;
 }
 

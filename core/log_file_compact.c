@@ -1,9 +1,9 @@
 /* Removing the bytes of deleted records.
  *
- * Happy path: if the active segment holds such bytes it is sealed, as when it is full. A survey on the worker thread finds
- * the segments that have more deleted records than removed ones (their end frames say how many those are). One after
- * another they are written anew under a temporary name, synced, and renamed; then the new one takes the old one's place in
- * the list. Blocks that were planned on the old one keep its file open, and so can still be loaded.
+ * Happy path: if the active segment holds such bytes it is sealed, as when it is full. A survey on the worker thread
+ * finds the segments that have more deleted records than removed ones (their end frames say how many those are). One
+ * after another they are written anew under a temporary name, synced, and renamed; then the new one takes the old one's
+ * place in the list. Blocks that were planned on the old one keep its file open, and so can still be loaded.
  *
  * Failures: a crash leaves a temporary file, which opening the log removes, and the old segment; or the new one. What
  * can't be read or written ends the compaction, and no segment is worse off for it. */
@@ -65,9 +65,9 @@ static int open_candidate(struct compact_task *task, const struct candidate *can
 static int survey(struct compact_task *task) {
   for (size_t i = 0; i < task->candidates_count; i++) {
     struct candidate *candidate = &task->candidates[i];
-    struct flume_segment *segment;
+    struct flume_segment *segment = NULL;
     int rv = open_candidate(task, candidate, &segment);
-    if (rv != 0) return rv;
+    if (rv != 0 || segment == NULL) return rv;
     candidate->removed_count = segment->removed_count;
     if (candidate->gone_count > segment->removed_count) candidate->bytes = segment->file_bytes;
     task->total_bytes += candidate->bytes;

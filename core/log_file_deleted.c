@@ -5,8 +5,8 @@
  * Happy path: a delete is written in the place of the end frame and synced; then an end frame is written behind it,
  * which says that the frame was on disk. It is not synced: it only has to be there when the frame is found to be bad.
  *
- * Failures: a bad frame with no good one behind it is a torn write, which was never acknowledged, and is cut. Behind any
- * other there is at least the end frame: that is damage. A lost end frame costs nothing and is written anew. */
+ * Failures: a bad frame with no good one behind it is a torn write, which was never acknowledged, and is cut. Behind
+ * any other there is at least the end frame: that is damage. A lost end frame costs nothing and is written anew. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,33 +60,85 @@ static int settle(struct log_file *log, const struct flume_buf *file, struct flu
   return flume_err_set(err, rv, "settling the end of %s/deleted: %s", log->log.dir, flume_strerror(rv));
 }
 
-static int read_file(const struct log_file *log, struct flume_buf *file, struct flume_err *err) {
+/* The bytes of the file from off to end_off. */
+static int read_bytes(const struct log_file *log, uint64_t off, uint64_t end_off, struct flume_buf *bytes,
+                      struct flume_err *err) {
+  const struct flume_io *io = log->log.io;
+  size_t len = (size_t)(end_off - off);
+  int rv = flume_buf_reserve(bytes, len);
+  if (rv == 0) rv = flume_io_read_full(io, log->deleted_file, bytes->data, len, off);
+  if (rv != 0) return flume_err_set(err, rv, "reading %s/deleted: %s", log->log.dir, flume_strerror(rv));
+  bytes->len = len;
+  return 0;
+}
+
+static int64_t measure(const struct log_file *log, struct flume_err *err) {
   const struct flume_io *io = log->log.io;
   int64_t size = io->size(io->ctx, log->deleted_file);
-  int rv = size < 0 ? (int)size : flume_buf_reserve(file, (size_t)size);
-  if (rv == 0) rv = flume_io_read_full(io, log->deleted_file, file->data, (size_t)size, 0);
-  if (rv != 0) return flume_err_set(err, rv, "reading %s/deleted: %s", log->log.dir, flume_strerror(rv));
-  file->len = (size_t)size;
+  if (size >= 0) return size;
+  return flume_err_set(err, (int)size, "reading %s/deleted: %s", log->log.dir, flume_strerror((int)size));
+}
+
+/* 0; UV_ENOENT when nothing was ever deleted. */
+static int open_existing(struct log_file *log, struct flume_err *err) {
+  const struct flume_io *io = log->log.io;
+  if (log->deleted_file >= 0) return 0;
+  char path[4096];
+  int rv = deleted_path(log, path, sizeof path);
+  if (rv == 0) rv = io->open(io->ctx, path, log->readonly ? FLUME_IO_READ : FLUME_IO_WRITE);
+  if (rv < 0) return flume_err_set(err, rv, "opening %s/deleted: %s", log->log.dir, flume_strerror(rv));
+  log->deleted_file = rv;
   return 0;
 }
 
 int flume__deleted_load(struct log_file *log, struct flume_err *err) {
-  const struct flume_io *io = log->log.io;
-  char path[4096];
-  int rv = deleted_path(log, path, sizeof path);
-  if (rv == 0) rv = io->open(io->ctx, path, log->readonly ? FLUME_IO_READ : FLUME_IO_WRITE);
-  if (rv == UV_ENOENT) return 0;
-  if (rv < 0) return flume_err_set(err, rv, "opening %s/deleted: %s", log->log.dir, flume_strerror(rv));
-  log->deleted_file = rv;
+  int rv = open_existing(log, err);
+  if (rv != 0) return rv == UV_ENOENT ? 0 : rv;
+  int64_t size = measure(log, err);
+  if (size < 0) return (int)size;
   struct flume_buf file;
-  flume_buf_init(&file, io);
-  rv = read_file(log, &file, err);
+  flume_buf_init(&file, log->log.io);
+  rv = read_bytes(log, 0, (uint64_t)size, &file, err);
   if (rv == 0) rv = take_all(log, &file, err);
   if (rv == 0) rv = check_since(log, err);
   if (rv == 0 && !log->deletions.ended && !log->readonly) rv = settle(log, &file, err);
   flume_buf_fini(&file);
   log->log.deletions.value = (int64_t)log->deletions.deleted.count;
   return rv;
+}
+
+/* --- Following ----------------------------------------------------------------------------------------------- */
+
+/* Takes over what stands between what was read and end_off, as far as it is good. */
+static int take_more(struct log_file *log, uint64_t end_off, struct flume_err *err) {
+  struct flume_buf more;
+  flume_buf_init(&more, log->log.io);
+  uint64_t bad_off;
+  int rv = read_bytes(log, log->deletions.end_off, end_off, &more, err);
+  if (rv == 0) {
+    rv = flume_deletions_follow(&log->deletions, &more, log->log.id, &bad_off);
+    if (rv == FLUME_ENOMEM) flume_err_nomem(err);
+    if (rv == FLUME_ECORRUPT) {
+      flume_err_set(err, rv, "%s/deleted: byte %llu: bad frame", log->log.dir, (unsigned long long)bad_off);
+    }
+  }
+  flume_buf_fini(&more);
+  flume_obv_set(&log->log.deletions, (int64_t)log->deletions.deleted.count);
+  return rv;
+}
+
+int flume__deleted_follow(struct log_file *log, uint64_t end_off, struct flume_err *err) {
+  if (end_off <= log->deletions.end_off) return 0;
+  int rv = open_existing(log, err);
+  if (rv == UV_ENOENT && end_off == UINT64_MAX) return 0;
+  if (rv != 0) return rv;
+  int64_t size = measure(log, err);
+  if (size < 0) return (int)size;
+  uint64_t to = (uint64_t)size < end_off ? (uint64_t)size : end_off;
+  rv = to > log->deletions.end_off ? take_more(log, to, err) : 0;
+  if (rv != 0 || end_off == UINT64_MAX || log->deletions.end_off == end_off) return rv;
+  return flume_err_set(err, FLUME_ECORRUPT, "%s/deleted: byte %llu: what was acknowledged is not there", log->log.dir,
+                       (unsigned long long)log->deletions.end_off);
 }
 
 /* --- Writing ------------------------------------------------------------------------------------------------- */

@@ -13,7 +13,7 @@
 #include <string.h>
 
 #include "err.h"
-#include "log_file.h"
+#include "log_file_follow.h"
 
 int flume__file_reserve_segment(struct log_file *log) {
   if (log->segments_count < log->segments_cap) return 0;
@@ -116,6 +116,7 @@ static int load_active(struct log_file *log, bool damaged, struct flume_damage *
   memcpy(log->log.id, active->log_id, 16);
   struct flume_err why;
   rv = flume_segment_peek(active, &why);
+  if (rv != 0 && log->follow != NULL) return flume__follow_recover(log->follow, err);
   if (rv == FLUME_ENOENT) rv = flume_segment_load(active, damage, &why);
   if (rv == FLUME_ECORRUPT && damage->why != NULL && (damage->torn || damaged)) rv = 0;
   if (rv == 0 && active->sealed && !damaged) {
@@ -133,7 +134,8 @@ int flume__file_load_active(struct log_file *log, struct flume_err *err) {
   int64_t next_seq = active->next_seq;
   struct flume_damage damage;
   struct flume_err why;
-  int rv = flume_segment_load(active, &damage, &why);
+  int rv = log->readonly ? flume_segment_load_to(active, active->end_off, &damage, &why)
+                         : flume_segment_load(active, &damage, &why);
   if (rv == FLUME_ECORRUPT && damage.torn && active->next_seq == next_seq) {
     if (log->readonly) return 0;
     rv = settle_tail(log, &damage, &why);
@@ -172,6 +174,7 @@ static int seal_previous(struct log_file *log, struct flume_err *err) {
 }
 
 static int load_deleted(struct log_file *log, bool damaged, struct flume_err *err) {
+  if (log->follow != NULL) return flume__follow_deletes(log->follow, err);
   struct flume_err why;
   int rv = flume__deleted_load(log, &why);
   if (rv == FLUME_ECORRUPT && damaged) rv = 0;
@@ -203,6 +206,10 @@ int flume__file_recover(struct log_file *log, bool damaged, struct flume_err *er
     if (log->readonly) return flume_err_set(err, FLUME_ENOENT, "%s: there is no log here", log->log.dir);
     rv = create_first(log, err);
   } else {
+    if (log->segments[0]->first_seq != 0 && damaged) { /* nothing is before the damage */
+      while (log->segments_count > 0) flume_segment_unref(log->segments[--log->segments_count]);
+      return 0;
+    }
     if (log->segments[0]->first_seq != 0) {
       return flume_err_set(err, FLUME_ECORRUPT, "%s: the segment with seq 0 is missing; the first one is %s",
                            log->log.dir, log->segments[0]->path);

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "err.h"
-#include "log_file.h"
+#include "log_file_follow.h"
 
 #define LOADED_MAX_BYTES ((size_t)16 << 20)
 
@@ -80,8 +80,9 @@ static void touch_loaded(struct log_file *log, struct flume_segment *segment) {
   log->loaded[log->loaded_count - 1] = segment;
 }
 
+/* Room for one, and for the one that a commit which rolls has reserved and adds when it is back. */
 int flume__file_loaded_reserve(struct log_file *log) {
-  if (log->loaded_count < log->loaded_cap) return 0;
+  if (log->loaded_cap - log->loaded_count >= 2) return 0;
   size_t cap = log->loaded_cap > 0 ? log->loaded_cap * 2 : 8;
   struct flume_segment **loaded = flume_io_realloc(log->log.io, log->loaded, cap * sizeof(struct flume_segment *));
   if (loaded == NULL) return FLUME_ENOMEM;
@@ -97,7 +98,7 @@ void flume__file_loaded_add(struct log_file *log, struct flume_segment *segment)
   drop_loaded(log);
 }
 
-static void loaded_remove(struct log_file *log, const struct flume_segment *segment) {
+void flume__file_loaded_remove(struct log_file *log, const struct flume_segment *segment) {
   size_t i = 0;
   while (i < log->loaded_count && log->loaded[i] != segment) i++;
   if (i == log->loaded_count) return;
@@ -108,16 +109,28 @@ static void loaded_remove(struct log_file *log, const struct flume_segment *segm
 void flume__file_replace(struct log_file *log, struct flume_segment *segment) {
   size_t i = log->segments_count - 1;
   while (log->segments[i]->first_seq != segment->first_seq) i--;
-  loaded_remove(log, log->segments[i]);
+  flume__file_loaded_remove(log, log->segments[i]);
   flume_segment_unref(log->segments[i]);
   log->segments[i] = segment;
   if (flume__file_loaded_reserve(log) == 0) flume__file_loaded_add(log, segment);
   else flume_segment_unload(segment); /* it is loaded again when it is read */
 }
 
+/* A reader may find that the writer has compacted the segment since it last looked: then records are missing in it that
+ * it does not know to be deleted yet. */
+static int open_sealed(struct log_file *log, struct flume_segment *segment, struct flume_err *err) {
+  int rv = flume_segment_open(segment, true, err);
+  if (rv != 0 || log->follow == NULL) return rv;
+  rv = flume__follow_deletes(log->follow, err);
+  if (rv == 0) return 0;
+  segment->io->close(segment->io->ctx, segment->file);
+  segment->file = -1;
+  return rv;
+}
+
 static int load_sealed(struct log_file *log, struct flume_segment *segment, int64_t next_seq, struct flume_err *err) {
   if (flume__file_loaded_reserve(log) != 0) return flume_err_nomem(err);
-  int rv = segment->file >= 0 ? 0 : flume_segment_open(segment, true, err);
+  int rv = segment->file >= 0 ? 0 : open_sealed(log, segment, err);
   if (rv != 0) return rv;
   if (memcmp(segment->log_id, log->log.id, 16) != 0) {
     return flume_err_set(err, FLUME_ECORRUPT, "%s: byte 24: the segment belongs to another log", segment->path);

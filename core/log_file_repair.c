@@ -2,11 +2,11 @@
  *
  * Happy path: check everything; put the records that are lost on the list of deleted ones, which is written anew; then
  * write each damaged segment anew, with the good records and a slot for each lost one. Everything that is replaced is
- * copied to the directory damaged-TIME before. Each file is synced and renamed, so that a crash leaves a log which can be
- * repaired again.
+ * copied to the directory damaged-TIME before. Each file is synced and renamed, so that a crash leaves a log which can
+ * be repaired again.
  *
- * What is lost is known by its neighbours: frames and segments say with which seq they begin. Where that gives no answer,
- * or two, nothing is done. */
+ * What is lost is known by its neighbours: frames and segments say with which seq they begin. Where that gives no
+ * answer, or two, nothing is done. */
 #include <stdio.h>
 #include <string.h>
 
@@ -140,7 +140,7 @@ static int repair_deleted(struct repair *repair, struct flume_err *err) {
     rv = tell(repair, "deleted", -1, "written anew; what its damaged frames deleted is not deleted any more", err);
   }
   char what[80];
-  snprintf(what, sizeof what, "%zu records that are lost are noted as such", lost);
+  snprintf(what, sizeof what, "%zu record%s noted as lost", lost, lost == 1 ? "" : "s");
   return rv == 0 && lost > 0 ? tell(repair, "deleted", -1, what, err) : rv;
 }
 

@@ -284,7 +284,8 @@ static void answer_check(struct flume_deferred *deferred) {
 }
 
 /* There are no checksums here, and nothing to go wrong. */
-static int memory_check(struct flume_log *base, struct flume_check *req, struct flume_err *err) {
+static int memory_check(struct flume_log *base, const char *views_dir, struct flume_check *req, struct flume_err *err) {
+  (void)views_dir;
   struct memory_log *log = (struct memory_log *)base;
   if (log->checking != NULL) return flume_err_set(err, FLUME_EBUSY, "the log is being checked already");
   for (size_t i = 0; i < log->chunks_count; i++) req->report.bytes += log->chunks[i]->len;

@@ -318,10 +318,15 @@ static int load_by_index(struct flume_segment *segment) {
 }
 
 int flume_segment_load(struct flume_segment *segment, struct flume_damage *damage, struct flume_err *err) {
-  *damage = (struct flume_damage){0};
   int rv = measure(segment, err);
-  if (rv != 0) return rv;
-  rv = load_by_index(segment);
+  return rv == 0 ? flume_segment_load_to(segment, segment->file_bytes, damage, err) : rv;
+}
+
+int flume_segment_load_to(struct flume_segment *segment, uint64_t file_bytes, struct flume_damage *damage,
+                          struct flume_err *err) {
+  *damage = (struct flume_damage){0};
+  segment->file_bytes = file_bytes;
+  int rv = load_by_index(segment);
   if (rv == FLUME_ENOENT) return flume_segment_scan(segment, damage, err);
   if (rv != 0) return flume_err_set(err, rv, "reading the index of %s: %s", segment->path, flume_strerror(rv));
   return 0;
@@ -435,8 +440,8 @@ static int write_end(struct flume_segment *segment, uint16_t flags, struct flume
 }
 
 /* Happy path: cut the zeros after the last frame, sync (data and new size), write index and end frame, sync. The end
- * frame says that everything before the index was durable, so damage found there later can't be taken for a torn write; a
- * crash in between leaves at most a torn index, which carries no records. */
+ * frame says that everything before the index was durable, so damage found there later can't be taken for a torn write;
+ * a crash in between leaves at most a torn index, which carries no records. */
 int flume_segment_end(struct flume_segment *segment, struct flume_err *err) {
   if (segment->ended) return 0;
   int rv = flume_segment_settle(segment, err);

@@ -70,8 +70,8 @@ int flume_segment_open(struct flume_segment *segment, bool readonly, struct flum
 /* Opens the file for reading, whatever its header says; the id is the one it should have. An errno. */
 int flume_segment_open_damaged(struct flume_segment *segment, const uint8_t *log_id, struct flume_err *err);
 
-/* Finds next_seq and end_off of a segment that was closed in order, without its offsets: the segment is not loaded then.
- * FLUME_ENOENT when it was not; an errno. */
+/* Finds next_seq and end_off of a segment that was closed in order, without its offsets: the segment is not loaded
+ * then. FLUME_ENOENT when it was not; an errno. */
 int flume_segment_peek(struct flume_segment *segment, struct flume_err *err);
 
 /* Finds next_seq, end_off and the offsets: by the index when the file was closed in order, else by a scan.
@@ -80,6 +80,16 @@ int flume_segment_load(struct flume_segment *segment, struct flume_damage *damag
 
 /* The same, always by a scan that verifies every byte. */
 int flume_segment_scan(struct flume_segment *segment, struct flume_damage *damage, struct flume_err *err);
+
+/* As flume_segment_load, of the first file_bytes bytes alone: what another process may have written behind them is left
+ * out. */
+int flume_segment_load_to(struct flume_segment *segment, uint64_t file_bytes, struct flume_damage *damage,
+                          struct flume_err *err);
+
+/* Goes on at end_off with the frames that another process has written there, to record last_seq or, with
+ * FLUME_SEQ_MAX, to the last one that is whole; not on much beyond max_bytes. The segment is loaded, and file_bytes what
+ * the file has now. 1 when it has come further; 0 when nothing more is there; FLUME_ECORRUPT, FLUME_ENOMEM, an errno. */
+int flume_segment_follow(struct flume_segment *segment, int64_t last_seq, size_t max_bytes, struct flume_err *err);
 
 /* Makes what was loaded durable. What no frame knows to be on disk is written anew: after a sync that failed it may be
  * in the system's cache alone, where no sync looks any more. FLUME_ENOMEM or an errno. */
@@ -91,7 +101,7 @@ struct flume_window;
 
 /* Whether the file has nothing but zeros from off on. */
 int flume__segment_is_zeros(struct flume_window *window, uint64_t off, bool *result);
-/* The next place at or behind *off where a good frame header of the segment stands: 1; 0 when there is none; an error. */
+/* The next place at or behind *off where a good frame header of the segment stands: 1; 0 for none; an error. */
 int flume__segment_find_frame(const struct flume_segment *segment, struct flume_window *window, uint64_t *off,
                               struct flume_frame *frame);
 

@@ -18,6 +18,8 @@
 #include "segment.h"
 #include "window.h"
 
+#define FOLLOW_BYTES (4u << 10) /* read at first, where little is expected */
+
 #define BAD(text) (*why = (text), FLUME_ECORRUPT)
 
 /* Checks the records of a data frame and notes their offsets; next_seq is moved on by the caller, removed_count too. */
@@ -161,7 +163,7 @@ struct sequel {
 static int find_sequel(struct flume_segment *segment, struct flume_window *window, uint64_t bad_off,
                        struct sequel *sequel) {
   *sequel = (struct sequel){0};
-  struct flume_frame frame;
+  struct flume_frame frame = {.kind = 0};
   int rv = 0;
   for (uint64_t off = bad_off + 1; (rv = flume__segment_find_frame(segment, window, &off, &frame)) == 1; off++) {
     if (frame.first_seq == segment->next_seq) sequel->next_off = off;
@@ -225,4 +227,63 @@ int flume_segment_scan(struct flume_segment *segment, struct flume_damage *damag
   return damage->why == NULL ? 0
                              : flume_err_set(err, FLUME_ECORRUPT, "%s: byte %llu (seq %lld): %s", segment->path,
                                              (unsigned long long)damage->off, (long long)damage->seq, damage->why);
+}
+
+/* --- Following ------------------------------------------------------------------------------------------------ */
+
+/* Where nothing was written yet there are zeros, or nothing at all. */
+static bool unwritten(struct flume_segment *segment, struct flume_window *window) {
+  static const uint8_t zeros[FLUME_FRAME_HEADER_BYTES];
+  const uint8_t *header;
+  if (segment->file_bytes - segment->end_off < sizeof zeros) return false;
+  if (flume_window_get(window, segment->end_off, sizeof zeros, &header) != 0) return false;
+  return memcmp(header, zeros, sizeof zeros) == 0;
+}
+
+/* What is bad may be on its way: another process is writing it. Only what comes behind it can tell, and that may have
+ * been written after the bad place was read; so when it tells, the bad place is read once more, and has to be bad still.
+ * 1: go on; 0: nothing whole is there yet; FLUME_ECORRUPT: damage; or an errno. */
+static int look_again(struct flume_segment *segment, struct flume_window *window, struct flume_damage *damage) {
+  uint64_t bad_off = segment->end_off;
+  int rv = judge(segment, window, damage);
+  if (rv == FLUME_ECORRUPT) return 0; /* the file is being cut */
+  if (rv != 0) return rv;
+  uint64_t next_off = segment->end_off;
+  bool damaged = damage->why != NULL && !damage->torn;
+  if (next_off == bad_off && !damaged) return 0;
+  const char *why;
+  segment->end_off = bad_off;
+  flume_window_forget(window);
+  rv = scan_frame(segment, window, &why);
+  if (rv != FLUME_ECORRUPT) return rv == 0 ? 1 : rv;
+  segment->end_off = next_off;
+  return next_off == bad_off ? FLUME_ECORRUPT : 1;
+}
+
+static int follow_frame(struct flume_segment *segment, struct flume_window *window, struct flume_damage *damage) {
+  damage->why = NULL;
+  int rv = scan_frame(segment, window, &damage->why);
+  if (rv == 0) return 1;
+  if (rv != FLUME_ECORRUPT) return rv;
+  if (damage->why == NULL || unwritten(segment, window)) return 0;
+  return look_again(segment, window, damage);
+}
+
+int flume_segment_follow(struct flume_segment *segment, int64_t last_seq, size_t max_bytes, struct flume_err *err) {
+  struct flume_window window;
+  struct flume_damage damage;
+  flume_window_init(&window, segment->io, segment->file, segment->file_bytes);
+  window.step_bytes = FOLLOW_BYTES;
+  uint64_t start_off = segment->end_off;
+  int rv = 1;
+  while (rv == 1 && segment->next_seq <= last_seq && segment->end_off < segment->file_bytes &&
+         segment->end_off - start_off < max_bytes) {
+    rv = follow_frame(segment, &window, &damage);
+  }
+  flume_window_fini(&window);
+  if (segment->end_off != start_off) return 1; /* what stands behind it comes next time */
+  if (rv >= 0) return 0;
+  if (rv != FLUME_ECORRUPT) return flume_err_set(err, rv, "reading %s: %s", segment->path, flume_strerror(rv));
+  return flume_err_set(err, rv, "%s: byte %llu (seq %lld): %s", segment->path, (unsigned long long)damage.off,
+                       (long long)damage.seq, damage.why);
 }

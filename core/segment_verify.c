@@ -152,7 +152,8 @@ static int verify_data(struct flume_verify *verify, const struct flume_frame *fr
   return verify_records(verify, frame, verify->off + FLUME_FRAME_HEADER_BYTES);
 }
 
-/* An index goes on where the one before it ended, or covers all anew. Each offset is the one where the record was found. */
+/* An index goes on where the one before it ended, or covers all anew. Each offset is the one where the record was
+ * found. */
 static bool index_is_right(const struct flume_verify *verify, const struct flume_frame *frame, const uint8_t *body) {
   uint64_t before_off = flume_get_le64(body + 4);
   bool goes_on = frame->first_seq == verify->indexed_seq && before_off == verify->index_off;

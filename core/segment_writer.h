@@ -1,8 +1,9 @@
-/* A segment that is written anew, record by record, to take the place of one that is there: by compaction and by repair.
+/* A segment that is written anew, record by record, to take the place of one that is there: by compaction and by
+ * repair.
  *
- * It is made under the temporary name, which readers pass over and the next opening for writing removes, and gets its own
- * name when it is whole and on disk. Its frames say that everything before them was on disk: when anybody reads them it
- * was.
+ * It is made under the temporary name, which readers pass over and the next opening for writing removes, and gets its
+ * own name when it is whole and on disk. Its frames say that everything before them was on disk: when anybody reads
+ * them it was.
  *
  * Any thread, one at a time. Errors, of all functions: FLUME_ENOMEM, or an errno. */
 #ifndef FLUME_SEGMENT_WRITER_H

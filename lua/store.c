@@ -8,6 +8,7 @@
 
 #define BEHIND 0xff /* a byte that puts a bound behind a key, see struct flume_store_range */
 #define ENTRY_HEADER_BYTES 8
+#define RECENT_HEADER_BYTES 16 /* seq, and bytes of entries */
 
 int flume__store_init(struct flume_lua_store *self, const struct flume_io *io) {
   *self = (struct flume_lua_store){.seq = -1, .recent = {.from_seq = INT64_MAX}};
@@ -63,7 +64,7 @@ bool flume__emitted_next(const struct flume_buf *emitted, size_t *off, struct fl
  * all let go of, and who follows reads the range anew. */
 static void note_recent(struct flume_lua_store *self) {
   struct flume_recent *recent = &self->recent;
-  uint8_t header[16];
+  uint8_t header[RECENT_HEADER_BYTES];
   if (recent->readers == 0 || self->emitted.len == 0) return;
   flume_put_le64(header, (uint64_t)self->seq);
   flume_put_le64(header + 8, self->emitted.len);
@@ -73,8 +74,26 @@ static void note_recent(struct flume_lua_store *self) {
     flume_buf_append(&recent->entries, self->emitted.data, self->emitted.len);
     return;
   }
-  recent->entries.len = 0;
-  recent->from_seq = self->seq + 1;
+  flume__store_forget_recent(self);
+}
+
+void flume__store_forget_recent(struct flume_lua_store *self) {
+  self->recent.entries.len = 0;
+  if (self->recent.readers > 0) self->recent.from_seq = self->seq + 1;
+}
+
+/* The record is not one of those that came of late any more. */
+static void drop_recent(struct flume_lua_store *self, int64_t seq) {
+  struct flume_buf *entries = &self->recent.entries;
+  for (size_t at = 0; at < entries->len;) {
+    size_t len = RECENT_HEADER_BYTES + flume_get_le64(entries->data + at + 8);
+    if ((int64_t)flume_get_le64(entries->data + at) != seq) {
+      at += len;
+      continue;
+    }
+    memmove(entries->data + at, entries->data + at + len, entries->len - at - len);
+    entries->len -= len;
+  }
 }
 
 /* A group that has changed, in self->key and self->value. */
@@ -104,6 +123,7 @@ int flume__store_remove_emitted(struct flume_lua_store *self, struct flume_err *
   while (rv == 0 && flume__emitted_next(&self->emitted, &off, &entry)) {
     rv = flume_store_remove_entries(self->store, entry.key, entry.key_len, self->seq, err);
   }
+  drop_recent(self, self->seq);
   self->emitted.len = 0;
   return rv;
 }
@@ -137,13 +157,14 @@ static void put_key(lua_State *L, struct flume_lua_store *self, int index, struc
   if (encode(self->packed.data, self->packed.len, out, &err) != 0) raise_error(L, &err);
 }
 
-/* emit(key [, value]) */
+/* emit(key [, value]); null is no value, as it would become nil on its way to who reads it */
 static int emit(lua_State *L) {
   struct flume_lua_store *self = self_of(L);
   lua_settop(L, 2);
   put_key(L, self, 1, &self->key, flume_key_encode);
   self->value.len = 0;
-  if (!lua_isnil(L, 2)) pack(L, 2, &self->value);
+  bool is_null = lua_islightuserdata(L, 2) && lua_touserdata(L, 2) == NULL;
+  if (!lua_isnil(L, 2) && !is_null) pack(L, 2, &self->value);
   if (flume__emitted_add(&self->emitted, &self->key, &self->value) != 0) return luaL_error(L, "not enough memory");
   return 0;
 }
@@ -275,7 +296,7 @@ static int cursor_gc(lua_State *L) {
 static struct cursor_box *push_cursor_box(lua_State *L) {
   struct cursor_box *box = lua_newuserdatauv(L, sizeof *box, 0);
   box->cursor = NULL;
-  if (luaL_newmetatable(L, "flume.cursor")) {
+  if (luaL_newmetatable(L, "flume.store.cursor")) {
     lua_pushcfunction(L, cursor_gc);
     lua_pushvalue(L, -1);
     lua_setfield(L, -3, "__gc");
@@ -284,6 +305,13 @@ static struct cursor_box *push_cursor_box(lua_State *L) {
   lua_setmetatable(L, -2);
   lua_toclose(L, -1);
   return box;
+}
+
+/* Of the value on top: a nil in a list would be a hole. */
+static void null_for_nil(lua_State *L) {
+  if (!lua_isnil(L, -1)) return;
+  lua_pop(L, 1);
+  lua_pushlightuserdata(L, NULL);
 }
 
 /* Pushes {key, seq [, value]}. */
@@ -295,15 +323,13 @@ static void push_item(lua_State *L, struct flume_lua_store *self, const uint8_t 
   int rv = flume_key_decode(&p, key + key_len, &self->packed);
   if (rv == 0) rv = flume_marshal_push(L, self->packed.data, self->packed.len);
   if (rv != 0) luaL_error(L, "a key is damaged");
-  if (lua_isnil(L, -1)) {
-    lua_pop(L, 1);
-    lua_pushlightuserdata(L, NULL);
-  }
+  null_for_nil(L);
   lua_rawseti(L, -2, 1);
   lua_pushinteger(L, seq);
   lua_rawseti(L, -2, 2);
   if (value_len == 0) return;
   if (flume_marshal_push(L, value, value_len) != 0) luaL_error(L, "a value is damaged");
+  null_for_nil(L);
   lua_rawseti(L, -2, 3);
 }
 
@@ -322,9 +348,7 @@ static void resume_at(lua_State *L, struct flume_store_cursor *cursor, int index
   size_t len;
   const uint8_t *place = (const uint8_t *)luaL_checklstring(L, index, &len);
   luaL_argcheck(L, len >= 12, index, "no place in a range");
-  int rv = flume_store_cursor_resume(cursor, place + 12, len - 12, (int64_t)flume_get_le64(place),
-                                     flume_get_le32(place + 8));
-  if (rv != 0) luaL_error(L, "%s", flume_strerror(rv));
+  flume_store_cursor_resume(cursor, place + 12, len - 12, (int64_t)flume_get_le64(place), flume_get_le32(place + 8));
 }
 
 enum { PAGE_RANGE = 1, PAGE_COUNT, PAGE_MIN_SEQ, PAGE_MAX_SEQ, PAGE_RESUME, PAGE_BOX, PAGE_ITEMS };
@@ -401,9 +425,9 @@ static int recent(lua_State *L) {
   for (size_t at = 0; at < recent->entries.len;) {
     int64_t seq = (int64_t)flume_get_le64(recent->entries.data + at);
     size_t len = flume_get_le64(recent->entries.data + at + 8), off = 0;
-    struct flume_buf entries = {.data = recent->entries.data + at + 16, .len = len};
+    struct flume_buf entries = {.data = recent->entries.data + at + RECENT_HEADER_BYTES, .len = len};
     struct flume_emitted entry;
-    at += 16 + len;
+    at += RECENT_HEADER_BYTES + len;
     if (seq < from_seq) continue;
     while (flume__emitted_next(&entries, &off, &entry)) {
       if (!is_in(&range, &entry)) continue;

@@ -305,7 +305,8 @@ static void release(lua_State *L, struct flume_view *self) {
   self->dir = NULL;
 }
 
-void flume__view_finish_close(struct flume_view *self) {
+static void on_idle_closed(uv_handle_t *handle) {
+  struct flume_view *self = handle->data;
   lua_State *L = self->loop->L;
   flume_deferred_cancel(&self->slice);
   flume_deferred_cancel(&self->nudge);
@@ -318,6 +319,12 @@ void flume__view_finish_close(struct flume_view *self) {
   luaL_unref(L, LUA_REGISTRYINDEX, self->close_cb);
   luaL_unref(L, LUA_REGISTRYINDEX, self->pin);
   if (is_asked_for) flume__loop_call(self->loop, 0);
+}
+
+void flume__view_finish_close(struct flume_view *self) {
+  if (self->finishing) return;
+  self->finishing = true;
+  uv_close((uv_handle_t *)&self->idle, on_idle_closed);
 }
 
 /* The callback of closing is never called from inside close. */

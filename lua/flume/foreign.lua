@@ -119,8 +119,7 @@ end
 
 --- What the table keeps is its own affair.
 function Foreign.compact(_, given, cb)
-  if type(given) == "function" and cb == nil then cb = given end
-  return answer(cb, nil, "this log can't be compacted", "ENOTSUP")
+  return answer(Log.maintenance("compact", given, cb), nil, "this log can't be compacted", "ENOTSUP")
 end
 
 --- For a database that is closing, when all of its own is closed.

@@ -17,7 +17,7 @@ local M = {
 
   open = db.open,
   new = db.new,
-  log = {file = Log.file, memory = Log.memory},
+  log = {file = Log.file, memory = Log.memory, repair = Log.repair},
 
   null = core.null,
   array = core.array,
@@ -27,7 +27,6 @@ local M = {
   encode = core.encode,
   decode = core.decode,
   json = core.json,
-  observable = observable.new,
 
   run = async.run,
   spawn = async.spawn,
@@ -48,6 +47,11 @@ function M.index(version, fn)
     error("flume.index: a function, a path or a list of paths expected, got a " .. kind, 2)
   end
   return {version = version, indexer = fn}
+end
+
+--- An observable (observable.lua) with a value.
+function M.observable(value)
+  return observable.new(value)
 end
 
 local Loop = {}

@@ -71,7 +71,8 @@ function View:_wait(target, timeout_ms, done, deadline)
       return self:_wait(target, deadline and math.max(0, deadline - self._db._now()), done, deadline)
     end
     if code == "ECLOSED" then return done(self:_closed_error()) end
-    done(self:_failure() or errors.new(code, code))
+    local _, why = self._db.log:following()
+    done(self:_failure() or errors.new(why or code, code))
   end)
 end
 

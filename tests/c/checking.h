@@ -22,7 +22,7 @@ static inline void on_checked(struct flume_check *req, int status, const struct 
 /* Submits, and waits on the loop. With 0 the report is the caller's to fini. */
 static inline int log_check(struct flume_log *log, uv_loop_t *loop, struct check_answer *answer) {
   *answer = (struct check_answer){.calls = 0};
-  int rv = flume_log_check(log, &answer->req, on_checked, &answer->err);
+  int rv = flume_log_check(log, NULL, &answer->req, on_checked, &answer->err);
   if (rv != 0) return rv;
   CHECK_INT_EQ(answer->calls, 0);
   while (answer->calls == 0) MUST(uv_run(loop, UV_RUN_ONCE) != 0 || answer->calls > 0);

@@ -171,7 +171,7 @@ static int64_t sim_size(void *ctx, int file) {
   return rv;
 }
 
-static int sim_take_lock(void *ctx, int file, int *holder_pid) {
+static int sim_take_lock(void *ctx, int file, char *holder, size_t holder_bytes) {
   struct sim *sim = ctx;
   sim_lock(sim);
   struct sim_handle *handle = handle_of(sim, file);
@@ -181,7 +181,20 @@ static int sim_take_lock(void *ctx, int file, int *holder_pid) {
     if (other != handle && other->inode == handle->inode && other->locks) rv = UV_EAGAIN;
   }
   if (rv == 0) handle->locks = true;
-  else *holder_pid = 1;
+  else snprintf(holder, holder_bytes, "process 1");
+  sim_unlock(sim);
+  return rv;
+}
+
+static int sim_locked(void *ctx, int file) {
+  struct sim *sim = ctx;
+  sim_lock(sim);
+  struct sim_handle *handle = handle_of(sim, file);
+  int rv = handle != NULL ? 0 : UV_EBADF;
+  for (int i = 0; rv == 0 && i < SIM_HANDLES_MAX; i++) {
+    const struct sim_handle *other = &sim->handles[i];
+    if (other != handle && other->inode == handle->inode && other->locks) rv = 1;
+  }
   sim_unlock(sim);
   return rv;
 }
@@ -265,6 +278,24 @@ static int sim_list(void *ctx, const char *path, int (*each)(void *arg, const ch
 
 /* --- The rest ------------------------------------------------------------------------------------------------- */
 
+static int sim_is_at(void *ctx, int file, const char *path) {
+  struct sim *sim = ctx;
+  int dir;
+  char name[SIM_NAME_BYTES];
+  sim_lock(sim);
+  struct sim_handle *handle = handle_of(sim, file);
+  int inode = sim_fs_lookup(sim->fs, path, &dir, name);
+  int rv = handle == NULL ? UV_EBADF : inode < 0 ? UV_ENOENT : inode == handle->inode;
+  sim_unlock(sim);
+  return rv;
+}
+
+static int sim_has_events(void *ctx, const char *path) {
+  (void)ctx;
+  (void)path;
+  return UV_ENOTSUP;
+}
+
 static uint64_t sim_now_ms(void *ctx) {
   (void)ctx;
   return NOW_MS;
@@ -296,6 +327,9 @@ void sim_init(struct sim *sim, struct sim_fs *fs) {
                               .sync_dir = sim_sync_dir,
                               .list = sim_list,
                               .lock = sim_take_lock,
+                              .locked = sim_locked,
+                              .is_at = sim_is_at,
+                              .has_events = sim_has_events,
                               .now_ms = sim_now_ms,
                               .hrtime_ns = sim_hrtime_ns};
 }

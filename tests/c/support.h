@@ -334,9 +334,9 @@ static inline int fault_list(void *ctx, const char *path, int (*each)(void *arg,
   return code != 0 ? code : flume_io_posix.list(NULL, path, each, arg);
 }
 
-static inline int fault_lock(void *ctx, int file, int *holder_pid) {
+static inline int fault_lock(void *ctx, int file, char *holder, size_t holder_bytes) {
   int code = fault(ctx, FAULT_LOCK);
-  return code != 0 ? code : flume_io_posix.lock(NULL, file, holder_pid);
+  return code != 0 ? code : flume_io_posix.lock(NULL, file, holder, holder_bytes);
 }
 
 static inline int64_t fault_size(void *ctx, int file) {

@@ -1,8 +1,7 @@
 /* A backup is the log as of one moment, whole or not there at all. */
-#include <lmdb.h>
-
 #include "compacting.h"
 #include "made.h"
+#include "../../core/store.h"
 
 struct backup_answer {
   struct flume_backup req;
@@ -207,35 +206,31 @@ TEST(copy_without_memory) { fail_each(FAULT_ALLOC, UV_ENOMEM); }
 
 /* --- Views ---------------------------------------------------------------------------------------------------- */
 
-static void put_entries(const char *path, int from, int to) {
-  MDB_env *env;
-  MDB_txn *txn;
-  MDB_dbi dbi;
-  MUST(mdb_env_create(&env) == 0 && mdb_env_open(env, path, MDB_NOLOCK, 0666) == 0);
-  MUST(mdb_txn_begin(env, NULL, 0, &txn) == 0 && mdb_dbi_open(txn, NULL, 0, &dbi) == 0);
-  for (int i = from; i < to; i++) {
-    char text[200];
-    snprintf(text, sizeof text, "%0100d", i);
-    MDB_val key = {12, text + 88}, value = {100, text};
-    MUST(mdb_put(txn, dbi, &key, &value, 0) == 0);
-  }
-  MUST(mdb_txn_commit(txn) == 0);
-  mdb_env_close(env);
+static struct flume_store_meta store_meta(int64_t since) {
+  return (struct flume_store_meta){.since = since, .version = "1"};
 }
 
-static size_t count_entries(const char *path) {
-  MDB_env *env;
-  MDB_txn *txn;
-  MDB_dbi dbi;
-  MDB_stat stat_of = {.ms_entries = 0};
-  MUST(mdb_env_create(&env) == 0);
-  if (CHECK_INT_EQ(mdb_env_open(env, path, MDB_NOLOCK | MDB_RDONLY, 0666), 0)) {
-    MUST(mdb_txn_begin(env, NULL, MDB_RDONLY, &txn) == 0 && mdb_dbi_open(txn, NULL, 0, &dbi) == 0);
-    MUST(mdb_stat(txn, dbi, &stat_of) == 0);
-    mdb_txn_abort(txn);
+static void make_store(const char *path, int count) {
+  struct flume_store *store;
+  struct flume_store_meta meta = store_meta(41);
+  MUST(flume_store_open(&store, &flume_io_posix, path, FLUME_STORE_WRITE, &err) == 0);
+  for (int i = 0; i < count; i++) {
+    char text[200];
+    snprintf(text, sizeof text, "%0100d", i);
+    MUST(flume_store_put_group(store, text + 88, 12, text, 100, &err) == 0);
   }
-  mdb_env_close(env);
-  return stat_of.ms_entries;
+  MUST(flume_store_commit(store, &meta, &err) == 0);
+  flume_store_close(store);
+}
+
+static int64_t count_groups(const char *path) {
+  struct flume_store *store;
+  struct flume_store_range range;
+  flume_store_range_init(&range);
+  MUST(flume_store_open(&store, &flume_io_posix, path, FLUME_STORE_READ, &err) == 0);
+  int64_t count = flume_store_count(store, FLUME_STORE_GROUPS, &range, &err);
+  flume_store_close(store);
+  return count;
 }
 
 TEST(views_are_copied) {
@@ -245,9 +240,9 @@ TEST(views_are_copied) {
   strcpy(views, path_in(root, "views"));
   strcpy(path, path_in(views, "sum/1"));
   MUST(flume_io_mkdir_all(&flume_io_posix, path) == 0);
-  put_entries(path, 0, 1000);
+  make_store(path, 1000);
   write_file(path_in(views, "sum/active"), "1\n", 2, 2);
-  write_file(path_in(views, "sum/1/lock.mdb"), "locks", 5, 5);
+  CHECK(file_exists(path, "lock.mdb"));
   strcpy(path, path_in(views, "broken"));
   MUST(flume_io_mkdir_all(&flume_io_posix, path) == 0);
   write_file(path_in(path, "data.mdb"), "nonsense", 8, 10000);
@@ -256,8 +251,8 @@ TEST(views_are_copied) {
   if (!CHECK_INT_EQ(backup(log, views, &answer), 0)) printf("%s\n", answer.err.msg);
   log_close_wait(log, &loop);
   strcpy(path, path_in(target, "views/sum/1"));
-  CHECK_INT_EQ(count_entries(path), 1000);
   CHECK(!file_exists(path, "lock.mdb"));
+  CHECK_INT_EQ(count_groups(path), 1000);
   CHECK(file_exists(target, "views/sum/active"));
   CHECK(!file_exists(target, "views/broken"));
   CHECK(answer.req.bytes > 100000);

@@ -92,7 +92,7 @@ TEST(check_beside_appends_deletes_and_a_compaction) {
     struct check_answer checked = {.calls = 0};
     struct compaction_answer compacted = {.calls = 0};
     made_del(log, round * 4);
-    CHECK_INT_EQ(flume_log_check(log, &checked.req, on_checked, &err), 0);
+    CHECK_INT_EQ(flume_log_check(log, NULL, &checked.req, on_checked, &err), 0);
     CHECK_INT_EQ(flume_log_compact(log, &compacted.req, on_compacted, &err), 0);
     made_del(log, round * 4 + 1);
     made_append(log, 1);
@@ -111,7 +111,7 @@ TEST(close_while_it_checks) {
   struct flume_log *log = must_open(300);
   for (int i = 0; i < 10; i++) made_append(log, 2);
   struct check_answer answer = {.calls = 0};
-  CHECK_INT_EQ(flume_log_check(log, &answer.req, on_checked, &err), 0);
+  CHECK_INT_EQ(flume_log_check(log, NULL, &answer.req, on_checked, &err), 0);
   log_close_wait(log, &loop);
   CHECK_INT_EQ(answer.calls, 1);
   CHECK_INT_EQ(answer.status, FLUME_ECLOSED);
@@ -262,7 +262,10 @@ TEST(the_missing_first_segment) {
   begin_segments();
   int64_t lost = first_seq_of(1);
   CHECK_INT_EQ(unlink(path_in(dir, made.closed.files[0].name)), 0);
-  struct flume_report report = repair();
+  struct flume_report report = check_closed();
+  CHECK(find_finding(&report, FLUME_FINDING_DAMAGE, "00000000000000000000", "missing") != NULL);
+  flume_report_fini(&report);
+  report = repair();
   CHECK(find_finding(&report, FLUME_FINDING_DAMAGE, "00000000000000000000", "missing") != NULL);
   flume_report_fini(&report);
   check_is_clean(made.count);

@@ -1,6 +1,4 @@
-/* What a file log makes of its files after a crash and after damage; and who may write to them. */
-#include <signal.h>
-
+/* What a file log makes of its files after a crash and after damage. */
 #include "made.h"
 
 /* --- Every byte flipped --------------------------------------------------------------------------------------- */
@@ -514,65 +512,5 @@ TEST(names_of_new_directories_are_synced) {
   log = must_open(0);
   CHECK_INT_EQ(atomic_load(&faults.calls[FAULT_SYNC_DIR]), 5);
   log_close_wait(log, &loop);
-  end();
-}
-
-/* --- One writer ----------------------------------------------------------------------------------------------- */
-
-static bool names_pid(pid_t pid) {
-  char text[24];
-  snprintf(text, sizeof text, " %d", (int)pid);
-  return strstr(err.msg, text) != NULL;
-}
-
-TEST(second_writer_in_this_process) {
-  begin();
-  struct flume_log *log = must_open(0);
-  CHECK_INT_EQ(try_open_with(false, false), FLUME_ELOCKED);
-  CHECK(names_pid(getpid()));
-  CHECK_INT_EQ(try_open_with(true, false), 0);
-  CHECK_INT_EQ(try_open_with(false, false), FLUME_ELOCKED);
-  log_close_wait(log, &loop);
-  CHECK_INT_EQ(try_open_with(false, false), 0);
-  end();
-}
-
-/* Holds the log open until it is killed. */
-static void hold(int ready) {
-  uv_loop_t held;
-  struct flume_log *log;
-  int64_t seq = -1;
-  struct flume_slice record = slice_text("held");
-  struct flume_log_options options = {.io = &flume_io_posix};
-  bool good = uv_loop_init(&held) == 0 && flume_log_open(&log, &held, dir, &options, NULL) == 0 &&
-              flume_log_append_wait(log, &record, 1, &seq, NULL) == 0;
-  if (write(ready, good ? "y" : "n", 1) != 1) _exit(1);
-  for (;;) pause();
-}
-
-TEST(second_writer_in_another_process) {
-  begin();
-  int ready[2];
-  MUST(pipe(ready) == 0);
-  pid_t pid = fork();
-  MUST(pid >= 0);
-  if (pid == 0) hold(ready[1]);
-  char answer = 0;
-  CHECK_INT_EQ(read(ready[0], &answer, 1), 1);
-  CHECK_INT_EQ(answer, 'y');
-  CHECK_INT_EQ(try_open_with(false, false), FLUME_ELOCKED);
-  CHECK(names_pid(pid));
-  struct flume_log *log = NULL;
-  struct flume_log_options options = {.readonly = true, .io = &faults.io};
-  CHECK_INT_EQ(try_open(&log, &options), 0);
-  CHECK_INT_EQ(flume_log_since(log), 0);
-  log_close_wait(log, &loop);
-  CHECK_INT_EQ(kill(pid, SIGKILL), 0);
-  CHECK_INT_EQ(waitpid(pid, NULL, 0), pid);
-  log = must_open(0);
-  CHECK_INT_EQ(flume_log_since(log), 0);
-  goes_on(log);
-  close(ready[0]);
-  close(ready[1]);
   end();
 }

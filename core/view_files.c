@@ -1,18 +1,19 @@
-#include "view_copy.h"
+#include "view_files.h"
 
-#include <lmdb.h>
 #include <stdio.h>
 #include <string.h>
 
-#define ENVIRONMENT "data.mdb"
-#define ENVIRONMENT_LOCK "lock.mdb"
+#include "err.h"
+
+#define STORE "data.mdb"
+#define STORE_LOCK "lock.mdb"
 #define TRIES 4
 
 struct copying {
   const struct flume_io *io;
   const char *from;
   const char *to;
-  enum flume_view_writer writer;
+  enum flume_store_sharing sharing;
   struct flume_copied *copied;
 };
 
@@ -23,74 +24,10 @@ static int join(char *path, size_t size, const char *dir, const char *name) {
   return len > 0 && (size_t)len < size ? 0 : UV_ENAMETOOLONG;
 }
 
-/* --- Environments -------------------------------------------------------------------------------------------- */
-
-static int from_lmdb(int rv) {
-  if (rv == 0) return 0;
-  return rv > 0 ? uv_translate_sys_error(rv) : FLUME_ECORRUPT;
-}
-
-static int open_environment(const char *dir, unsigned flags, MDB_env **out) {
-  MDB_env *env;
-  int rv = mdb_env_create(&env);
-  if (rv != 0) return rv;
-  mdb_env_set_maxdbs(env, 16);
-  rv = mdb_env_open(env, dir, MDB_RDONLY | MDB_NOTLS | flags, 0666);
-  if (rv == 0) *out = env;
-  else mdb_env_close(env);
-  return rv;
-}
-
-/* Reads every entry of a database, and of those that are named in it. */
-static int read_database(MDB_txn *txn, MDB_dbi dbi, int depth) {
-  MDB_cursor *cursor;
-  int rv = mdb_cursor_open(txn, dbi, &cursor);
-  if (rv != 0) return rv;
-  MDB_val key, value;
-  while ((rv = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
-    char name[512];
-    MDB_dbi named;
-    if (depth > 0 || key.mv_size >= sizeof name) continue;
-    memcpy(name, key.mv_data, key.mv_size);
-    name[key.mv_size] = '\0';
-    if (mdb_dbi_open(txn, name, 0, &named) == 0) rv = read_database(txn, named, depth + 1);
-    if (rv != 0) break;
-  }
-  mdb_cursor_close(cursor);
-  return rv == MDB_NOTFOUND ? 0 : rv;
-}
-
-static int check_environment(const char *dir) {
-  MDB_env *env;
-  MDB_txn *txn;
-  MDB_dbi dbi;
-  int rv = open_environment(dir, MDB_NOLOCK, &env);
-  if (rv != 0) return rv;
-  rv = mdb_txn_begin(env, NULL, MDB_RDONLY, &txn);
-  if (rv == 0) {
-    rv = mdb_dbi_open(txn, NULL, 0, &dbi);
-    if (rv == 0) rv = read_database(txn, dbi, 0);
-    mdb_txn_abort(txn);
-  }
-  mdb_env_close(env);
-  return rv;
-}
-
-/* Without the environment's locks a writer may reuse pages that the copy is still to read; so the copy is looked at. */
-static int copy_environment(const struct copying *copying) {
-  char lock[4096];
-  int rv = join(lock, sizeof lock, copying->from, ENVIRONMENT_LOCK);
-  if (rv != 0) return rv;
-  int file = copying->io->open(copying->io->ctx, lock, FLUME_IO_READ);
-  if (file >= 0) copying->io->close(copying->io->ctx, file);
-  bool locks = file >= 0 && copying->writer == FLUME_VIEW_WRITER_ELSEWHERE;
-  MDB_env *env;
-  rv = open_environment(copying->from, locks ? 0 : MDB_NOLOCK, &env);
-  if (rv != 0) return from_lmdb(rv);
-  rv = mdb_env_copy2(env, copying->to, MDB_CP_COMPACT);
-  mdb_env_close(env);
-  if (rv == 0) rv = check_environment(copying->to);
-  return from_lmdb(rv);
+static int copy_store(const struct copying *copying) {
+  struct flume_store_meta meta;
+  int rv = flume_store_copy(copying->from, copying->to, copying->sharing, NULL);
+  return rv == 0 ? flume_store_check(copying->io, copying->to, FLUME_STORE_RESTS, &meta, NULL) : rv;
 }
 
 /* --- Trees --------------------------------------------------------------------------------------------------- */
@@ -122,13 +59,13 @@ static int copy_entry(void *arg, const char *name) {
   char from[4096], to[4096];
   int rv = join(from, sizeof from, copying->from, name);
   if (rv == 0) rv = join(to, sizeof to, copying->to, name);
-  if (rv != 0 || strcmp(name, ENVIRONMENT_LOCK) == 0) return rv;
+  if (rv != 0 || strcmp(name, STORE_LOCK) == 0) return rv;
   struct copying below = *copying;
   below.from = from;
   below.to = to;
   rv = copy_tree(&below);
   if (rv != UV_ENOTDIR) return rv;
-  rv = strcmp(name, ENVIRONMENT) == 0 ? copy_environment(copying) : copy_file(copying, from, to);
+  rv = strcmp(name, STORE) == 0 ? copy_store(copying) : copy_file(copying, from, to);
   return rv == 0 ? count_file(copying, to) : rv;
 }
 
@@ -162,7 +99,7 @@ static int copy_view(void *arg, const char *name) {
   if (rv != 0) return rv;
   for (int i = 0; i < TRIES; i++) {
     struct flume_copied copied = {.bytes = 0};
-    struct copying view = {views->io, from, to, views->writer, &copied};
+    struct copying view = {views->io, from, to, views->sharing, &copied};
     rv = copy_tree(&view);
     if (rv == UV_ENOTDIR) return 0; /* no view */
     if (rv == 0) {
@@ -176,13 +113,55 @@ static int copy_view(void *arg, const char *name) {
   return 0;
 }
 
-int flume_views_copy(const struct flume_io *io, const char *from, const char *to, enum flume_view_writer writer,
+int flume_views_copy(const struct flume_io *io, const char *from, const char *to, enum flume_store_sharing sharing,
                      struct flume_copied *copied, struct flume_err *err) {
-  struct copying views = {io, from, to, writer, copied};
+  struct copying views = {io, from, to, sharing, copied};
   int rv = io->list(io->ctx, from, each_nothing, NULL);
   if (rv == UV_ENOENT) return 0;
   if (rv == 0) rv = io->mkdir(io->ctx, to);
   if (rv == 0) rv = io->list(io->ctx, from, copy_view, &views);
   if (rv == 0) rv = io->sync_dir(io->ctx, to);
   return rv == 0 ? 0 : flume_err_set(err, rv, "copying %s to %s: %s", from, to, flume_strerror(rv));
+}
+
+/* --- Checking ------------------------------------------------------------------------------------------------ */
+
+struct checking {
+  const struct flume_io *io;
+  const char *dir;
+  const char *name; /* of the view; NULL among views */
+  enum flume_store_sharing sharing;
+  struct flume_report *report;
+};
+
+static int check_version(void *arg, const char *name) {
+  const struct checking *view = arg;
+  char path[4096], file[128];
+  struct flume_store_meta meta;
+  struct flume_err why;
+  int rv = join(path, sizeof path, view->dir, name);
+  if (rv != 0 || name[strspn(name, "0123456789")] != '\0') return rv;
+  rv = flume_store_check(view->io, path, view->sharing, &meta, &why);
+  if (rv == 0 || rv == FLUME_ENOENT) return 0;
+  if (rv == FLUME_ENOMEM) return rv;
+  snprintf(file, sizeof file, "views/%s/%s", view->name, name);
+  return flume_report_add(view->report, FLUME_FINDING_DAMAGE, file, 0, -1, "%s", flume_strerror(rv));
+}
+
+static int check_view(void *arg, const char *name) {
+  const struct checking *views = arg;
+  char path[4096];
+  int rv = join(path, sizeof path, views->dir, name);
+  if (rv != 0) return rv;
+  struct checking view = {views->io, path, name, views->sharing, views->report};
+  rv = views->io->list(views->io->ctx, path, check_version, &view);
+  return rv == UV_ENOTDIR || rv == UV_ENOENT ? 0 : rv;
+}
+
+int flume_views_check(const struct flume_io *io, const char *dir, enum flume_store_sharing sharing,
+                      struct flume_report *report, struct flume_err *err) {
+  struct checking views = {io, dir, NULL, sharing, report};
+  int rv = io->list(io->ctx, dir, check_view, &views);
+  if (rv == 0 || rv == UV_ENOENT) return 0;
+  return flume_err_set(err, rv, "checking the views in %s: %s", dir, flume_strerror(rv));
 }
