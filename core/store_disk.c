@@ -244,6 +244,11 @@ static int decode_meta(const MDB_val *val, struct flume_store_meta *meta) {
   return 0;
 }
 
+void flume__store_let_go(struct flume_store *store) {
+  if (store->held != NULL) mdb_txn_abort(store->held);
+  store->held = NULL;
+}
+
 static int read_meta(struct flume_store *store, MDB_txn *txn, struct flume_store_meta *meta) {
   MDB_val key = key_of("meta"), val;
   int rv = mdb_get(txn, store->meta_db, &key, &val);
