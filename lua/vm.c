@@ -105,7 +105,15 @@ static int open_libraries(lua_State *L) {
   return 0;
 }
 
-struct flume_vm *flume_vm_new(size_t memory_max_bytes, uint64_t steps_max) {
+static int open_all_libraries(lua_State *L) {
+  luaL_openlibs(L);
+  luaL_requiref(L, "flume_core", flume__codec_open, 1);
+  flume__vm_open(L);
+  lua_gc(L, LUA_GCGEN, 0, 0);
+  return 0;
+}
+
+static struct flume_vm *new_vm(size_t memory_max_bytes, uint64_t steps_max, lua_CFunction open) {
   struct flume_vm *vm = calloc(1, sizeof *vm);
   if (vm == NULL) return NULL;
   vm->budget.memory_max_bytes = memory_max_bytes;
@@ -114,7 +122,7 @@ struct flume_vm *flume_vm_new(size_t memory_max_bytes, uint64_t steps_max) {
   if (uv_mutex_init(&vm->mutex) != 0) goto err_after_alloc;
   vm->L = lua_newstate(flume_budget_alloc, &vm->budget);
   if (vm->L == NULL) goto err_after_mutex;
-  lua_pushcfunction(vm->L, open_libraries);
+  lua_pushcfunction(vm->L, open);
   if (lua_pcall(vm->L, 0, 0, 0) != LUA_OK) goto err_after_state;
   return vm;
 
@@ -125,6 +133,14 @@ err_after_mutex:
 err_after_alloc:
   free(vm);
   return NULL;
+}
+
+struct flume_vm *flume_vm_new(size_t memory_max_bytes, uint64_t steps_max) {
+  return new_vm(memory_max_bytes, steps_max, open_libraries);
+}
+
+struct flume_vm *flume_vm_new_trusted(size_t memory_max_bytes) {
+  return new_vm(memory_max_bytes != 0 ? memory_max_bytes : SIZE_MAX, 0, open_all_libraries);
 }
 
 void flume_vm_free(struct flume_vm *vm) {

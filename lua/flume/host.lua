@@ -124,7 +124,7 @@ local function transform_for(options, mapper)
 end
 
 --- options: name; definition (a table) or path (a file); folder (of modules); lib (flume's own modules, in a view's
---- own state); decode; mapper (a function) or mapper_path; log (for create); on_end
+--- own state); trusted, package (paths); decode; mapper (a function) or mapper_path; log (for create); on_end
 return function (options)
   local observable, kinds = own_module(options, "observable"), own_module(options, "kinds")
   local hash, env = 0, nil
@@ -132,8 +132,9 @@ return function (options)
     flume = {null = core.null, array = core.array, map = core.map, table = core.table, observable = observable.new},
   }
   local function sandboxed()
-    env = env or own_module(options, "sandbox").new {
+    env = env or own_module(options, "sandbox")[options.trusted and "trusted" or "new"] {
       folder = options.folder, read = core.read_file, provided = provided, core = options.lib and core,
+      package = options.package,
       on_load = function (source) hash = core.fingerprint(source, hash) end,
     }
     return env

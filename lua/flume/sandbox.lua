@@ -155,4 +155,21 @@ function M.new(host)
   return env
 end
 
+--- The environment of a script that is trusted: all of a Lua state's own library. require looks in the views' folder
+--- first. host is as for new, and has package = {path=, cpath=}. In the caller's state nothing is changed.
+function M.trusted(host)
+  if not host.core then return _G end
+  _G.flume_core = nil -- flume's own business
+  local from_folder = host.folder and host.folder .. "/?.lua;" or ""
+  package.path, package.cpath = from_folder .. host.package.path, host.package.cpath
+  for name, value in pairs(host.provided) do package.loaded[name] = value end
+  local load_module = require
+  rawset(_G, "require", function (name)
+    local path = package.loaded[name] == nil and package.searchpath(name, package.path)
+    if path then host.on_load(assert(host.read(path))) end
+    return load_module(name)
+  end)
+  return _G
+end
+
 return M
