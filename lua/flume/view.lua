@@ -378,10 +378,12 @@ function View.new(db, name, script)
     _instance = nil,          -- the one that answers
     _core = nil,              -- of it
     _next = nil,              -- the one that is built to take its place
+    _heir = nil,              -- {instance =, swaps =}: the one that is to take over its state when it is quiet
     _instances = {},          -- set of all that are open
     _watchers = {},           -- set of {notify =, observer =}
     _raw_waits = {},          -- set of functions that answer the calls that wait for a raw view's since
     _ending = {},             -- instance that is being closed -> list of functions to be called then
+    _notes = nil,             -- what it keeps from one version to the next: notes.lua
     _dry = {},                -- set of the instances that make dry runs
     _swaps = {},              -- list of functions that wait until the next instance answers: done(err)
     _reload_error = nil,      -- why the file as it is now could not be mounted
