@@ -46,10 +46,35 @@ static int read_file(lua_State *L) {
   return 2;
 }
 
+/* fingerprint(source [, hash]) -> hash */
 static int fingerprint(lua_State *L) {
   size_t len;
   const char *source = luaL_checklstring(L, 1, &len);
   lua_pushinteger(L, (lua_Integer)flume_fingerprint((uint64_t)luaL_optinteger(L, 2, 0), source, len));
+  return 1;
+}
+
+/* fingerprint_bytes(bytes [, hash]) -> hash */
+static int fingerprint_bytes(lua_State *L) {
+  size_t len;
+  const char *bytes = luaL_checklstring(L, 1, &len);
+  lua_pushinteger(L, (lua_Integer)flume_fingerprint_bytes((uint64_t)luaL_optinteger(L, 2, 0), bytes, len));
+  return 1;
+}
+
+static int note_required(void *arg, const char *name, size_t len) {
+  lua_State *L = arg;
+  lua_pushlstring(L, name, len);
+  lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
+  return 0;
+}
+
+/* required(source) -> list of the modules that it requires literally, as they come */
+static int required(lua_State *L) {
+  size_t len;
+  const char *source = luaL_checklstring(L, 1, &len);
+  lua_newtable(L);
+  flume_fingerprint_requires(source, len, note_required, L);
   return 1;
 }
 
@@ -79,7 +104,8 @@ static int list_dir(lua_State *L) {
 
 void flume__vm_open(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"read_file", read_file}, {"fingerprint", fingerprint}, {"list_dir", list_dir}, {NULL, NULL}};
+      {"read_file", read_file}, {"fingerprint", fingerprint}, {"fingerprint_bytes", fingerprint_bytes},
+      {"required", required},   {"list_dir", list_dir},       {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }
 

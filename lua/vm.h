@@ -44,7 +44,7 @@ int flume_values_put(lua_State *L, int first, int last, struct flume_buf *out, s
 /* Pushes the values of such an array; the number of them, or FLUME_ECORRUPT. Raises memory errors. */
 int flume_values_push(lua_State *L, const struct flume_buf *values);
 
-/* Puts read_file, list_dir and fingerprint into the table on top. */
+/* Puts read_file, list_dir, fingerprint, fingerprint_bytes and required into the table on top. */
 void flume__vm_open(lua_State *L);
 
 #endif

@@ -15,7 +15,8 @@ local versions = require "flume.versions"
 require "flume.upkeep"
 
 local OPTIONS = {ready = "boolean", mapper = "function|string", views = "string", watch = "boolean"}
-local USE_OPTIONS = {memory = "integer", budget = "integer", accept = "string", trusted = "boolean"}
+local USE_OPTIONS = {memory = "integer", budget = "integer", accept = "string", trusted = "boolean",
+  params = "table"}
 
 local DB = {}
 DB.__name = "flume.db"
@@ -161,6 +162,7 @@ local function mount_options(self, name, extra)
     budget = extra.budget,
     accept = extra.accept,
     trusted = extra.trusted,
+    params = extra.params,
   }
 end
 
@@ -170,6 +172,7 @@ function DB:use(name, definition, extra)
   check_name(self, name)
   local given = mount_options(self, name, options.check("use", extra, USE_OPTIONS, 2))
   if given.trusted and given.budget then error("use: a trusted view has no budget", 2) end
+  if given.params and type(definition) ~= "string" then error("use: params are for a script", 2) end
   if type(definition) == "string" then
     local path, folder = find_script(self, definition)
     if not path then error("use: " .. folder, 2) end

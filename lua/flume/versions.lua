@@ -42,7 +42,10 @@ local function load_script(handle, script)
   local ok, message, code = handle:load(bytecode.host, {
     name = script.name, path = script.path, folder = script.folder, mapper_path = script.mapper_path,
     memory = memory_of(script), trusted = script.trusted, package = {path = package.path, cpath = package.cpath},
-    lib = {observable = bytecode.observable, sandbox = bytecode.sandbox, kinds = bytecode.kinds},
+    params = script.params,
+    lib = {
+      observable = bytecode.observable, sandbox = bytecode.sandbox, kinds = bytecode.kinds, sources = bytecode.sources,
+    },
   })
   if not ok then return nil, message, code end
   local done, described, why = handle:call_now("describe")
