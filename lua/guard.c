@@ -47,7 +47,10 @@ static int set_metatable(lua_State *L) {
 
 void flume_guard_check(lua_State *L) {
   luaL_checkstack(L, 6, NULL);
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &metatables_key);
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &metatables_key) != LUA_TTABLE) {
+    lua_pop(L, 1);
+    return;
+  }
   int metatables = lua_gettop(L);
   lua_pushnil(L);
   while (lua_next(L, metatables)) {

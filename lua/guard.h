@@ -7,7 +7,7 @@
 /* Puts setmetatable, exhausted, charge and caught into the table on top, for sandbox.lua. */
 void flume__guard_open(lua_State *L);
 
-/* Raises when a metatable that setmetatable was given has got __mode since. */
+/* Raises when a metatable that setmetatable was given has got __mode since. Nothing in a state without the guard. */
 void flume_guard_check(lua_State *L);
 
 #endif

@@ -440,12 +440,14 @@ static void push_view_metatable(lua_State *L) {
   lua_setfield(L, -2, "__index");
 }
 
-/* view(pump, host): an inline view. view(pump, nil, memory_bytes, budget): one with a state of its own. */
+/* view(pump, host): an inline view. view(pump, nil, memory_bytes, budget): one with a state of its own; with
+ * "trusted" instead of a budget, one with all of Lua's library. */
 static int view_new(lua_State *L) {
   struct flume_lua_pump *pump = flume__pump_check(L, 1);
   bool is_inline = lua_istable(L, 2);
   lua_Integer memory_bytes = luaL_optinteger(L, 3, 0);
-  lua_Integer budget = luaL_optinteger(L, 4, 0);
+  bool trusted = lua_type(L, 4) == LUA_TSTRING;
+  lua_Integer budget = trusted ? 0 : luaL_optinteger(L, 4, 0);
   struct flume_view *self = lua_newuserdatauv(L, sizeof *self, VIEW_UV_COUNT);
   memset(self, 0, sizeof *self);
   self->pump = pump;
@@ -463,7 +465,8 @@ static int view_new(lua_State *L) {
   if (is_inline) {
     self->host = ref_value(L, 2);
   } else {
-    self->vm = flume_vm_new((size_t)memory_bytes, (uint64_t)budget);
+    size_t memory_max_bytes = (size_t)memory_bytes;
+    self->vm = trusted ? flume_vm_new_trusted(memory_max_bytes) : flume_vm_new(memory_max_bytes, (uint64_t)budget);
     if (self->vm == NULL) return luaL_error(L, "no memory for a view's state");
   }
   return 1;

@@ -46,10 +46,35 @@ static int read_file(lua_State *L) {
   return 2;
 }
 
+/* fingerprint(source [, hash]) -> hash */
 static int fingerprint(lua_State *L) {
   size_t len;
   const char *source = luaL_checklstring(L, 1, &len);
   lua_pushinteger(L, (lua_Integer)flume_fingerprint((uint64_t)luaL_optinteger(L, 2, 0), source, len));
+  return 1;
+}
+
+/* fingerprint_bytes(bytes [, hash]) -> hash */
+static int fingerprint_bytes(lua_State *L) {
+  size_t len;
+  const char *bytes = luaL_checklstring(L, 1, &len);
+  lua_pushinteger(L, (lua_Integer)flume_fingerprint_bytes((uint64_t)luaL_optinteger(L, 2, 0), bytes, len));
+  return 1;
+}
+
+static int note_required(void *arg, const char *name, size_t len) {
+  lua_State *L = arg;
+  lua_pushlstring(L, name, len);
+  lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
+  return 0;
+}
+
+/* required(source) -> list of the modules that it requires literally, as they come */
+static int required(lua_State *L) {
+  size_t len;
+  const char *source = luaL_checklstring(L, 1, &len);
+  lua_newtable(L);
+  flume_fingerprint_requires(source, len, note_required, L);
   return 1;
 }
 
@@ -79,7 +104,8 @@ static int list_dir(lua_State *L) {
 
 void flume__vm_open(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"read_file", read_file}, {"fingerprint", fingerprint}, {"list_dir", list_dir}, {NULL, NULL}};
+      {"read_file", read_file}, {"fingerprint", fingerprint}, {"fingerprint_bytes", fingerprint_bytes},
+      {"required", required},   {"list_dir", list_dir},       {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }
 
@@ -105,7 +131,15 @@ static int open_libraries(lua_State *L) {
   return 0;
 }
 
-struct flume_vm *flume_vm_new(size_t memory_max_bytes, uint64_t steps_max) {
+static int open_all_libraries(lua_State *L) {
+  luaL_openlibs(L);
+  luaL_requiref(L, "flume_core", flume__codec_open, 1);
+  flume__vm_open(L);
+  lua_gc(L, LUA_GCGEN, 0, 0);
+  return 0;
+}
+
+static struct flume_vm *new_vm(size_t memory_max_bytes, uint64_t steps_max, lua_CFunction open) {
   struct flume_vm *vm = calloc(1, sizeof *vm);
   if (vm == NULL) return NULL;
   vm->budget.memory_max_bytes = memory_max_bytes;
@@ -114,7 +148,7 @@ struct flume_vm *flume_vm_new(size_t memory_max_bytes, uint64_t steps_max) {
   if (uv_mutex_init(&vm->mutex) != 0) goto err_after_alloc;
   vm->L = lua_newstate(flume_budget_alloc, &vm->budget);
   if (vm->L == NULL) goto err_after_mutex;
-  lua_pushcfunction(vm->L, open_libraries);
+  lua_pushcfunction(vm->L, open);
   if (lua_pcall(vm->L, 0, 0, 0) != LUA_OK) goto err_after_state;
   return vm;
 
@@ -125,6 +159,14 @@ err_after_mutex:
 err_after_alloc:
   free(vm);
   return NULL;
+}
+
+struct flume_vm *flume_vm_new(size_t memory_max_bytes, uint64_t steps_max) {
+  return new_vm(memory_max_bytes, steps_max, open_libraries);
+}
+
+struct flume_vm *flume_vm_new_trusted(size_t memory_max_bytes) {
+  return new_vm(memory_max_bytes != 0 ? memory_max_bytes : SIZE_MAX, 0, open_all_libraries);
 }
 
 void flume_vm_free(struct flume_vm *vm) {

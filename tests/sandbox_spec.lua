@@ -207,3 +207,71 @@ describe_cases("the error of a spent budget is not held up", {
     local t = {}
     while true do pcall(coroutine.wrap(function () t[#t + 1] = ('x'):rep(1 << 20) .. #t end)) end]],
 })
+
+describe("a trusted view", function ()
+  after_each(world.clean)
+
+  local function trusted(source, options)
+    local db = world.memory_db()
+    options = options or {}
+    options.trusted = true
+    local folder = world.dir()
+    db:use("v", world.write(folder .. "/v.lua", source), options)
+    return db, folder
+  end
+
+  it("has all of Lua's library, in a state of its own", function ()
+    marker = "of the caller" -- luacheck: ignore 111
+    local db = trusted [[
+      return {version = 1, initial = 0, reducer = function (n) return n + 1 end, methods = {look = "async"},
+        look = function ()
+          return type(io.open), type(os.time()), type(debug.getinfo(1)), type(math.random()), type(package.path),
+            marker, load(string.dump(function () return 7 end))(), flume_core
+        end}
+    ]]
+    db:append "x"
+    assert.same({"function", "number", "table", "number", "string", nil, 7, nil}, {db.v:look()})
+    assert.equal(1, db.v:get())
+    marker = nil -- luacheck: ignore 111
+  end)
+
+  it("requires from its folder, from package.path, and flume", function ()
+    local elsewhere, path = world.dir(), package.path
+    world.write(elsewhere .. "/flume_test_far.lua", "return {far = 1, loads = (...)}")
+    package.path = elsewhere .. "/?.lua;" .. path
+    local db = world.memory_db()
+    local folder = world.dir()
+    world.write(folder .. "/near.lua", "return {near = 2}")
+    db:use("v", world.write(folder .. "/v.lua", [[
+      local far, near, flume = require "flume_test_far", require "near", require "flume"
+      return {version = 1, initial = 0, reducer = function (n) return n end, methods = {sum = "sync"},
+        sum = function () return far.far + near.near, far.loads, flume.null ~= nil, flume.open end}
+    ]]), {trusted = true})
+    package.path = path
+    assert.same({3, "flume_test_far", true, nil}, {db.v:sum()})
+  end)
+
+  it("has no budget, and memory without a limit unless one is given", function ()
+    local greedy = [[
+      return {version = 1, initial = 0, reducer = function (n)
+        for i = 1, 3e6 do n = n + 1 end
+        return n + #("x"):rep(300 << 20)
+      end}
+    ]]
+    local db = trusted(greedy)
+    db:append "x"
+    assert.equal(3000000 + (300 << 20), db.v:get())
+    local limited = trusted(greedy, {memory = 64 << 20})
+    limited:append "x"
+    assert.equal("EVIEW", select(3, limited.v:get()))
+    assert.error_matches(function () trusted(greedy, {budget = 5}) end, "no budget")
+  end)
+
+  it("fails alone when it raises", function ()
+    local db = trusted "return {version = 1, reducer = function () error 'x' end}"
+    db:use("good", flume.reduce(1, function (n) return n + 1 end, 0))
+    db:append "x"
+    assert.equal("EVIEW", select(3, db.v:get()))
+    assert.equal(1, db.good:get())
+  end)
+end)

@@ -97,11 +97,26 @@ local function all_pieces(fn)
   return table.concat(pieces)
 end
 
+local function is_module_name(name)
+  return type(name) == "string" and name:find "^[%w_%-][%w_%-.]*$" and not name:find("..", 1, true)
+end
+
 local function file_of(folder, name)
-  if type(name) ~= "string" or not name:find "^[%w_%-][%w_%-.]*$" or name:find("..", 1, true) then
-    error(("module name %q: letters, digits, _, - and single dots"):format(tostring(name)), 3)
-  end
   return folder .. "/" .. name:gsub("%.", "/") .. ".lua"
+end
+
+--- Compiles a script, whose first line may begin with #.
+function M.compile(source, path, env)
+  local text = source:gsub("^#[^\n]*", "", 1)
+  return load(text, "@" .. path, "t", env)
+end
+
+--- The source of a module that a script with this host could require, or nil.
+function M.find(host, name)
+  if host.provided[name] ~= nil or not is_module_name(name) then return nil end
+  if not host.package then return host.folder and (host.read(file_of(host.folder, name))) or nil end
+  local path = package.searchpath(name, package.path)
+  return path and (host.read(path)) or nil
 end
 
 local function add_loading(env, host, guard)
@@ -120,12 +135,15 @@ local function add_loading(env, host, guard)
   function env.require(name)
     if host.provided[name] ~= nil then return host.provided[name] end
     if loaded[name] ~= nil then return loaded[name] end
+    if not is_module_name(name) then
+      error(("module name %q: letters, digits, _, - and single dots"):format(tostring(name)), 2)
+    end
     if not host.folder then error(("module %q: this view has no folder to require from"):format(name), 2) end
     local path = file_of(host.folder, name)
     local source, message = host.read(path)
     if not source then error(("module %q not found: %s"):format(name, message), 2) end
-    host.on_load(source)
-    local chunk, why = load(source, "@" .. path, "t", env)
+    host.on_load(name, source)
+    local chunk, why = M.compile(source, path, env)
     if not chunk then error(why, 2) end
     loaded[name] = true
     local value = chunk(name)
@@ -138,8 +156,8 @@ local function nothing() end
 
 local UNGUARDED = {exhausted = nothing, caught = nothing, charge = nothing}
 
---- An environment for a script. host = {folder=, read=function(path), provided={name=value}, on_load=function(source),
---- core = the core of a view's own state, or nil}
+--- An environment for a script. host = {folder=, read=function(path), provided={name=value},
+--- on_load=function(name, source), core = the core of a view's own state, or nil}
 function M.new(host)
   local env, library, guard = {}, host.core and host.core.library or {}, host.core or UNGUARDED
   for _, name in ipairs(BASE) do env[name] = _G[name] end
@@ -153,6 +171,23 @@ function M.new(host)
   add_coroutines(env, guard)
   add_loading(env, host, guard)
   return env
+end
+
+--- The environment of a script that is trusted: all of a Lua state's own library. require looks in the views' folder
+--- first. host is as for new, and has package = {path=, cpath=}. The caller's state is taken as it is.
+function M.trusted(host)
+  if not host.core then return _G end
+  _G.flume_core = nil -- flume's own business
+  local from_folder = host.folder and host.folder .. "/?.lua;" or ""
+  package.path, package.cpath = from_folder .. host.package.path, host.package.cpath
+  for name, value in pairs(host.provided) do package.loaded[name] = value end
+  local load_module = require
+  rawset(_G, "require", function (name)
+    local path = package.loaded[name] == nil and package.searchpath(name, package.path)
+    if path then host.on_load(name, assert(host.read(path))) end
+    return load_module(name)
+  end)
+  return _G
 end
 
 return M

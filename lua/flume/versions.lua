@@ -34,11 +34,18 @@ local bytecode = setmetatable({}, {__index = function (self, name)
   return bytes
 end})
 
+local function memory_of(script)
+  return script.memory or not script.trusted and SCRIPT_MEMORY_BYTES or nil
+end
+
 local function load_script(handle, script)
   local ok, message, code = handle:load(bytecode.host, {
     name = script.name, path = script.path, folder = script.folder, mapper_path = script.mapper_path,
-    memory = script.memory or SCRIPT_MEMORY_BYTES,
-    lib = {observable = bytecode.observable, sandbox = bytecode.sandbox, kinds = bytecode.kinds},
+    memory = memory_of(script), trusted = script.trusted, package = {path = package.path, cpath = package.cpath},
+    params = script.params,
+    lib = {
+      observable = bytecode.observable, sandbox = bytecode.sandbox, kinds = bytecode.kinds, sources = bytecode.sources,
+    },
   })
   if not ok then return nil, message, code end
   local done, described, why = handle:call_now("describe")
@@ -67,7 +74,8 @@ end
 local function new_instance(db, script)
   local host, described, handle, message, code
   if not (script.definition or script.in_caller) then
-    handle = core.view(db._pump, nil, script.memory or SCRIPT_MEMORY_BYTES, script.budget or SCRIPT_BUDGET)
+    local budget = script.trusted and "trusted" or script.budget or SCRIPT_BUDGET
+    handle = core.view(db._pump, nil, memory_of(script), budget)
     described, message, code = load_script(handle, script)
     if not described then return nil, message, code end
   end
