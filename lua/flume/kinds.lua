@@ -229,7 +229,8 @@ end
 
 local function one_state(name, definition, options)
   local host = {
-    kind = "reduce", step = definition.reducer, retract = definition.retract, initial = encode_initial(name, definition),
+    kind = "reduce", step = definition.reducer, retract = definition.retract,
+    initial = encode_initial(name, definition),
     acc = nil, methods = {get = "async"},
   }
   host.view = {name = name, get = function () return host.acc end}
