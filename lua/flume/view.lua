@@ -154,6 +154,11 @@ function View:_call_on(instance, done, name, ...)
     if results[1] then return done(nil, table.unpack(results, 2, results.n)) end
     return done(view_error(self, results[2]))
   end
+  if name == "page" then
+    local ok, items, resume = pcall(instance.core.page_if_idle, instance.core, ...)
+    if not ok then return done(view_error(self, items)) end
+    if items then return done(nil, items, resume) end
+  end
   if QUICK[name] or name == "call" and self._builtin[...] then
     local results = table.pack(instance.core:call_if_idle(name, ...))
     if results[1] then return done(nil, table.unpack(results, 2, results.n)) end
