@@ -275,3 +275,61 @@ describe("a trusted view", function ()
     assert.equal(1, db.good:get())
   end)
 end)
+
+-- A reducer that keeps old tables and coroutines busy with young ones: what a generational collector has to get right.
+local CHURN = [[
+  local KEPT, LENGTH = 150, 2500
+  local ring, names, workers = {}, {}, {}
+
+  local function worker(id)
+    local own, text = {}, ""
+    return coroutine.wrap(function (n)
+      while true do
+        own[n % 50] = {n, text, function () return n + id end}
+        text = ("%d:"):format(n):rep(n % 40) .. id
+        n = coroutine.yield(#text + (own[(n + 1) % 50] or {0})[1])
+      end
+    end)
+  end
+
+  return {
+    version = 1,
+    initial = {sum = 0, longest = "", last = {}},
+    reducer = function (acc, item)
+      local n = item.n
+      local slot = n % KEPT
+      local old = ring[slot]
+      ring[slot] = {n = n, before = old and old.n, text = ("x"):rep(n % LENGTH), of = acc.last}
+      if old then old.of, old.text = nil, nil end
+      local name = ("a name that is too long to be interned, number %d"):format(n % 1000)
+      names[name] = (names[name] or 0) + 1
+      if n % 5000 == 0 then workers = {} end
+      workers[n % 7] = workers[n % 7] or worker(n % 7)
+      acc.sum = acc.sum + workers[n % 7](n) + #ring[slot].text + names[name] + (ring[slot].before or 0)
+      acc.last = {n, {slot}}
+      if #ring[slot].text > #acc.longest then acc.longest = ring[slot].text end
+      return acc
+    end,
+  }
+]]
+
+describe("a reducer with much garbage and little memory", function ()
+  after_each(world.clean)
+
+  it("gives what it gives elsewhere", function ()
+    local count, batch = 200000, {}
+    local elsewhere = assert(load(CHURN))()
+    local expected = elsewhere.initial
+    local db = world.memory_db()
+    db:use("v", world.write(world.dir() .. "/v.lua", CHURN), {memory = 8 << 20})
+    for n = 1, count do
+      batch[#batch + 1] = {n = n}
+      expected = elsewhere.reducer(expected, {n = n})
+      if #batch == 5000 then
+        db:append(batch)
+        batch = {}
+      end
+    end
+    assert.same(expected, (assert(db.v:get())))
+  end)
+end)
