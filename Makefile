@@ -24,19 +24,23 @@ LDLIBS_CORE = -luv -llmdb -lpthread -lm
 
 CORE_SRC = $(wildcard core/*.c)
 LUA_SRC = $(wildcard lua/*.c)
+BIN_SRC = $(wildcard bin/*.c)
 CORE_OBJ = $(CORE_SRC:%.c=$(BUILD)/obj/%.o)
 LUA_OBJ = $(LUA_SRC:%.c=$(BUILD)/obj/%.o)
+BIN_OBJ = $(BIN_SRC:%.c=$(BUILD)/obj/%.o)
 C_TESTS = $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/test_*.c))
 
 # The build tree has the shape of an installed one.
 MODULE = $(BUILD)/lib/lua/$(LUA_ABI)/flume.so
 SHARE = $(BUILD)/share/lua/$(LUA_ABI)
+LUA_MODULES = $(sort $(shell find lua/flume -name '*.lua'))
+VIEWS = $(wildcard views/*.lua)
 BINARY = $(BUILD)/bin/flume
 
 .PHONY: all lib env deps deps-test deps-lint deps-bench test test-programs demo bench lint lint-sources layers format \
-  module install-rock asan tsan sanitized valgrind fuzz crash install uninstall clean help
+  asan tsan sanitized coverage covered valgrind fuzz crash clean help
 
-all: $(BUILD)/libflume.a $(MODULE) $(SHARE)/flume $(BINARY)
+all: $(BUILD)/libflume.a libraries $(MODULE) $(SHARE)/flume $(BINARY)
 
 lib: $(BUILD)/libflume.a
 
@@ -45,27 +49,31 @@ $(BUILD)/obj/%.o: %.c Makefile
 	@echo CC $<
 	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c $< -o $@
 
+# For the tests, which look inside. The libraries for others are in $(BUILD)/lib.
 $(BUILD)/libflume.a: $(CORE_OBJ)
 	@echo AR $@
 	@rm -f $@
 	@ar rcs $@ $^
 
 # No liblua here: the program that loads the module brings it.
-$(MODULE): $(LUA_OBJ) $(CORE_OBJ)
+$(MODULE): $(LUA_OBJ) $(CORE_OBJ) packaging/module.map
 	@mkdir -p $(@D)
 	@echo LD $@
-	@$(CC) -shared $(CFLAGS_ALL) -o $@ $^ $(LDFLAGS) $(LDLIBS_CORE)
+	@$(CC) -shared $(CFLAGS_ALL) -Wl,--version-script=packaging/module.map -o $@ $(LUA_OBJ) $(CORE_OBJ) $(LDFLAGS) \
+	  $(LDLIBS_CORE)
 
-$(SHARE)/flume:
-	@mkdir -p $(SHARE)
-	@ln -sfn $(abspath lua/flume) $@
+# Links to the sources: what is changed there needs no make.
+$(SHARE)/flume: $(wildcard lua/flume/* views)
+	@rm -rf $@
+	@mkdir -p $@
+	@ln -s $(abspath $(wildcard lua/flume/*) $(if $(VIEWS),views)) $@
 
-$(BINARY): $(BUILD)/obj/bin/flume.o
+$(BINARY): $(BIN_OBJ)
 	@mkdir -p $(@D)
 	@echo LD $@
 	@$(CC) $(CFLAGS_ALL) -Wl,-E -o $@ $^ $(LDFLAGS) $(shell pkg-config --libs $(LUA) libedit 2>/dev/null)
 
--include $(CORE_OBJ:.o=.d) $(LUA_OBJ:.o=.d) $(BUILD)/obj/bin/flume.d
+-include $(CORE_OBJ:.o=.d) $(LUA_OBJ:.o=.d) $(BIN_OBJ:.o=.d)
 
 # eval "$(make -s env)" makes flume, require "flume" and the built-in views of the build tree work without installing.
 env:
@@ -76,7 +84,8 @@ env:
 # --- What has to be installed ---------------------------------------------------------------------------------------
 
 BUILD_PACKAGES = gcc make pkg-config lua5.4 liblua5.4-dev libuv1-dev liblmdb-dev libedit-dev
-TEST_PACKAGES = $(BUILD_PACKAGES) lua-busted lua-messagepack lua-luv lua-cjson
+TEST_PACKAGES = $(BUILD_PACKAGES) lua-busted lua-messagepack lua-luv lua-cjson lua-cqueues lua-copas lua-socket \
+  lua-ldoc luarocks mandoc tmux zsh
 LINT_PACKAGES = $(TEST_PACKAGES) lua-check cppcheck clang-format clang-tidy
 BENCH_PACKAGES = $(BUILD_PACKAGES) libsqlite3-dev sqlite3
 
@@ -110,19 +119,35 @@ test: deps-test
 	@$(MAKE) --no-print-directory all test-programs
 	@tests/run $(BUILD) '$(BUSTED)'
 
-test-programs: $(C_TESTS) $(BUILD)/tests/kill9
+test-programs: $(C_TESTS) $(BUILD)/tests/kill9 $(BUILD)/tests/test_lua_memory
 
-TEST_SUPPORT = $(wildcard tests/c/support.c)
+TEST_SUPPORT = $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard tests/c/sim*.c))
 
 $(BUILD)/tests/%: tests/c/%.c $(TEST_SUPPORT) $(BUILD)/libflume.a
 	@mkdir -p $(@D)
 	@echo CC $<
-	@$(CC) $(CPPFLAGS_ALL) -Icore $(CFLAGS_ALL) -o $@ $< $(TEST_SUPPORT) $(BUILD)/libflume.a $(LDFLAGS) $(LDLIBS_CORE)
+	@$(CC) $(CPPFLAGS_ALL) -Icore $(CFLAGS_ALL) -MMD -MP -MF $@.d -o $@ $< $(TEST_SUPPORT) $(BUILD)/libflume.a $(LDFLAGS) \
+	  $(LDLIBS_CORE)
+
+# LMDB in it, so that its system calls can be recorded.
+$(BUILD)/tests/test_crash_store: LDLIBS_CORE = -luv -l:liblmdb.a -lpthread
+$(BUILD)/tests/test_crash_store: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=%,open close pwrite write writev fdatasync fsync \
+  ftruncate msync)
+comma = ,
+
+-include $(C_TESTS:%=%.d) $(TEST_SUPPORT:.o=.d)
 
 $(BUILD)/tests/kill9: tests/crash/kill9.c $(TEST_SUPPORT) $(BUILD)/libflume.a
 	@mkdir -p $(@D)
 	@echo CC $<
 	@$(CC) $(CPPFLAGS_ALL) -Icore -Itests/c $(CFLAGS_ALL) -o $@ $< $(TEST_SUPPORT) $(BUILD)/libflume.a $(LDFLAGS) $(LDLIBS_CORE)
+
+# With the binding in it, and realloc wrapped so that memory can be refused.
+$(BUILD)/tests/test_lua_memory: tests/crash/test_lua_memory.c tests/c/support.h $(LUA_OBJ) $(BUILD)/libflume.a
+	@mkdir -p $(@D)
+	@echo CC $<
+	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -Wl,--wrap=realloc -o $@ $< $(LUA_OBJ) $(BUILD)/libflume.a $(LDFLAGS) \
+	  $(LDLIBS_CORE) $(shell pkg-config --libs $(LUA) 2>/dev/null)
 
 # The same tests on a build with a sanitizer, the specs in an interpreter that is linked with it.
 asan: deps-test
@@ -133,21 +158,32 @@ tsan: deps-test
 
 sanitized: OPTIMIZE = -O1 -g
 sanitized: all test-programs $(BUILD)/bin/lua
-	@LUA=$(abspath $(BUILD))/bin/lua tests/run $(BUILD) 'busted --lua=$(abspath $(BUILD))/bin/lua'
+	@LUA=$(abspath $(BUILD))/bin/lua SANITIZE='$(SANITIZE)' tests/run $(BUILD) 'busted --lua=$(abspath $(BUILD))/bin/lua'
 
 $(BUILD)/bin/lua: tests/support/lua.c
 	@mkdir -p $(@D)
 	@echo CC $<
 	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -Wl,-E -o $@ $< $(LDFLAGS) $(shell pkg-config --libs $(LUA) 2>/dev/null)
 
+# What the C tests reach of core; without asserts, as a failing one is not to be reached.
+coverage: deps-test
+	@rm -rf build-coverage
+	@$(MAKE) --no-print-directory covered BUILD=build-coverage SANITIZE='--coverage -DNDEBUG'
+
+covered: OPTIMIZE = -O0 -g
+covered: test-programs
+	@for t in $(C_TESTS); do echo RUN $$t; $$t >$$t.log 2>&1 || { cat $$t.log; exit 1; }; done
+	@tests/coverage $(BUILD)
+
 valgrind: deps-test
 	$(call ensure,valgrind)
 	@$(MAKE) --no-print-directory all test-programs
 	@for t in $(C_TESTS); do echo VALGRIND $$t; valgrind -q --leak-check=full --error-exitcode=1 $$t || exit 1; done
 
-# Kills a writing process over and over, and checks that nothing acknowledged is lost.
+# Crashes: every one that a simulated disk allows, and kill -9 of a writing process over and over.
 crash: deps-test
 	@$(MAKE) --no-print-directory test-programs
+	@FLUME_CRASH=all $(BUILD)/tests/test_crash
 	@for i in 1 2 3 4 5; do $(BUILD)/tests/kill9 200 || exit 1; done # a new log each time: every round reads all of it
 	@$(BUILD)/tests/kill9 --million
 
@@ -177,14 +213,14 @@ lint: deps-lint layers
 	@$(MAKE) --no-print-directory lint-sources
 
 lint-sources:
-	@echo CLANG-FORMAT; clang-format --dry-run -Werror $(wildcard core/*.[ch] lua/*.[ch] bin/*.c)
-	@echo LUACHECK; luacheck -q lua views tests demo
+	@echo CLANG-FORMAT; clang-format --dry-run -Werror $(wildcard core/*.[ch] lua/*.[ch] bin/*.[ch] examples/c/*.c)
+	@echo LUACHECK; luacheck -q lua views tests demo packaging examples
 	@echo CPPCHECK; cppcheck -q --std=c11 --error-exitcode=1 --inline-suppr --enable=warning,portability \
 	  --suppress=missingInclude --suppress=nullPointerRedundantCheck -D_GNU_SOURCE core lua bin
 	@echo CLANG-TIDY; clang-tidy -quiet $(CORE_SRC) $(LUA_SRC) -- -std=gnu11 -Icore $(CPPFLAGS_ALL) 2>/dev/null
 
 format:
-	clang-format -i $(wildcard core/*.[ch] lua/*.[ch] bin/*.c)
+	clang-format -i $(wildcard core/*.[ch] lua/*.[ch] bin/*.[ch] examples/c/*.c)
 
 layers:
 	@tests/layers
@@ -208,39 +244,20 @@ demo: deps
 	@$(MAKE) --no-print-directory all
 	@eval "$$($(MAKE) -s env)"; BUILD=$(BUILD) demo/run
 
-# What the rockspec uses.
-module: $(MODULE)
-
-install-rock: $(MODULE)
-	install -d $(LUADIR) $(LIBDIR)
-	cd lua && find flume -name '*.lua' -exec install -D -m 644 {} $(LUADIR)/{} \;
-	install -m 755 $(MODULE) $(LIBDIR)/flume.so
-
-install: all
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/lua/$(LUA_ABI) $(DESTDIR)$(PREFIX)/include \
-	  $(DESTDIR)$(PREFIX)/share/man/man1
-	cd lua && find flume -name '*.lua' -exec install -D -m 644 {} $(DESTDIR)$(PREFIX)/share/lua/$(LUA_ABI)/{} \;
-	install -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/flume
-	install -m 755 $(MODULE) $(DESTDIR)$(PREFIX)/lib/lua/$(LUA_ABI)/flume.so
-	install -m 644 $(BUILD)/libflume.a $(DESTDIR)$(PREFIX)/lib/libflume.a
-	install -m 644 core/flume.h $(DESTDIR)$(PREFIX)/include/flume.h
-	install -m 644 bin/flume.1 $(DESTDIR)$(PREFIX)/share/man/man1/flume.1
-
-uninstall:
-	rm -rf $(DESTDIR)$(PREFIX)/share/lua/$(LUA_ABI)/flume
-	rm -f $(DESTDIR)$(PREFIX)/bin/flume $(DESTDIR)$(PREFIX)/lib/lua/$(LUA_ABI)/flume.so \
-	  $(DESTDIR)$(PREFIX)/lib/libflume.a $(DESTDIR)$(PREFIX)/include/flume.h \
-	  $(DESTDIR)$(PREFIX)/share/man/man1/flume.1
+include packaging/package.mk
 
 clean:
-	rm -rf build build-asan build-tsan
+	rm -rf build build-asan build-tsan build-coverage
 
 help:
-	@echo 'make              build the library, the Lua module and the binary into build/'
+	@echo 'make              build the libraries, the Lua module and the binary into build/'
 	@echo 'make demo         install what is missing, build, and show flume on the Debian package index'
 	@echo 'make test         install what is missing, build, and run every test'
 	@echo 'make bench        measure flume beside SQLite and LMDB'
-	@echo 'make install      PREFIX=$(PREFIX) DESTDIR='
+	@echo 'make install      PREFIX=$(PREFIX) DESTDIR=;  make uninstall takes away what it put there'
+	@echo 'make doc          the reference of the Lua API as HTML, in build/doc'
+	@echo 'make deb          Debian packages, in build/deb;  make rock  what LuaRocks makes of it'
+	@echo 'make first-use    what the README says, done on a clean clone in a new Debian'
 	@echo 'make lint         clang-format, luacheck, cppcheck, clang-tidy, layers'
 	@echo 'make asan, tsan   the tests on a build with a sanitizer;  make valgrind  the C tests under valgrind'
 	@echo 'make fuzz, crash  hostile bytes; kill -9'

@@ -14,6 +14,7 @@ void flume_frame_put(uint8_t *header, const struct flume_frame *frame, const str
   memset(header, 0, FLUME_FRAME_HEADER_BYTES);
   flume_put_le32(header, FLUME_FRAME_MAGIC);
   flume_put_le16(header + 8, frame->kind);
+  flume_put_le16(header + 10, frame->flags);
   flume_put_le32(header + 12, frame->count);
   flume_put_le32(header + 16, frame->body_bytes);
   flume_put_le64(header + 24, (uint64_t)frame->first_seq);
@@ -34,6 +35,7 @@ int flume_frame_get(const uint8_t *header, struct flume_frame *frame, const stru
   }
   *frame = (struct flume_frame){
       .kind = flume_get_le16(header + 8),
+      .flags = flume_get_le16(header + 10),
       .count = flume_get_le32(header + 12),
       .body_bytes = flume_get_le32(header + 16),
       .first_seq = (int64_t)flume_get_le64(header + 24),
@@ -70,8 +72,7 @@ uint8_t *flume_records_put(uint8_t *out, uint32_t at, const struct flume_slice *
   return out;
 }
 
-uint32_t flume_records_check(const uint8_t *base, size_t len, const uint32_t *offsets, uint32_t count,
-                             int64_t first_seq) {
+uint32_t flume_records_check(const uint8_t *base, size_t len, uint32_t *offsets, uint32_t count, int64_t first_seq) {
   struct flume_crc32c_job jobs[CHECKSUM_ROUND];
   uint32_t which[CHECKSUM_ROUND];
   for (uint32_t done = 0; done < count;) {
@@ -81,7 +82,11 @@ uint32_t flume_records_check(const uint8_t *base, size_t len, const uint32_t *of
       size_t off = offsets[i];
       if (off > len || len - off < FLUME_RECORD_HEADER_BYTES) break;
       uint32_t record_len = flume_get_le32(base + off);
-      if (len - off - FLUME_RECORD_HEADER_BYTES < record_len) break;
+      if (len - off - FLUME_RECORD_HEADER_BYTES < record_len) {
+        if (!flume_record_is_removed(base + off, first_seq + i)) break;
+        offsets[i] = FLUME_BLOCK_GONE;
+        continue;
+      }
       which[round] = i;
       jobs[round++] = (struct flume_crc32c_job){base + off + FLUME_RECORD_HEADER_BYTES, record_len,
                                                 flume_record_seed(first_seq + i, record_len)};

@@ -16,8 +16,14 @@ enum flume_frame_kind {
   FLUME_FRAME_DELETE = 4, /* count seqs that were deleted; only in the file "deleted" */
 };
 
+enum flume_frame_flag {
+  FLUME_FRAME_SEALED = 1, /* of an end frame: the next segment has been begun */
+  FLUME_FRAME_LOST = 1,   /* of a delete frame: a repair took the records out, for they were damaged */
+};
+
 struct flume_frame {
-  uint16_t kind; /* enum flume_frame_kind */
+  uint16_t kind;  /* enum flume_frame_kind */
+  uint16_t flags; /* enum flume_frame_flag */
   uint32_t count;
   uint32_t body_bytes;  /* that follow the header */
   int64_t first_seq;    /* of the first record, or that the next record will have */
@@ -33,6 +39,9 @@ struct flume_place {
   uint64_t off;          /* in the file */
 };
 
+/* In place of a record's length: its bytes were taken out, and nothing follows. No record is as long. */
+#define FLUME_RECORD_REMOVED 0x80000000u
+
 /* Writes the 48 bytes of the header, checksum included. */
 void flume_frame_put(uint8_t *header, const struct flume_frame *frame, const struct flume_place *place);
 /* 0, or FLUME_ECORRUPT with *why a static text. Checks the header alone. */
@@ -45,14 +54,20 @@ static inline uint32_t flume_record_seed(int64_t seq, uint32_t len) {
   return flume_crc32c_words((uint64_t)seq, len);
 }
 
+/* Whether the 8 bytes say that record seq was taken out. */
+static inline bool flume_record_is_removed(const uint8_t *header, int64_t seq) {
+  return flume_get_le32(header) == FLUME_RECORD_REMOVED &&
+         flume_get_le32(header + 4) == flume_record_seed(seq, FLUME_RECORD_REMOVED);
+}
+
 /* Writes header and bytes of each record at out, which has room; offsets[i] gets where record i begins, counted from
  * `at`, the offset that out has. Returns the end. */
 uint8_t *flume_records_put(uint8_t *out, uint32_t at, const struct flume_slice *records, size_t count,
                            int64_t first_seq, uint32_t *offsets);
 
 /* Checks records against their checksums. Record i begins at base + offsets[i] (or is FLUME_BLOCK_GONE) and ends
- * within len. Returns the number of good records before the first bad one: count when all are good. */
-uint32_t flume_records_check(const uint8_t *base, size_t len, const uint32_t *offsets, uint32_t count,
-                             int64_t first_seq);
+ * within len; the offset of one that was taken out becomes FLUME_BLOCK_GONE. Returns the number of good records before
+ * the first bad one: count when all are good. */
+uint32_t flume_records_check(const uint8_t *base, size_t len, uint32_t *offsets, uint32_t count, int64_t first_seq);
 
 #endif

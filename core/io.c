@@ -51,29 +51,76 @@ int flume_io_write_full(const struct flume_io *io, int file, const void *data, s
   return 0;
 }
 
-/* Makes path, and its name durable, unless it is there already. */
-static int make_dir(const struct flume_io *io, const char *path, const char *parent) {
-  int file = io->open(io->ctx, path, FLUME_IO_READ);
-  if (file >= 0) return io->close(io->ctx, file);
-  int rv = io->mkdir(io->ctx, path);
-  return rv == 0 && file == UV_ENOENT ? io->sync_dir(io->ctx, parent) : rv;
+#define COPY_BYTES (1u << 20)
+
+static int copy_bytes(const struct flume_io *io, int from, int to, uint64_t len) {
+  void *piece = flume_io_alloc(io, COPY_BYTES);
+  if (piece == NULL) return FLUME_ENOMEM;
+  int rv = 0;
+  for (uint64_t off = 0; off < len && rv == 0; off += COPY_BYTES) {
+    size_t bytes = len - off < COPY_BYTES ? (size_t)(len - off) : COPY_BYTES;
+    rv = flume_io_read_full(io, from, piece, bytes, off);
+    if (rv == 0) rv = flume_io_write_full(io, to, piece, bytes, off);
+  }
+  flume_io_free(io, piece);
+  return rv == 0 ? io->sync(io->ctx, to) : rv;
 }
 
-int flume_io_mkdir_all(const struct flume_io *io, const char *path) {
-  char part[4096], parent[4096];
+int flume_io_copy(const struct flume_io *io, const char *from, const char *to, uint64_t len) {
+  int source = io->open(io->ctx, from, FLUME_IO_READ);
+  if (source < 0) return source;
+  int target = io->open(io->ctx, to, FLUME_IO_WRITE | FLUME_IO_CREATE | FLUME_IO_EXCLUSIVE);
+  int rv = target < 0 ? target : copy_bytes(io, source, target, len);
+  if (target >= 0) {
+    int closed = io->close(io->ctx, target);
+    if (rv == 0) rv = closed;
+  }
+  io->close(io->ctx, source);
+  return rv;
+}
+
+int flume_io_sync_name(const struct flume_io *io, const char *path) {
+  char parent[4096];
   size_t len = strlen(path);
+  if (len >= sizeof parent) return UV_ENAMETOOLONG;
+  while (len > 1 && path[len - 1] == '/') len--;
+  while (len > 0 && path[len - 1] != '/') len--;
+  memcpy(parent, path, len);
+  parent[len] = '\0';
+  int rv = io->sync_dir(io->ctx, len > 0 ? parent : ".");
+  return rv == UV_EACCES ? 0 : rv; /* where nothing can be read, nothing was made by us */
+}
+
+/* Whether a directory is there: 1, 0 or an errno. */
+static int dir_exists(const struct flume_io *io, const char *path) {
+  int file = io->open(io->ctx, path, FLUME_IO_READ);
+  if (file >= 0) io->close(io->ctx, file);
+  if (file >= 0 || file == UV_EACCES) return 1;
+  return file == UV_ENOENT ? 0 : file;
+}
+
+/* A directory that is there may have been left by a process that was killed before it could make the name durable: so,
+ * before anything is put into the last one that is there, its name is synced too. */
+int flume_io_mkdir_all(const struct flume_io *io, const char *path) {
+  char part[4096];
+  size_t len = strlen(path), there = len;
   if (len == 0 || len >= sizeof part) return UV_ENAMETOOLONG;
   memcpy(part, path, len + 1);
-  strcpy(parent, path[0] == '/' ? "/" : ".");
-  for (size_t i = 1; i < len; i++) {
-    if (part[i] != '/') continue;
-    part[i] = '\0';
-    int rv = make_dir(io, part, parent);
-    if (rv != 0) return rv;
-    memcpy(parent, part, i + 1);
-    part[i] = '/';
+  int rv = 0;
+  while (there > 0 && (rv = dir_exists(io, part)) == 0) {
+    const char *slash = strrchr(part, '/');
+    there = slash == NULL ? 0 : (size_t)(slash - part);
+    part[there] = '\0';
   }
-  return make_dir(io, part, parent);
+  if (rv >= 0) rv = there == 0 || there == len ? 0 : flume_io_sync_name(io, part);
+  for (size_t i = there + 1; rv == 0 && i <= len; i++) {
+    if (path[i] != '/' && path[i] != '\0') continue;
+    memcpy(part, path, i);
+    part[i] = '\0';
+    rv = io->mkdir(io->ctx, part);
+    if (rv == 0) rv = flume_io_sync_name(io, part);
+  }
+  return rv;
 }
 
 struct removal {

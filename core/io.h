@@ -19,6 +19,8 @@ enum flume_io_open {
   FLUME_IO_EXCLUSIVE = 8, /* fail with EEXIST when there */
 };
 
+#define FLUME_IO_LOCK_BYTES 64 /* of a file that is locked */
+
 struct flume_io {
   void *ctx; /* handed to every function */
 
@@ -41,8 +43,14 @@ struct flume_io {
   /* Calls each(arg, name) for every entry but "." and ".."; stops at the first result that is not 0, and returns it. */
   int (*list)(void *ctx, const char *path, int (*each)(void *arg, const char *name), void *arg);
 
-  /* Takes a write lock on the whole file for this open file description: 0, or -EAGAIN with the holder's pid. */
-  int (*lock)(void *ctx, int file, int *holder_pid);
+  /* Takes a write lock on the whole file for this open file description, and notes in the file's first
+   * FLUME_IO_LOCK_BYTES who has it now: 0; or -EAGAIN, and in words who has it: "process 12". */
+  int (*lock)(void *ctx, int file, char *holder, size_t holder_bytes);
+  int (*locked)(void *ctx, int file); /* 1 when another open file description has such a lock, 0 when none has */
+
+  int (*is_at)(void *ctx, int file, const char *path); /* 1 when path names the file, 0 when another; UV_ENOENT */
+  /* 0 when the system tells of what others change in the directory; a negative errno when it has to be looked at. */
+  int (*has_events)(void *ctx, const char *path);
 
   uint64_t (*now_ms)(void *ctx);    /* wall clock, milliseconds since 1970 */
   uint64_t (*hrtime_ns)(void *ctx); /* monotonic clock */
@@ -60,6 +68,11 @@ void flume_io_free(const struct flume_io *io, void *ptr); /* NULL is allowed */
 int flume_io_read_full(const struct flume_io *io, int file, void *data, size_t len, uint64_t off);
 /* Writes exactly len bytes at off. Retries EINTR and short writes; a write of 0 bytes is ENOSPC. */
 int flume_io_write_full(const struct flume_io *io, int file, const void *data, size_t len, uint64_t off);
+/* Copies the first len bytes of a file to a new one, and syncs that. FLUME_ECORRUPT when it is shorter, UV_EEXIST when
+ * the new one is there already. */
+int flume_io_copy(const struct flume_io *io, const char *from, const char *to, uint64_t len);
+/* Makes the name of a file or directory durable in the directory that it is in. */
+int flume_io_sync_name(const struct flume_io *io, const char *path);
 /* mkdir for each missing part of path, each made durable. */
 int flume_io_mkdir_all(const struct flume_io *io, const char *path);
 /* Removes the directory and all in it; 0 when it is not there. */

@@ -2,9 +2,12 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -109,17 +112,88 @@ static int posix_list(void *ctx, const char *path, int (*each)(void *arg, const 
   return rv;
 }
 
+/* A process id means something in its own pid namespace alone; this number tells them apart. 0: not known. */
+static unsigned long long pid_namespace(void) {
+  struct stat st;
+  return stat("/proc/self/ns/pid", &st) == 0 ? st.st_ino : 0;
+}
+
+static int write_holder(int file) {
+  char text[FLUME_IO_LOCK_BYTES] = {0}; /* in one write, so that nobody reads half of it */
+  snprintf(text, sizeof text, "%d %llu\n", (int)getpid(), pid_namespace());
+  ssize_t n = pwrite(file, text, sizeof text, 0);
+  if (n == (ssize_t)sizeof text) return 0;
+  return n < 0 ? -errno : UV_ENOSPC;
+}
+
+static void describe_holder(int file, char *holder, size_t holder_bytes) {
+  char text[FLUME_IO_LOCK_BYTES + 1] = {0}, *end = text;
+  int pid = 0;
+  if (pread(file, text, FLUME_IO_LOCK_BYTES, 0) > 0) pid = (int)strtol(text, &end, 10);
+  unsigned long long space = strtoull(end, NULL, 10), own_space = pid_namespace();
+  if (pid <= 0) {
+    snprintf(holder, holder_bytes, "another process"); /* it has not said yet */
+  } else if (space != 0 && own_space != 0 && space != own_space) {
+    snprintf(holder, holder_bytes, "process %d of another container", pid);
+  } else if (pid == getpid()) {
+    snprintf(holder, holder_bytes, "process %d, which is this one", pid);
+  } else if (kill(pid, 0) != 0 && errno == ESRCH) {
+    snprintf(holder, holder_bytes, "a process that %d, which is gone, has left behind", pid);
+  } else {
+    snprintf(holder, holder_bytes, "process %d", pid);
+  }
+}
+
 /* Open file description locks: released by the kernel when the last descriptor goes, also at kill -9, and unlike
- * plain POSIX locks not dropped when some other descriptor of the file is closed in this process. */
-static int posix_lock(void *ctx, int file, int *holder_pid) {
+ * plain POSIX locks not dropped when some other descriptor of the file is closed in this process. A process that was
+ * forked has the descriptors, and so the lock too. Such a lock has no pid of its own: it is written into the file. */
+static int posix_lock(void *ctx, int file, char *holder, size_t holder_bytes) {
   (void)ctx;
   struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-  if (fcntl(file, F_OFD_SETLK, &lock) == 0) return 0;
+  if (fcntl(file, F_OFD_SETLK, &lock) == 0) return write_holder(file);
   if (errno != EAGAIN && errno != EACCES) return -errno;
-  *holder_pid = 0; /* such a lock has no pid of its own: the holder writes it into the file */
-  char text[16] = {0};
-  if (pread(file, text, sizeof text - 1, 0) > 0) *holder_pid = atoi(text);
+  describe_holder(file, holder, holder_bytes);
   return UV_EAGAIN;
+}
+
+static int posix_locked(void *ctx, int file) {
+  (void)ctx;
+  struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET}; /* which the lock of a writer stands against */
+  if (fcntl(file, F_OFD_GETLK, &lock) != 0) return -errno;
+  return lock.l_type != F_UNLCK;
+}
+
+static int posix_is_at(void *ctx, int file, const char *path) {
+  (void)ctx;
+  struct stat mine, named;
+  if (fstat(file, &mine) != 0 || stat(path, &named) != 0) return -errno;
+  return mine.st_dev == named.st_dev && mine.st_ino == named.st_ino;
+}
+
+/* File systems whose files change on other machines, or in another system's kernel, which this one is not told of. */
+static const uint32_t distant_file_systems[] = {
+    0x00006969, /* NFS */
+    0x0000517b, /* SMB */
+    0xff534d42, /* CIFS */
+    0xfe534d42, /* SMB 2 and 3 */
+    0x65735546, /* FUSE */
+    0x01021997, /* 9P */
+    0x00c36400, /* Ceph */
+    0x5346414f, /* AFS */
+    0x73757245, /* Coda */
+    0x0bd00bd3, /* Lustre */
+    0x47504653, /* GPFS */
+    0x786f4256, /* VirtualBox */
+};
+
+static int posix_has_events(void *ctx, const char *path) {
+  (void)ctx;
+  struct statfs fs;
+  if (statfs(path, &fs) != 0) return -errno;
+  for (size_t i = 0; i < sizeof distant_file_systems / sizeof distant_file_systems[0]; i++) {
+    if ((uint32_t)fs.f_type == distant_file_systems[i]) return UV_ENOTSUP;
+  }
+  return 0;
 }
 
 static uint64_t posix_now_ms(void *ctx) {
@@ -150,6 +224,9 @@ const struct flume_io flume_io_posix = {
     .sync_dir = posix_sync_dir,
     .list = posix_list,
     .lock = posix_lock,
+    .locked = posix_locked,
+    .is_at = posix_is_at,
+    .has_events = posix_has_events,
     .now_ms = posix_now_ms,
     .hrtime_ns = posix_hrtime_ns,
 };

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "err.h"
+#include "report.h"
 
 #define DEFAULT_MAX_RECORD_BYTES (256u << 20)
 #define LIMIT_MAX_RECORD_BYTES (1u << 30)
@@ -132,6 +133,7 @@ int flume_log_del(struct flume_log *log, struct flume_append *req, const int64_t
                   flume_append_cb cb, struct flume_err *err) {
   int rv = check_writable(log, err);
   if (rv != 0) return rv;
+  if (count > MAX_BATCH_COUNT) return flume_err_set(err, FLUME_E2BIG, "%zu records to delete at once", count);
   for (size_t i = 0; i < count; i++) {
     if (seqs[i] < 0 || seqs[i] > log->since.value) {
       return flume_err_set(err, FLUME_ENOENT, "no record %lld: the log ends at %lld", (long long)seqs[i],
@@ -140,6 +142,39 @@ int flume_log_del(struct flume_log *log, struct flume_append *req, const int64_t
   }
   req->cb = cb;
   return log->ops->del(log, req, seqs, count, err);
+}
+
+int flume_log_compact(struct flume_log *log, struct flume_compact *req, flume_compact_cb cb, struct flume_err *err) {
+  int rv = check_writable(log, err);
+  if (rv != 0) return rv;
+  if (log->ops->compact == NULL) {
+    return flume_err_set(err, FLUME_ENOTSUP, "a %s log can't be compacted", log->ops->kind);
+  }
+  req->cb = cb;
+  req->segments = 0;
+  req->records = req->bytes_before = req->bytes_after = 0;
+  return log->ops->compact(log, req, err);
+}
+
+int flume_log_backup(struct flume_log *log, const char *dir, const char *views_dir, struct flume_backup *req,
+                     flume_backup_cb cb, struct flume_err *err) {
+  if (log->state != FLUME_LOG_OPEN) return flume_err_set(err, FLUME_ECLOSED, "the log is closed");
+  if (log->ops->backup == NULL) {
+    return flume_err_set(err, FLUME_ENOTSUP, "a %s log can't be backed up", log->ops->kind);
+  }
+  req->cb = cb;
+  req->since = -1;
+  req->bytes = req->files = 0;
+  return log->ops->backup(log, dir, views_dir, req, err);
+}
+
+int flume_log_check(struct flume_log *log, const char *views_dir, struct flume_check *req, flume_check_cb cb,
+                    struct flume_err *err) {
+  if (log->state != FLUME_LOG_OPEN) return flume_err_set(err, FLUME_ECLOSED, "the log is closed");
+  if (log->ops->check == NULL) return flume_err_set(err, FLUME_ENOTSUP, "a %s log can't be checked", log->ops->kind);
+  req->cb = cb;
+  flume_report_init(&req->report, log->io);
+  return log->ops->check(log, views_dir, req, err);
 }
 
 int flume_log_read(struct flume_log *log, int64_t seq, bool reverse, size_t max_bytes, struct flume_block **block,
@@ -168,7 +203,9 @@ int flume_log_get(struct flume_log *log, int64_t seq, struct flume_record *recor
   const uint8_t *data = flume_block_get(block, (uint32_t)(seq - block->first_seq), &len);
   if (data == NULL) {
     flume_block_unref(block);
-    return flume_err_set(err, FLUME_EDELETED, "deleted");
+    bool lost = log->ops->is_lost != NULL && log->ops->is_lost(log, seq);
+    return flume_err_set(err, FLUME_EDELETED, "%s",
+                         lost ? "lost: it was damaged, and a repair took it out" : "deleted");
   }
   *record = (struct flume_record){.seq = seq, .data = data, .len = len, .block = block};
   return 0;
@@ -185,6 +222,11 @@ void flume_log_observe(struct flume_log *log, struct flume_observer *observer) {
 
 int64_t flume_log_since(const struct flume_log *log) {
   return log->since.value;
+}
+
+enum flume_following flume_log_following(const struct flume_log *log, struct flume_err *why) {
+  if (why != NULL && log->following >= FLUME_FOLLOWING_POLL) *why = log->following_why;
+  return log->following;
 }
 
 const char *flume_log_dir(const struct flume_log *log) {

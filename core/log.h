@@ -29,11 +29,27 @@ struct flume_log_ops {
 
   /* How many records up to and with seq are deleted. */
   int64_t (*deleted_count)(const struct flume_log *log, int64_t seq);
-  /* The seq of the deletion with this ordinal, 0 <= ordinal < log->deletions.value. */
+  /* The seq of the deletion with this ordinal, 0 <= ordinal < log->deletions.value. -1 when nobody knows any more: what
+   * recorded it was damaged. */
   int64_t (*deletion_at)(const struct flume_log *log, int64_t ordinal);
   /* A loaded block that has the one deleted record alone, with the bytes it had; the caller unrefs it. FLUME_ENOENT
    * when the bytes are gone, or seq is not deleted; FLUME_ECORRUPT, FLUME_ENOMEM or an errno. */
   int (*read_deleted)(struct flume_log *log, int64_t seq, struct flume_block **block, struct flume_err *err);
+
+  /* Whether a deleted record was taken out by a repair. NULL when that can't be. */
+  bool (*is_lost)(const struct flume_log *log, int64_t seq);
+  /* *digest is a checksum of the record with seq <= since, and of its seq: two logs that have the same one there have,
+   * as good as certainly, the same record there. It stays what it is until a compaction takes out the bytes of a
+   * deleted record: FLUME_EDELETED from then on. Else FLUME_ECORRUPT or an errno. */
+  int (*digest)(struct flume_log *log, int64_t seq, uint32_t *digest, struct flume_err *err);
+
+  /* Removes the bytes of deleted records. NULL when there is no such thing. */
+  int (*compact)(struct flume_log *log, struct flume_compact *req, struct flume_err *err);
+  /* Copies it to dir/log, and views_dir to dir/views. NULL when there is no such thing. */
+  int (*backup)(struct flume_log *log, const char *dir, const char *views_dir, struct flume_backup *req,
+                struct flume_err *err);
+  /* Verifies every byte. NULL when there is no such thing. */
+  int (*check)(struct flume_log *log, const char *views_dir, struct flume_check *req, struct flume_err *err);
 
   /* Ends what is pending, then calls flume__log_closed. */
   void (*close)(struct flume_log *log);
@@ -47,8 +63,8 @@ struct flume_log {
   struct flume_defer defer;
   struct flume_obv since;
   int64_t durable_seq; /* the last record that is known to be on disk; since, for a log in memory */
-  /* How many deletions the log ever had, from its beginning on; it only grows. Each has the ordinal that this number had
-   * before it. A seq that is deleted again adds none. */
+  /* How many deletions the log ever had, from its beginning on; it only grows. Each has the ordinal that this number
+   * had before it. A seq that is deleted again adds none. */
   struct flume_obv deletions;
   enum flume_log_state state;
   uint32_t max_record_bytes;
@@ -56,7 +72,9 @@ struct flume_log {
   char *dir;                   /* NULL for a log without one */
   struct flume_queue finished; /* struct flume_append whose callback is due */
   struct flume_deferred finish;
-  struct flume_err failure; /* code != 0: why the log takes no more appends */
+  enum flume_following following;
+  struct flume_err following_why; /* see flume_log_following */
+  struct flume_err failure;       /* code != 0: why the log takes no more appends */
   struct flume_deferred close_later;
   flume_log_close_cb close_cb;
   void *close_data;

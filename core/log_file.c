@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "err.h"
+#include "log_file_follow.h"
 
 #define DEFAULT_SEGMENT_BYTES ((uint64_t)256 << 20)
 #define LIMIT_SEGMENT_BYTES ((uint64_t)2 << 30)
@@ -22,13 +23,15 @@ static void release(struct log_file *log) {
   log->deleted_file = -1;
   if (log->lock >= 0) io->close(io->ctx, log->lock);
   log->lock = -1;
+  flume__follow_free(log->follow);
+  log->follow = NULL;
 }
 
 static void file_free(struct flume_log *base) {
   struct log_file *log = (struct log_file *)base;
   const struct flume_io *io = base->io;
   release(log);
-  flume_tombstones_fini(&log->deleted);
+  flume_deletions_fini(&log->deletions);
   flume_io_free(io, log->segments);
   flume_io_free(io, log->loaded);
   flume_io_free(io, base->dir);
@@ -42,6 +45,8 @@ static void on_timer_closed(uv_handle_t *handle) {
 }
 
 void flume__file_drained(struct log_file *log) {
+  if (!log->draining || log->committing != NULL || !flume_queue_empty(&log->tasks)) return;
+  if (log->follow != NULL && log->follow->watch.open_handles > 0) return;
   uv_close((uv_handle_t *)&log->timer, on_timer_closed);
 }
 
@@ -49,8 +54,11 @@ static void file_close(struct flume_log *base) {
   struct log_file *log = (struct log_file *)base;
   uv_timer_stop(&log->timer);
   log->draining = true;
-  if (!log->readonly && base->failure.code == 0) flume__file_submit(log, FLUME_COMMIT_END);
-  if (log->committing == NULL) flume__file_drained(log);
+  if (log->follow != NULL) flume__follow_close(log->follow);
+  if (flume__file_check_writer(log, NULL) == 0 && base->failure.code == 0) {
+    flume__file_submit(log, FLUME_COMMIT_END, NULL);
+  }
+  flume__file_drained(log);
 }
 
 static const struct flume_log_ops file_ops = {
@@ -63,34 +71,29 @@ static const struct flume_log_ops file_ops = {
     .deleted_count = flume__file_deleted_count,
     .deletion_at = flume__file_deletion_at,
     .read_deleted = flume__file_read_deleted,
+    .is_lost = flume__file_is_lost,
+    .digest = flume__file_digest,
+    .compact = flume__file_compact,
+    .backup = flume__file_backup,
+    .check = flume__file_check,
     .close = file_close,
     .free = file_free,
 };
 
-static int take_lock(struct log_file *log, struct flume_err *err) {
-  const struct flume_io *io = log->log.io;
+int flume__file_lock(const struct flume_io *io, const char *dir, int *lock, struct flume_err *err) {
   char path[4096];
-  int len = snprintf(path, sizeof path, "%s/lock", log->log.dir);
-  if (len < 0 || (size_t)len >= sizeof path) return flume_err_set(err, UV_ENAMETOOLONG, "%s", log->log.dir);
+  int len = snprintf(path, sizeof path, "%s/lock", dir);
+  if (len < 0 || (size_t)len >= sizeof path) return flume_err_set(err, UV_ENAMETOOLONG, "%s", dir);
   int file = io->open(io->ctx, path, FLUME_IO_WRITE | FLUME_IO_CREATE);
   if (file < 0) return flume_err_set(err, file, "opening %s: %s", path, flume_strerror(file));
-  int holder_pid = 0;
-  int rv = io->lock(io->ctx, file, &holder_pid);
+  char holder[128];
+  int rv = io->lock(io->ctx, file, holder, sizeof holder);
+  if (rv != 0) io->close(io->ctx, file);
   if (rv == UV_EAGAIN) {
-    io->close(io->ctx, file);
-    return flume_err_set(err, FLUME_ELOCKED, "%s is open for writing in process %d", log->log.dir, holder_pid);
+    return flume_err_set(err, FLUME_ELOCKED, "%s is open for writing in %s", dir, holder);
   }
-  if (rv == 0) {
-    char text[16];
-    int text_len = snprintf(text, sizeof text, "%d\n", (int)uv_os_getpid());
-    rv = flume_io_write_full(io, file, text, (size_t)text_len, 0);
-    if (rv == 0) rv = io->truncate(io->ctx, file, (uint64_t)text_len);
-  }
-  if (rv != 0) {
-    io->close(io->ctx, file);
-    return flume_err_set(err, rv, "locking %s: %s", path, flume_strerror(rv));
-  }
-  log->lock = file;
+  if (rv != 0) return flume_err_set(err, rv, "locking %s: %s", path, flume_strerror(rv));
+  *lock = file;
   return 0;
 }
 
@@ -99,16 +102,21 @@ static int open_dir(struct log_file *log, const struct flume_log_options *option
   if (!log->readonly) {
     int rv = flume_io_mkdir_all(io, log->log.dir);
     if (rv != 0) return flume_err_set(err, rv, "creating %s: %s", log->log.dir, flume_strerror(rv));
-    rv = take_lock(log, err);
+    rv = flume__file_lock(io, log->log.dir, &log->lock, err);
     if (rv != 0) return rv;
+    log->pid = uv_os_getpid();
   }
-  return flume__file_recover(log, options->damaged, err);
+  int rv = flume__file_recover(log, options->damaged, err);
+  return rv != 0 || log->readonly ? rv : flume__note_begin(log, err);
 }
 
 static int check_options(const struct flume_log_options *options, struct flume_err *err) {
   if (options->sync > FLUME_SYNC_OS) return flume_err_set(err, FLUME_EINVAL, "unknown sync mode %d", options->sync);
   if (options->damaged && !options->readonly) {
     return flume_err_set(err, FLUME_EINVAL, "a damaged log can only be opened read-only");
+  }
+  if (options->poll_ms > 0 && !options->readonly) {
+    return flume_err_set(err, FLUME_EINVAL, "only a log that is opened read-only looks for what others write");
   }
   return 0;
 }
@@ -125,7 +133,8 @@ static void configure(struct log_file *log, const struct flume_log_options *opti
   log->timer.data = log;
   flume_queue_init(&log->commits);
   flume_queue_init(&log->spare);
-  flume_tombstones_init(&log->deleted, log->log.io);
+  flume_queue_init(&log->tasks);
+  flume_deletions_init(&log->deletions, log->log.io);
 }
 
 int flume_log_open(struct flume_log **out, uv_loop_t *loop, const char *dir, const struct flume_log_options *options,
@@ -146,13 +155,15 @@ int flume_log_open(struct flume_log **out, uv_loop_t *loop, const char *dir, con
   rv = flume__log_init(&log->log, &file_ops, io, loop, options->max_record_bytes);
   assert(rv == 0);
   configure(log, options);
-  rv = open_dir(log, options, err);
+  if (log->readonly && !options->damaged) rv = flume__follow_new(log, options->poll_ms, err);
+  if (rv == 0) rv = open_dir(log, options, err);
   if (rv != 0) {
     release(log); /* the lock at once, the memory when the loop has closed the handles */
     flume__log_abandon(&log->log);
     return rv;
   }
   uv_timer_init(loop, &log->timer); /* can't fail */
+  if (log->follow != NULL) flume__follow_start(log->follow);
   *out = &log->log;
   return 0;
 }

@@ -47,7 +47,7 @@ static struct flume_commit *commit_new(struct log_file *log, enum flume_commit_k
   commit->kind = kind;
   commit->count = 0;
   commit->bytes.len = 0;
-  commit->roll = false;
+  commit->roll = commit->synced = false;
   commit->segment = NULL;
   commit->status = 0;
   commit->first_seq = log->next_seq;
@@ -103,15 +103,25 @@ static struct flume_commit *joinable(struct log_file *log) {
   return last->kind == FLUME_COMMIT_DATA && last->bytes.len < JOIN_BYTES ? last : NULL;
 }
 
+/* A process that is forked from the writer has a copy of the handle, which knows nothing of what the writer does from
+ * then on: with it, two would write into one log. */
+int flume__file_check_writer(const struct log_file *log, struct flume_err *err) {
+  if (log->readonly) return flume_err_set(err, FLUME_EREADONLY, "%s is open read-only", log->log.dir);
+  if (log->pid == uv_os_getpid()) return 0;
+  return flume_err_set(err, FLUME_ELOCKED, "%s was opened for writing by process %d, and this is another", log->log.dir,
+                       (int)log->pid);
+}
+
 int flume__file_append(struct flume_log *base, struct flume_append *req, const struct flume_slice *records,
                        size_t count, struct flume_err *err) {
   struct log_file *log = (struct log_file *)base;
-  if (log->readonly) return flume_err_set(err, FLUME_EREADONLY, "%s is open read-only", base->dir);
+  int rv = flume__file_check_writer(log, err);
+  if (rv != 0) return rv;
   struct flume_commit *commit = joinable(log);
   bool joins = commit != NULL;
   if (!joins) commit = commit_new(log, FLUME_COMMIT_DATA);
   if (commit == NULL) return flume_err_nomem(err);
-  int rv = commit_take(commit, records, count);
+  rv = commit_take(commit, records, count);
   if (rv != 0) {
     if (!joins) commit_recycle(commit);
     return flume_err_nomem(err);
@@ -126,16 +136,21 @@ int flume__file_append(struct flume_log *base, struct flume_append *req, const s
 /* --- On a worker thread -------------------------------------------------------------------------------------- */
 
 /* Zeros in front of small frames: a sync then has no new file size to write (measured: 1.5 to 1.75 times as many
- * durable appends). A full disk is no failure here, but of the write that needs the room. */
+ * durable appends). A full disk is no failure here, but of the write that needs the room: what was taken of the last of
+ * it is given back, and left to others. */
 static void zero_ahead(struct flume_commit *commit) {
   static const uint8_t zeros[ZERO_AHEAD_BYTES];
   struct flume_segment *segment = commit->segment;
+  const struct flume_io *io = segment->io;
   uint64_t end = segment->end_off + commit->bytes.len;
   if (commit->log->sync != FLUME_SYNC_ALWAYS || commit->bytes.len > ZERO_AHEAD_MAX_FRAME) return;
-  if (end <= segment->zeroed_off) return;
-  if (flume_io_write_full(segment->io, segment->file, zeros, sizeof zeros, end) == 0) {
+  if (end <= segment->zeroed_off || segment->no_room_ahead) return;
+  if (flume_io_write_full(io, segment->file, zeros, sizeof zeros, end) == 0) {
     segment->zeroed_off = end + sizeof zeros;
+    return;
   }
+  segment->no_room_ahead = true;
+  io->truncate(io->ctx, segment->file, segment->end_off); /* fails: the zeros do no harm */
 }
 
 static int write_data(struct flume_commit *commit) {
@@ -165,14 +180,18 @@ static int sync_segment(struct flume_commit *commit) {
   return 0;
 }
 
+/* Happy path: settle the segment, make the next one, seal the segment. So a sealed segment has a successor, and one
+ * that is missing is noticed; a crash in between leaves a successor without records, and opening seals what is before
+ * it. */
 static int roll_segment(struct flume_commit *commit) {
-  int rv = flume_segment_end(commit->segment, &commit->err);
+  int rv = flume_segment_settle(commit->segment, &commit->err);
   if (rv != 0) return rv;
   struct log_file *log = commit->log;
   struct flume_segment *next = flume_segment_new(log->log.io, log->log.dir, commit->first_seq);
   if (next == NULL) return flume_err_nomem(&commit->err);
   rv = flume_segment_reserve(next, commit->count) != 0 ? flume_err_nomem(&commit->err) : 0;
   if (rv == 0) rv = flume_segment_create(next, log->log.dir, log->log.id, &commit->err);
+  if (rv == 0) rv = flume_segment_seal(commit->segment, &commit->err);
   if (rv != 0) {
     flume_segment_unref(next);
     return rv;
@@ -182,22 +201,43 @@ static int roll_segment(struct flume_commit *commit) {
   return 0;
 }
 
+/* Tells those who follow the log what is acknowledged now. */
+static int write_note(struct flume_commit *commit) {
+  struct log_file *log = commit->log;
+  log->note.deleted_end_off = log->deletions.end_off;
+  int rv = flume__note_write(log);
+  return rv == 0 ? 0 : flume_err_set(&commit->err, rv, "writing %s/lock: %s", log->log.dir, flume_strerror(rv));
+}
+
+/* The timer sees to the ceiling while the loop runs; the clock does for a caller who appends and never lets it. */
+static bool sync_is_due(const struct log_file *log) {
+  if (log->sync == FLUME_SYNC_ALWAYS) return true;
+  if (log->sync != FLUME_SYNC_INTERVAL || log->unsynced_since_ns == 0) return false;
+  uint64_t now_ns = log->log.io->hrtime_ns(log->log.io->ctx);
+  return now_ns - log->unsynced_since_ns >= (uint64_t)log->interval_ms * 1000000;
+}
+
 static int commit_run(struct flume_commit *commit) {
   int rv = 0;
   switch (commit->kind) {
     case FLUME_COMMIT_DATA:
       if (commit->roll) rv = roll_segment(commit);
       if (rv == 0) rv = write_data(commit);
-      if (rv == 0 && commit->log->sync == FLUME_SYNC_ALWAYS) rv = sync_segment(commit);
-      return rv;
+      if (rv != 0 || !sync_is_due(commit->log)) return rv;
+      rv = sync_segment(commit);
+      commit->synced = rv == 0;
+      if (rv != 0 || commit->log->sync != FLUME_SYNC_ALWAYS) return rv;
+      commit->log->note.since = commit->first_seq + commit->count - 1;
+      return write_note(commit);
     case FLUME_COMMIT_SYNC: return sync_segment(commit);
     case FLUME_COMMIT_DELETE: /* never on disk before its records: it would hit the next ones with their seqs */
       if (commit->log->sync != FLUME_SYNC_ALWAYS) rv = sync_segment(commit);
-      if (rv != 0) return rv;
-      rv = flume__deleted_write(commit->log, &commit->bytes, commit->count);
-      if (rv == 0) return 0;
-      return flume_err_set(&commit->err, rv, "writing deletions in %s: %s", commit->log->log.dir, flume_strerror(rv));
-    case FLUME_COMMIT_END: return flume_segment_end(commit->segment, &commit->err);
+      if (rv == 0) rv = flume__deleted_write(commit);
+      return rv == 0 ? write_note(commit) : rv;
+    case FLUME_COMMIT_ROLL: return commit->roll ? roll_segment(commit) : 0;
+    case FLUME_COMMIT_END:
+      rv = flume_segment_end(commit->segment, &commit->err);
+      return rv == 0 ? flume__deleted_end(commit) : rv;
   }
   return 0;
 }
@@ -206,16 +246,25 @@ static int commit_run(struct flume_commit *commit) {
 
 static void on_interval(uv_timer_t *timer) {
   struct log_file *log = timer->data;
-  int rv = flume__file_submit(log, FLUME_COMMIT_SYNC);
+  int rv = flume__file_submit(log, FLUME_COMMIT_SYNC, NULL);
   if (rv != 0) flume_err_set(&log->log.failure, rv, "syncing %s: %s", log->log.dir, flume_strerror(rv));
+}
+
+static void note_synced(struct log_file *log, int64_t durable_seq) {
+  log->unsynced_since_ns = 0;
+  log->log.durable_seq = durable_seq;
+  uv_timer_stop(&log->timer);
+}
+
+static void publish_roll(struct log_file *log, struct flume_commit *commit) {
+  if (!commit->roll) return;
+  flume__file_loaded_add(log, flume__file_active(log));
+  flume__file_add_segment(log, flume_segment_ref(commit->segment));
 }
 
 /* The records of a written frame are in the file: they get their offsets and are seen by readers. */
 static void publish(struct log_file *log, struct flume_commit *commit) {
-  if (commit->roll) {
-    flume__file_loaded_add(log, flume__file_active(log));
-    flume__file_add_segment(log, flume_segment_ref(commit->segment));
-  }
+  publish_roll(log, commit);
   struct flume_segment *segment = commit->segment;
   uint32_t frame_off = (uint32_t)(segment->end_off - commit->bytes.len);
   uint32_t *offsets = segment->offsets + (segment->next_seq - segment->first_seq);
@@ -223,12 +272,12 @@ static void publish(struct log_file *log, struct flume_commit *commit) {
   segment->next_seq += commit->count;
   segment->data_end_off = segment->end_off;
   segment->ended = false;
-  log->unsynced = log->sync != FLUME_SYNC_ALWAYS;
-  if (log->sync == FLUME_SYNC_INTERVAL && !uv_is_active((uv_handle_t *)&log->timer) &&
-      log->log.state == FLUME_LOG_OPEN) {
-    uv_timer_start(&log->timer, on_interval, log->interval_ms, 0); /* later appends don't start it anew */
+  if (commit->synced) {
+    note_synced(log, segment->next_seq - 1);
+  } else if (log->sync == FLUME_SYNC_INTERVAL && log->unsynced_since_ns == 0) { /* later appends don't start it anew */
+    log->unsynced_since_ns = log->log.io->hrtime_ns(log->log.io->ctx);
+    if (log->log.state == FLUME_LOG_OPEN) uv_timer_start(&log->timer, on_interval, log->interval_ms, 0);
   }
-  if (log->sync == FLUME_SYNC_ALWAYS) log->log.durable_seq = segment->next_seq - 1;
   flume_obv_set(&log->log.since, segment->next_seq - 1);
 }
 
@@ -253,20 +302,6 @@ static void fail_all(struct log_file *log, struct flume_commit *commit) {
   log->next_seq = log->log.since.value + 1;
 }
 
-static void publish_deletes(struct log_file *log, struct flume_commit *commit) {
-  const uint8_t *seqs = commit->bytes.data + FLUME_FRAME_HEADER_BYTES + 4;
-  for (uint32_t i = 0; i < commit->count; i++) {
-    flume_tombstones_add(&log->deleted, (int64_t)flume_get_le64(seqs + (size_t)i * 8));
-  }
-  flume_obv_set(&log->log.deletions, (int64_t)log->deleted.count);
-}
-
-/* Commits go one after another: what was written before this sync, and nothing else, is what readers see. */
-static void publish_sync(struct log_file *log) {
-  log->unsynced = false;
-  log->log.durable_seq = log->log.since.value;
-}
-
 static void commit_done(struct flume_commit *commit) {
   struct log_file *log = commit->log;
   log->committing = NULL;
@@ -276,8 +311,10 @@ static void commit_done(struct flume_commit *commit) {
     fail_all(log, commit);
   } else {
     if (commit->kind == FLUME_COMMIT_DATA) publish(log, commit);
-    if (commit->kind == FLUME_COMMIT_SYNC) publish_sync(log);
-    if (commit->kind == FLUME_COMMIT_DELETE) publish_deletes(log, commit);
+    if (commit->kind == FLUME_COMMIT_ROLL) publish_roll(log, commit);
+    /* Commits go one after another: what was written before this sync, and nothing else, is what readers see. */
+    if (commit->kind == FLUME_COMMIT_SYNC) note_synced(log, log->log.since.value);
+    if (commit->kind == FLUME_COMMIT_DELETE) flume__deleted_publish(commit);
     finish_reqs(log, commit);
   }
   commit_recycle(commit);
@@ -293,15 +330,16 @@ static void on_work_done(uv_work_t *work, int status) {
   (void)status; /* the work is never cancelled */
   commit_done(log->committing);
   start_next(log);
-  if (log->committing == NULL && log->draining) flume__file_drained(log);
+  flume__file_drained(log);
   flume__log_run_finished(&log->log);
 }
 
 /* Everything that the commit needs and that could fail for want of memory, before it goes. */
 static int reserve(struct log_file *log, struct flume_commit *commit, const struct flume_segment *active) {
-  if (commit->kind == FLUME_COMMIT_DELETE) return flume_tombstones_reserve(&log->deleted, commit->count);
-  if (commit->kind != FLUME_COMMIT_DATA) return 0;
-  commit->roll = active->next_seq > active->first_seq && active->end_off + commit->bytes.len > log->segment_bytes;
+  if (commit->kind == FLUME_COMMIT_DELETE) return flume__deleted_reserve(commit);
+  if (commit->kind != FLUME_COMMIT_DATA && commit->kind != FLUME_COMMIT_ROLL) return 0;
+  bool full = commit->kind == FLUME_COMMIT_ROLL || active->end_off + commit->bytes.len > log->segment_bytes;
+  commit->roll = active->next_seq > active->first_seq && full;
   if (!commit->roll) return flume_segment_reserve(commit->segment, commit->count);
   int rv = flume__file_reserve_segment(log);
   return rv == 0 ? flume__file_loaded_reserve(log) : rv;
@@ -310,8 +348,9 @@ static int reserve(struct log_file *log, struct flume_commit *commit, const stru
 static int prepare(struct log_file *log, struct flume_commit *commit) {
   struct flume_segment *active = flume__file_active(log);
   commit->segment = flume_segment_ref(active);
+  bool writes = commit->kind == FLUME_COMMIT_DATA || commit->kind == FLUME_COMMIT_ROLL;
   int rv = 0;
-  if (commit->kind == FLUME_COMMIT_DATA && !active->loaded) rv = flume__file_load_active(log, &commit->err);
+  if (writes && !active->loaded) rv = flume__file_load_active(log, &commit->err);
   if (rv != 0) return rv;
   return reserve(log, commit, active) == 0 ? 0 : flume_err_nomem(&commit->err);
 }
@@ -334,13 +373,14 @@ static void start_next(struct log_file *log) {
 int flume__file_append_wait(struct flume_log *base, const struct flume_slice *records, size_t count, int64_t *seq,
                             struct flume_err *err) {
   struct log_file *log = (struct log_file *)base;
-  if (log->readonly) return flume_err_set(err, FLUME_EREADONLY, "%s is open read-only", base->dir);
+  int rv = flume__file_check_writer(log, err);
+  if (rv != 0) return rv;
   if (log->committing != NULL || !flume_queue_empty(&log->commits)) {
     return flume_err_set(err, FLUME_EBUSY, "other appends are pending");
   }
   struct flume_commit *commit = commit_new(log, FLUME_COMMIT_DATA);
   if (commit == NULL) return flume_err_nomem(err);
-  int rv = commit_take(commit, records, count);
+  rv = commit_take(commit, records, count);
   if (rv != 0) flume_err_nomem(&commit->err);
   else rv = prepare(log, commit);
   if (rv != 0) {
@@ -359,9 +399,13 @@ int flume__file_append_wait(struct flume_log *base, const struct flume_slice *re
 
 /* --- What carries no records --------------------------------------------------------------------------------- */
 
-int flume__file_submit(struct log_file *log, enum flume_commit_kind kind) {
+int flume__file_submit(struct log_file *log, enum flume_commit_kind kind, struct flume_append *req) {
   struct flume_commit *commit = commit_new(log, kind);
   if (commit == NULL) return FLUME_ENOMEM;
+  if (req != NULL) {
+    req->seq = log->next_seq - 1;
+    flume_queue_push(&commit->reqs, &req->queue);
+  }
   flume_queue_push(&log->commits, &commit->queue);
   start_next(log);
   return 0;
@@ -369,27 +413,22 @@ int flume__file_submit(struct log_file *log, enum flume_commit_kind kind) {
 
 int flume__file_sync(struct flume_log *base, struct flume_append *req, struct flume_err *err) {
   struct log_file *log = (struct log_file *)base;
-  if (log->readonly) return flume_err_set(err, FLUME_EREADONLY, "%s is open read-only", base->dir);
-  struct flume_commit *commit = commit_new(log, FLUME_COMMIT_SYNC);
-  if (commit == NULL) return flume_err_nomem(err);
-  req->seq = log->next_seq - 1;
-  flume_queue_push(&commit->reqs, &req->queue);
-  flume_queue_push(&log->commits, &commit->queue);
-  start_next(log);
-  return 0;
+  int rv = flume__file_check_writer(log, err);
+  if (rv != 0) return rv;
+  return flume__file_submit(log, FLUME_COMMIT_SYNC, req) == 0 ? 0 : flume_err_nomem(err);
 }
 
 int flume__file_del(struct flume_log *base, struct flume_append *req, const int64_t *seqs, size_t count,
                     struct flume_err *err) {
   struct log_file *log = (struct log_file *)base;
-  if (log->readonly) return flume_err_set(err, FLUME_EREADONLY, "%s is open read-only", base->dir);
+  int rv = flume__file_check_writer(log, err);
+  if (rv != 0) return rv;
   struct flume_commit *commit = commit_new(log, FLUME_COMMIT_DELETE);
   if (commit == NULL) return flume_err_nomem(err);
-  if (flume__deleted_put(&commit->bytes, seqs, count) != 0) {
+  if (flume__deleted_take(commit, seqs, count) != 0) {
     commit_recycle(commit);
     return flume_err_nomem(err);
   }
-  commit->count = (uint32_t)count;
   req->seq = log->next_seq - 1;
   flume_queue_push(&commit->reqs, &req->queue);
   flume_queue_push(&log->commits, &commit->queue);

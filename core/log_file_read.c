@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "err.h"
-#include "log_file.h"
+#include "log_file_follow.h"
 
 #define LOADED_MAX_BYTES ((size_t)16 << 20)
 
@@ -63,11 +63,7 @@ static void drop_loaded(struct log_file *log) {
   while (log->loaded_bytes > LOADED_MAX_BYTES && log->loaded_count > 1) {
     struct flume_segment *oldest = log->loaded[0];
     log->loaded_bytes -= oldest->offsets_cap * sizeof(uint32_t);
-    flume_io_free(oldest->io, oldest->offsets);
-    oldest->offsets = NULL;
-    oldest->offsets_cap = 0;
-    oldest->next_seq = oldest->first_seq;
-    oldest->loaded = false;
+    flume_segment_unload(oldest);
     if (atomic_load(&oldest->refs) == 1) { /* no block reads from it: its file can go too */
       oldest->io->close(oldest->io->ctx, oldest->file);
       oldest->file = -1;
@@ -84,8 +80,9 @@ static void touch_loaded(struct log_file *log, struct flume_segment *segment) {
   log->loaded[log->loaded_count - 1] = segment;
 }
 
+/* Room for one, and for the one that a commit which rolls has reserved and adds when it is back. */
 int flume__file_loaded_reserve(struct log_file *log) {
-  if (log->loaded_count < log->loaded_cap) return 0;
+  if (log->loaded_cap - log->loaded_count >= 2) return 0;
   size_t cap = log->loaded_cap > 0 ? log->loaded_cap * 2 : 8;
   struct flume_segment **loaded = flume_io_realloc(log->log.io, log->loaded, cap * sizeof(struct flume_segment *));
   if (loaded == NULL) return FLUME_ENOMEM;
@@ -101,9 +98,39 @@ void flume__file_loaded_add(struct log_file *log, struct flume_segment *segment)
   drop_loaded(log);
 }
 
+void flume__file_loaded_remove(struct log_file *log, const struct flume_segment *segment) {
+  size_t i = 0;
+  while (i < log->loaded_count && log->loaded[i] != segment) i++;
+  if (i == log->loaded_count) return;
+  log->loaded_bytes -= segment->offsets_cap * sizeof(uint32_t);
+  memmove(log->loaded + i, log->loaded + i + 1, (--log->loaded_count - i) * sizeof(struct flume_segment *));
+}
+
+void flume__file_replace(struct log_file *log, struct flume_segment *segment) {
+  size_t i = log->segments_count - 1;
+  while (log->segments[i]->first_seq != segment->first_seq) i--;
+  flume__file_loaded_remove(log, log->segments[i]);
+  flume_segment_unref(log->segments[i]);
+  log->segments[i] = segment;
+  if (flume__file_loaded_reserve(log) == 0) flume__file_loaded_add(log, segment);
+  else flume_segment_unload(segment); /* it is loaded again when it is read */
+}
+
+/* A reader may find that the writer has compacted the segment since it last looked: then records are missing in it that
+ * it does not know to be deleted yet. */
+static int open_sealed(struct log_file *log, struct flume_segment *segment, struct flume_err *err) {
+  int rv = flume_segment_open(segment, true, err);
+  if (rv != 0 || log->follow == NULL) return rv;
+  rv = flume__follow_deletes(log->follow, err);
+  if (rv == 0) return 0;
+  segment->io->close(segment->io->ctx, segment->file);
+  segment->file = -1;
+  return rv;
+}
+
 static int load_sealed(struct log_file *log, struct flume_segment *segment, int64_t next_seq, struct flume_err *err) {
   if (flume__file_loaded_reserve(log) != 0) return flume_err_nomem(err);
-  int rv = segment->file >= 0 ? 0 : flume_segment_open(segment, true, err);
+  int rv = segment->file >= 0 ? 0 : open_sealed(log, segment, err);
   if (rv != 0) return rv;
   if (memcmp(segment->log_id, log->log.id, 16) != 0) {
     return flume_err_set(err, FLUME_ECORRUPT, "%s: byte 24: the segment belongs to another log", segment->path);
@@ -120,9 +147,7 @@ static int load_sealed(struct log_file *log, struct flume_segment *segment, int6
   }
   if (segment->next_seq != next_seq) {
     segment->loaded = false;
-    return flume_err_set(err, FLUME_ECORRUPT,
-                         "%s: byte %llu: the segment ends with seq %lld, the next one begins with %lld", segment->path,
-                         (unsigned long long)segment->end_off, (long long)segment->next_seq - 1, (long long)next_seq);
+    return flume__file_gap(segment, next_seq, err);
   }
   flume__file_loaded_add(log, segment);
   return 0;
@@ -212,7 +237,7 @@ int flume__file_plan(struct flume_log *base, int64_t seq, bool reverse, size_t m
   widen(segment, at, reverse, max_bytes, &from, &to);
   struct file_block *block = block_new(segment, from, to);
   if (block == NULL) return flume_err_nomem(err);
-  flume_tombstones_mark(&log->deleted, block->block.first_seq, block->offsets, block->block.count);
+  flume_tombstones_mark(&log->deletions.deleted, block->block.first_seq, block->offsets, block->block.count);
   *out = &block->block;
   return 0;
 }
@@ -221,17 +246,17 @@ int flume__file_plan(struct flume_log *base, int64_t seq, bool reverse, size_t m
 
 int64_t flume__file_deleted_count(const struct flume_log *base, int64_t seq) {
   const struct log_file *log = (const struct log_file *)base;
-  return flume_tombstones_count(&log->deleted, seq);
+  return flume_tombstones_count(&log->deletions.deleted, seq);
 }
 
 int64_t flume__file_deletion_at(const struct flume_log *base, int64_t ordinal) {
   assert(ordinal >= 0 && ordinal < base->deletions.value);
-  return ((const struct log_file *)base)->deleted.order[ordinal];
+  return ((const struct log_file *)base)->deletions.deleted.order[ordinal];
 }
 
 int flume__file_read_deleted(struct flume_log *base, int64_t seq, struct flume_block **out, struct flume_err *err) {
   struct log_file *log = (struct log_file *)base;
-  if (!flume_tombstones_has(&log->deleted, seq)) {
+  if (!flume_tombstones_has(&log->deletions.deleted, seq)) {
     return flume_err_set(err, FLUME_ENOENT, "record %lld is not deleted", (long long)seq);
   }
   struct flume_segment *segment;
@@ -241,10 +266,30 @@ int flume__file_read_deleted(struct flume_log *base, int64_t seq, struct flume_b
   struct file_block *block = block_new(segment, at, at);
   if (block == NULL) return flume_err_nomem(err);
   rv = flume_block_load(&block->block, err);
+  if (rv == 0 && block->offsets[0] == FLUME_BLOCK_GONE) {
+    rv = flume_err_set(err, FLUME_ENOENT, "the bytes of record %lld were removed", (long long)seq);
+  }
   if (rv != 0) {
     flume_block_unref(&block->block);
     return rv;
   }
   *out = &block->block;
+  return 0;
+}
+
+bool flume__file_is_lost(const struct flume_log *base, int64_t seq) {
+  return flume_tombstones_has(&((const struct log_file *)base)->deletions.lost, seq);
+}
+
+int flume__file_digest(struct flume_log *base, int64_t seq, uint32_t *digest, struct flume_err *err) {
+  struct flume_segment *segment;
+  int rv = find_segment((struct log_file *)base, seq, &segment, err);
+  if (rv != 0) return rv;
+  uint8_t header[FLUME_RECORD_HEADER_BYTES];
+  uint32_t off = segment->offsets[seq - segment->first_seq];
+  rv = flume_io_read_full(segment->io, segment->file, header, sizeof header, off);
+  if (rv != 0) return flume_err_set(err, rv, "reading %s: %s", segment->path, flume_strerror(rv));
+  if (flume_record_is_removed(header, seq)) return flume_err_set(err, FLUME_EDELETED, "deleted");
+  *digest = flume_get_le32(header + 4);
   return 0;
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "err.h"
+#include "frame.h"
 #include "log.h"
 #include "tombstones.h"
 
@@ -19,7 +20,8 @@ struct chunk {
   int64_t first_seq;
   uint32_t count; /* records */
   uint32_t max_count;
-  size_t len; /* bytes in use */
+  uint32_t removed_count; /* records whose bytes a compaction took out */
+  size_t len;             /* bytes in use */
   size_t cap;
   uint32_t *offsets; /* of each record's header in data */
   uint8_t *data;
@@ -32,6 +34,10 @@ struct memory_log {
   size_t chunks_count;
   size_t chunks_cap;
   int64_t next_seq;
+  struct flume_compact *compacting; /* done, to be answered; or NULL */
+  struct flume_deferred answer_compact;
+  struct flume_check *checking; /* the same */
+  struct flume_deferred answer_check;
 };
 
 struct memory_block {
@@ -198,13 +204,102 @@ static int memory_read_deleted(struct flume_log *base, int64_t seq, struct flume
     return flume_err_set(err, FLUME_ENOENT, "record %lld is not deleted", (long long)seq);
   }
   struct chunk *chunk = chunk_of(log, seq);
-  struct memory_block *made = block_new(chunk, seq - chunk->first_seq, seq - chunk->first_seq);
+  int64_t at = seq - chunk->first_seq;
+  if (flume_get_le32(chunk->data + chunk->offsets[at]) == FLUME_RECORD_REMOVED) {
+    return flume_err_set(err, FLUME_ENOENT, "the bytes of record %lld were removed", (long long)seq);
+  }
+  struct memory_block *made = block_new(chunk, at, at);
   if (made == NULL) return flume_err_nomem(err);
   *block = &made->block;
   return 0;
 }
 
+static int memory_digest(struct flume_log *base, int64_t seq, uint32_t *digest, struct flume_err *err) {
+  struct chunk *chunk = chunk_of((struct memory_log *)base, seq);
+  const uint8_t *header = chunk->data + chunk->offsets[seq - chunk->first_seq];
+  uint32_t len = flume_get_le32(header);
+  if (len == FLUME_RECORD_REMOVED) return flume_err_set(err, FLUME_EDELETED, "deleted");
+  *digest = flume_crc32c(flume_record_seed(seq, len), header + FLUME_RECORD_HEADER_BYTES, len);
+  return 0;
+}
+
+/* --- Compaction ---------------------------------------------------------------------------------------------- */
+
+/* A copy without the bytes of deleted records, which leave a header each; it takes as many more records and bytes. */
+static struct chunk *chunk_without_deleted(const struct memory_log *log, const struct chunk *chunk) {
+  struct chunk *made = chunk_new(chunk->io, chunk->first_seq, chunk->cap, chunk->max_count);
+  if (made == NULL) return NULL;
+  for (uint32_t i = 0; i < chunk->count; i++) {
+    const uint8_t *header = chunk->data + chunk->offsets[i];
+    uint32_t len = flume_get_le32(header);
+    bool removed = flume_tombstones_has(&log->deleted, chunk->first_seq + i);
+    size_t bytes = FLUME_RECORD_HEADER_BYTES + (removed ? 0 : (size_t)len);
+    memcpy(made->data + made->len, header, bytes);
+    if (removed) flume_put_le32(made->data + made->len, FLUME_RECORD_REMOVED);
+    made->removed_count += removed;
+    made->offsets[made->count++] = (uint32_t)made->len;
+    made->len += bytes;
+  }
+  return made;
+}
+
+static uint32_t deleted_in(const struct memory_log *log, const struct chunk *chunk) {
+  return (uint32_t)(flume_tombstones_count(&log->deleted, chunk->first_seq + chunk->count - 1) -
+                    flume_tombstones_count(&log->deleted, chunk->first_seq - 1));
+}
+
+static void answer_compact(struct flume_deferred *deferred) {
+  struct memory_log *log = FLUME_CONTAINER_OF(deferred, struct memory_log, answer_compact);
+  struct flume_compact *req = log->compacting;
+  log->compacting = NULL;
+  req->cb(req, 0, NULL);
+}
+
+/* What is in a chunk takes the place of segments here. Blocks keep the old chunk. */
+static int memory_compact(struct flume_log *base, struct flume_compact *req, struct flume_err *err) {
+  struct memory_log *log = (struct memory_log *)base;
+  if (log->compacting != NULL) return flume_err_set(err, FLUME_EBUSY, "the log is being compacted already");
+  for (size_t i = 0; i < log->chunks_count; i++) {
+    struct chunk *chunk = log->chunks[i];
+    if (deleted_in(log, chunk) <= chunk->removed_count) continue;
+    struct chunk *made = chunk_without_deleted(log, chunk);
+    if (made == NULL) return flume_err_nomem(err);
+    req->segments++;
+    req->records += made->removed_count - chunk->removed_count;
+    req->bytes_before += chunk->len;
+    req->bytes_after += made->len;
+    log->chunks[i] = made;
+    chunk_unref(chunk);
+  }
+  log->compacting = req;
+  flume_defer(&base->defer, &log->answer_compact);
+  return 0;
+}
+
+static void answer_check(struct flume_deferred *deferred) {
+  struct memory_log *log = FLUME_CONTAINER_OF(deferred, struct memory_log, answer_check);
+  struct flume_check *req = log->checking;
+  log->checking = NULL;
+  req->cb(req, 0, NULL);
+}
+
+/* There are no checksums here, and nothing to go wrong. */
+static int memory_check(struct flume_log *base, const char *views_dir, struct flume_check *req, struct flume_err *err) {
+  (void)views_dir;
+  struct memory_log *log = (struct memory_log *)base;
+  if (log->checking != NULL) return flume_err_set(err, FLUME_EBUSY, "the log is being checked already");
+  for (size_t i = 0; i < log->chunks_count; i++) req->report.bytes += log->chunks[i]->len;
+  req->report.records = (uint64_t)log->next_seq;
+  req->report.deleted = log->deleted.count;
+  log->checking = req;
+  flume_defer(&base->defer, &log->answer_check);
+  return 0;
+}
+
 static void memory_close(struct flume_log *base) {
+  struct memory_log *log = (struct memory_log *)base;
+  if (log->checking != NULL) answer_check(&log->answer_check);
+  if (log->compacting != NULL) answer_compact(&log->answer_compact);
   flume__log_closed(base);
 }
 
@@ -226,6 +321,9 @@ static const struct flume_log_ops memory_ops = {
     .deleted_count = memory_deleted_count,
     .deletion_at = memory_deletion_at,
     .read_deleted = memory_read_deleted,
+    .digest = memory_digest,
+    .compact = memory_compact,
+    .check = memory_check,
     .close = memory_close,
     .free = memory_free,
 };
@@ -241,6 +339,8 @@ int flume_log_open_memory(struct flume_log **out, uv_loop_t *loop, const struct 
     return flume_err_set(err, rv, "%s", flume_strerror(rv));
   }
   flume_tombstones_init(&log->deleted, io);
+  flume_deferred_init(&log->answer_compact, answer_compact);
+  flume_deferred_init(&log->answer_check, answer_check);
   *out = &log->log;
   return 0;
 }

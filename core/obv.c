@@ -29,10 +29,14 @@ void flume_obv_fini(struct flume_obv *obv) {
   while (flume_queue_shift(&obv->observers) != NULL) continue;
 }
 
+void flume_obv_touch(struct flume_obv *obv) {
+  if (!flume_queue_empty(&obv->observers)) flume_defer(obv->defer, &obv->notify);
+}
+
 void flume_obv_set(struct flume_obv *obv, int64_t value) {
   if (obv->value == value) return;
   obv->value = value;
-  if (!flume_queue_empty(&obv->observers)) flume_defer(obv->defer, &obv->notify);
+  flume_obv_touch(obv);
 }
 
 void flume_obv_observe(struct flume_obv *obv, struct flume_observer *observer) {

@@ -70,6 +70,8 @@ static void set_timer(struct flume_pump *pump) {
 static int wait_status(const struct flume_sink *sink, const struct flume_wait *wait, uint64_t now) {
   if (sink->state == FLUME_SINK_FAILED && !sink->restarting) return FLUME_EVIEW;
   if (has_come_to(sink, wait->seq)) return 0;
+  const struct flume_log *log = sink->pump->log;
+  if (log->following == FLUME_FOLLOWING_LOST && wait->seq > log->since.value) return log->following_why.code;
   if (wait->deadline_ms != 0 && wait->deadline_ms <= now) return FLUME_ETIMEDOUT;
   return 1;
 }
@@ -134,10 +136,13 @@ static bool keeps_pace(const struct flume_sink *sink, uint64_t now) {
   return sink->state == FLUME_SINK_IDLE && !sink->slow;
 }
 
-static bool is_needed(const struct flume_pump *pump, const struct flume_load *load, uint64_t now) {
+/* By a sink that is at it, or at a block before it that is at hand too. */
+static bool is_needed(struct flume_pump *pump, const struct flume_load *load, uint64_t now) {
   for (struct flume_queue *s = pump->sinks.next; s != &pump->sinks; s = s->next) {
     struct flume_sink *sink = FLUME_CONTAINER_OF(s, struct flume_sink, queue);
-    if (load_holds(load, sink->since.value + 1) && keeps_pace(sink, now)) return true;
+    int64_t next = sink->since.value + 1;
+    bool has_to_come = next < load->block->first_seq + load->block->count;
+    if (has_to_come && keeps_pace(sink, now) && find_load(pump, next) != NULL) return true;
   }
   return false;
 }
@@ -266,11 +271,10 @@ static void schedule_sink(struct flume_sink *sink) {
 
 static void run_schedule(struct flume_deferred *deferred) {
   struct flume_pump *pump = FLUME_CONTAINER_OF(deferred, struct flume_pump, schedule);
-  struct flume_queue round, *node;
   pump->held_back = false;
-  flume_queue_init(&round);
-  flume_queue_move(&round, &pump->sinks);
-  while ((node = flume_queue_shift(&round)) != NULL) { /* callbacks may detach any sink */
+  /* Each comes to the end of the list, so that all are in it all the time; a callback may attach and detach any. */
+  for (unsigned left = pump->sinks_count; left > 0 && !flume_queue_empty(&pump->sinks); left--) {
+    struct flume_queue *node = flume_queue_shift(&pump->sinks);
     struct flume_sink *sink = FLUME_CONTAINER_OF(node, struct flume_sink, queue);
     flume_queue_push(&pump->sinks, node);
     schedule_sink(sink);
@@ -398,7 +402,7 @@ static void close_when_quiet(struct flume_deferred *deferred) {
 }
 
 void flume_pump_close(struct flume_pump *pump, void (*closed)(struct flume_pump *pump)) {
-  assert(flume_queue_empty(&pump->sinks));
+  assert(pump->sinks_count == 0);
   pump->closing = true;
   pump->closed = closed;
   flume_observer_stop(&pump->on_since);

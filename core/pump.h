@@ -51,7 +51,7 @@ struct flume_sink {
 
 /* Waits until a sink has come to a seq. Embedded by the caller, who keeps it until its callback. */
 struct flume_wait {
-  /* 0; FLUME_ETIMEDOUT; FLUME_ECLOSED; FLUME_EVIEW: the sink failed. */
+  /* 0; FLUME_ETIMEDOUT; FLUME_ECLOSED; FLUME_EVIEW: the sink failed; or why a log can't follow its writer any more. */
   void (*cb)(struct flume_wait *wait, int status);
   int64_t seq;
   uint64_t deadline_ms; /* by uv_now; 0 for none */

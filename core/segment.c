@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "buf.h"
@@ -9,9 +10,24 @@
 
 static const uint8_t magic[8] = {'f', 'l', 'u', 'm', 'e', 'l', 'o', 'g'};
 
+#define HARDEN_BYTES (1u << 20) /* at a time */
+#define NAME_DIGITS 20
 #define INDEX_BODY_HEADER_BYTES 12 /* checksum, offset of the index frame before this one */
 #define END_BODY_BYTES 12          /* checksum, offset of the last index frame */
 #define END_BYTES (FLUME_FRAME_HEADER_BYTES + END_BODY_BYTES)
+
+int64_t flume_segment_seq_of(const char *name) {
+  if (strspn(name, "0123456789") != NAME_DIGITS || strcmp(name + NAME_DIGITS, FLUME_SEGMENT_SUFFIX) != 0) return -1;
+  unsigned long long seq = strtoull(name, NULL, 10);
+  return seq <= INT64_MAX ? (int64_t)seq : -1;
+}
+
+bool flume_segment_is_temporary(const char *name) {
+  static const char suffix[] = FLUME_SEGMENT_SUFFIX FLUME_TEMPORARY_SUFFIX;
+  size_t len = strlen(name);
+  if (strcmp(name, "deleted" FLUME_TEMPORARY_SUFFIX) == 0) return true;
+  return len == NAME_DIGITS + sizeof suffix - 1 && strcmp(name + NAME_DIGITS, suffix) == 0;
+}
 
 struct flume_segment *flume_segment_new(const struct flume_io *io, const char *dir, int64_t first_seq) {
   size_t path_bytes = strlen(dir) + sizeof "/00000000000000000000" FLUME_SEGMENT_SUFFIX;
@@ -58,44 +74,68 @@ static void put_header(uint8_t *header, int64_t first_seq, const uint8_t *log_id
   flume_put_le32(header + 60, flume_crc32c(0, header, 60));
 }
 
-/* Happy path: write under a temporary name, sync, rename, sync the directory. A crash before the rename leaves a
- * temporary file, which opening the log removes; after it, a whole segment. */
-int flume_segment_create(struct flume_segment *segment, const char *dir, const uint8_t *log_id, struct flume_err *err) {
+static int temporary_path(const struct flume_segment *segment, char *path, size_t size, struct flume_err *err) {
+  int len = snprintf(path, size, "%s" FLUME_TEMPORARY_SUFFIX, segment->path);
+  if (len > 0 && (size_t)len < size) return 0;
+  return flume_err_set(err, UV_ENAMETOOLONG, "%s", segment->path);
+}
+
+static int write_header(const struct flume_segment *segment, const uint8_t *log_id) {
   const struct flume_io *io = segment->io;
-  char temporary[4096];
-  int len = snprintf(temporary, sizeof temporary, "%s.new", segment->path);
-  if (len < 0 || (size_t)len >= sizeof temporary) return flume_err_set(err, UV_ENAMETOOLONG, "%s", segment->path);
   uint8_t header[FLUME_SEGMENT_HEADER_BYTES];
   put_header(header, segment->first_seq, log_id, io->now_ms(io->ctx));
-  const char *step = "creating";
-  int rv = io->open(io->ctx, temporary, FLUME_IO_WRITE | FLUME_IO_CREATE);
-  if (rv < 0) goto err;
-  segment->file = rv;
-  step = "writing";
-  rv = flume_io_write_full(io, segment->file, header, sizeof header, 0);
-  if (rv != 0) goto err_after_open;
-  rv = io->truncate(io->ctx, segment->file, sizeof header);
-  if (rv != 0) goto err_after_open;
-  step = "syncing";
-  rv = io->sync(io->ctx, segment->file);
-  if (rv != 0) goto err_after_open;
-  step = "renaming";
-  rv = io->rename(io->ctx, temporary, segment->path);
-  if (rv != 0) goto err_after_open;
-  step = "syncing the directory of";
-  rv = io->sync_dir(io->ctx, dir);
-  if (rv != 0) goto err_after_open;
+  int rv = flume_io_write_full(io, segment->file, header, sizeof header, 0);
+  return rv == 0 ? io->truncate(io->ctx, segment->file, sizeof header) : rv;
+}
+
+int flume_segment_draft(struct flume_segment *segment, const uint8_t *log_id, struct flume_err *err) {
+  const struct flume_io *io = segment->io;
+  char temporary[4096];
+  int rv = temporary_path(segment, temporary, sizeof temporary, err);
+  if (rv != 0) return rv;
+  segment->file = io->open(io->ctx, temporary, FLUME_IO_WRITE | FLUME_IO_CREATE);
+  if (segment->file < 0) {
+    rv = segment->file;
+    segment->file = -1;
+    return flume_err_set(err, rv, "creating %s: %s", temporary, flume_strerror(rv));
+  }
+  rv = write_header(segment, log_id);
+  if (rv != 0) return flume_err_set(err, rv, "writing %s: %s", temporary, flume_strerror(rv));
   memcpy(segment->log_id, log_id, 16);
   segment->loaded = true;
   segment->durable_off = segment->file_bytes = segment->zeroed_off = FLUME_SEGMENT_HEADER_BYTES;
   return 0;
+}
 
-err_after_open:
-  io->close(io->ctx, segment->file);
-  segment->file = -1;
-err:
-  assert(rv != 0);
-  return flume_err_set(err, rv, "%s %s: %s", step, segment->path, flume_strerror(rv));
+int flume_segment_publish(struct flume_segment *segment, const char *dir, struct flume_err *err) {
+  const struct flume_io *io = segment->io;
+  char temporary[4096];
+  int rv = temporary_path(segment, temporary, sizeof temporary, err);
+  if (rv != 0) return rv;
+  const char *step = "syncing";
+  rv = io->sync(io->ctx, segment->file);
+  if (rv == 0) {
+    step = "renaming";
+    rv = io->rename(io->ctx, temporary, segment->path);
+  }
+  if (rv == 0) {
+    step = "syncing the directory of";
+    rv = io->sync_dir(io->ctx, dir);
+  }
+  return rv == 0 ? 0 : flume_err_set(err, rv, "%s %s: %s", step, segment->path, flume_strerror(rv));
+}
+
+void flume_segment_undraft(struct flume_segment *segment) {
+  char temporary[4096];
+  if (temporary_path(segment, temporary, sizeof temporary, NULL) != 0) return;
+  segment->io->unlink(segment->io->ctx, temporary);
+}
+
+/* Happy path: write under a temporary name, sync, rename, sync the directory. A crash before the rename leaves a
+ * temporary file, which opening the log removes; after it, a whole segment. */
+int flume_segment_create(struct flume_segment *segment, const char *dir, const uint8_t *log_id, struct flume_err *err) {
+  int rv = flume_segment_draft(segment, log_id, err);
+  return rv == 0 ? flume_segment_publish(segment, dir, err) : rv;
 }
 
 static int check_header(struct flume_segment *segment, const uint8_t *header, struct flume_err *err) {
@@ -140,6 +180,15 @@ int flume_segment_open(struct flume_segment *segment, bool readonly, struct flum
   return 0;
 }
 
+int flume_segment_open_damaged(struct flume_segment *segment, const uint8_t *log_id, struct flume_err *err) {
+  const struct flume_io *io = segment->io;
+  int rv = io->open(io->ctx, segment->path, FLUME_IO_READ);
+  if (rv < 0) return flume_err_set(err, rv, "opening %s: %s", segment->path, flume_strerror(rv));
+  segment->file = rv;
+  memcpy(segment->log_id, log_id, 16);
+  return 0;
+}
+
 int flume_segment_reserve(struct flume_segment *segment, size_t count) {
   size_t used = (size_t)(segment->next_seq - segment->first_seq);
   if (segment->offsets_cap - used >= count) return 0;
@@ -150,6 +199,14 @@ int flume_segment_reserve(struct flume_segment *segment, size_t count) {
   segment->offsets = offsets;
   segment->offsets_cap = cap;
   return 0;
+}
+
+void flume_segment_unload(struct flume_segment *segment) {
+  flume_io_free(segment->io, segment->offsets);
+  segment->offsets = NULL;
+  segment->offsets_cap = 0;
+  segment->next_seq = segment->first_seq;
+  segment->loaded = false;
 }
 
 /* --- Loading by the index ------------------------------------------------------------------------------------ */
@@ -227,6 +284,8 @@ static int take_end(struct flume_segment *segment) {
   segment->data_end_off = index_off; /* an index follows the last record that it covers */
   segment->end_off = segment->durable_off = segment->zeroed_off = segment->file_bytes;
   segment->ended = true;
+  segment->sealed = (end.flags & FLUME_FRAME_SEALED) != 0;
+  segment->removed_count = end.count;
   return 0;
 }
 
@@ -259,13 +318,43 @@ static int load_by_index(struct flume_segment *segment) {
 }
 
 int flume_segment_load(struct flume_segment *segment, struct flume_damage *damage, struct flume_err *err) {
-  *damage = (struct flume_damage){0};
   int rv = measure(segment, err);
-  if (rv != 0) return rv;
-  rv = load_by_index(segment);
+  return rv == 0 ? flume_segment_load_to(segment, segment->file_bytes, damage, err) : rv;
+}
+
+int flume_segment_load_to(struct flume_segment *segment, uint64_t file_bytes, struct flume_damage *damage,
+                          struct flume_err *err) {
+  *damage = (struct flume_damage){0};
+  segment->file_bytes = file_bytes;
+  int rv = load_by_index(segment);
   if (rv == FLUME_ENOENT) return flume_segment_scan(segment, damage, err);
   if (rv != 0) return flume_err_set(err, rv, "reading the index of %s: %s", segment->path, flume_strerror(rv));
   return 0;
+}
+
+/* --- Hardening ------------------------------------------------------------------------------------------------ */
+
+static int write_anew(struct flume_segment *segment) {
+  const struct flume_io *io = segment->io;
+  struct flume_buf buf;
+  flume_buf_init(&buf, io);
+  int rv = 0;
+  for (uint64_t off = segment->durable_off; rv == 0 && off < segment->end_off; off += HARDEN_BYTES) {
+    uint64_t rest = segment->end_off - off;
+    size_t len = rest < HARDEN_BYTES ? (size_t)rest : HARDEN_BYTES;
+    rv = flume_buf_reserve(&buf, len);
+    if (rv == 0) rv = flume_io_read_full(io, segment->file, buf.data, len, off);
+    if (rv == 0) rv = flume_io_write_full(io, segment->file, buf.data, len, off);
+  }
+  flume_buf_fini(&buf);
+  return rv;
+}
+
+int flume_segment_harden(struct flume_segment *segment) {
+  int rv = write_anew(segment);
+  if (rv == 0) rv = segment->io->sync(segment->io->ctx, segment->file);
+  if (rv == 0) segment->durable_off = segment->end_off;
+  return rv;
 }
 
 /* --- Ending -------------------------------------------------------------------------------------------------- */
@@ -292,10 +381,12 @@ static int put_index(struct flume_segment *segment, struct flume_buf *out) {
   return 0;
 }
 
-static int put_end(struct flume_segment *segment, struct flume_buf *out, uint64_t index_off) {
+static int put_end(struct flume_segment *segment, struct flume_buf *out, uint64_t index_off, uint16_t flags) {
   int rv = flume_buf_reserve(out, END_BYTES);
   if (rv != 0) return rv;
   struct flume_frame frame = {.kind = FLUME_FRAME_END,
+                              .flags = flags,
+                              .count = segment->removed_count,
                               .body_bytes = END_BODY_BYTES,
                               .first_seq = segment->next_seq,
                               .time_ms = segment->io->now_ms(segment->io->ctx),
@@ -309,12 +400,19 @@ static int put_end(struct flume_segment *segment, struct flume_buf *out, uint64_
   return 0;
 }
 
-/* Happy path: cut the zeros after the last frame, sync (data and new size), write index and end frame in one write,
- * sync. The end frame says that everything before the index was durable, so damage found there later can't be taken
- * for a torn write; a crash in between leaves at most a torn index, which carries no records. */
-int flume_segment_end(struct flume_segment *segment, struct flume_err *err) {
+int flume_segment_settle(struct flume_segment *segment, struct flume_err *err) {
+  const struct flume_io *io = segment->io;
   if (segment->ended) return 0;
-  assert(segment->loaded && segment->file >= 0);
+  int rv = io->truncate(io->ctx, segment->file, segment->end_off);
+  if (rv == 0) rv = io->sync(io->ctx, segment->file);
+  if (rv != 0) return flume_err_set(err, rv, "ending %s: %s", segment->path, flume_strerror(rv));
+  segment->file_bytes = segment->zeroed_off = segment->durable_off = segment->end_off;
+  return 0;
+}
+
+/* Index and end frame in one write behind a settled segment. */
+static int write_end(struct flume_segment *segment, uint16_t flags, struct flume_err *err) {
+  assert(segment->file >= 0 && (segment->loaded || segment->indexed_seq == segment->next_seq));
   const struct flume_io *io = segment->io;
   struct flume_buf out;
   flume_buf_init(&out, io);
@@ -324,9 +422,7 @@ int flume_segment_end(struct flume_segment *segment, struct flume_err *err) {
     index_off = segment->end_off;
     rv = put_index(segment, &out);
   }
-  if (rv == 0) rv = put_end(segment, &out, index_off);
-  if (rv == 0) rv = io->truncate(io->ctx, segment->file, segment->end_off);
-  if (rv == 0) rv = io->sync(io->ctx, segment->file);
+  if (rv == 0) rv = put_end(segment, &out, index_off, flags);
   if (rv == 0) rv = flume_io_write_full(io, segment->file, out.data, out.len, segment->end_off);
   if (rv == 0) rv = io->sync(io->ctx, segment->file);
   if (rv == 0) {
@@ -335,9 +431,23 @@ int flume_segment_end(struct flume_segment *segment, struct flume_err *err) {
     segment->index_off = index_off;
     segment->indexed_seq = segment->next_seq;
     segment->ended = true;
+    segment->sealed = (flags & FLUME_FRAME_SEALED) != 0;
   } else {
     flume_err_set(err, rv, "ending %s: %s", segment->path, flume_strerror(rv));
   }
   flume_buf_fini(&out);
   return rv;
+}
+
+/* Happy path: cut the zeros after the last frame, sync (data and new size), write index and end frame, sync. The end
+ * frame says that everything before the index was durable, so damage found there later can't be taken for a torn write;
+ * a crash in between leaves at most a torn index, which carries no records. */
+int flume_segment_end(struct flume_segment *segment, struct flume_err *err) {
+  if (segment->ended) return 0;
+  int rv = flume_segment_settle(segment, err);
+  return rv == 0 ? write_end(segment, 0, err) : rv;
+}
+
+int flume_segment_seal(struct flume_segment *segment, struct flume_err *err) {
+  return segment->sealed ? 0 : write_end(segment, FLUME_FRAME_SEALED, err);
 }

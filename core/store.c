@@ -139,6 +139,16 @@ int flume_store_commit(struct flume_store *store, const struct flume_store_meta 
   return rv;
 }
 
+int flume_store_renew(struct flume_store *store, const struct flume_store_meta *own,
+                      const struct flume_store_meta *limit, struct flume_store_meta *meta, struct flume_err *err) {
+  if (store->held == NULL) return flume_err_set(err, FLUME_EAGAIN, "nothing was read yet");
+  int rv = flume__store_renew(store, own, limit, meta, err);
+  if (rv != 0) return rv;
+  store->committed_seq = meta->since;
+  flume_store_rollback(store);
+  return 0;
+}
+
 void flume_store_rollback(struct flume_store *store) {
   forget_pending(store);
   if (store->dir == NULL) {

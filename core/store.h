@@ -38,7 +38,7 @@ struct flume_store_meta {
 
 enum flume_store_access {
   FLUME_STORE_WRITE,
-  FLUME_STORE_READ, /* another process may be writing: reads see what was last committed */
+  FLUME_STORE_READ, /* another process may be writing: reads see what was committed when the first of them was made */
 };
 
 /* The store kept in directory dir, which is made by the first commit; in memory when dir is NULL. Opening reads
@@ -50,6 +50,13 @@ void flume_store_close(struct flume_store *store);
 
 /* What was committed last. FLUME_ENOENT: nothing yet. FLUME_ECORRUPT, FLUME_EVERSION: not readable. */
 int flume_store_load(struct flume_store *store, struct flume_store_meta *meta, struct flume_err *err);
+
+/* FLUME_STORE_READ: from now on reads see what was committed last, if that was folded by the same as own and is not
+ * behind it, nor beyond limit (since and deletions count); then what was written is let go of, and *meta is what it has.
+ * FLUME_EAGAIN: it isn't, and nothing has changed. While a store is not renewed, the one who writes can't use the room
+ * again that it frees. */
+int flume_store_renew(struct flume_store *store, const struct flume_store_meta *own,
+                      const struct flume_store_meta *limit, struct flume_store_meta *meta, struct flume_err *err);
 
 /* Everything written since the last commit, and meta, durably and at once; all of it or nothing. After a failure
  * what was pending is still pending. FLUME_STORE_READ: FLUME_EREADONLY. */
@@ -143,5 +150,22 @@ void flume_store_cursor_close(struct flume_store_cursor *cursor);
  * keys that have many only every few hundredth is looked at. A count or an error. */
 int64_t flume_store_count(struct flume_store *store, enum flume_store_kind kind, const struct flume_store_range *range,
                           struct flume_err *err);
+
+/* --- copying and checking ------------------------------------------------------------------------------------- */
+
+/* Who else has the store open. */
+enum flume_store_sharing {
+  FLUME_STORE_RESTS,  /* this process perhaps, but nobody writes to it meanwhile: its locks are left alone */
+  FLUME_STORE_SHARED, /* another process, which may be writing; not this one */
+};
+
+/* Puts a compacted copy of the store in directory from into the directory to, which is there; not synced. FLUME_ENOENT
+ * when there is no store; FLUME_ECORRUPT, or an errno. */
+int flume_store_copy(const char *from, const char *to, enum flume_store_sharing sharing, struct flume_err *err);
+
+/* Reads all of the store in directory dir: meta data, checksums, every entry. FLUME_ENOENT when nothing was ever
+ * committed; FLUME_ECORRUPT, FLUME_EVERSION, FLUME_ENOMEM, or an errno. */
+int flume_store_check(const struct flume_io *io, const char *dir, enum flume_store_sharing sharing,
+                      struct flume_store_meta *meta, struct flume_err *err);
 
 #endif

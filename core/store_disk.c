@@ -16,18 +16,21 @@
 #define META_FORMAT 3u
 #define STATE_HEADER_BYTES 4
 
+static bool is_lmdb(int rv) {
+  return rv >= MDB_KEYEXIST && rv <= MDB_LAST_ERRCODE;
+}
+
 static int from_lmdb(int rv) {
   if (rv == 0) return 0;
   if (rv == MDB_NOTFOUND) return FLUME_ENOENT;
   if (rv == MDB_CORRUPTED || rv == MDB_PAGE_NOTFOUND || rv == MDB_INVALID || rv == MDB_PANIC) return FLUME_ECORRUPT;
   if (rv == MDB_VERSION_MISMATCH) return FLUME_EVERSION;
   if (rv > 0) return uv_translate_sys_error(rv);
-  return rv <= MDB_LAST_ERRCODE && rv >= MDB_KEYEXIST ? UV_EIO : rv;
+  return is_lmdb(rv) ? UV_EIO : rv;
 }
 
 int flume__store_fail(const struct flume_store *store, struct flume_err *err, int rv, const char *doing) {
-  bool is_lmdb = rv > 0 || (rv >= MDB_KEYEXIST && rv <= MDB_LAST_ERRCODE);
-  const char *text = is_lmdb ? mdb_strerror(rv) : flume_strerror(rv);
+  const char *text = rv > 0 || is_lmdb(rv) ? mdb_strerror(rv) : flume_strerror(rv);
   if (rv == FLUME_ENOMEM || rv == ENOMEM) return flume_err_nomem(err);
   if (store->dir == NULL) return flume_err_set(err, from_lmdb(rv), "%s a view's store in memory: %s", doing, text);
   return flume_err_set(err, from_lmdb(rv), "%s a view's store in %s: %s", doing, store->dir, text);
@@ -37,6 +40,8 @@ int flume__store_fail(const struct flume_store *store, struct flume_err *err, in
 
 void flume__store_close_env(struct flume_store *store) {
   if (store->idle != NULL) mdb_txn_abort(store->idle);
+  if (store->held != NULL) mdb_txn_abort(store->held);
+  store->held = NULL;
   store->idle = NULL;
   if (store->env != NULL) mdb_env_close(store->env);
   store->env = NULL;
@@ -58,11 +63,15 @@ static int measure(struct flume_store *store, uint64_t *wanted, int64_t *size) {
 }
 
 /* What lies behind the end of a file that was cut short can be mapped, but touching it ends the process. */
-static int check_size(struct flume_store *store) {
+int flume__store_look_at_env(struct flume_store *store) {
   uint64_t wanted;
   int64_t size;
+  MDB_stat stat;
   int rv = measure(store, &wanted, &size);
-  return rv == 0 && (uint64_t)size < wanted ? FLUME_ECORRUPT : rv;
+  if (rv == 0) rv = mdb_env_stat(store->env, &stat);
+  if (rv != 0) return rv;
+  store->page_bytes = stat.ms_psize;
+  return (uint64_t)size < wanted ? FLUME_ECORRUPT : 0;
 }
 
 void flume__store_fill_file(struct flume_store *store) {
@@ -74,7 +83,6 @@ void flume__store_fill_file(struct flume_store *store) {
 }
 
 static int open_env(struct flume_store *store, unsigned flags) {
-  MDB_stat stat;
   int rv = mdb_env_create(&store->env);
   if (rv != 0) {
     store->env = NULL;
@@ -83,9 +91,7 @@ static int open_env(struct flume_store *store, unsigned flags) {
   mdb_env_set_mapsize(store->env, FIRST_MAP_BYTES);
   mdb_env_set_maxdbs(store->env, 3);
   rv = mdb_env_open(store->env, store->dir, MDB_NOTLS | flags, 0666);
-  if (rv == 0) rv = check_size(store);
-  if (rv == 0) rv = mdb_env_stat(store->env, &stat);
-  if (rv == 0) store->page_bytes = stat.ms_psize;
+  if (rv == 0) rv = flume__store_look_at_env(store);
   store->writable = rv == 0 && (flags & MDB_RDONLY) == 0;
   if (rv != 0) flume__store_close_env(store);
   return rv;
@@ -122,6 +128,10 @@ static int find_dbs(struct flume_store *store) {
 }
 
 int flume__store_begin(struct flume_store *store, MDB_txn **txn, struct flume_err *err) {
+  if (store->held != NULL) {
+    *txn = store->held;
+    return 0;
+  }
   if (store->idle != NULL && mdb_txn_renew(store->idle) == 0) {
     *txn = store->idle;
     store->idle = NULL;
@@ -130,10 +140,13 @@ int flume__store_begin(struct flume_store *store, MDB_txn **txn, struct flume_er
   int rv = store->env != NULL ? 0 : open_env(store, MDB_RDONLY);
   if (rv == 0) rv = find_dbs(store);
   if (rv == 0) rv = begin(store, txn);
-  return rv == 0 ? 0 : flume__store_fail(store, err, rv, "reading");
+  if (rv != 0) return flume__store_fail(store, err, rv, "reading");
+  if (store->access == FLUME_STORE_READ) store->held = *txn;
+  return 0;
 }
 
 void flume__store_end(struct flume_store *store, MDB_txn *txn) {
+  if (txn == store->held) return;
   if (store->idle != NULL) {
     mdb_txn_abort(txn);
     return;
@@ -155,9 +168,15 @@ int flume__store_open_for_writing(struct flume_store *store, struct flume_err *e
   if (store->writable) return 0;
   flume__store_close_env(store);
   int rv = flume_io_mkdir_all(store->io, store->dir);
+  if (rv == 0) rv = flume_io_sync_name(store->io, store->dir);
   if (rv != 0) return flume_err_set(err, rv, "creating %s: %s", store->dir, flume_strerror(rv));
   rv = open_env(store, 0);
   if (rv != 0) return flume__store_fail(store, err, rv, "opening");
+  rv = store->io->sync_dir(store->io->ctx, store->dir); /* LMDB syncs what it writes, but not the name of its file */
+  if (rv != 0) {
+    flume__store_close_env(store);
+    return flume_err_set(err, rv, "syncing %s: %s", store->dir, flume_strerror(rv));
+  }
   mdb_reader_check(store->env, &dead); /* a reader that was killed would keep old pages for ever */
   return 0;
 }
@@ -226,13 +245,40 @@ static int decode_meta(const MDB_val *val, struct flume_store_meta *meta) {
   return 0;
 }
 
+static int read_meta(struct flume_store *store, MDB_txn *txn, struct flume_store_meta *meta) {
+  MDB_val key = key_of("meta"), val;
+  int rv = mdb_get(txn, store->meta_db, &key, &val);
+  if (rv != 0) return rv;
+  return flume__store_is_mapped(store, &val) ? decode_meta(&val, meta) : FLUME_ECORRUPT;
+}
+
+int flume__store_renew(struct flume_store *store, const struct flume_store_meta *own,
+                       const struct flume_store_meta *limit, struct flume_store_meta *meta, struct flume_err *err) {
+  MDB_txn *txn;
+  int rv = begin(store, &txn);
+  if (rv == 0) {
+    rv = read_meta(store, txn, meta);
+    bool is_same = rv == 0 && memcmp(meta->log_id, own->log_id, sizeof own->log_id) == 0 &&
+                   strcmp(meta->version, own->version) == 0 && meta->fingerprint == own->fingerprint;
+    bool fits = is_same && meta->since >= own->since && meta->since <= limit->since &&
+                meta->deletions >= own->deletions && meta->deletions <= limit->deletions;
+    if (rv == 0 && !fits) rv = FLUME_EAGAIN;
+    if (rv != 0) {
+      mdb_txn_abort(txn);
+    } else {
+      mdb_txn_abort(store->held);
+      store->held = txn;
+    }
+  }
+  if (rv == FLUME_EAGAIN) return flume_err_set(err, rv, "what was committed last does not fit");
+  return rv == 0 ? 0 : flume__store_fail(store, err, rv, "reading");
+}
+
 int flume__store_load_meta(struct flume_store *store, struct flume_store_meta *meta, struct flume_err *err) {
   MDB_txn *txn;
   int rv = flume__store_begin(store, &txn, err);
   if (rv != 0) return rv;
-  MDB_val key = key_of("meta"), val;
-  rv = mdb_get(txn, store->meta_db, &key, &val);
-  if (rv == 0) rv = flume__store_is_mapped(store, &val) ? decode_meta(&val, meta) : FLUME_ECORRUPT;
+  rv = read_meta(store, txn, meta);
   flume__store_end(store, txn);
   return rv == 0 ? 0 : flume__store_fail(store, err, rv, "reading");
 }

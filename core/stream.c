@@ -75,7 +75,9 @@ int flume_stream_peek(struct flume_stream *stream, struct flume_record *record, 
   while (!at_end(stream)) {
     if (stream->next > stream->log->since.value) {
       assert(stream->live);
-      return FLUME_EAGAIN;
+      if (stream->log->following != FLUME_FOLLOWING_LOST) return FLUME_EAGAIN;
+      if (err != NULL) *err = stream->log->following_why;
+      return stream->log->following_why.code;
     }
     int rv = step_block(stream, err);
     if (rv != 0) return rv;

@@ -74,6 +74,11 @@ bool flume_tombstones_add(struct flume_tombstones *set, int64_t seq) {
   return true;
 }
 
+void flume_tombstones_add_unknown(struct flume_tombstones *set) {
+  assert(set->count < set->cap);
+  set->order[set->count++] = -1;
+}
+
 bool flume_tombstones_has(const struct flume_tombstones *set, int64_t seq) {
   return holds(set->seqs, set->merged, seq) || holds(set->recent, set->recent_count, seq);
 }
@@ -86,6 +91,14 @@ int64_t flume_tombstones_last(const struct flume_tombstones *set) {
   int64_t last = set->merged > 0 ? set->seqs[set->merged - 1] : -1;
   if (set->recent_count > 0 && set->recent[set->recent_count - 1] > last) last = set->recent[set->recent_count - 1];
   return last;
+}
+
+void flume_tombstones_copy(const struct flume_tombstones *set, int64_t *out) {
+  size_t i = 0, j = 0;
+  while (i < set->merged || j < set->recent_count) {
+    bool old = j == set->recent_count || (i < set->merged && set->seqs[i] < set->recent[j]);
+    *out++ = old ? set->seqs[i++] : set->recent[j++];
+  }
 }
 
 static void mark(const int64_t *seqs, size_t seqs_count, int64_t first_seq, uint32_t *offsets, uint32_t count) {

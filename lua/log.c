@@ -2,7 +2,6 @@
  * coroutines, in lua/flume/log.lua. */
 #include "log.h"
 
-#include <lauxlib.h>
 #include <string.h>
 
 #include "../core/json.h"
@@ -211,7 +210,7 @@ static int log_append_wait(lua_State *L) {
 /* One line of JSON more into the batch; empty lines are passed over. */
 static int encode_line(const struct flume_lua_log *self, const char *line, size_t len, struct flume_buf *buf,
                        struct flume_buf *ends, struct flume_err *err) {
-  while (len > 0 && strchr(" \t\r", line[len - 1]) != NULL) len--;
+  while (len > 0 && memchr(" \t\r", line[len - 1], 3) != NULL) len--;
   if (len == 0) return 0;
   size_t start = buf->len;
   int rv = flume_json_to_msgpack(line, len, buf, err);
@@ -323,6 +322,18 @@ static int log_id(lua_State *L) {
   return 1;
 }
 
+/* following(self) -> "events" | "poll" | "lost", why; nothing for a log that does not follow a writer */
+static int log_following(lua_State *L) {
+  static const char *const words[] = {NULL, "events", "poll", "lost"};
+  struct flume_err why = {0};
+  enum flume_following following = flume_log_following(flume__log_check(L, 1)->log, &why);
+  if (following == FLUME_FOLLOWING_NONE) return 0;
+  lua_pushstring(L, words[following]);
+  if (following == FLUME_FOLLOWING_EVENTS) return 1;
+  lua_pushstring(L, why.msg);
+  return 2;
+}
+
 /* observe(self, fn) -> observer with a method stop; fn(since) */
 static int log_observe(lua_State *L) {
   struct flume_lua_log *self = flume__log_check(L, 1);
@@ -396,12 +407,14 @@ static void push_log_metatable(lua_State *L) {
                                      {"since", log_since},
                                      {"deletions", log_deletions},
                                      {"id", log_id},
+                                     {"following", log_following},
                                      {"observe", log_observe},
                                      {"close", log_close},
                                      {"__gc", log_gc},
                                      {NULL, NULL}};
   if (luaL_newmetatable(L, LOG_TYPE) == 0) return;
   luaL_setfuncs(L, methods, 0);
+  luaL_setfuncs(L, flume__log_maintenance, 0);
   lua_pushvalue(L, -1);
   lua_setfield(L, -2, "__index");
 }
@@ -447,6 +460,7 @@ static struct flume_log_options read_options(lua_State *L, int index) {
       .segment_bytes = (uint64_t)integer_field(L, index, "segment_bytes"),
       .readonly = boolean_field(L, index, "readonly"),
       .damaged = boolean_field(L, index, "damaged"),
+      .poll_ms = (uint32_t)integer_field(L, index, "poll_ms"),
   };
 }
 
@@ -472,6 +486,7 @@ static int open_memory(lua_State *L) {
 }
 
 void flume__log_open(lua_State *L) {
-  static const luaL_Reg functions[] = {{"open_file", open_file}, {"open_memory", open_memory}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"open_file", open_file}, {"open_memory", open_memory}, {"repair", flume__log_repair}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }

@@ -2,6 +2,8 @@
 #ifndef FLUME_LUA_LOG_H
 #define FLUME_LUA_LOG_H
 
+#include <lauxlib.h>
+
 #include "../core/log.h"
 #include "loop.h"
 
@@ -26,7 +28,11 @@ struct flume_lua_log *flume__log_check(lua_State *L, int index);
  * errors. */
 int flume__value_push(lua_State *L, enum flume_codec codec, const uint8_t *data, uint32_t len);
 
-/* open_file(dir, options), open_memory(options): into the table on top. */
+/* log_maintain.c: more methods of a log. */
+extern const luaL_Reg flume__log_maintenance[];
+int flume__log_repair(lua_State *L);
+
+/* open_file(dir, options), open_memory(options), repair(dir): into the table on top. */
 void flume__log_open(lua_State *L);
 
 #endif

@@ -301,7 +301,7 @@ static int cursor_gc(lua_State *L) {
 static struct cursor_box *push_cursor_box(lua_State *L) {
   struct cursor_box *box = lua_newuserdatauv(L, sizeof *box, 0);
   box->cursor = NULL;
-  if (luaL_newmetatable(L, "flume.cursor")) {
+  if (luaL_newmetatable(L, "flume.store.cursor")) {
     lua_pushcfunction(L, cursor_gc);
     lua_pushvalue(L, -1);
     lua_setfield(L, -3, "__gc");

@@ -54,6 +54,8 @@ struct flume_view_call {
   struct flume_err err;
 };
 
+struct explain;
+
 struct flume_view {
   struct flume_sink sink;
   struct flume_lua_pump *pump;
@@ -63,6 +65,7 @@ struct flume_view {
   enum flume_view_kind kind;
   bool open;
   bool closing;
+  bool finishing; /* its last handle is being closed */
   bool released;
   enum flume_view_end end;
   bool rebuilding; /* asked for; done as soon as nothing is under way */
@@ -102,21 +105,26 @@ struct flume_view {
   char *dir;                /* of its versions, see view_dir.h; NULL when it lives in memory. Owned */
   uint32_t number;          /* of this version there */
   bool active;              /* it is the active one there */
+  bool reads_only;          /* another process writes the store: this one folds on in memory, and never commits */
   bool accepting;           /* it goes on with a state of another version */
   bool activating;          /* the next commit makes it so */
-  bool wants_active;        /* asked for: see take_wishes */
+  bool wants_active;        /* asked for: see flume__view_take_wishes */
   int active_cb;            /* registry: called once when that is done */
   bool dirty;               /* folded since the last commit */
   uint64_t committed_bytes; /* size of the store after the last commit */
   uint64_t size_bytes;      /* the same, for the loop thread */
   bool commit_due;
   uint64_t next_commit_ns;
+  uv_timer_t idle;          /* a checkpoint for what is not followed by more records; open from start to close */
   struct flume_append sync; /* of the log, before a commit that would be ahead of what is on disk */
   bool syncing;
   int sync_status;     /* why it could not be synced; 0 */
-  int64_t durable_seq; /* of the log, when the work under way was begun */
+  int64_t durable_seq; /* of the log, when the work under way was begun; so are the next two */
+  int64_t log_since;
+  int64_t log_deletions;
   int commit_status;
-  struct flume_err stall; /* code != 0: why checkpoints can't be written at the moment */
+  struct explain *explain; /* the dry run that it is used for */
+  struct flume_err stall;  /* code != 0: why checkpoints can't be written at the moment */
 };
 
 static inline lua_State *flume__view_state(const struct flume_view *view) {
@@ -131,6 +139,8 @@ static inline int flume__view_host(const struct flume_view *view) {
 
 /* start(self, version, fingerprint, place, since): see view_state.c */
 int flume__view_start(lua_State *L);
+/* start_dry(self, base or nil): see view_state.c */
+int flume__view_start_dry(lua_State *L);
 /* adopt(self, other, version, fingerprint): see view_state.c */
 int flume__view_adopt(lua_State *L);
 /* Puts what Lua holds into the store. The error is in view->err. */
@@ -140,12 +150,18 @@ int flume__view_commit(struct flume_view *view);
 /* To the state before the first record, durably; or to the last checkpoint. */
 int flume__view_reset(struct flume_view *view, struct flume_err *err);
 int flume__view_revert(struct flume_view *view, struct flume_err *err);
+/* A store that another process writes: goes on with what that has committed since, if it is further. */
+void flume__view_renew(struct flume_view *view);
 
 /* view_work.c */
 extern const struct flume_sink_ops flume__view_sink_ops;
 void flume__view_work_init(struct flume_view *view);
+/* For a view that is attached to the pump. */
+void flume__view_work_start(struct flume_view *view);
 /* Begins what is next for the view, if nothing is under way. */
 void flume__view_next(struct flume_view *view);
+/* What was asked for while it was at work: nothing is under way now. */
+void flume__view_take_wishes(struct flume_view *view);
 void flume__view_call_free(lua_State *L, struct flume_view_call *call);
 
 /* view.c: all work of a closing view is done. */
@@ -153,8 +169,13 @@ void flume__view_finish_close(struct flume_view *view);
 /* The view at index; raises when it is something else, or closed. */
 struct flume_view *flume__view_check(lua_State *L, int index);
 
-/* view_explain.c: explain(self, other or nil, from, to, cb) */
+/* view_explain.c */
+
+/* explain(self, base or nil, from, to, cb): a dry run over records from to to of a view that was started with start_dry; cb(err,
+ * results). base is the view whose groups are read through to. */
 int flume__view_explain(lua_State *L);
+/* explain_stop(self): the dry run ends soon, with ECLOSED */
+int flume__view_explain_stop(lua_State *L);
 
 /* view(pump, options): into the table on top. */
 void flume__view_open(lua_State *L);

@@ -13,6 +13,10 @@
 #define COMMIT_SHARE 20u
 #define COMMIT_PAUSE_NS (1000u * 1000 * 1000)
 
+/* A snapshot of a store that another process writes is kept no longer than this, if there is a newer one: it keeps that
+ * process from using room again. */
+#define RENEW_NS (5u * 1000 * 1000 * 1000)
+
 #define REASON_BYTES 192
 #define MAX_PATHS 16
 
@@ -134,12 +138,25 @@ static int restore(struct flume_view *view, struct flume_err *err) {
   return rv == 0 ? 0 : flume_err_set(err, rv, "taking up the state: %s", flume_strerror(rv));
 }
 
+/* From the store that another process writes to one in memory. */
+static int leave_store(struct flume_view *view, struct flume_err *err) {
+  struct flume_store *store;
+  int rv = flume_store_open(&store, &flume_io_posix, NULL, FLUME_STORE_WRITE, err);
+  if (rv != 0) return rv;
+  flume_store_close(view->kept.store);
+  view->kept.store = store;
+  flume_io_free(&flume_io_posix, view->dir);
+  view->dir = NULL;
+  view->reads_only = false;
+  return 0;
+}
+
 int flume__view_reset(struct flume_view *view, struct flume_err *err) {
   view->meta.since = -1;
   view->meta.deletions = 0;
   view->dirty = view->commit_due = false;
   if (view->kept.store == NULL) return 0;
-  int rv = flume_store_clear(view->kept.store, err);
+  int rv = view->reads_only ? leave_store(view, err) : flume_store_clear(view->kept.store, err);
   return rv == 0 ? restore(view, err) : rv;
 }
 
@@ -153,6 +170,17 @@ int flume__view_revert(struct flume_view *view, struct flume_err *err) {
   view->meta.deletions = meta.deletions;
   view->dirty = view->commit_due = false;
   return restore(view, err);
+}
+
+void flume__view_renew(struct flume_view *view) {
+  struct flume_store_meta limit = {.since = view->log_since, .deletions = view->log_deletions}, meta;
+  struct flume_err err;
+  view->next_commit_ns = uv_hrtime() + RENEW_NS;
+  if (flume_store_renew(view->kept.store, &view->meta, &limit, &meta, NULL) != 0) return;
+  view->meta.since = meta.since;
+  view->meta.deletions = meta.deletions;
+  view->fold_status = restore(view, &err);
+  if (view->fold_status != 0) view->err = err;
 }
 
 /* --- From Lua to the store --------------------------------------------------------------------------------------- */
@@ -191,20 +219,22 @@ int flume__view_commit(struct flume_view *view) {
 /* --- Taking up a state ------------------------------------------------------------------------------------------ */
 
 /* Why the state found can't be gone on with; NULL when it can. text has room for the reason. */
-static const char *reason_to_rebuild(const struct flume_view *view, const struct flume_store_meta *found, char *text) {
+static const char *reason_to_rebuild(struct flume_view *view, const struct flume_store_meta *found, char *text) {
   const struct flume_store_meta *wanted = &view->meta;
   const struct flume_log *log = view->pump->log->log;
   if (memcmp(found->log_id, wanted->log_id, 16) != 0) return "the log is another one";
   if (found->since > flume_log_since(log)) return "the view is ahead of the log";
   if (found->deletions > log->deletions.value) return "the log knows of fewer deletions";
-  if (view->accepting) return NULL;
+  bool is_same = strcmp(found->version, wanted->version) == 0 &&
+                 (wanted->version[0] != '\0' || found->fingerprint == wanted->fingerprint);
+  view->accepting = view->accepting && !is_same;
+  if (is_same || view->accepting) return NULL;
   if (strcmp(found->version, wanted->version) != 0) {
     snprintf(text, REASON_BYTES, "version %s -> %s", found->version[0] != '\0' ? found->version : "(none)",
              wanted->version[0] != '\0' ? wanted->version : "(none)");
     return text;
   }
-  if (wanted->version[0] == '\0' && found->fingerprint != wanted->fingerprint) return "the source has changed";
-  return NULL;
+  return "the source has changed";
 }
 
 /* Looks at what is in the store: 0 and *reason NULL, and view->meta says how far it is; or *reason, why that can't be
@@ -213,7 +243,10 @@ static int take_up(struct flume_view *view, const char **reason, char *text, str
   struct flume_store_meta found;
   *reason = NULL;
   int rv = flume_store_load(view->kept.store, &found, err);
-  if (rv == FLUME_ENOENT) return restore(view, err);
+  if (rv == FLUME_ENOENT) {
+    view->accepting = false;
+    return restore(view, err);
+  }
   if (rv == FLUME_ENOMEM) return rv;
   if (rv != 0) {
     *reason = "the state on disk is not readable";
@@ -253,15 +286,18 @@ static int open_store(lua_State *L, struct flume_view *view, int index, struct f
     view->active = lua_toboolean(L, -1);
     lua_getfield(L, index, "activate");
     lua_getfield(L, index, "accept");
-    view->activating = lua_toboolean(L, -2);
-    view->accepting = lua_toboolean(L, -1);
+    lua_getfield(L, index, "read");
+    view->activating = lua_toboolean(L, -3);
+    view->accepting = lua_toboolean(L, -2);
+    view->reads_only = lua_toboolean(L, -1);
     int len = snprintf(path, sizeof path, "%s/%u", dir, (unsigned)view->number);
     if (len < 0 || (size_t)len >= sizeof path) return flume_err_set(err, UV_ENAMETOOLONG, "a view's path is too long");
     view->dir = flume_io_alloc(&flume_io_posix, strlen(dir) + 1);
     if (view->dir == NULL) return flume_err_nomem(err);
     strcpy(view->dir, dir);
   }
-  int rv = flume_store_open(&view->kept.store, &flume_io_posix, dir != NULL ? path : NULL, FLUME_STORE_WRITE, err);
+  int rv = flume_store_open(&view->kept.store, &flume_io_posix, dir != NULL ? path : NULL,
+                            view->reads_only ? FLUME_STORE_READ : FLUME_STORE_WRITE, err);
   lua_settop(L, 5);
   return rv;
 }
@@ -270,6 +306,7 @@ static void attach(lua_State *L, struct flume_view *view) {
   view->open = true;
   lua_pushvalue(L, 1);
   view->pin = luaL_ref(L, LUA_REGISTRYINDEX);
+  flume__view_work_start(view);
   flume_sink_attach(&view->sink, &view->pump->pump, &flume__view_sink_ops, view->meta.since, view->meta.deletions);
 }
 
@@ -281,12 +318,13 @@ static void undo_start(struct flume_view *view) {
   view->extract = NULL;
   flume_io_free(&flume_io_posix, view->dir);
   view->dir = NULL;
+  view->reads_only = false;
 }
 
-/* start(self, version, fingerprint, place, since) -> since | false, reason | nil, message, code.
+/* start(self, version, fingerprint, place, since) -> since, accepted | false, reason | nil, message, code.
  *
  * place: where the state is kept, {dir =, number =, active = it is the active one, activate = make it so with the first
- * commit, accept = go on with it whatever it was folded by}; nil: in memory. false: there is one that can't be gone on
+ * commit, accept = go on with it whatever it was folded by, read = another process writes it}; nil: in memory. false: there is one that can't be gone on
  * with, and nothing has changed; start it at another place. since is where a view begins that keeps itself. */
 int flume__view_start(lua_State *L) {
   struct flume_view *view = luaL_checkudata(L, 1, FLUME_VIEW_TYPE);
@@ -316,7 +354,8 @@ int flume__view_start(lua_State *L) {
   attach(L, view);
   if (view->accepting) view->dirty = view->commit_due = true;
   lua_pushinteger(L, view->meta.since);
-  return 1;
+  lua_pushboolean(L, view->accepting);
+  return 2;
 }
 
 /* adopt(self, other, version, fingerprint) -> since | nil, message, code: goes on with the state of another view, which is
@@ -351,5 +390,41 @@ int flume__view_adopt(lua_State *L) {
   attach(L, view);
   view->commit_due = view->dir != NULL;
   lua_pushinteger(L, view->meta.since);
+  return 1;
+}
+
+/* The state of a reducer, encoded, into value; groups that are at hand go to the store, where they can be read. */
+static int copy_state(struct flume_view *base, struct flume_buf *value, struct flume_err *err) {
+  if (base == NULL) return 0;
+  enter(base);
+  lua_State *L = flume__view_state(base);
+  int host = flume__view_host(base);
+  int rv =
+      base->kind == FLUME_VIEW_REDUCE ? flume_fold_save(L, host, value, err) : flume_fold_call(L, host, "flush", err);
+  leave(base);
+  return rv;
+}
+
+/* start_dry(self, base or nil) -> true | nil, message, code: a store in memory, attached to nothing; a reducer begins with the
+ * state of base. */
+int flume__view_start_dry(lua_State *L) {
+  struct flume_view *view = luaL_checkudata(L, 1, FLUME_VIEW_TYPE);
+  struct flume_view *base = lua_isnoneornil(L, 2) ? NULL : flume__view_check(L, 2);
+  struct flume_buf value;
+  struct flume_err err;
+  lua_settop(L, 2);
+  flume_buf_init(&value, &flume_io_posix);
+  int rv = copy_state(base, &value, &err);
+  if (rv == 0) rv = flume_store_open(&view->kept.store, &flume_io_posix, NULL, FLUME_STORE_WRITE, &err);
+  if (rv == 0) {
+    enter(view);
+    rv = meet(L, view, &err);
+    if (rv == 0 && value.len > 0) rv = flume_store_put_state(view->kept.store, value.data, value.len, &err);
+    if (rv == 0) rv = restore(view, &err);
+    leave(view);
+  }
+  flume_buf_fini(&value);
+  if (rv != 0) return flume__fail(L, rv, &err);
+  lua_pushboolean(L, 1);
   return 1;
 }

@@ -73,7 +73,6 @@ static int watch_new(lua_State *L) {
   watch->event.data = watch->settle.data = watch;
   uv_fs_event_init(loop->loop, &watch->event);
   uv_timer_init(loop->loop, &watch->settle);
-  uv_unref((uv_handle_t *)&watch->event);
   uv_unref((uv_handle_t *)&watch->settle);
   *box = watch;
   int rv = uv_fs_event_start(&watch->event, on_event, path, 0);

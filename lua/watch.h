@@ -7,7 +7,7 @@
 /* Puts watch into the table on top.
  *
  *   watch(path, fn) -> watcher | nil, message, code    fn() on the loop, soon after something in the folder has changed;
- *                                                      a burst of changes is one. Does not keep the loop alive
+ *                                                      a burst of changes is one. Keeps the loop alive
  *   watcher:stop()                                     never again; may be called twice */
 void flume__watch_open(lua_State *L);
 

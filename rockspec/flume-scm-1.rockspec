@@ -21,13 +21,13 @@ external_dependencies = {
 build = {
   type = "make",
   build_target = "module",
-  install_target = "install-rock",
+  install_target = "install-lua",
   build_variables = {
     LUA_CFLAGS = "-I$(LUA_INCDIR)",
     CFLAGS = "$(CFLAGS)",
   },
   install_variables = {
     LUADIR = "$(LUADIR)",
-    LIBDIR = "$(LIBDIR)",
+    LUALIBDIR = "$(LIBDIR)",
   },
 }

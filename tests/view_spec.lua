@@ -73,7 +73,7 @@ describe("a reducer", function ()
   it("consumes more than a block, each record once and in order", function ()
     local db = memory()
     local expected = 0
-    db:use("check", {reducer = function (acc, item, seq)
+    db:use("counted", {reducer = function (acc, item, seq)
       assert(seq == expected and item.n == seq)
       expected = expected + 1
       return (acc or 0) + 1
@@ -83,7 +83,7 @@ describe("a reducer", function ()
       for i = 1, 1000 do batch[i] = {n = first + i - 1, pad = ("x"):rep(50)} end
       db:append(batch)
     end
-    assert.equal(40000, db.check:get())
+    assert.equal(40000, db.counted:get())
   end)
 end)
 

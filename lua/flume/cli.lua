@@ -13,14 +13,18 @@ local STDIN = 0
 
 local HELP = [[
 usage: flume [options] DB [command]
+       flume new view NAME
+       flume test FILE.lua…
 
-DB is the folder of the database; append and code make it when it is not there.
-Without a command flume reads Lua from the terminal (.help there lists what
-else it knows), or runs the lines of Lua that come on standard input. db, flume
-and every view by its name are in scope.
+DB is the folder of the database; append, import and code make it when it is
+not there. Without a command flume reads Lua from the terminal (.help there
+lists what else it knows), or runs the lines of Lua that come on standard
+input. db, flume and every view by its name are in scope.
 
 commands
   append [FILE|-]      appends lines of JSON; --skip-bad passes over bad lines
+  import [FILE|-]      appends what is in another format: --from FORMAT (json),
+                       --skip-bad
   get SEQ              prints a record
   stream               prints records; --gt N --gte N --lt N --lte N bound them,
                        --limit N --reverse; --live goes on with new ones
@@ -28,6 +32,13 @@ commands
   NAME.METHOD [ARG…]   calls a method of a view; arguments are JSON, or strings
   status               how far the log and the views are; --wait builds first
   rebuild [NAME]       builds a view, or all, anew from the log
+  compact              removes the bytes of deleted records from the files
+  backup DIR           copies the database to the new folder DIR
+  check                verifies every byte; --repair mends what is damaged
+
+without a database
+  new view NAME        writes a view to begin with, and a test for it
+  test FILE.lua…       folds views over the events in test files and compares
 
 options
   -e CODE              runs Lua code and prints what it gives
@@ -35,16 +46,22 @@ options
   --json               prints JSON, one text a line
   --readonly           changes nothing; another process may be writing
   --sync MODE          when an append is safe: always (default), interval, os
-  --help, --version
+  --no-rc              the prompt does not run ~/.flumerc.lua first
+  --help, -h, --version
   --                   what follows are no options
 
 exit status: 0 done, 1 failed or interrupted, 2 wrong usage
 ]]
 
-local READERS = {get = true, stream = true, tail = true} -- commands that only read the log
-local NO_VIEWS = {append = true, get = true, stream = true, tail = true}
+-- Commands that only read the log, those that make a database where there is none, and those that need no views.
+local READERS = {get = true, stream = true, tail = true, backup = true, check = true}
+local MAKERS = {append = true, import = true}
+local NO_VIEWS = {
+  append = true, import = true, get = true, stream = true, tail = true, compact = true, backup = true, check = true,
+}
 
 local function complain(message)
+  if message == "" then return end
   io.stdout:flush()
   io.stderr:write("flume: ", message, "\n")
 end
@@ -57,7 +74,14 @@ local COMMANDS = {
   get = function (...) return require "flume.cli.read".get(...) end,
   stream = function (...) return require "flume.cli.read".stream(...) end,
   tail = function (...) return require "flume.cli.read".tail(...) end,
+  compact = function (...) return require "flume.cli.maintain".compact(...) end,
+  backup = function (...) return require "flume.cli.maintain".backup(...) end,
+  check = function (...) return require "flume.cli.maintain".check(...) end,
 }
+
+function COMMANDS.import(db, request, out)
+  return require "flume.cli.importers"[request.from or "json"].run(db, request, out)
+end
 
 function COMMANDS.status(db, request, out)
   if request.wait then return require "flume.cli.views".wait_and_print(db, out) end
@@ -69,9 +93,21 @@ function COMMANDS.rebuild(db, request, out)
   return require "flume.cli.views".rebuild(db, request.words[1], out)
 end
 
+-- Those that need no database: command(request, output).
+local WITHOUT_DB = {
+  ["new view"] = function (...) return require "flume.cli.template".run(...) end,
+  test = function (...) return require "flume.cli.test".run(...) end,
+}
+
+-- Whether there is somebody to type.
+local function is_prompt(request)
+  return not request.code and not request.command and terminal.is_tty(STDIN)
+end
+
 local function new_console(db, request, interactive)
   local env = require "flume.cli.scope".new(db)
-  return require "flume.cli.console".new(db, env, {json = request.json, interactive = interactive}), env
+  local given = {json = request.json, interactive = interactive, commands = COMMANDS}
+  return require "flume.cli.console".new(db, env, given), env
 end
 
 local function run_code(db, request)
@@ -84,11 +120,14 @@ end
 
 local function run_lines(db, request)
   local repl = require "flume.repl"
-  local interactive = terminal.is_tty(STDIN)
+  local interactive = is_prompt(request)
   local console, env = new_console(db, request, interactive)
   local session = repl.new(env, {count_lines = not interactive})
   if not interactive then return repl.batch(session, console, io.stdin) or nil end
   console:greet()
+  local rc = require "flume.cli.rc"
+  local path = not request.no_rc and rc.find()
+  if path then rc.run(path, console) end
   repl.loop(session, console, terminal)
   return true
 end
@@ -101,25 +140,35 @@ end
 
 -- --- The database -------------------------------------------------------------------------------------------------
 
+local ENOENT, ENOTDIR = 2, 20
+
+-- What is there but may not be looked at is left to the one who opens it.
 local function exists(dir)
-  local file = io.open(dir .. "/log")
-  return file and file:close() or false
+  local file, _, errno = io.open(dir .. "/log")
+  if file then return file:close() end
+  return errno ~= ENOENT and errno ~= ENOTDIR
 end
 
+local READ_ONLY_HINTS = {
+  ELOCKED = "; --readonly reads beside it", EACCES = "; --readonly does not write", EROFS = "; --readonly does not write",
+}
+
 local function open(request)
-  if request.command and request.command ~= "append" and not exists(request.db) then
+  if request.command and not MAKERS[request.command] and not exists(request.db) then
     return nil, ("%s: there is no database here"):format(request.db)
   end
   local views = request.views or os.getenv "FLUME_VIEWS"
   if views == "" or NO_VIEWS[request.command] then views = nil end
   local db, message, code = flume.open(request.db, {
     readonly = request.readonly or READERS[request.command] or false,
+    damaged = request.command == "check" or nil,
     sync = request.sync,
     views = views,
+    watch = views and is_prompt(request) or nil, -- somebody may be editing them
   })
   if db then return db end
-  if code == "ELOCKED" then message = message .. "; --readonly reads beside it" end
-  return nil, ("%s: %s"):format(request.db, message)
+  local hint = not request.readonly and not READERS[request.command] and READ_ONLY_HINTS[code] or ""
+  return nil, ("%s: %s%s"):format(request.db, message, hint)
 end
 
 -- A plain string is an error that nobody expected: it needs its traceback.
@@ -128,10 +177,11 @@ local function explain(err)
   return debug.traceback(err, 2)
 end
 
-local function run_command(db, request)
+-- Runs fn(output) to its end: the exit status.
+local function run_guarded(request, fn)
   local out = output.new{json = request.json}
   local ok, done, message = xpcall(function ()
-    local done, message = command_of(request)(db, request, out)
+    local done, message = fn(out)
     out:flush()
     return done, message
   end, explain)
@@ -141,14 +191,14 @@ local function run_command(db, request)
   return FAILED
 end
 
-local function run(request)
+local function run_with_db(request)
   local db, message = open(request)
   if not db then
     complain(message)
     return FAILED
   end
   terminal.watch()
-  local status = run_command(db, request)
+  local status = run_guarded(request, function (out) return command_of(request)(db, request, out) end)
   if not db.closed then
     local closed, why = db:close()
     if not closed then
@@ -157,6 +207,12 @@ local function run(request)
     end
   end
   return status
+end
+
+local function run(request)
+  local command = WITHOUT_DB[request.command]
+  if not command then return run_with_db(request) end
+  return run_guarded(request, function (out) return command(request, out) end)
 end
 
 -- The exit status for a command line.

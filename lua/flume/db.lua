@@ -5,11 +5,14 @@ local core = require "flume.core"
 local errors = require "flume.errors"
 local foreign = require "flume.foreign"
 local Log = require "flume.log"
+local maintenance = require "flume.maintenance"
 local observable = require "flume.observable"
 local options = require "flume.options"
 local sandbox = require "flume.sandbox"
 local stream = require "flume.stream"
 local versions = require "flume.versions"
+
+require "flume.upkeep"
 
 local OPTIONS = {ready = "boolean", mapper = "function|string", views = "string", watch = "boolean"}
 local USE_OPTIONS = {memory = "integer", budget = "integer", accept = "string"}
@@ -75,6 +78,26 @@ function DB:sync(cb)
   return self.log:sync(cb)
 end
 
+--- Removes the bytes of deleted records from the log's files; see log.lua.
+function DB:compact(given, cb)
+  check_open(self, "compact", 2)
+  return self.log:compact(given, cb)
+end
+
+--- Copies the database, log and views, as of now, to the new directory dir: {since =, bytes =, files =}. It goes on
+--- being used meanwhile. options: progress(done_bytes, total_bytes). Errors: EEXIST, ENOTSUP, …
+function DB:backup(dir, given, cb)
+  check_open(self, "backup", 2)
+  if type(dir) ~= "string" or dir == "" then error("backup: dir must be a string that names a directory", 2) end
+  return maintenance.backup(self, dir, given, cb)
+end
+
+--- Verifies every byte of the log, and that the views' stores can be read; see log.lua. Same options.
+function DB:check(given, cb)
+  check_open(self, "check", 2)
+  return maintenance.check(self, given, cb)
+end
+
 -- --- Views -------------------------------------------------------------------------------------------------------
 
 local function is_file(path)
@@ -111,7 +134,7 @@ end
 
 -- Mounts, and notes the directory of the state: two databases on one log can't both keep it there.
 local function mount(self, given)
-  local taken, dir = self.log.state_dirs, given.state_dir
+  local taken, dir = self.log.state_dirs, not given.reads_only and given.state_dir
   if dir and taken[dir] then
     return nil, ('view "%s": another database on this log has mounted it'):format(given.name), "EINVAL"
   end
@@ -131,7 +154,9 @@ local function mount_options(self, name, extra)
     mapper_path = self._mapper_path,
     decode = self.log.codec and self.log.codec.decode,
     in_caller = self._mapper ~= nil or self.log.codec ~= nil,
-    state_dir = self.dir and not self._readonly and self.dir .. "/views/" .. name or nil,
+    state_dir = self.dir and self.dir .. "/views/" .. name or nil,
+    reads_only = self._readonly,
+    lock = self.log.dir and self.log.dir .. "/lock",
     memory = extra.memory,
     budget = extra.budget,
     accept = extra.accept,
@@ -223,7 +248,8 @@ local function find_view(self, name, level)
   return found
 end
 
---- Mounts what the scripts say now: of one view, or of all, and what is new in the views' folder. A view whose version or
+--- Mounts what the scripts say now: of one view, or of all, and what is new in the views' folder. A view whose
+--- version or
 --- source is another goes on answering as it was until the new one has caught up; this waits for that. A script that
 --- can't be mounted changes nothing: nil, message, code.
 function DB:reload(name, cb)
@@ -245,7 +271,8 @@ end
 --- since, ready, and a list of the views: name, kind, version, state (building, live, stalled, failed), reason, since,
 --- target, lag (records), rate (records a second), eta (seconds), size (bytes on disk), error, seq and traceback of a
 --- failure, next (the version that is built beside the one that answers), accepted. The list also answers to their
---- names: db:status().views.NAME.
+--- names: db:status().views.NAME. Of a database that is open read-only also following: how it learns of what the writer
+--- does, {by = "events" | "poll" | "lost", why = text}.
 function DB:status()
   check_open(self, "status", 2)
   local names, rows, by_name = {}, {}, {}
@@ -256,7 +283,11 @@ function DB:status()
     by_name[name] = rows[i]
   end
   setmetatable(rows, {__index = by_name})
-  return {since = self.since.value, ready = self:_is_ready(), dir = self.dir, views = rows}
+  local by, why = self.log:following()
+  return {
+    since = self.since.value, ready = self:_is_ready(), dir = self.dir, views = rows,
+    following = by and {by = by, why = why} or nil,
+  }
 end
 
 function DB:_since()
@@ -346,6 +377,7 @@ local function new(log, given, dir)
     _views = {},            -- name -> view
     views = nil,            -- the same for reading, below
     _state_dirs = {},       -- list of those that its views keep their state in
+    _waits = {},            -- set of functions that end a wait with an error, when it closes
     since = log.since,
     ready = nil,            -- observable, below
     reloaded = observable.new(nil), -- with watch: {name =, version =, reason =, error =} of the last view that changed
@@ -400,6 +432,7 @@ local function close(self, done)
   self.closing = {done}
   if self._watcher then self._watcher:stop() end
   local gone = errors.new("the database was closed", "ECLOSED")
+  for abort in pairs(self._waits) do abort(gone) end
   for s in pairs(self.log.streams) do
     if s.owner == self then s:abort(gone) end
   end
@@ -443,12 +476,15 @@ function M.new(log, given)
 end
 
 local OPEN_OPTIONS = {
-  ready = "boolean", mapper = "function|string", views = "string", watch = "boolean", sync = "string", interval_ms = "integer",
+  ready = "boolean", mapper = "function|string", views = "string", watch = "boolean", sync = "string",
+  interval_ms = "integer",
   max_record_bytes = "integer", segment_bytes = "integer", readonly = "boolean", damaged = "boolean",
-  codec = "string|table",
+  poll_ms = "integer", codec = "string|table",
 }
 
-local LOG_OPTIONS = {"sync", "interval_ms", "max_record_bytes", "segment_bytes", "readonly", "damaged", "codec"}
+local LOG_OPTIONS = {
+  "sync", "interval_ms", "max_record_bytes", "segment_bytes", "readonly", "damaged", "poll_ms", "codec",
+}
 
 --- Opens, or creates, the database in directory dir: its log in dir/log, the state of its views in dir/views.
 function M.open(dir, given)

@@ -117,6 +117,11 @@ function Foreign.sync(_, cb)
   return answer(cb, true)
 end
 
+--- What the table keeps is its own affair.
+function Foreign.compact(_, given, cb)
+  return answer(Log.maintenance("compact", given, cb), nil, "this log can't be compacted", "ENOTSUP")
+end
+
 --- For a database that is closing, when all of its own is closed.
 function Foreign:_close(done)
   if self.closed then return done(nil, true) end

@@ -6,8 +6,8 @@
 --   transform, bytes             a mapper, or a decoder, before the step function
 --   describe()                   what the database has to know: version, fingerprint, kind, methods
 --   call(method, ...)            results
---   open(method, ...) -> id      a source; pull(id, n) -> done, items; close(id). Instead of an id the options of a range
---                                of the view's own, when that is what the method gives
+--   open(method, ...) -> id      a source; pull(id, n) -> done, items; close(id). Instead of an id the options of a
+--   range                              of the view's own, when that is what the method gives
 --
 -- A wrong definition raises an error object {message =, code = "EINVAL"}.
 

@@ -17,7 +17,7 @@ local M = {
 
   open = db.open,
   new = db.new,
-  log = {file = Log.file, memory = Log.memory},
+  log = {file = Log.file, memory = Log.memory, repair = Log.repair},
 
   null = core.null,
   array = core.array,
@@ -27,7 +27,6 @@ local M = {
   encode = core.encode,
   decode = core.decode,
   json = core.json,
-  observable = observable.new,
 
   run = async.run,
   spawn = async.spawn,
@@ -40,14 +39,19 @@ function M.reduce(version, fn, initial)
   return {version = version, reducer = fn, initial = initial}
 end
 
---- An index: a function (item, seq, emit) that calls emit(key [, value]) any number of times; or a path, or a list of paths,
---- whose values are the keys, which the core reads without calling Lua.
+--- An index: a function (item, seq, emit) that calls emit(key [, value]) any number of times; or a path, or a list
+--- of paths, whose values are the keys, which the core reads without calling Lua.
 function M.index(version, fn)
   local kind = type(fn)
   if kind ~= "function" and kind ~= "string" and kind ~= "table" then
     error("flume.index: a function, a path or a list of paths expected, got a " .. kind, 2)
   end
   return {version = version, indexer = fn}
+end
+
+--- An observable (observable.lua) with a value.
+function M.observable(value)
+  return observable.new(value)
 end
 
 local Loop = {}

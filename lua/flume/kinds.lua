@@ -19,7 +19,8 @@ local core = rawget(_G, "flume_core") or require "flume.core"
 
 local M = {}
 
-local PAGE = 256 -- entries that are fetched from the store at once
+local PAGE = 256  -- entries that are fetched from the store at once
+local SHOWN = 100 -- groups or entries that a dry run shows, at most
 
 --- Of groups: how many are kept at hand, and after how many records the memory of a view's own state is looked at.
 M.limits = {at_hand = 50000, look_at_memory_every = 512}
@@ -212,6 +213,12 @@ local function add_reading(host, builtin)
     store.follow(change)
   end
 
+  -- What a dry run has put into the store.
+  function host.changes()
+    local items, more = host.page(nil, SHOWN)
+    return {items = items, more = more ~= nil, count = store.count()}
+  end
+
   local view = host.view
   view.range = range_function(host.page)
   view.read = view.range
@@ -230,10 +237,10 @@ end
 local function one_state(name, definition, options)
   local host = {
     kind = "reduce", step = definition.reducer, retract = definition.retract,
-    initial = encode_initial(name, definition),
-    acc = nil, methods = {get = "async"},
+    initial = encode_initial(name, definition), acc = nil, methods = {get = "async"},
   }
   host.view = {name = name, get = function () return host.acc end}
+  function host.changes() return {state = host.acc} end
   -- What leaves a state of its own is copied on the way; here the caller must not get hold of the state itself.
   host.functions = with_builtin(definition, {
     get = options.lib and host.view.get or function () return copy(host.acc) end,

@@ -14,7 +14,7 @@ local stream = require "flume.stream"
 
 local OPTIONS = {
   sync = "string", interval_ms = "integer", max_record_bytes = "integer", segment_bytes = "integer",
-  readonly = "boolean", damaged = "boolean", codec = "string|table",
+  readonly = "boolean", damaged = "boolean", poll_ms = "integer", codec = "string|table",
 }
 
 local Log = {}
@@ -22,6 +22,7 @@ Log.__index = Log
 Log.__name = "flume.log"
 
 local SYNC = {always = true, interval = true, os = true}
+local MAX_POLL_MS = 86400000
 local CODECS = {msgpack = true, json = true, raw = true}
 
 -- The options for core, and the codec when it is a pair of functions.
@@ -37,6 +38,9 @@ local function prepare(where, given)
     end
   elseif not CODECS[codec] then
     error(("%s: codec must be \"msgpack\", \"json\", \"raw\" or a table, not %q"):format(where, codec), 4)
+  end
+  if o.poll_ms and (o.poll_ms < 1 or o.poll_ms > MAX_POLL_MS) then
+    error(("%s: poll_ms must be between 1 and %d, not %d"):format(where, MAX_POLL_MS, o.poll_ms), 4)
   end
   local copy = {}
   for name, value in pairs(o) do copy[name] = value end
@@ -233,6 +237,66 @@ function Log:sync(cb)
     local ok, message, code = self.core:sync(function (err) done(err, err == nil or nil) end)
     if not ok then done(errors.new(message, code)) end
   end, cb)
+end
+
+--- How a read-only log learns of what its writer does: "events", or "poll" and why and how often, or "lost" and what
+--- went wrong. nil for any other log.
+function Log:following()
+  check_open(self, 2)
+  return self.core:following()
+end
+
+-- --- Maintenance -------------------------------------------------------------------------------------------------
+
+local PROGRESS = {progress = "function"}
+
+--- What calls of maintenance take last: options or none, and a callback or none. The callback, and progress as core is
+--- to call it.
+function Log.maintenance(where, given, cb)
+  if type(given) == "function" and cb == nil then given, cb = nil, given end
+  local o = options.check(where, given, PROGRESS, 3)
+  return cb, o.progress and async.callback(o.progress) or nil
+end
+
+--- Removes the bytes of deleted records: {segments =, records =, bytes_before =, bytes_after =}. Seqs stay what they
+--- are; reads and appends go on. options: progress(done_bytes, total_bytes). Errors: EBUSY, EREADONLY, ECORRUPT, …
+function Log:compact(given, cb)
+  check_open(self, 2)
+  local callback, progress = Log.maintenance("compact", given, cb)
+  return async.call(function (done)
+    local ok, message, code = self.core:compact(progress, done)
+    if not ok then done(errors.new(message, code)) end
+  end, callback)
+end
+
+--- Copies the log, as of now, to the new directory dir, as dir/log: {since =, bytes =, files =}. Errors: EEXIST, …
+function Log:backup(dir, given, cb)
+  check_open(self, 2)
+  if type(dir) ~= "string" or dir == "" then error("backup: dir must be a string that names a directory", 2) end
+  local callback, progress = Log.maintenance("backup", given, cb)
+  return async.call(function (done)
+    local ok, message, code = self.core:backup(dir, nil, progress, done)
+    if not ok then done(errors.new(message, code)) end
+  end, callback)
+end
+
+--- Verifies every byte: {ok =, segments =, records =, deleted =, bytes =, problems =, notes =}. problems and notes are
+--- lists of {file =, offset =, seq =, what =}.
+function Log:check(given, cb)
+  check_open(self, 2)
+  local callback, progress = Log.maintenance("check", given, cb)
+  return async.call(function (done)
+    local ok, message, code = self.core:check(nil, progress, done)
+    if not ok then done(errors.new(message, code)) end
+  end, callback)
+end
+
+--- Repairs the log in a directory, which nobody may have open for writing: what check gives, and the list repairs of
+--- what was done. See flume_log_repair in core/flume.h. Errors: ELOCKED, ENOENT, ECORRUPT (it can't be proven what was),
+--- …
+function Log.repair(dir)
+  if type(dir) ~= "string" or dir == "" then error("repair: dir must be a string that names a directory", 2) end
+  return core.repair(dir)
 end
 
 local function close(self, done)

@@ -2,12 +2,11 @@
 --
 -- On disk each version has a directory of its own under a number, and one of them is the active one (core/view_dir.h):
 --
---   mounting     goes on with the active version if it fits (same version, or same source where none is given), else with
---                another one that fits (a build that was cut short), else with a new one
+--   mounting     goes on with the active version if it fits (same version, or same source where none is given), else
+--   with              another one that fits (a build that was cut short), else with a new one
 --   reload       mounts what the file says now beside the version that answers. When it has caught up, it is made the
---                active one, takes the place, and the old one goes. Where the file gives the same version as before, the new
---                code takes over the state instead
---   accept       lets the code as it is now take over the state, whatever that was folded by; who looks later finds why
+--                active one, takes the place, and the old one goes. Where the file gives the same version as before,
+--                the new code takes over the state instead
 --
 -- A new version that fails takes nobody's place: the old one goes on, and status tells.
 
@@ -88,6 +87,7 @@ local function new_instance(db, script)
     version_text = described.version ~= nil and tostring(described.version) or "",
     fingerprint = described.fingerprint,
     begins_behind = described.since,
+    accepts = false,            -- it goes on with a state that another version has made
     reason = nil,               -- why it is built anew
     number = nil,               -- of its directory
     sources = 0,                -- iterators that are open in it
@@ -101,6 +101,13 @@ local function is_same_version(a, b)
 end
 
 -- --- Ends --------------------------------------------------------------------------------------------------------
+
+-- Tells those who wait for the next instance.
+local function answer_swaps(self, err)
+  local swaps = self._swaps
+  self._swaps = {}
+  for _, done in ipairs(swaps) do done(err) end
+end
 
 local function close_raw(raw, done)
   local answered = false
@@ -116,13 +123,15 @@ end
 
 --- Closes an instance, "keep"ing or "drop"ping its state; done() when that is over.
 function View:_end_instance(instance, how, done)
-  self._instances[instance] = nil
+  local waiting = {done}
+  self._instances[instance], self._ending[instance] = nil, waiting
   local function finish()
     instance.core:close(function ()
       if how == "drop" and instance.number and instance.number ~= self._active_number then
         dirs.remove(self._script.state_dir, instance.number)
       end
-      done()
+      self._ending[instance] = nil
+      for _, each in ipairs(waiting) do each() end
     end, how)
   end
   local raw = instance.host and instance.host.raw
@@ -130,26 +139,42 @@ function View:_end_instance(instance, how, done)
   finish()
 end
 
---- Closes all instances with the database. A version that has caught up, but is not the active one on disk yet, becomes it.
-function View:_end_all(done)
-  local pending, answering = 1, self._instance
-  local number, before = answering.number, self._active_number
+-- A version that has caught up, but is not the active one on disk yet, becomes it with its last checkpoint.
+local function activate_at_the_end(self)
+  local instance, before = self._instance, self._active_number
+  local number = instance.number
+  if not (number and before) or number == before or instance.core:since() < self._db:_since() then return end
+  instance.core:activate(function (err)
+    if err then return end
+    self._active_number = number
+    dirs.remove(self._script.state_dir, before)
+  end)
+end
+
+local function end_instances(self, done)
+  local pending = 1
   local function one()
     pending = pending - 1
     if pending == 0 then done() end
   end
-  if number and before and number ~= before and answering.core:since() >= self._db:_since() then
-    answering.core:activate(function (err)
-      if err then return end
-      self._active_number = number
-      dirs.remove(self._script.state_dir, before)
-    end)
+  answer_swaps(self, self:_closed_error())
+  activate_at_the_end(self)
+  for _, waiting in pairs(self._ending) do
+    pending = pending + 1
+    waiting[#waiting + 1] = one
   end
   for instance in pairs(self._instances) do
     pending = pending + 1
     self:_end_instance(instance, instance.retired and "drop" or "keep", one)
   end
   one()
+end
+
+--- Closes all instances with the database, dry runs before them.
+function View:_end_all(done)
+  if not next(self._dry) then return end_instances(self, done) end
+  self._dry_ended = function () end_instances(self, done) end
+  for dry in pairs(self._dry) do dry.core:explain_stop() end
 end
 
 --- Ends an instance whose place was taken, as soon as no iterator is open in it any more.
@@ -181,7 +206,8 @@ local function start_at(self, instance, place)
   local since, message, code = instance.core:start(instance.version_text, instance.fingerprint, place,
     instance.begins_behind or -1)
   if not since then return since, message, code end
-  instance.number = place and place.number
+  instance.accepts = message
+  instance.number = place and not place.read and place.number or nil
   self._instances[instance] = true
   instance.core:skips(self._skips)
   return since
@@ -210,8 +236,22 @@ local function sweep(self, ...)
   dirs.sweep(self._script.state_dir, keep)
 end
 
+-- In a process that may not write: on a snapshot of the active version, if that fits, from where this process folds on
+-- in memory; else on nothing. (Not where the writer is this very process: LMDB can't have a directory open twice in
+-- one.)
+local function start_reading(self, instance)
+  local dir = self._script.state_dir
+  local number = dir and dirs.active(dir)
+  if number and not dirs.is_ours(self._script.lock) then
+    local since = start_at(self, instance, {dir = dir, number = number, active = true, read = true})
+    if since then return since end
+  end
+  return start_at(self, instance, nil)
+end
+
 -- Starts the instance on the state that fits it, or on none. since; nil, message, code.
 local function start_where_it_fits(self, instance, accept)
+  if self._script.reads_only then return start_reading(self, instance) end
   if not self._script.state_dir or instance.kind == "sink" then return start_at(self, instance, nil) end
   self._active_number = dirs.active(self._script.state_dir)
   local numbers, first_reason = numbers_of(self), nil
@@ -235,12 +275,6 @@ local function start_where_it_fits(self, instance, accept)
 end
 
 -- --- Taking the place --------------------------------------------------------------------------------------------
-
-local function answer_swaps(self, err)
-  local swaps = self._swaps
-  self._swaps = {}
-  for _, done in ipairs(swaps) do done(err) end
-end
 
 -- The next instance answers from now on; the one before goes.
 local function swap(self, instance)
@@ -312,7 +346,7 @@ end
 local function build_beside(self, instance, reason)
   drop_next(self)
   instance.reason = reason
-  local place = self._script.state_dir and place_at(self, next_number(self)) or nil
+  local place = self._script.state_dir and not self._script.reads_only and place_at(self, next_number(self)) or nil
   local since, message, code = start_at(self, instance, place)
   if not since then return answer_swaps(self, errors.new(message, code)) end
   local old = self._instance
@@ -381,7 +415,8 @@ local function put_in_place(self, instance, force, done)
   join(build_beside, instance, reason_of(old, instance))
 end
 
---- Mounts what the view's file says now, if that is something else; done(err) when it answers. force: also when it is not.
+--- Mounts what the view's file says now, if that is something else; done(err) when it answers. force: also when it
+--- is not.
 function View:_reload(force, done)
   if not self._script.path or self._instance and self._instance.kind == "sink" then return done(nil) end
   local instance, message, code = new_instance(self._db, self._script)
@@ -462,7 +497,12 @@ function View:rebuild(cb)
   end, cb)
 end
 
--- --- Skipping ----------------------------------------------------------------------------------------------------
+-- --- Mounting ----------------------------------------------------------------------------------------------------
+
+--- The directory of the view's state, where this process may write it.
+function View:_writable_dir()
+  return not self._script.reads_only and self._script.state_dir or nil
+end
 
 local function read_skips(self)
   local dir = self._script.state_dir
@@ -472,56 +512,6 @@ local function read_skips(self)
   return skips
 end
 
--- Durable before it counts.
-local function note_skip(self, seq)
-  local skips, dir = table.move(self._skips, 1, #self._skips, 1, {}), self._script.state_dir
-  for _, other in ipairs(skips) do
-    if other == seq then return true end
-  end
-  skips[#skips + 1] = seq
-  table.sort(skips)
-  if dir then
-    local ok, message, code = dirs.write(dir, "skipped", table.concat(skips, "\n") .. "\n")
-    if not ok then return nil, message, code end
-  end
-  self._skips = skips
-  for instance in pairs(self._instances) do instance.core:skips(skips) end
-  return true
-end
-
-local function skip(self, seq, done)
-  if self._broken then return done(self._broken) end
-  local ok, message, code = note_skip(self, seq)
-  if not ok then return done(errors.new(message, code)) end
-  for instance in pairs(self._instances) do
-    local failed, at = instance.core:failure()
-    if failed and at == seq then instance.core:revive() end
-  end
-  if self._next and not self:_failure(self._next) then settle(self, self._next) end
-  if self:_failure() or self._core:since() < seq then return done(nil) end
-  rebuild(self, done) -- the state has it already
-end
-
---- From now on the view passes over the record seq, here and whenever it is rebuilt. One that failed at it goes on; one
---- that has consumed it is rebuilt without, and this waits for that. Durable when it returns.
-function View:skip(seq, cb)
-  self:_check_alive("skip", 2)
-  if math.type(seq) ~= "integer" or seq < 0 then
-    error(("%s:skip: seq must be an integer from 0 on, not %s"):format(self.name, tostring(seq)), 2)
-  end
-  return async.call(function (done)
-    skip(self, seq, function (err) done(err, err == nil or nil) end)
-  end, cb)
-end
-
--- --- Accepting ---------------------------------------------------------------------------------------------------
-
---- What was accepted, oldest first: lines of text, as in the file; nil for nothing.
-function View:_accepted()
-  local list = self._accepts
-  return list[1] and table.move(list, 1, #list, 1, {}) or nil
-end
-
 local function read_accepts(self)
   local dir, list = self._script.state_dir, {}
   for line in (dir and dirs.read(dir, "accepted") or ""):gmatch "[^\n]+" do list[#list + 1] = line end
@@ -529,15 +519,15 @@ local function read_accepts(self)
 end
 
 local function describe(instance)
-  return ("%s (source %016x)"):format(instance.version_text ~= "" and "version " .. instance.version_text or "no version",
-    instance.fingerprint)
+  local version = instance.version_text ~= "" and "version " .. instance.version_text or "no version"
+  return ("%s (source %016x)"):format(version, instance.fingerprint)
 end
 
 -- One line in the file for those who ask later why a state is older than the code.
 local function note_accept(self, before, after, since, reason)
   local line = ("%s  %s -> %s  at record %d: %s"):format(os.date "!%Y-%m-%dT%H:%M:%SZ", before, describe(after), since,
     reason:gsub("%s+", " "))
-  local list, dir = table.move(self._accepts, 1, #self._accepts, 1, {}), self._script.state_dir
+  local list, dir = table.move(self._accepts, 1, #self._accepts, 1, {}), self:_writable_dir()
   list[#list + 1] = line
   if dir then
     local ok, message, code = dirs.write(dir, "accepted", table.concat(list, "\n") .. "\n")
@@ -547,63 +537,6 @@ local function note_accept(self, before, after, since, reason)
   return true
 end
 
--- A version is being built because it differs from the active one on disk, which nobody answers for: take that one up.
-local function accept_on_disk(self, reason, done)
-  local building, instance, message, code = self._instance, new_instance(self._db, self._script)
-  if not instance then return done(errors.new(message, code)) end
-  local since
-  since, message, code = start_at(self, instance, place_at(self, self._active_number, {accept = true}))
-  if not since then return done(errors.new(message or "its state can't be gone on with", code or "EVIEW")) end
-  local ok, why, errno = note_accept(self, "the state on disk", instance, since, reason)
-  if not ok then
-    self:_end_instance(instance, "keep", function () end)
-    return done(errors.new(why, errno))
-  end
-  self._next = nil
-  self:_answer_with(instance)
-  retire(self, building, function () done(nil) end)
-end
-
--- The code as the file has it now takes over the state that answers.
-local function accept_here(self, reason, done)
-  local instance, message, code = new_instance(self._db, self._script)
-  if not instance then return done(errors.new(message, code)) end
-  local old = self._instance
-  if self:_failure() then return done(self:_failure()) end
-  if old.fingerprint == instance.fingerprint and old.version_text == instance.version_text then
-    return done(errors.new(('view "%s": there is nothing to accept'):format(self.name), "EINVAL"))
-  end
-  local ok, why, errno = note_accept(self, describe(old), instance, self._core:since(), reason)
-  if not ok then return done(errors.new(why, errno)) end
-  hand_over(self, instance, function (err)
-    if not err then answer_swaps(self, nil) end
-    done(err)
-  end)
-end
-
---- Keeps the state although the version, or the source of a view without one, is another now: you vouch that it would
---- come out the same. Ends a rebuild that is under way for that reason. The reason is written down, see status.
-function View:accept(reason, cb)
-  self:_check_alive("accept", 2)
-  if type(reason) ~= "string" or not reason:find "%S" then
-    error(("%s:accept: say why the state can be kept"):format(self.name), 2)
-  end
-  return async.call(function (done)
-    local function finish(err) done(err, err == nil or nil) end
-    if not self._instance then return finish(self._broken) end
-    local number = self._instance.number
-    if number and self._active_number and number ~= self._active_number then
-      return accept_on_disk(self, reason, finish)
-    end
-    if not self._script.path or self._instance.host then
-      return finish(errors.new(('view "%s": there is nothing to accept'):format(self.name), "EINVAL"))
-    end
-    accept_here(self, reason, finish)
-  end, cb)
-end
-
--- --- Mounting ----------------------------------------------------------------------------------------------------
-
 local function new_view(db, script)
   local self = View.new(db, script.name, script)
   self._active_number = nil -- of its directory on disk
@@ -612,9 +545,13 @@ local function new_view(db, script)
   return self
 end
 
+M.new_instance, M.start_at, M.place_at, M.rebuild = new_instance, start_at, place_at, rebuild
+M.note_accept, M.describe = note_accept, describe
+M.settle, M.hand_over, M.retire, M.answer_swaps = settle, hand_over, retire, answer_swaps
+
 --- script: name; definition, or path and folder; mapper or mapper_path; decode; in_caller: not in a state of its own;
---- state_dir: where the state is kept, or nil; memory, budget; accept: why the state can be kept although the version or
---- the source is another. A view, or nil, message, code.
+--- state_dir: where the state is kept, or nil; memory, budget; accept: why the state can be kept although the
+--- version or the source is another. A view, or nil, message, code.
 function M.mount(db, script)
   local instance, message, code = new_instance(db, script)
   if not instance then return nil, message, code end
@@ -623,10 +560,11 @@ function M.mount(db, script)
   since, message, code = start_where_it_fits(self, instance, script.accept)
   if not since then return nil, message, code end
   self:_answer_with(instance)
+  if instance.accepts then note_accept(self, "the state on disk", instance, since, script.accept) end
   if instance.number and self._active_number and instance.number ~= self._active_number then
     self._next = instance
     settle(self, instance)
-  elseif instance.number and not self._active_number then
+  elseif instance.number and not self._active_number and not script.reads_only then
     self._active_number = instance.number -- by its first checkpoint
   end
   if instance.host and instance.host.raw then
@@ -639,8 +577,8 @@ function M.mount(db, script)
   return self
 end
 
---- A view that could not be mounted: its name is taken, and all that is asked of it answers the error. A reload may mount
---- it.
+--- A view that could not be mounted: its name is taken, and all that is asked of it answers the error. A reload may
+--- mount it.
 function M.broken(db, script, message, code)
   local self = new_view(db, script)
   if script.state_dir then self._active_number = dirs.active(script.state_dir) end

@@ -71,7 +71,8 @@ function View:_wait(target, timeout_ms, done, deadline)
       return self:_wait(target, deadline and math.max(0, deadline - self._db._now()), done, deadline)
     end
     if code == "ECLOSED" then return done(self:_closed_error()) end
-    done(self:_failure() or errors.new(code, code))
+    local _, why = self._db.log:following()
+    done(self:_failure() or errors.new(why or code, code))
   end)
 end
 
@@ -367,7 +368,8 @@ function View:_answer_with(instance)
   end
 end
 
---- A handle without an instance. script: what it is mounted from, for versions.lua; nil for one that could not be mounted.
+--- A handle without an instance. script: what it is mounted from, for versions.lua; nil for one that could not be
+--- mounted.
 function View.new(db, name, script)
   local self = setmetatable({
     name = name,
@@ -384,6 +386,8 @@ function View.new(db, name, script)
     _instances = {},          -- set of all that are open
     _watchers = {},           -- set of {notify =, observer =}
     _raw_waits = {},          -- set of functions that answer the calls that wait for a raw view's since
+    _ending = {},             -- instance that is being closed -> list of functions to be called then
+    _dry = {},                -- set of the instances that make dry runs
     _swaps = {},              -- list of functions that wait until the next instance answers: done(err)
     _reload_error = nil,      -- why the file as it is now could not be mounted
     _broken = nil,            -- the view could not be mounted at all: all that is asked of it answers this error

@@ -171,13 +171,13 @@ static inline bool names_file_and_byte(const char *name) {
   return good;
 }
 
-/* One record is what it was; or ECORRUPT. With undeleted, its delete may have been lost. */
-static inline bool survives(struct flume_log *log, int64_t seq, bool undeleted) {
+/* One record is what it was; or ECORRUPT. */
+static inline bool survives(struct flume_log *log, int64_t seq) {
   const struct made_record *expected = &made.records[seq];
   struct flume_record record;
   int rv = flume_log_get(log, seq, &record, &err);
   if (rv == FLUME_ECORRUPT) return CHECK(names_file_and_byte(".flume"));
-  if (expected->deleted && !(undeleted && rv == 0)) return CHECK_INT_EQ(rv, FLUME_EDELETED);
+  if (expected->deleted) return CHECK_INT_EQ(rv, FLUME_EDELETED);
   if (!CHECK_INT_EQ(rv, 0)) return false;
   bool good = record.seq == seq && record.len == expected->len && payload_is(record.data, record.len, expected->key);
   flume_record_release(&record);
@@ -207,10 +207,10 @@ static inline bool stream_survives(struct flume_log *log, int64_t since) {
   return CHECK(good) && CHECK(rv == 0 || rv == FLUME_ECORRUPT);
 }
 
-static inline bool all_survive(struct flume_log *log, bool undeleted) {
+static inline bool all_survive(struct flume_log *log) {
   int64_t since = flume_log_since(log);
   bool good = CHECK(since < made.count);
-  for (int64_t seq = 0; good && seq <= since; seq++) good = survives(log, seq, undeleted && seq == made.last_deleted);
+  for (int64_t seq = 0; good && seq <= since; seq++) good = survives(log, seq);
   return good && stream_survives(log, since);
 }
 

@@ -217,11 +217,16 @@ enum fault_op {
   FAULT_SYNC_DIR,
   FAULT_LIST,
   FAULT_LOCK,
+  FAULT_SIZE,
+  FAULT_MKDIR,
+  FAULT_UNLINK,
+  FAULT_RMDIR,
   FAULT_OPS,
 };
 
-static const char *const fault_names[FAULT_OPS] = {"none",     "alloc",  "open",     "read", "write", "sync",
-                                                   "truncate", "rename", "sync_dir", "list", "lock"};
+static const char *const fault_names[FAULT_OPS] = {"none",   "alloc",    "open", "read", "write", "sync",  "truncate",
+                                                   "rename", "sync_dir", "list", "lock", "size",  "mkdir", "unlink",
+                                                   "rmdir"};
 
 struct faults {
   struct flume_io io;
@@ -329,9 +334,29 @@ static inline int fault_list(void *ctx, const char *path, int (*each)(void *arg,
   return code != 0 ? code : flume_io_posix.list(NULL, path, each, arg);
 }
 
-static inline int fault_lock(void *ctx, int file, int *holder_pid) {
+static inline int fault_lock(void *ctx, int file, char *holder, size_t holder_bytes) {
   int code = fault(ctx, FAULT_LOCK);
-  return code != 0 ? code : flume_io_posix.lock(NULL, file, holder_pid);
+  return code != 0 ? code : flume_io_posix.lock(NULL, file, holder, holder_bytes);
+}
+
+static inline int64_t fault_size(void *ctx, int file) {
+  int code = fault(ctx, FAULT_SIZE);
+  return code != 0 ? code : flume_io_posix.size(NULL, file);
+}
+
+static inline int fault_mkdir(void *ctx, const char *path) {
+  int code = fault(ctx, FAULT_MKDIR);
+  return code != 0 ? code : flume_io_posix.mkdir(NULL, path);
+}
+
+static inline int fault_unlink(void *ctx, const char *path) {
+  int code = fault(ctx, FAULT_UNLINK);
+  return code != 0 ? code : flume_io_posix.unlink(NULL, path);
+}
+
+static inline int fault_rmdir(void *ctx, const char *path) {
+  int code = fault(ctx, FAULT_RMDIR);
+  return code != 0 ? code : flume_io_posix.rmdir(NULL, path);
 }
 
 static inline void faults_init(struct faults *faults) {
@@ -350,6 +375,10 @@ static inline void faults_init(struct faults *faults) {
   faults->io.sync_dir = fault_sync_dir;
   faults->io.list = fault_list;
   faults->io.lock = fault_lock;
+  faults->io.size = fault_size;
+  faults->io.mkdir = fault_mkdir;
+  faults->io.unlink = fault_unlink;
+  faults->io.rmdir = fault_rmdir;
 }
 
 /* From now on the nth call of op answers code. */

@@ -1,4 +1,8 @@
 /* A file log when the disk or the memory fails. */
+#include "../../core/view_dir.h"
+
+#include <sys/mount.h>
+
 #include "made.h"
 
 struct scenario {
@@ -54,14 +58,16 @@ static void scenario_read(struct scenario *s, struct flume_log *log) {
   flume_stream_close(stream);
 }
 
-static void scenario_run(struct scenario *s) {
-  static const int batches[] = {1, 2, 1, 3, 1, 1, 4, 1};
+/* Opens the log, appends batches from `from` on, deletes, syncs, reads, closes. */
+static void scenario_visit(struct scenario *s, int from, int to) {
+  static const int batches[] = {1, 2, 1, 3, 1, 1, 4, 1, 2, 1};
   struct flume_log *log = NULL;
   struct flume_log_options options = options_of(250);
   int rv = try_open(&log, &options);
   note(s, rv, 0);
   if (rv != 0) return;
-  for (int i = 0; i < 8; i++) {
+  s->acked = flume_log_since(log) + 1; /* what was written and not acknowledged may be there */
+  for (int i = from; i < to; i++) {
     scenario_append(s, log, batches[i], i % 2);
     if (i == 3 && s->acked > 1) {
       rv = log_del(log, &loop, (int64_t[]){1}, 1);
@@ -72,6 +78,16 @@ static void scenario_run(struct scenario *s) {
   }
   scenario_read(s, log);
   log_close_wait(log, &loop);
+}
+
+/* Two visits; a leftover of a segment that was not finished lies there at the second. */
+static void scenario_run(struct scenario *s) {
+  int64_t acked = 0;
+  scenario_visit(s, 0, 8);
+  acked = s->acked;
+  if (access(dir, F_OK) == 0) write_file(path_in(dir, "00000000000000000999.flume.new"), "", 0, 0);
+  scenario_visit(s, 8, 10);
+  CHECK(s->acked >= acked);
 }
 
 /* What was acknowledged is there when the log is opened again, and it takes appends. */
@@ -113,7 +129,10 @@ static void fail_each(enum fault_op op, int code, bool forever) {
     scenario_check(&s);
     if (test_failed) printf("call %d of %s fails with %s\n", nth, fault_names[op], flume_err_name(code));
     end();
-    if (!hit) return;
+    if (!hit) {
+      CHECK(nth > 1);
+      return;
+    }
   }
 }
 
@@ -134,6 +153,9 @@ FAIL(FAULT_RENAME, ENOSPC)
 FAIL(FAULT_SYNC_DIR, EIO)
 FAIL(FAULT_LIST, EIO)
 FAIL(FAULT_LOCK, EIO)
+FAIL(FAULT_SIZE, EIO)
+FAIL(FAULT_MKDIR, ENOSPC)
+FAIL(FAULT_UNLINK, EIO)
 FAIL(FAULT_ALLOC, ENOMEM)
 
 /* The same while a log that crashed is opened, and read. */
@@ -166,7 +188,7 @@ static void fail_recovery(enum fault_op op, int code) {
     faults_arm(&faults, FAULT_NONE, 0, 0);
     log = must_open(250);
     CHECK_INT_EQ(flume_log_since(log), made.count - 1);
-    all_survive(log, false);
+    all_survive(log);
     goes_on(log);
     if (test_failed) printf("call %d of %s\n", nth, fault_names[op]);
   }
@@ -178,6 +200,9 @@ TEST(recovery_with_failing_writes) { fail_recovery(FAULT_WRITE, UV_ENOSPC); }
 TEST(recovery_with_failing_syncs) { fail_recovery(FAULT_SYNC, UV_EIO); }
 TEST(recovery_with_failing_truncates) { fail_recovery(FAULT_TRUNCATE, UV_EIO); }
 TEST(recovery_with_failing_opens) { fail_recovery(FAULT_OPEN, UV_EMFILE); }
+TEST(recovery_with_failing_syncs_of_the_directory) { fail_recovery(FAULT_SYNC_DIR, UV_EIO); }
+TEST(recovery_with_failing_sizes) { fail_recovery(FAULT_SIZE, UV_EIO); }
+TEST(recovery_with_failing_lists) { fail_recovery(FAULT_LIST, UV_EIO); }
 TEST(recovery_without_memory) { fail_recovery(FAULT_ALLOC, UV_ENOMEM); }
 
 static void transfer_slowly(size_t max_transfer, bool interrupts) {
@@ -187,7 +212,7 @@ static void transfer_slowly(size_t max_transfer, bool interrupts) {
   faults.interrupts = interrupts;
   scenario_run(&s);
   CHECK_INT_EQ(s.failure, 0);
-  CHECK_INT_EQ(s.acked, 14);
+  CHECK_INT_EQ(s.acked, 17);
   CHECK(s.deleted);
   scenario_check(&s);
   end();
@@ -223,13 +248,13 @@ TEST(failed_sync) {
   CHECK_INT_EQ(flume_log_del(log, &answers[0].req, (int64_t[]){0}, 1, on_answer, &err), UV_EIO);
   CHECK_INT_EQ(seq, -7);
   CHECK_INT_EQ(atomic_load(&faults.calls[FAULT_SYNC]), 1);
-  all_survive(log, false);
+  all_survive(log);
   log_close_wait(log, &loop);
   CHECK_INT_EQ(atomic_load(&faults.calls[FAULT_SYNC]), 1);
   faults_arm(&faults, FAULT_NONE, 0, 0);
   log = must_open(0);
   CHECK(flume_log_since(log) >= 1);
-  CHECK(survives(log, 0, false) && survives(log, 1, false));
+  CHECK(survives(log, 0) && survives(log, 1));
   goes_on(log);
   end();
 }
@@ -255,7 +280,7 @@ TEST(append_without_memory) {
     CHECK_INT_EQ(log_append(log, &loop, records, 3000, &seq), 0);
     CHECK_INT_EQ(seq, since + 3000);
     free(records);
-    CHECK(survives(log, 0, false));
+    CHECK(survives(log, 0));
     log_close_wait(log, &loop);
     log = must_open(0);
     CHECK_INT_EQ(flume_log_since(log), since + 3000);
@@ -264,3 +289,173 @@ TEST(append_without_memory) {
     if (!hit) return;
   }
 }
+
+/* --- A full disk ----------------------------------------------------------------------------------------------- */
+
+/* Appends until the disk is full; how many were acknowledged. */
+static int64_t fill_up(struct flume_log *log) {
+  int64_t count = 0, seq = -1;
+  uint8_t *data = payload_new(3000, 5);
+  struct flume_slice record = slice(data, 3000);
+  int rv;
+  while ((rv = flume_log_append_wait(log, &record, 1, &seq, &err)) == 0) CHECK_INT_EQ(seq, count++);
+  CHECK_INT_EQ(rv, UV_ENOSPC);
+  CHECK_INT_EQ(flume_log_append_wait(log, &record, 1, &seq, &err), UV_ENOSPC);
+  free(data);
+  return count;
+}
+
+static void check_filled(struct flume_log *log, int64_t count) {
+  CHECK(flume_log_since(log) >= count - 1);
+  for (int64_t seq = 0; seq < count; seq++) {
+    struct flume_record record = {0};
+    CHECK_INT_EQ(flume_log_get(log, seq, &record, &err), 0);
+    CHECK(record.len == 3000 && payload_is(record.data, record.len, 5));
+    flume_record_release(&record);
+  }
+}
+
+static void fill_and_free(enum flume_sync sync, uint64_t segment_bytes) {
+  struct flume_log *log = NULL;
+  struct flume_log_options options = {.sync = sync, .segment_bytes = segment_bytes, .io = &faults.io};
+  MUST(try_open(&log, &options) == 0);
+  int64_t count = fill_up(log);
+  CHECK(count > 10);
+  check_filled(log, count);
+  log_close_wait(log, &loop);
+  struct flume_log_options reading = {.readonly = true, .io = &faults.io};
+  CHECK_INT_EQ(try_open(&log, &reading), 0);
+  check_filled(log, count);
+  log_close_wait(log, &loop);
+  CHECK_INT_EQ(unlink(path_in(root, "room")), 0);
+  CHECK_INT_EQ(try_open(&log, &options), 0);
+  check_filled(log, count);
+  goes_on(log);
+}
+
+/* A file system of a megabyte, with a file in it that can be given up. */
+static void on_a_small_disk(enum flume_sync sync, uint64_t segment_bytes) {
+  begin();
+  bool mounted = mount("none", root, "tmpfs", 0, "size=1m") == 0;
+  if (mounted) {
+    uint8_t *room = payload_new(100000, 1);
+    write_file(path_in(root, "room"), room, 100000, 100000);
+    free(room);
+    fill_and_free(sync, segment_bytes);
+    CHECK_INT_EQ(umount(root), 0);
+  }
+  end();
+  if (!mounted) SKIP("nothing can be mounted here; a full disk is simulated in test_crash.c");
+}
+
+TEST(full_disk) { on_a_small_disk(FLUME_SYNC_ALWAYS, 0); }
+TEST(full_disk_with_segments) { on_a_small_disk(FLUME_SYNC_ALWAYS, 50000); }
+TEST(full_disk_with_weak_sync) { on_a_small_disk(FLUME_SYNC_OS, 50000); }
+
+/* --- A log in memory ------------------------------------------------------------------------------------------- */
+
+static void memory_scenario(struct scenario *s) {
+  struct flume_log *log = NULL;
+  struct flume_log_options options = {.io = &faults.io};
+  int rv = flume_log_open_memory(&log, &loop, &options, &err);
+  note(s, rv, 0);
+  if (rv != 0) return;
+  for (int i = 0; i < 4; i++) scenario_append(s, log, 1 + i, i % 2);
+  if (s->acked > 1) {
+    rv = log_del(log, &loop, (int64_t[]){1}, 1);
+    note(s, rv, 0);
+    s->deleted = rv == 0;
+    CHECK_INT_EQ(log->ops->deleted_count(log, s->acked - 1), s->deleted);
+  }
+  scenario_read(s, log);
+  log_close_wait(log, &loop);
+}
+
+TEST(memory_log_without_memory) {
+  for (int nth = 1; nth < 200 && !test_failed; nth++) {
+    begin();
+    struct scenario s = {.acked = 0};
+    faults_arm(&faults, FAULT_ALLOC, nth, UV_ENOMEM);
+    memory_scenario(&s);
+    bool hit = fault_was_hit(&faults);
+    CHECK(s.failure == 0 || s.failure == UV_ENOMEM);
+    CHECK(hit || (s.acked == 10 && s.failure == 0));
+    if (test_failed) printf("allocation %d\n", nth);
+    end();
+    if (!hit) {
+      CHECK(nth > 1);
+      return;
+    }
+  }
+}
+
+/* --- The versions of a view ------------------------------------------------------------------------------------ */
+
+static int make_version(const char *path, uint32_t number) {
+  char whole[TEST_PATH_MAX + 32];
+  snprintf(whole, sizeof whole, "%s/%u", path, (unsigned)number);
+  return flume_view_dir_write(&faults.io, whole, "data.mdb", "x", 1, &err);
+}
+
+/* Goes from version 1 to version 2; the last step that went well. */
+static int change_version(const char *path, int *failure) {
+  uint32_t number = 0;
+  struct flume_buf numbers;
+  flume_buf_init(&numbers, &faults.io);
+  int step = 0, rv = make_version(path, 1);
+  if (rv == 0) rv = flume_view_dir_activate(&faults.io, path, 1, &err);
+  if (rv == 0) step = 1;
+  if (rv == 0) rv = flume_view_dir_list(&faults.io, path, &numbers, &err);
+  if (rv == 0) rv = make_version(path, 2);
+  if (rv == 0) rv = flume_view_dir_activate(&faults.io, path, 2, &err);
+  if (rv == 0) step = 2;
+  if (rv == 0) rv = flume_view_dir_active(&faults.io, path, &number, &err);
+  if (rv == 0) CHECK_INT_EQ(number, 2);
+  if (rv == 0) rv = flume_view_dir_remove(&faults.io, path, 1, &err);
+  if (rv == 0) rv = make_version(path, 3);
+  if (rv == 0) rv = flume_view_dir_sweep(&faults.io, path, &number, 1, &err);
+  flume_buf_fini(&numbers);
+  *failure = rv;
+  return step;
+}
+
+static void fail_views(enum fault_op op, int code) {
+  char path[TEST_PATH_MAX + 16];
+  for (int nth = 1; nth < 200 && !test_failed; nth++) {
+    int failure = 0;
+    begin();
+    snprintf(path, sizeof path, "%s/views/v", root);
+    faults_arm(&faults, op, nth, code);
+    int step = change_version(path, &failure);
+    bool hit = fault_was_hit(&faults);
+    faults_arm(&faults, FAULT_NONE, 0, 0);
+    CHECK(hit ? failure == code || failure == 0 : failure == 0);
+    if (failure != 0) CHECK_INT_EQ(err.code, failure);
+    uint32_t number = 99;
+    CHECK_INT_EQ(flume_view_dir_active(&faults.io, path, &number, &err), 0);
+    CHECK(step == 2 ? number == 2 : step == 1 ? number == 1 || number == 2 : number <= 1);
+    CHECK(number == FLUME_VIEW_DIR_NONE || flume_view_dir_sweep(&faults.io, path, &number, 1, &err) == 0);
+    CHECK_INT_EQ(change_version(path, &failure), 2);
+    CHECK_INT_EQ(failure, 0);
+    if (test_failed) printf("call %d of %s\n", nth, fault_names[op]);
+    end();
+    if (!hit) {
+      CHECK(nth > 1);
+      return;
+    }
+  }
+}
+
+TEST(views_with_failing_opens) { fail_views(FAULT_OPEN, UV_EMFILE); }
+TEST(views_with_failing_reads) { fail_views(FAULT_READ, UV_EIO); }
+TEST(views_with_failing_writes) { fail_views(FAULT_WRITE, UV_ENOSPC); }
+TEST(views_with_failing_syncs) { fail_views(FAULT_SYNC, UV_EIO); }
+TEST(views_with_failing_truncates) { fail_views(FAULT_TRUNCATE, UV_EIO); }
+TEST(views_with_failing_renames) { fail_views(FAULT_RENAME, UV_EIO); }
+TEST(views_with_failing_syncs_of_directories) { fail_views(FAULT_SYNC_DIR, UV_EIO); }
+TEST(views_with_failing_mkdirs) { fail_views(FAULT_MKDIR, UV_ENOSPC); }
+TEST(views_with_failing_lists) { fail_views(FAULT_LIST, UV_EIO); }
+TEST(views_with_failing_sizes) { fail_views(FAULT_SIZE, UV_EIO); }
+TEST(views_with_failing_unlinks) { fail_views(FAULT_UNLINK, UV_EIO); }
+TEST(views_with_failing_rmdirs) { fail_views(FAULT_RMDIR, UV_EIO); }
+TEST(views_without_memory) { fail_views(FAULT_ALLOC, UV_ENOMEM); }

@@ -580,6 +580,37 @@ TEST(interval_syncs_under_steady_appends) {
   fixture_fini(&f);
 }
 
+static uint64_t clock_ns;
+
+static uint64_t clock_read(void *ctx) {
+  (void)ctx;
+  return clock_ns;
+}
+
+/* An append every millisecond, and the loop never runs: no record waits longer than the interval for its sync. */
+TEST(interval_syncs_without_the_loop) {
+  static struct fixture f;
+  fixture_init(&f, &kinds[1]);
+  f.options.sync = FLUME_SYNC_INTERVAL;
+  f.options.interval_ms = 10;
+  f.faults.io.hrtime_ns = clock_read;
+  clock_ns = 1000000000;
+  fixture_open(&f);
+  faults_arm(&f.faults, FAULT_NONE, 0, 0);
+  int syncs = 0, waiting_ms = 0;
+  for (int64_t i = 0; i < 200; i++) {
+    CHECK_INT_EQ(append_wait_text(&f, "steady"), i);
+    int now = atomic_load(&f.faults.calls[FAULT_SYNC]);
+    waiting_ms = now > syncs ? 0 : waiting_ms + 1;
+    CHECK(waiting_ms <= 11);
+    if (now > syncs) CHECK_INT_EQ(f.log->durable_seq, i);
+    syncs = now;
+    clock_ns += 1000000;
+  }
+  CHECK(syncs >= 17 && syncs <= 20);
+  fixture_fini(&f);
+}
+
 TEST(interval_syncs_what_came_last) {
   static struct fixture f;
   fixture_init(&f, &kinds[1]);

@@ -1,6 +1,4 @@
-/* What a file log makes of its files after a crash and after damage; and who may write to them. */
-#include <signal.h>
-
+/* What a file log makes of its files after a crash and after damage. */
 #include "made.h"
 
 /* --- Every byte flipped --------------------------------------------------------------------------------------- */
@@ -39,7 +37,7 @@ static bool check_refused(const struct flip *flip) {
   struct flume_log_options options = {.readonly = true, .damaged = true, .io = &faults.io};
   if (!CHECK_INT_EQ(try_open(&log, &options), 0)) return false;
   good &= CHECK(flume_log_since(log) + 1 >= undamaged_count(flip));
-  good &= all_survive(log, false);
+  good &= all_survive(log);
   log_close_wait(log, &loop);
   return good && CHECK(image_is(flip->image, dir, flip->file, flip->off, flip->xor));
 }
@@ -47,7 +45,7 @@ static bool check_refused(const struct flip *flip) {
 static bool check_opened(const struct flip *flip, struct flume_log *log) {
   int64_t count = flume_log_since(log) + 1;
   bool cut = !flip->closed && made.frames_count > 0 && count == first_of_last_frame();
-  bool good = CHECK(count == made.count || cut) && all_survive(log, flipped_deleted(flip));
+  bool good = CHECK(count == made.count || cut) && all_survive(log);
   if (good) return goes_on(log);
   log_close_wait(log, &loop);
   return false;
@@ -141,7 +139,7 @@ static bool check_cut(struct image *image, size_t len, size_t size) {
     return CHECK_INT_EQ(rv, FLUME_ECORRUPT) && CHECK(names_file_and_byte(file->name));
   }
   if (!CHECK_INT_EQ(rv, 0)) return false;
-  bool good = CHECK_INT_EQ(flume_log_since(log), count - 1) && all_survive(log, false);
+  bool good = CHECK_INT_EQ(flume_log_since(log), count - 1) && all_survive(log);
   if (good) return goes_on(log);
   log_close_wait(log, &loop);
   return false;
@@ -200,7 +198,7 @@ TEST(any_sectors_of_the_last_frame) {
     image_put(&made.crashed, dir);
     log = must_open(0);
     CHECK_INT_EQ(flume_log_since(log), complete ? 3 : 2);
-    for (int64_t i = 0; i < 3; i++) survives(log, i, false);
+    for (int64_t i = 0; i < 3; i++) survives(log, i);
     goes_on(log);
   }
   free(whole);
@@ -239,7 +237,7 @@ TEST(zeros_written_ahead) {
   image_put(&made.crashed, dir);
   struct flume_log *log = must_open(0);
   CHECK_INT_EQ(flume_log_since(log), 1);
-  all_survive(log, false);
+  all_survive(log);
   goes_on(log);
   struct stat st;
   CHECK(stat(path_in(dir, last_segment(&made.crashed)->name), &st) == 0 && st.st_size < 2048);
@@ -270,7 +268,7 @@ TEST(damage_is_refused_and_read_up_to) {
   struct flume_log_options options = {.readonly = true, .damaged = true, .io = &faults.io};
   REQUIRE(try_open(&log, &options) == 0);
   CHECK_INT_EQ(flume_log_since(log), 0);
-  all_survive(log, false);
+  all_survive(log);
   log_close_wait(log, &loop);
   end();
 }
@@ -340,6 +338,86 @@ TEST(missing_first_segment) {
   end();
 }
 
+/* All but the newest segments are there: the one before was sealed when they were begun. */
+static void check_missing_newest(struct image *image, int missing) {
+  image_put(image, dir);
+  int64_t left = strtoll(image->files[image->count - missing].name, NULL, 10);
+  for (int i = 1; i <= missing; i++) CHECK_INT_EQ(unlink(path_in(dir, image->files[image->count - i].name)), 0);
+  for (int readonly = 0; readonly < 2; readonly++) {
+    CHECK_INT_EQ(try_open_with(readonly, false), FLUME_ECORRUPT);
+    CHECK(names_file_and_byte(image->files[image->count - missing - 1].name) && strstr(err.msg, "missing") != NULL);
+  }
+  struct flume_log *log = NULL;
+  struct flume_log_options options = {.readonly = true, .damaged = true, .io = &faults.io};
+  REQUIRE(try_open(&log, &options) == 0);
+  CHECK_INT_EQ(flume_log_since(log), left - 1);
+  all_survive(log);
+  log_close_wait(log, &loop);
+}
+
+TEST(missing_newest_segments) {
+  begin();
+  make("12131r213", 200);
+  for (int missing = 1; missing < made.closed.count; missing++) {
+    check_missing_newest(&made.closed, missing);
+    check_missing_newest(&made.crashed, missing);
+  }
+  end();
+}
+
+/* The process dies before the segment is sealed: its successor is there, without records. */
+static void roll_and_fail(enum fault_op op, int nth) {
+  begin();
+  struct flume_log *log = must_open(200);
+  made_append(log, 3);
+  struct flume_slice records[4];
+  int64_t seq = -1;
+  made_next(records, 4);
+  faults_arm(&faults, op, nth, UV_EIO);
+  CHECK_INT_EQ(flume_log_append_wait(log, records, 4, &seq, &err), UV_EIO);
+  made_free(records, 4);
+  log_close_wait(log, &loop);
+  faults_arm(&faults, FAULT_NONE, 0, 0);
+  static const char next[] = "00000000000000000003.flume";
+  REQUIRE(file_exists(dir, next));
+  made.count = 3;
+  log = must_open(200);
+  all_survive(log);
+  CHECK(goes_on(log));
+  CHECK_INT_EQ(unlink(path_in(dir, next)), 0);
+  CHECK_INT_EQ(try_open_with(false, false), FLUME_ECORRUPT);
+  end();
+}
+
+TEST(dying_before_a_segment_is_sealed) { roll_and_fail(FAULT_WRITE, 2); }
+TEST(dying_while_a_segment_is_sealed) { roll_and_fail(FAULT_SYNC, 3); }
+TEST(dying_when_a_segment_was_sealed) { roll_and_fail(FAULT_WRITE, 4); } /* 3: zeros ahead */
+
+/* Cut anywhere, it is a torn write, and what is before it counts; the same with zeros in the place of what is missing. */
+TEST(cut_deletions) {
+  begin();
+  make("333d1D2D", 0);
+  struct image_file *file = &made.crashed.files[made.crashed.count - 1];
+  CHECK_STR_EQ(file->name, "deleted");
+  for (size_t len = 0; len <= file->len; len++) {
+    for (int zeros = 0; zeros < 2; zeros++) {
+      image_put(&made.crashed, dir);
+      write_file(path_in(dir, "deleted"), file->data, len, zeros ? file->len : len);
+      struct flume_log *log = must_open(0);
+      int64_t count = log->deletions.value;
+      size_t there = len; /* zeros may be just what was there */
+      while (zeros && there < file->len && file->data[there] == 0) there++;
+      CHECK_INT_EQ(count, there < 60 ? 0 : there < 120 ? 1 : there < 180 ? 2 : 3);
+      log_close_wait(log, &loop);
+      struct image now = {.count = 0};
+      image_take_file(&now, dir, "deleted");
+      CHECK_INT_EQ(now.files[0].len, count * 60 + 48);
+      image_free(&now);
+    }
+  }
+  end();
+}
+
 TEST(segment_of_another_log) {
   begin();
   make("121312", 200);
@@ -368,7 +446,7 @@ TEST(leftover_of_a_segment_that_was_being_made) {
   CHECK(file_exists(dir, name));
   struct flume_log *log = must_open(0);
   CHECK(!file_exists(dir, name));
-  all_survive(log, false);
+  all_survive(log);
   CHECK_INT_EQ(flume_log_since(log), 2);
   goes_on(log);
   end();
@@ -423,75 +501,16 @@ TEST(read_only_without_a_log) {
   end();
 }
 
-/* A new log's directory, and each new one above it, is on disk before anything is acknowledged. */
+/* A new log's directory, each new one above it, and the last one that was there, are on disk before anything is
+ * acknowledged. A log that was closed in order needs none of it. */
 TEST(names_of_new_directories_are_synced) {
   begin();
   snprintf(dir, sizeof dir, "%s/a/b", root);
   struct flume_log *log = must_open(0);
-  CHECK_INT_EQ(atomic_load(&faults.calls[FAULT_SYNC_DIR]), 3);
+  CHECK_INT_EQ(atomic_load(&faults.calls[FAULT_SYNC_DIR]), 5);
   log_close_wait(log, &loop);
   log = must_open(0);
-  CHECK_INT_EQ(atomic_load(&faults.calls[FAULT_SYNC_DIR]), 3);
+  CHECK_INT_EQ(atomic_load(&faults.calls[FAULT_SYNC_DIR]), 5);
   log_close_wait(log, &loop);
-  end();
-}
-
-/* --- One writer ----------------------------------------------------------------------------------------------- */
-
-static bool names_pid(pid_t pid) {
-  char text[24];
-  snprintf(text, sizeof text, " %d", (int)pid);
-  return strstr(err.msg, text) != NULL;
-}
-
-TEST(second_writer_in_this_process) {
-  begin();
-  struct flume_log *log = must_open(0);
-  CHECK_INT_EQ(try_open_with(false, false), FLUME_ELOCKED);
-  CHECK(names_pid(getpid()));
-  CHECK_INT_EQ(try_open_with(true, false), 0);
-  CHECK_INT_EQ(try_open_with(false, false), FLUME_ELOCKED);
-  log_close_wait(log, &loop);
-  CHECK_INT_EQ(try_open_with(false, false), 0);
-  end();
-}
-
-/* Holds the log open until it is killed. */
-static void hold(int ready) {
-  uv_loop_t held;
-  struct flume_log *log;
-  int64_t seq = -1;
-  struct flume_slice record = slice_text("held");
-  struct flume_log_options options = {.io = &flume_io_posix};
-  bool good = uv_loop_init(&held) == 0 && flume_log_open(&log, &held, dir, &options, NULL) == 0 &&
-              flume_log_append_wait(log, &record, 1, &seq, NULL) == 0;
-  if (write(ready, good ? "y" : "n", 1) != 1) _exit(1);
-  for (;;) pause();
-}
-
-TEST(second_writer_in_another_process) {
-  begin();
-  int ready[2];
-  MUST(pipe(ready) == 0);
-  pid_t pid = fork();
-  MUST(pid >= 0);
-  if (pid == 0) hold(ready[1]);
-  char answer = 0;
-  CHECK_INT_EQ(read(ready[0], &answer, 1), 1);
-  CHECK_INT_EQ(answer, 'y');
-  CHECK_INT_EQ(try_open_with(false, false), FLUME_ELOCKED);
-  CHECK(names_pid(pid));
-  struct flume_log *log = NULL;
-  struct flume_log_options options = {.readonly = true, .io = &faults.io};
-  CHECK_INT_EQ(try_open(&log, &options), 0);
-  CHECK_INT_EQ(flume_log_since(log), 0);
-  log_close_wait(log, &loop);
-  CHECK_INT_EQ(kill(pid, SIGKILL), 0);
-  CHECK_INT_EQ(waitpid(pid, NULL, 0), pid);
-  log = must_open(0);
-  CHECK_INT_EQ(flume_log_since(log), 0);
-  goes_on(log);
-  close(ready[0]);
-  close(ready[1]);
   end();
 }

@@ -4,6 +4,7 @@
 --   world.keep(thing)        thing:close() is called in the end; returns thing
 --   world.memory_db(options), world.open_db(dir, options)   a database, kept
 --   world.write(path, text)  a file, and the folders that it is in; returns path
+--   world.read(path)         what is in a file
 --   world.copy(from, to)     a file
 --   world.run_until(fn)      runs the event loop until fn() is true
 --   world.recorder()         calls, fn: each call of fn is kept as table.pack(...) in calls
@@ -62,10 +63,15 @@ function M.write(path, text)
   return path
 end
 
-function M.copy(from, to)
-  local file = assert(io.open(from, "rb"))
-  M.write(to, file:read "a")
+function M.read(path)
+  local file = assert(io.open(path, "rb"))
+  local text = file:read "a"
   file:close()
+  return text
+end
+
+function M.copy(from, to)
+  M.write(to, M.read(from))
 end
 
 function M.clean()

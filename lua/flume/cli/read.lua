@@ -1,14 +1,10 @@
 -- flume DB get | stream | tail: records of the log.
 
-local flume = require "flume"
 local runner = require "flume.cli.runner"
-local terminal = require "flume.terminal"
 
 local M = {}
 
 local TAIL_COUNT = 10
-local LOOK_EVERY_MS = 200
-local NO_FD = -1 -- reading from it is waiting
 
 function M.get(db, request, output)
   local seq = math.tointeger(tonumber(request.words[1]))
@@ -51,17 +47,25 @@ local function print_more(db, range, output)
   return not is_exhausted(range)
 end
 
--- Prints the records of a range, and those that come later. A reader is not told of what another process appends, so
--- the log is opened anew for each look. Ctrl-C is the way to end it.
-local function follow(db, request, range, output)
-  if not print_more(db, range, output) then return true end
+-- Prints what comes, each record as it comes.
+local function print_live(db, range, output)
+  range.live = true
+  local stream <close> = db:stream(range)
   while true do
-    terminal.read(NO_FD, 1, LOOK_EVERY_MS)
-    if terminal.interrupted() then return true end
-    local again <close>, message = flume.open(request.db, {readonly = true})
-    if not again then return nil, message end
-    if again.since.value >= range.gte and not print_more(again, range, output) then return true end
+    local seq, value, code = stream:next()
+    if code then runner.fail(value) end
+    if seq == nil then return end
+    output:record(seq, value)
+    output:flush()
   end
+end
+
+-- Prints the records of a range, and those that come later. Ctrl-C is the way to end it.
+local function follow(db, range, output)
+  if not print_more(db, range, output) then return true end
+  local ok, message = runner.call(function () print_live(db, range, output) end)
+  if ok or message == runner.INTERRUPTED then return true end
+  return nil, message
 end
 
 function M.stream(db, request, output)
@@ -70,7 +74,7 @@ function M.stream(db, request, output)
     limit = request.limit, reverse = request.reverse, lazy = output.json,
   }
   if request.live and request.reverse then return nil, "stream: --live and --reverse exclude each other" end
-  if request.live then return follow(db, request, range, output) end
+  if request.live then return follow(db, range, output) end
   print_range(db, range, output)
   return true
 end
@@ -86,7 +90,7 @@ function M.tail(db, request, output)
   local count = request.count or TAIL_COUNT
   if count < 0 then return nil, ("tail: -n wants a number that is not negative, got %d"):format(count) end
   local range = {gte = tail_start(db, count), lazy = output.json}
-  if request.follow then return follow(db, request, range, output) end
+  if request.follow then return follow(db, range, output) end
   print_range(db, range, output)
   return true
 end

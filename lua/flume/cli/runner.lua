@@ -1,9 +1,11 @@
 -- Runs code so that Ctrl-C can end it, also while it waits.
 --
--- The code runs as a task of flume's loop, and the loop is stepped from here. When the task runs Lua code, SIGINT
--- raises an error in it; when it waits, it is left behind, and the error comes once it is resumed.
+-- The code runs as a task of flume's loop, and the loop is stepped from here. When the task runs Lua code, a signal
+-- raises an error in it, and in the coroutine of its own that it runs; when it waits, it is left behind, and the error
+-- comes once it is resumed. A task that catches the error goes on; it does not survive a second signal.
 
 local flume = require "flume"
+local pretty = require "flume.pretty"
 local terminal = require "flume.terminal"
 
 local M = {}
@@ -20,13 +22,19 @@ local function is_interrupt(err)
   return type(err) == "string" and err:find(M.INTERRUPTED, 1, true) ~= nil
 end
 
--- With a traceback, of what the code called: when it called nothing the message has all there is to say.
+local OWN = "/flume/[%w_/]+%.lua:%d+:"
+
+-- With a traceback, of what the code called: when it called nothing the message has all there is to say. flume's own
+-- functions are only of interest when one of them is at fault; what the code called wrongly blames the caller.
 local function with_frames(message)
-  local frames, of_lua = {}, 0
+  message = message:gsub("^%S*/flume/cli/%w+%.lua:%d+: ", "") -- the code had left by a tail call
+  local frames, of_lua, own_fault = {}, 0, message:find("^%S*" .. OWN) ~= nil
   for frame in debug.traceback("", 3):gmatch "\n\t([^\n]*)" do
     if frame:find("/flume/cli/", 1, true) or frame:find "in upvalue 'chunk'$" then break end
-    frames[#frames + 1] = "\n\t" .. frame
-    if not frame:find "^%[C%]" then of_lua = of_lua + 1 end
+    if own_fault or not frame:find("^%S*" .. OWN) and frame ~= "(...tail calls...)" then
+      frames[#frames + 1] = "\n\t" .. frame
+      if not frame:find "^%[C%]" then of_lua = of_lua + 1 end
+    end
   end
   return of_lua > 0 and message .. "\nstack traceback:" .. table.concat(frames) or message
 end
@@ -35,11 +43,11 @@ local function explain(err)
   if is_interrupt(err) then return M.INTERRUPTED end
   if type(err) == "string" then return with_frames(err) end
   local meta = getmetatable(err)
-  if meta and meta.__tostring then return tostring(err) end
-  return ("(error object is a %s value)"):format(type(err))
+  if type(meta) == "table" and meta.__tostring then return pretty.top(err) end
+  return "the error object is " .. pretty.line(err)
 end
 
--- Raises a failure that is to be shown as message alone.
+-- Raises a failure that is to be shown as message alone; an empty one is not shown at all.
 function M.fail(message)
   error(setmetatable({message = message}, Failure), 0)
 end
@@ -57,6 +65,24 @@ function M.step(timeout_ms)
   return alive
 end
 
+-- One turn of the loop that raises nothing: the errors of other tasks are only told. Returns false when nothing is left
+-- to wait for.
+function M.turn(timeout_ms)
+  local ok, alive = pcall(flume.step, timeout_ms)
+  if ok then return alive end
+  if not is_interrupt(alive) then io.stderr:write("flume: ", tostring(alive), "\n") end
+  return true
+end
+
+-- What has become of a task that has no result yet: false and an error, or nil when it goes on.
+local function end_of(task, alive)
+  if coroutine.status(task) == "dead" then return {false, M.INTERRUPTED, n = 2} end
+  if not alive then return {false, M.STUCK, n = 2} end
+  if not terminal.interrupted() then return nil end
+  terminal.abandon(task)
+  return {false, M.INTERRUPTED, n = 2}
+end
+
 -- Runs fn(): true and its results; false and an error with its traceback, M.INTERRUPTED or M.STUCK.
 function M.call(fn)
   local result
@@ -64,14 +90,12 @@ function M.call(fn)
   local task = flume.spawn(function ()
     terminal.watch(coroutine.running())
     result = table.pack(xpcall(fn, explain))
+    terminal.watch()
   end)
   while not result do
     terminal.watch(task)
-    local alive = flume.step(STEP_MS)
-    if terminal.interrupted() and not result then result = {false, M.INTERRUPTED, n = 2} end
-    if not alive and not result then
-      result = {false, M.STUCK, n = 2}
-    end
+    local alive = coroutine.status(task) ~= "dead" and M.turn(STEP_MS)
+    result = result or end_of(task, alive)
   end
   terminal.watch()
   terminal.interrupted()

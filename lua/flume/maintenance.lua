@@ -1,0 +1,95 @@
+-- Backup and check of a database: the views rest while their files are read, and then the log has its turn.
+
+local async = require "flume.async"
+local errors = require "flume.errors"
+local Log = require "flume.log"
+
+local M = {}
+
+-- The versions of views that keep a store on disk.
+local function stored_instances(db)
+  local list = {}
+  for _, view in pairs(db._views) do
+    for instance in pairs(view._instances or {}) do
+      if instance.number and not instance.retired then list[#list + 1] = {view = view, instance = instance} end
+    end
+  end
+  return list
+end
+
+-- Waits until no view writes to its store: done(err, release). From then on none does, until release() is called. The
+-- database may be closed before: then err.
+local function rest(db, done)
+  local pending, resting, over = 1, {}, false
+  local function release()
+    over = true
+    for _, each in ipairs(resting) do
+      local instance = each.instance
+      if each.view._instances[instance] and not instance.retired then instance.core:hold(false) end
+    end
+    resting = {}
+  end
+  local function abort(err)
+    if over then return end
+    db._waits[abort] = nil
+    release()
+    done(err)
+  end
+  local function one()
+    pending = pending - 1
+    if pending > 0 or over then return end
+    db._waits[abort] = nil
+    done(nil, release)
+  end
+  db._waits[abort] = true
+  for _, each in ipairs(stored_instances(db)) do
+    pending = pending + 1
+    local ok = pcall(each.instance.core.quiet, each.instance.core, function ()
+      resting[#resting + 1] = each
+      if over then return release() end
+      one()
+    end)
+    if not ok then one() end -- it is being swapped: its files are not what they will be
+  end
+  one()
+end
+
+-- Runs begin(views_dir, progress, finish) -> true | nil, message, code. The views rest until its first progress.
+local function run(db, where, given, cb, begin)
+  local callback, progress = Log.maintenance(where, given, cb)
+  return async.call(function (done)
+    rest(db, function (err, release)
+      if err then return done(err) end
+      local released = false
+      local function release_once()
+        if not released then release() end
+        released = true
+      end
+      local function on_progress(...)
+        release_once()
+        if progress then progress(...) end
+      end
+      local function finish(...)
+        release_once()
+        done(...)
+      end
+      local views_dir = db.dir and db.dir .. "/views" or nil
+      local ok, message, code = begin(views_dir, on_progress, finish)
+      if not ok then finish(errors.new(message, code)) end
+    end)
+  end, callback)
+end
+
+function M.backup(db, dir, given, cb)
+  return run(db, "backup", given, cb, function (views_dir, progress, finish)
+    return db.log.core:backup(dir, views_dir, progress, finish)
+  end)
+end
+
+function M.check(db, given, cb)
+  return run(db, "check", given, cb, function (views_dir, progress, finish)
+    return db.log.core:check(views_dir, progress, finish)
+  end)
+end
+
+return M

@@ -1,0 +1,621 @@
+---@meta flume
+
+-- The API in full: for the Lua language server, which reads these annotations, and for make doc. Nothing here is run;
+-- tests/meta_spec.lua holds it against the module itself.
+--
+
+--- An embedded database: one durable append-only log, and many views on it.
+---
+--- Where a function has a last parameter cb, it has three forms. With a callback it returns true at once, and the
+--- callback gets err, result. In a task (flume.spawn, flume.run) it yields to the event loop until it is done. Anywhere
+--- else it blocks. Without a callback an expected failure is nil, message, code; a mistake in the program raises.
+---@class flume
+---@field _VERSION string the version of flume
+---@field null flume.Null stands for null inside tables; a missing key is nil
+---@field log flume.Logs the kinds of log there are
+---@field json flume.Json values as JSON
+local flume = {}
+
+--- A null inside a value.
+---@class flume.Null: userdata
+
+---@alias flume.Code
+---| "ECORRUPT"  # data is damaged; the message has file, byte and seq
+---| "EDELETED"  # the record was deleted
+---| "ECLOSED"   # the database was closed meanwhile
+---| "ELOCKED"   # another process has it open for writing
+---| "ENOENT"    # there is no such record, file or folder
+---| "EINVAL"    # a value can't be stored, or a definition is wrong
+---| "E2BIG"     # a record is larger than max_record_bytes
+---| "ETIMEDOUT" # a read waited for longer than its timeout
+---| "EVIEW"     # the view has failed
+---| "EREADONLY" # it was opened read-only
+---| "EVERSION"  # it was written by a later version of flume
+---| "EBUSY"     # another call on the same thing is under way
+---| "EEXIST"    # something is there already
+---| "ENOTSUP"   # this kind of log can't do that
+---| "ENOMEM"    # there is not enough memory
+
+--- What can be stored: nil, booleans, integers, floats, strings (bytes), tables of them, flume.null, records.
+---@alias flume.Value any
+
+-- --- Opening -------------------------------------------------------------------------------------------------------
+
+--- Options of flume.new.
+---@class flume.NewOptions
+---@field ready? boolean false: views don't move, and reads wait, until db.ready:set(true)
+---@field mapper? string|fun(value: flume.Value, seq: integer): flume.Value sees each value first; see views/README.md
+---@field views? string a folder: every *.lua in it is mounted under its name
+---@field watch? boolean with views: what changes in the folder is mounted anew, as by db:reload()
+
+--- Options of flume.log.file.
+---@class flume.LogOptions
+---@field sync? "always"|"interval"|"os" when an append is acknowledged: once on disk; or written
+---@field interval_ms? integer the ceiling of sync = "interval"; 100
+---@field max_record_bytes? integer a larger record is E2BIG; 256 MiB
+---@field segment_bytes? integer the size at which a new file is begun; 256 MiB
+---@field readonly? boolean takes no lock and writes nothing; sees what another process writes, as it comes
+---@field poll_ms? integer with readonly: looks as often as this, instead of waiting for file events
+---@field damaged? boolean with readonly: opens what there is before the damage, instead of failing with ECORRUPT
+---@field codec? "msgpack"|"json"|"raw"|flume.Codec how values are stored
+
+--- Options of flume.open: those of the log, and of flume.new.
+---@class flume.OpenOptions: flume.LogOptions, flume.NewOptions
+
+--- A codec of one's own. What it raises is the error of the call that needed it.
+---@class flume.Codec
+---@field encode fun(value: flume.Value): string
+---@field decode fun(bytes: string): flume.Value
+
+--- Opens, or creates, the database in a folder: its log in dir/log, the state of its views in dir/views.
+---@param dir string the folder
+---@param options? flume.OpenOptions
+---@return flume.DB? db the database; nil when it could not be opened
+---@return string? message what went wrong
+---@return flume.Code? code ELOCKED, ECORRUPT, EVERSION, ENOENT, or a code of the system's
+function flume.open(dir, options) end
+
+--- A database on a log that is open: flume.log.memory(), flume.log.file(dir), or a table with the functions of a log
+--- (append, get, stream, del, close) and since, an observable.
+---@param log flume.Log|table
+---@param options? flume.NewOptions
+---@return flume.DB? db
+---@return string? message
+---@return flume.Code? code
+function flume.new(log, options) end
+
+--- The kinds of log.
+---@class flume.Logs
+flume.log = {}
+
+--- Opens, or creates, the file log in a folder.
+---@param dir string the folder
+---@param options? flume.LogOptions
+---@return flume.Log? log
+---@return string? message
+---@return flume.Code? code
+function flume.log.file(dir, options) end
+
+--- A log that lives in memory.
+---@param options? flume.LogOptions
+---@return flume.Log? log
+---@return string? message
+---@return flume.Code? code
+function flume.log.memory(options) end
+
+--- Repairs the log in a folder, which nobody may have open for writing. It does what is proven, and nothing else: good
+--- records keep their seqs, and what is replaced is kept in dir/damaged-TIME.
+---@param dir string the folder of the log: "data/log"
+---@return flume.Report? report with the list repairs of what was done
+---@return string? message
+---@return flume.Code? code ELOCKED, ENOENT, ECORRUPT (beyond what can be proven)
+function flume.log.repair(dir) end
+
+-- --- Views ---------------------------------------------------------------------------------------------------------
+
+--- A reducer view, to be mounted with db:use.
+---@param version integer|number|string|nil when it changes, the view is built anew
+---@param fn fun(acc: flume.Value, item: flume.Value, seq: integer): flume.Value the next state
+---@param initial? flume.Value the state before the first record; it is copied
+---@return flume.Definition definition
+function flume.reduce(version, fn, initial) end
+
+--- An index, to be mounted with db:use. A function (item, seq, emit) calls emit(key [, value]) for each entry of the
+--- record; a path, or paths, name the fields whose values are the keys, which is done without calling Lua.
+---@param version integer|number|string|nil when it changes, the view is built anew
+---@param fn string|string[]|function
+---@return flume.Definition definition
+function flume.index(version, fn) end
+
+--- What a view's module returns, and what db:use takes: a reducer, an index, or the raw protocol. See views/README.md.
+---@class flume.Definition
+---@field version? integer|number|string when it changes, the view is built anew; without one the source decides
+---@field initial? flume.Value of a reducer: the state before the first record
+---@field reducer? fun(acc: flume.Value, item: flume.Value, seq: integer): flume.Value the next state
+---@field group? string|fun(item: flume.Value, seq: integer): any of a reducer: one state for each key
+---@field retract? function takes a deleted record out again; without it a delete builds the view anew
+---@field indexer? string|string[]|function of an index: as in flume.index
+---@field create? fun(log: table, name: string): table a view that feeds and keeps itself
+---@field methods? table<string, "sync"|"async"|"source"> the functions of the view that can be called, and how
+
+-- --- Values --------------------------------------------------------------------------------------------------------
+
+--- Marks a table as an array, also when it is empty or has holes.
+---@param t table
+---@return table t the same table
+function flume.array(t) end
+
+--- Marks a table as a map, also when its keys are 1..n.
+---@param t table
+---@return table t the same table
+function flume.map(t) end
+
+--- The plain table that a lazy record stands for; any other value as it is.
+---@param item flume.Value
+---@return flume.Value value
+function flume.table(item) end
+
+--- A lazy record over the bytes of a value: it reads like the table that it stands for, decodes what is touched, and
+--- can't be changed. What a view is given for each record.
+---@param bytes string MessagePack
+---@return flume.Value? item a record for a map or an array, else the plain value
+---@return string? message
+---@return flume.Code? code
+function flume.record(bytes) end
+
+--- A value as MessagePack.
+---@param value flume.Value
+---@return string? bytes
+---@return string? message names what can't be encoded: "value.a.b[3]: function"
+---@return flume.Code? code
+function flume.encode(value) end
+
+--- The value that MessagePack stands for.
+---@param bytes string
+---@return flume.Value? value
+---@return string? message
+---@return flume.Code? code
+function flume.decode(bytes) end
+
+--- Values as JSON.
+---@class flume.Json
+flume.json = {}
+
+--- A value as JSON text.
+---@param value flume.Value
+---@return string? text
+---@return string? message
+---@return flume.Code? code
+function flume.json.encode(value) end
+
+--- The value that a JSON text stands for; null inside it is flume.null.
+---@param text string
+---@return flume.Value? value
+---@return string? message
+---@return flume.Code? code
+function flume.json.decode(text) end
+
+-- --- Tasks and the event loop --------------------------------------------------------------------------------------
+
+--- Runs fn as a task, and the event loop until it has ended; returns its results, or raises its error. Without fn: runs
+--- the loop until nothing is left to do.
+---@generic T
+---@param fn? fun(...): T
+---@param ... any arguments of fn
+---@return T ... the results of fn
+function flume.run(fn, ...) end
+
+--- Starts fn as a task, at once; it runs until it first waits. What it raises the next flume.step or flume.run raises.
+---@param fn function
+---@param ... any arguments of fn
+---@return thread co the task's coroutine
+function flume.spawn(fn, ...) end
+
+--- Runs the event loop once. Raises what a callback or a task raised meanwhile.
+---@param timeout_ms? number how long to wait for something to happen; nil: as long as it takes; 0: not at all
+---@return boolean alive whether anything is left to wait for
+function flume.step(timeout_ms) end
+
+--- The event loop, for waiting for it in another one (examples/lua/with_copas.lua, examples/lua/with_cqueues.lua).
+---@return flume.Loop loop
+function flume.loop() end
+
+--- The event loop: luv's when luv was loaded before, else one of flume's own. To have it looked after by another loop:
+--- call flume.step(0), then wait until fd() becomes readable or timeout() has passed, and so on while alive().
+---@class flume.Loop
+local Loop = {}
+
+--- A file descriptor that becomes readable when flume.step(0) has something to do. flume.step has to be called after
+--- each call to flume and before waiting, so that the descriptor covers what that call began.
+---@return integer fd
+function Loop:fd() end
+
+--- How long to wait for fd() at most, in milliseconds; -1: for ever.
+---@return integer timeout_ms
+function Loop:timeout() end
+
+--- Whether anything is left to wait for.
+---@return boolean alive
+function Loop:alive() end
+
+--- Whether the loop is running: a callback that flume or luv called is under way.
+---@return boolean running
+function Loop:running() end
+
+--- An observable: a value that can be watched.
+---@param value? any what it has at first
+---@return flume.Observable o
+function flume.observable(value) end
+
+-- --- Records -------------------------------------------------------------------------------------------------------
+
+--- What a database and its log have in common.
+---@class flume.Records
+---@field since flume.Observable the seq of the last acknowledged record, -1 when there is none
+---@field dir? string the folder; nil in memory
+---@field closed boolean
+local Records = {}
+
+--- Appends a value, or an array of values as one batch: after a crash all of it is there or none. Returns when it is
+--- acknowledged, as the option sync has it.
+---@param value flume.Value
+---@param cb? fun(err: flume.Error?, seq: integer?)
+---@return integer? seq of the last record
+---@return string? message
+---@return flume.Code? code EINVAL, E2BIG, EREADONLY, or what the disk said; after that no append succeeds
+function Records:append(value, cb) end
+
+--- Appends lines of JSON, one record each, as one batch. When a line is bad, nothing of the text is stored.
+---@param text string
+---@param cb? fun(err: flume.Error?, count: integer?, line: integer?)
+---@return integer? count of the records
+---@return string? message
+---@return flume.Code? code
+---@return integer? line the number of the line that is bad
+function Records:append_json(text, cb) end
+
+--- The value of a record.
+---@param seq integer
+---@param cb? fun(err: flume.Error?, value: flume.Value)
+---@return flume.Value? value
+---@return string? message
+---@return flume.Code? code ENOENT, EDELETED, ECORRUPT
+function Records:get(seq, cb) end
+
+--- The records in a range, oldest first; for a `for` loop, which closes it: for seq, value in db:stream{gt = 10} do.
+---@param range? flume.Range
+---@return flume.Stream stream
+function Records:stream(range) end
+
+--- Deletes a record, or a list of them: get answers EDELETED, streams pass over them, and views that had consumed one
+--- retract it or are built anew. Seqs stay what they are.
+---@param seqs integer|integer[]
+---@param cb? fun(err: flume.Error?, done: true?)
+---@return true? done
+---@return string? message
+---@return flume.Code? code ENOENT when a seq is beyond the end
+function Records:del(seqs, cb) end
+
+--- Waits until all that was appended is on disk, whatever the option sync.
+---@param cb? fun(err: flume.Error?, done: true?)
+---@return true? done
+---@return string? message
+---@return flume.Code? code
+function Records:sync(cb) end
+
+--- Removes the bytes of deleted records from the files. Seqs stay what they are; reads and appends go on.
+---@param options? flume.UpkeepOptions
+---@param cb? fun(err: flume.Error?, done: flume.Compaction?)
+---@return flume.Compaction? done
+---@return string? message
+---@return flume.Code? code EBUSY, EREADONLY, ECORRUPT, ENOTSUP
+function Records:compact(options, cb) end
+
+--- Copies the database, or the log, as of now, into a new folder, while it is in use.
+---@param dir string the new folder
+---@param options? flume.UpkeepOptions
+---@param cb? fun(err: flume.Error?, done: flume.Backup?)
+---@return flume.Backup? done
+---@return string? message
+---@return flume.Code? code EEXIST, ENOTSUP
+function Records:backup(dir, options, cb) end
+
+--- Reads and verifies every byte. Damage is no failure: it stands in the report.
+---@param options? flume.UpkeepOptions
+---@param cb? fun(err: flume.Error?, report: flume.Report?)
+---@return flume.Report? report
+---@return string? message
+---@return flume.Code? code ENOTSUP
+function Records:check(options, cb) end
+
+--- Options of compact, backup and check.
+---@class flume.UpkeepOptions
+---@field progress? fun(done_bytes: integer, total_bytes: integer) called now and then
+
+--- What a compaction did.
+---@class flume.Compaction
+---@field segments integer files that were written anew
+---@field records integer whose bytes were removed
+---@field bytes_before integer of those files
+---@field bytes_after integer
+
+--- What a backup has.
+---@class flume.Backup
+---@field since integer of the copy
+---@field bytes integer
+---@field files integer
+
+--- What a check or a repair found.
+---@class flume.Report
+---@field ok boolean whether there are no problems
+---@field segments integer files that were read
+---@field records integer
+---@field deleted integer of them
+---@field bytes integer that were read
+---@field problems flume.Finding[] damage
+---@field notes flume.Finding[] what is worth knowing, and no harm
+---@field repairs? flume.Finding[] what a repair did
+
+--- One thing that a check or a repair found.
+---@class flume.Finding
+---@field file string
+---@field offset integer bytes from its start
+---@field seq? integer the record that it is about
+---@field what string in words
+
+-- --- The database --------------------------------------------------------------------------------------------------
+
+--- A database: a log and the views on it. A view is reached by its name, db.NAME. To be closed; also by `<close>`.
+---@class flume.DB: flume.Records
+---@field ready flume.Observable false holds the views still
+---@field views table<string, flume.View> the views by name, for reading
+---@field reloaded flume.Observable with the option watch: a flume.Reloaded, of the last view that changed
+---@field [string] flume.View
+local DB = {}
+
+--- Mounts a view. Raises when its name is taken or its definition is wrong.
+---@param name string how it is reached: db.NAME
+---@param definition flume.Definition|string the view; or a module's name or path, which gets a state of its own
+---@param options? flume.UseOptions
+---@return flume.DB db the same database
+function DB:use(name, definition, options) end
+
+--- Builds every view anew, and waits for that.
+---@param cb? fun(err: flume.Error?, done: true?)
+---@return true? done
+---@return string? message
+---@return flume.Code? code
+function DB:rebuild(cb) end
+
+--- Mounts what the scripts say now: of one view, or of all, and what is new in the views' folder. A view whose version
+--- or source is another goes on answering as it was until the new one has caught up; this waits for that. A script that
+--- can't be mounted changes nothing.
+---@param name? string
+---@param cb? fun(err: flume.Error?, done: true?)
+---@return true? done
+---@return string? message
+---@return flume.Code? code
+function DB:reload(name, cb) end
+
+--- How far the log and the views are.
+---@return flume.Status status
+function DB:status() end
+
+--- Ends what is pending (reads that wait get ECLOSED), commits the views, makes everything durable and closes. May be
+--- called twice.
+---@param cb? fun(err: flume.Error?, done: true?)
+---@return true? done
+function DB:close(cb) end
+
+--- Options of db:use, for a view that runs in a state of its own.
+---@class flume.UseOptions
+---@field memory? integer bytes that its state may use; 256 MiB
+---@field budget? integer instructions that it may spend on one record or call; 200 million, about a second
+---@field accept? string keeps the state although version or source have changed, for this reason
+
+--- What db:status() gives.
+---@class flume.Status
+---@field since integer
+---@field ready boolean
+---@field dir? string
+---@field views flume.ViewStatus[]|table<string, flume.ViewStatus> sorted by name; also by name
+---@field following? flume.Following of one that is open read-only
+
+--- How a database that is open read-only learns of what the writer does.
+---@class flume.Following
+---@field by "events"|"poll"|"lost" at once; by looking now and then; not any more
+---@field why? string why it looks, and how often; what went wrong
+
+--- How far a view is.
+---@class flume.ViewStatus
+---@field name string
+---@field kind? string "reduce", "group", "index" or "sink"
+---@field version? integer|number|string
+---@field state "building"|"live"|"stalled"|"failed"
+---@field since integer the last seq that it has consumed
+---@field target integer the log's since
+---@field lag integer how many seqs lie between
+---@field rate? number records in a second
+---@field eta? number seconds until it has caught up
+---@field size? integer bytes on disk
+---@field reason? string why it was built anew, or why it stalls
+---@field error? string what a failed one raised
+---@field seq? integer the record at which it failed
+---@field traceback? string
+---@field next? table the version that is built beside the one that answers: version, since, reason, state, error
+---@field reload_error? string why the script, as it is now, can't be mounted
+---@field accepted? string the reason of accept
+
+--- A view that has changed in a folder that is watched.
+---@class flume.Reloaded
+---@field name string
+---@field version? integer|number|string
+---@field reason? string why it was built anew
+---@field error? string why it can't be mounted
+
+-- --- Streams -------------------------------------------------------------------------------------------------------
+
+--- What a stream delivers; without any of these, everything there is.
+---@class flume.Range
+---@field gt? integer seqs greater than this
+---@field gte? integer … or equal
+---@field lt? integer seqs less than this
+---@field lte? integer … or equal
+---@field limit? integer how many at most; deleted records don't count
+---@field reverse? boolean newest first
+---@field live? boolean goes on with what is appended later
+---@field old? boolean false, with live: only what is appended later
+---@field seqs? boolean false: values alone
+---@field values? boolean false: seqs alone
+---@field lazy? boolean lazy records instead of plain tables
+
+--- A cursor over the log. Calling it gives the next record, as `for` does; then a failure raises.
+---@class flume.Stream
+---@field closed boolean
+---@overload fun(): integer?, flume.Value?
+local Stream = {}
+
+--- The next record; nil at the end. A live stream waits there.
+---@param cb? fun(err: flume.Error?, seq: integer?, value: flume.Value)
+---@return integer? seq or the value alone, with seqs = false
+---@return flume.Value? value
+---@return flume.Code? code of a failure, whose message is in place of the value
+function Stream:next(cb) end
+
+--- Ends it; a next that waits gets nil. May be called twice.
+---@return true done
+function Stream:close() end
+
+-- --- A mounted view ------------------------------------------------------------------------------------------------
+
+--- A mounted view: db.NAME. Its own methods, db.NAME:METHOD(args…), come beside these. An async or source method
+--- waits until the view has come to the log's since as of the call; its last argument, a table, may say otherwise
+--- (flume.Patience).
+---@class flume.View
+---@field name string
+---@field version? integer|number|string
+---@field methods table<string, "sync"|"async"|"source">
+---@field reason? string why it was built anew when it was mounted
+---@field since flume.Observable the last seq that it has consumed
+---@field progress flume.Observable a flume.Progress
+---@field [string] fun(self: flume.View, ...): any
+local View = {}
+
+--- Waits until the view has come to the log's since as of now.
+---@param cb? fun(err: flume.Error?, done: true?)
+---@return true? done
+---@return string? message
+---@return flume.Code? code EVIEW when it has failed
+function View:ready(cb) end
+
+--- Builds the view's state again from the log, and waits until it has caught up. A script goes on answering meanwhile.
+---@param cb? fun(err: flume.Error?, done: true?)
+---@return true? done
+---@return string? message
+---@return flume.Code? code
+function View:rebuild(cb) end
+
+--- From now on the view passes over a record, here and whenever it is built anew. One that failed at it goes on; one
+--- that has consumed it is built anew without, and this waits for that. Durable when it returns.
+---@param seq integer
+---@param cb? fun(err: flume.Error?, done: true?)
+---@return true? done
+---@return string? message
+---@return flume.Code? code
+function View:skip(seq, cb) end
+
+--- Keeps the state although the version, or the source of a view without one, is another now: you vouch that it would
+--- come out the same. Ends a rebuild that is under way for that.
+---@param reason string
+---@param cb? fun(err: flume.Error?, done: true?)
+---@return true? done
+---@return string? message
+---@return flume.Code? code
+function View:accept(reason, cb) end
+
+--- A dry run of the view, as its file is now, over some records, without committing anything.
+---@param options? flume.ExplainOptions
+---@param cb? fun(err: flume.Error?, results: table?)
+---@return table? results records, ms, us_per_record, bytes_per_record, slowest, what changes, and error
+---@return string? message
+---@return flume.Code? code
+function View:explain(options, cb) end
+
+--- Options of explain; without them, over the records that the view has not consumed, or all.
+---@class flume.ExplainOptions
+---@field from? integer
+---@field to? integer
+
+--- How long an async or source method waits.
+---@class flume.Patience
+---@field since? integer waits for this seq instead of the log's; -1: not at all
+---@field wait? boolean false: not at all
+---@field timeout? number gives up after so many milliseconds, with ETIMEDOUT
+
+--- How far a view has come.
+---@class flume.Progress
+---@field start integer the seq that it started from
+---@field current integer where it is
+---@field target integer where the log is
+---@field rate number records in a second
+---@field eta? number seconds until it has caught up; nil when that can't be told
+
+--- What a source method gives. Calling it gives the next result, as `for` does; then a failure raises.
+---@class flume.Source
+---@overload fun(): any
+local Source = {}
+
+--- The next result; nil at the end.
+---@param cb? fun(err: flume.Error?, ...)
+---@return any ... one or more values; nil, message, code on failure
+function Source:next(cb) end
+
+--- Ends it; a next that waits gets nil. May be called twice.
+---@return true done
+function Source:close() end
+
+-- --- The log -------------------------------------------------------------------------------------------------------
+
+--- A log: what a database is made on. Closing the database closes it.
+---@class flume.Log: flume.Records
+local Log = {}
+
+--- How a log that is open read-only learns of what the writer does; nil for any other.
+---@return "events"|"poll"|"lost"? by
+---@return string? why it looks, and how often; what went wrong
+function Log:following() end
+
+--- Finishes pending appends, makes everything durable, and closes, the databases on it first. May be called twice.
+---@param cb? fun(err: flume.Error?, done: true?)
+---@return true? done
+function Log:close(cb) end
+
+-- --- Observables and errors ----------------------------------------------------------------------------------------
+
+--- A value that can be watched. Calling it with a function calls that with the value now (when there is one, and unless
+--- the second argument is false) and at each change; what it returns ends that.
+---@class flume.Observable
+---@field value any the value now; nil when there is none
+---@overload fun(fn: fun(value: any), immediately?: boolean): fun()
+local Observable = {}
+
+--- The value now.
+---@return any value
+function Observable:get() end
+
+--- Sets it, and calls the listeners. Not for those that flume itself sets.
+---@param value any
+function Observable:set(value) end
+
+--- Calls fn once: now, when there is a value, or at the next change.
+---@param fn fun(value: any)
+---@param immediately? boolean false: at the next change in any case
+---@return fun() off ends it before that
+function Observable:once(fn, immediately) end
+
+--- What a callback gets in place of message and code. It prints as its message, and answers to the methods of a string.
+---@class flume.Error
+---@field message string what went wrong, and where
+---@field code flume.Code
+
+return flume

@@ -1,0 +1,203 @@
+-- What keeps a view going when its code and the log don't fit: db.NAME:skip(seq), :accept(reason), :explain{from =,
+-- to =}.
+
+local async = require "flume.async"
+local core = require "flume.core"
+local errors = require "flume.errors"
+local options = require "flume.options"
+local versions = require "flume.versions"
+local View = require "flume.view"
+
+local dirs = core.view_dir
+
+-- --- Skipping ----------------------------------------------------------------------------------------------------
+
+-- Durable before it counts.
+local function note_skip(self, seq)
+  local skips, dir = table.move(self._skips, 1, #self._skips, 1, {}), self:_writable_dir()
+  for _, other in ipairs(skips) do
+    if other == seq then return true end
+  end
+  skips[#skips + 1] = seq
+  table.sort(skips)
+  if dir then
+    local ok, message, code = dirs.write(dir, "skipped", table.concat(skips, "\n") .. "\n")
+    if not ok then return nil, message, code end
+  end
+  self._skips = skips
+  for instance in pairs(self._instances) do instance.core:skips(skips) end
+  return true
+end
+
+local function skip(self, seq, done)
+  if self._broken then return done(self._broken) end
+  local ok, message, code = note_skip(self, seq)
+  if not ok then return done(errors.new(message, code)) end
+  for instance in pairs(self._instances) do
+    local failed, at = instance.core:failure()
+    if failed and at == seq then instance.core:revive() end
+  end
+  if self._next and not self:_failure(self._next) then versions.settle(self, self._next) end
+  if self:_failure() or self._core:since() < seq then return done(nil) end
+  versions.rebuild(self, done) -- the state has it already
+end
+
+--- From now on the view passes over the record seq, here and whenever it is rebuilt. One that failed at it goes on; one
+--- that has consumed it is rebuilt without, and this waits for that. Durable when it returns.
+function View:skip(seq, cb)
+  self:_check_alive("skip", 2)
+  if math.type(seq) ~= "integer" or seq < 0 then
+    error(("%s:skip: seq must be an integer from 0 on, not %s"):format(self.name, tostring(seq)), 2)
+  end
+  return async.call(function (done)
+    skip(self, seq, function (err) done(err, err == nil or nil) end)
+  end, cb)
+end
+
+-- --- Accepting ---------------------------------------------------------------------------------------------------
+
+--- What was accepted, oldest first: lines of text, as in the file; nil for nothing.
+function View:_accepted()
+  local list = self._accepts
+  return list[1] and table.move(list, 1, #list, 1, {}) or nil
+end
+
+-- A version is being built because it differs from the active one on disk, which nobody answers for: take that one up.
+local function accept_on_disk(self, reason, done)
+  local building, instance, message, code = self._instance, versions.new_instance(self._db, self._script)
+  if not instance then return done(errors.new(message, code)) end
+  local since
+  local place = versions.place_at(self, self._active_number, {accept = true})
+  since, message, code = versions.start_at(self, instance, place)
+  if not since then return done(errors.new(message or "its state can't be gone on with", code or "EVIEW")) end
+  local ok, why, errno = versions.note_accept(self, "the state on disk", instance, since, reason)
+  if not ok then
+    self:_end_instance(instance, "keep", function () end)
+    return done(errors.new(why, errno))
+  end
+  self._next = nil
+  self:_answer_with(instance)
+  versions.retire(self, building, function () done(nil) end)
+end
+
+-- The code as the file has it now takes over the state that answers.
+local function accept_here(self, reason, done)
+  local instance, message, code = versions.new_instance(self._db, self._script)
+  if not instance then return done(errors.new(message, code)) end
+  local old = self._instance
+  if self:_failure() then return done(self:_failure()) end
+  if old.fingerprint == instance.fingerprint and old.version_text == instance.version_text then
+    return done(errors.new(('view "%s": there is nothing to accept'):format(self.name), "EINVAL"))
+  end
+  local ok, why, errno = versions.note_accept(self, versions.describe(old), instance, self._core:since(), reason)
+  if not ok then return done(errors.new(why, errno)) end
+  versions.hand_over(self, instance, function (err)
+    if not err then versions.answer_swaps(self, nil) end
+    done(err)
+  end)
+end
+
+--- Keeps the state although the version, or the source of a view without one, is another now: you vouch that it would
+--- come out the same. Ends a rebuild that is under way for that reason. The reason is written down, see status.
+function View:accept(reason, cb)
+  self:_check_alive("accept", 2)
+  if type(reason) ~= "string" or not reason:find "%S" then
+    error(("%s:accept: say why the state can be kept"):format(self.name), 2)
+  end
+  return async.call(function (done)
+    local function finish(err) done(err, err == nil or nil) end
+    if not self._instance then return finish(self._broken) end
+    local number = self._instance.number
+    if number and self._active_number and number ~= self._active_number then
+      return accept_on_disk(self, reason, finish)
+    end
+    if not self._script.path or self._instance.host then
+      return finish(errors.new(('view "%s": there is nothing to accept'):format(self.name), "EINVAL"))
+    end
+    accept_here(self, reason, finish)
+  end, cb)
+end
+
+-- --- Explaining --------------------------------------------------------------------------------------------------
+
+-- What a dry run has made, in words of the view's kind.
+local function describe_changes(dry, results, before)
+  local changes
+  if dry.host then changes = dry.host.changes()
+  else
+    local ok, made, code = dry.core:call_now "changes"
+    if not ok then return errors.new(made, code) end
+    changes = made
+  end
+  if dry.kind == "reduce" then
+    results.before, results.after = before, changes.state
+    return nil
+  end
+  results.changed, results.more = changes.count, changes.more
+  local list = {}
+  for i, item in ipairs(changes.items) do
+    list[i] = {key = item[1], state = item[3]}
+    if dry.kind == "index" then list[i] = {key = item[1], seq = item[2], value = item[3]} end
+  end
+  results[dry.kind == "group" and "groups" or "entries"] = list
+end
+
+local function run_dry(self, dry, base, from, to, done)
+  local before
+  if base and dry.kind == "reduce" then
+    if base.host then before = base.host.functions.get()
+    else before = select(2, base.core:call_now("call", "get")) end
+  end
+  if base then base.sources = base.sources + 1 end
+  self._dry[dry] = true
+  dry.core:explain(base and base.core, from, to, function (err, results)
+    self._dry[dry] = nil
+    if self._dry_ended and not next(self._dry) then self._dry_ended() end
+    if base then
+      base.sources = base.sources - 1
+      if not self:_is_over() then self:_let_go(base) end
+    end
+    if err then return done(errors.new(err.message, err.code)) end
+    results.from, results.to, results.starts_with = from, to, base and "state" or "initial"
+    local failed = describe_changes(dry, results, before)
+    done(failed, not failed and results or nil)
+  end)
+end
+
+local function explain(self, range, done)
+  local since = self._db:_since()
+  local current = self._core and self._core:since() or -1
+  local from = range.from or current < since and current + 1 or 0
+  local to = math.min(range.to or since, since)
+  local dry, message, code = versions.new_instance(self._db, self._script)
+  if not dry then return done(errors.new(message, code)) end
+  if dry.kind == "sink" then
+    return done(errors.new(('view "%s": one that keeps itself can\'t be explained'):format(self.name), "EINVAL"))
+  end
+  local base = from == current + 1 and not self._broken and self._instance.kind == dry.kind and not self:_failure()
+    and self._instance or nil
+  local ok, why, errno = dry.core:start_dry(base and base.core)
+  if not ok then return done(errors.new(why, errno)) end
+  dry.core:skips(self._skips)
+  run_dry(self, dry, base, from, to, done)
+end
+
+local EXPLAIN_OPTIONS = {from = "integer", to = "integer"}
+
+--- A dry run of the view, as its file is now, over the records from to to, without committing anything. By default over
+--- those that it has not consumed; over all when there are none. It begins with the view's state when from is the
+--- record that comes next for it, else with its initial state (starts_with).
+---
+--- Results: records, deleted, skipped; ms, us_per_record, bytes_per_record; slowest (a list of {seq =, us =, bytes
+--- =}); what
+--- changes: before and after, or changed (how many) and groups or entries (the first hundred); and error {seq =,
+--- message =, traceback =} when it raises.
+function View:explain(given, cb)
+  self:_check_alive("explain", 2)
+  if cb == nil and type(given) == "function" then given, cb = nil, given end
+  local opts = options.check(self.name .. ":explain", given, EXPLAIN_OPTIONS, 2)
+  if (opts.from or 0) < 0 then error(self.name .. ":explain: from is below 0", 2) end
+  return async.call(function (done) explain(self, opts, done) end, cb)
+end
+
+return View

@@ -1,0 +1,137 @@
+# The libraries as others link them, and putting everything where it belongs: install, uninstall, rock, deb, doc.
+
+SOVERSION = 0
+SHARED = $(BUILD)/lib/libflume.so.$(VERSION)
+STATIC = $(BUILD)/lib/libflume.a
+OBJCOPY = objcopy
+
+.PHONY: libraries module install install-lua uninstall
+
+# --- Libraries ------------------------------------------------------------------------------------------------------
+
+libraries: $(SHARED) $(STATIC)
+
+$(SHARED): $(CORE_OBJ) packaging/libflume.map
+	@mkdir -p $(@D)
+	@echo LD $@
+	@$(CC) -shared $(CFLAGS_ALL) -Wl,-soname,libflume.so.$(SOVERSION) -Wl,--version-script=packaging/libflume.map -o $@ \
+	  $(CORE_OBJ) $(LDFLAGS) $(LDLIBS_CORE)
+	@ln -sf $(@F) $(@D)/libflume.so.$(SOVERSION)
+	@ln -sf $(@F) $(@D)/libflume.so
+
+# One object, in which what the header does not declare is local: it can't collide with a program's own names.
+$(STATIC): $(CORE_OBJ)
+	@mkdir -p $(@D)
+	@echo AR $@
+	@$(LD) -r -o $(BUILD)/obj/libflume.o $(CORE_OBJ)
+	@$(OBJCOPY) --localize-hidden $(BUILD)/obj/libflume.o
+	@rm -f $@
+	@ar rcs $@ $(BUILD)/obj/libflume.o
+
+# --- Installing -----------------------------------------------------------------------------------------------------
+
+BINDIR = $(PREFIX)/bin
+LIBDIR = $(PREFIX)/lib
+INCLUDEDIR = $(PREFIX)/include
+MANDIR = $(PREFIX)/share/man
+LUADIR = $(PREFIX)/share/lua/$(LUA_ABI)
+LUALIBDIR = $(PREFIX)/lib/lua/$(LUA_ABI)
+BASHDIR = $(PREFIX)/share/bash-completion/completions
+ZSHDIR = $(PREFIX)/share/zsh/site-functions
+
+PC = $(BUILD)/obj/flume.pc
+
+# What is installed: mode (or "link"), file (or what it links to), and where. Uninstalling takes away these, and nothing
+# else.
+define LUA_FILES
+$(foreach file,$(LUA_MODULES),644 $(file) $(LUADIR)/$(file:lua/%=%)
+)$(foreach file,$(VIEWS),644 $(file) $(LUADIR)/flume/$(file)
+)755 $(MODULE) $(LUALIBDIR)/flume.so
+endef
+
+define FILES
+755 $(BINARY) $(BINDIR)/flume
+644 $(SHARED) $(LIBDIR)/libflume.so.$(VERSION)
+link libflume.so.$(VERSION) $(LIBDIR)/libflume.so.$(SOVERSION)
+link libflume.so.$(VERSION) $(LIBDIR)/libflume.so
+644 $(STATIC) $(LIBDIR)/libflume.a
+644 $(PC) $(LIBDIR)/pkgconfig/flume.pc
+644 core/flume.h $(INCLUDEDIR)/flume.h
+644 core/flume.3 $(MANDIR)/man3/flume.3
+644 bin/flume.1 $(MANDIR)/man1/flume.1
+644 packaging/completion.bash $(BASHDIR)/flume
+644 packaging/completion.zsh $(ZSHDIR)/_flume
+$(LUA_FILES)
+endef
+
+# $(call place,FILES): puts the files of that list in their places.
+define place
+@printf '%s\n' "$$$(1)" | while read -r mode file to; do \
+  mkdir -p "$(DESTDIR)$${to%/*}" || exit 1; \
+  if [ "$$mode" = link ]; then ln -sf "$$file" "$(DESTDIR)$$to" || exit 1; \
+  else install -m "$$mode" "$$file" "$(DESTDIR)$$to" || exit 1; fi; \
+done
+endef
+
+export FILES LUA_FILES
+
+install: all
+	@sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+	  -e 's|@VERSION@|$(VERSION)|' -e 's|@LDLIBS@|$(LDLIBS_CORE)|' packaging/flume.pc.in >$(PC)
+	$(call place,FILES)
+
+# The module alone: what the rockspec uses.
+module: $(MODULE)
+
+install-lua: $(MODULE)
+	$(call place,LUA_FILES)
+
+uninstall:
+	@printf '%s\n' "$$FILES" | while read -r mode file to; do rm -f "$(DESTDIR)$$to"; done
+	@[ ! -d "$(DESTDIR)$(LUADIR)/flume" ] || find "$(DESTDIR)$(LUADIR)/flume" -depth -type d -empty -delete
+
+# --- Packages -------------------------------------------------------------------------------------------------------
+
+.PHONY: rock deb
+
+# Built from a clean copy of the source and used.
+rock:
+	$(call ensure,$(BUILD_PACKAGES) luarocks)
+	@rm -rf $(BUILD)/rock
+	@tests/packages/checkout $(BUILD)/rock
+	@tests/packages/rock $(BUILD)/rock
+
+DEB_PACKAGES = $(BUILD_PACKAGES) debhelper dpkg-dev lintian
+
+# flume, lua-flume, libflume0 and libflume-dev, in build/deb.
+deb:
+	$(call ensure,$(DEB_PACKAGES))
+	@rm -rf $(BUILD)/deb
+	@tests/packages/checkout $(BUILD)/deb/flume-$(VERSION)
+	@cp -r packaging/debian $(BUILD)/deb/flume-$(VERSION)
+	@cd $(BUILD)/deb/flume-$(VERSION) && env -u MAKEFLAGS -u MAKELEVEL dpkg-buildpackage -us -uc -b >../build.log 2>&1 \
+	  || { cat ../build.log; exit 1; }
+	@cd $(BUILD)/deb && lintian --fail-on error,warning *.changes
+	@tests/packages/deb $(BUILD)/deb
+
+# What the README says to do first, in a new Debian (root only) or else in a folder, on a clean clone; and the packages.
+.PHONY: first-use deps-first-use
+first-use: deb
+	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory deps-first-use && env -u MAKEFLAGS tests/first_use/run; \
+	else env -u MAKEFLAGS tests/first_use/run --here; fi
+
+deps-first-use:
+	$(call ensure,debootstrap git)
+
+# --- Documentation --------------------------------------------------------------------------------------------------
+
+.PHONY: doc
+
+# The reference of the Lua API as HTML in build/doc, from lua/flume/meta.lua.
+doc:
+	$(call ensure,$(LUA) lua-ldoc)
+	@rm -rf $(BUILD)/doc $(BUILD)/obj/doc
+	@mkdir -p $(BUILD)/obj/doc
+	@$(LUA) packaging/reference.lua $(BUILD)/obj/doc
+	@ldoc -q --fatalwarnings -c packaging/config.ld -d $(BUILD)/doc $(BUILD)/obj/doc
+	@echo $(BUILD)/doc/index.html

@@ -1,0 +1,273 @@
+/* A backup is the log as of one moment, whole or not there at all. */
+#include "compacting.h"
+#include "made.h"
+#include "../../core/store.h"
+
+struct backup_answer {
+  struct flume_backup req;
+  int calls;
+  int status;
+  struct flume_err err;
+};
+
+static char target[TEST_PATH_MAX];
+
+static void on_backup(struct flume_backup *req, int status, const struct flume_err *error) {
+  struct backup_answer *answer = FLUME_CONTAINER_OF(req, struct backup_answer, req);
+  answer->calls++;
+  answer->status = status;
+  CHECK((error != NULL) == (status != 0));
+  if (error != NULL) answer->err = *error;
+}
+
+static int backup(struct flume_log *log, const char *views_dir, struct backup_answer *answer) {
+  *answer = (struct backup_answer){.calls = 0};
+  int rv = flume_log_backup(log, target, views_dir, &answer->req, on_backup, &answer->err);
+  if (rv != 0) return rv;
+  CHECK_INT_EQ(answer->calls, 0);
+  while (answer->calls == 0) MUST(uv_run(&loop, UV_RUN_ONCE) != 0 || answer->calls > 0);
+  return answer->status;
+}
+
+static void begin_backup(void) {
+  begin();
+  strcpy(target, path_in(root, "copies/one"));
+}
+
+/* The copy has all that is made, and goes on as a log of its own. */
+static void check_copy(int64_t since, const uint8_t *id) {
+  char original[sizeof dir];
+  strcpy(original, dir);
+  strcpy(dir, path_in(root, "copies/one/log"));
+  struct flume_log *log = NULL;
+  struct flume_log_options options = options_of(300);
+  if (CHECK_INT_EQ(try_open(&log, &options), 0)) {
+    CHECK_INT_EQ(flume_log_since(log), since);
+    CHECK(memcmp(flume_log_id(log), id, 16) == 0);
+    all_survive(log);
+    goes_on(log);
+  } else {
+    printf("%s\n", err.msg);
+  }
+  strcpy(dir, original);
+}
+
+static void copy_made(const char *text, bool compacts) {
+  begin_backup();
+  make(text, 300);
+  struct flume_log *log = must_open(300);
+  uint8_t id[16];
+  memcpy(id, flume_log_id(log), 16);
+  struct compaction_answer compacted;
+  if (compacts) CHECK_INT_EQ(log_compact(log, &loop, &compacted), 0);
+  struct backup_answer answer;
+  if (!CHECK_INT_EQ(backup(log, NULL, &answer), 0)) printf("%s\n", answer.err.msg);
+  CHECK_INT_EQ(answer.req.since, made.count - 1);
+  CHECK(answer.req.files > 0 && answer.req.bytes >= 64);
+  log_close_wait(log, &loop);
+  check_copy(made.count - 1, id);
+  end();
+}
+
+TEST(copy_an_empty_log) { copy_made("", false); }
+TEST(copy_one_segment) { copy_made("12", false); }
+TEST(copy_segments) { copy_made("12131r213", false); }
+TEST(copy_deletions) { copy_made("1213d12D2", false); }
+TEST(copy_a_compacted_log) { copy_made("1213d12D2", true); }
+
+/* What was appended, deleted and compacted meanwhile is in the copy or not, but the copy is as of one moment. */
+TEST(copy_while_it_is_used) {
+  begin_backup();
+  struct flume_log *log = must_open(300);
+  for (int i = 0; i < 10; i++) made_append(log, 3);
+  uint8_t id[16];
+  memcpy(id, flume_log_id(log), 16);
+  made_del(log, 2);
+  struct backup_answer answer = {.calls = 0};
+  struct compaction_answer compacted = {.calls = 0};
+  CHECK_INT_EQ(flume_log_backup(log, target, NULL, &answer.req, on_backup, &err), 0);
+  CHECK_INT_EQ(flume_log_compact(log, &compacted.req, on_compacted, &err), 0);
+  while (answer.calls == 0 || compacted.calls == 0) {
+    if (made.count < 60) made_append(log, 1);
+    uv_run(&loop, UV_RUN_NOWAIT);
+  }
+  CHECK_INT_EQ(answer.status, 0);
+  CHECK(answer.req.since >= 29 && answer.req.since < made.count);
+  log_close_wait(log, &loop);
+  check_copy(answer.req.since, id);
+  end();
+}
+
+TEST(copy_from_a_reader) {
+  begin_backup();
+  make("12131d2", 300);
+  image_put(&made.crashed, dir);
+  struct flume_log *log = NULL;
+  struct flume_log_options options = {.readonly = true, .io = &faults.io};
+  REQUIRE(try_open(&log, &options) == 0);
+  uint8_t id[16];
+  memcpy(id, flume_log_id(log), 16);
+  struct backup_answer answer;
+  CHECK_INT_EQ(backup(log, NULL, &answer), 0);
+  log_close_wait(log, &loop);
+  check_copy(made.count - 1, id);
+  end();
+}
+
+TEST(an_empty_directory_will_do) {
+  begin_backup();
+  make("12", 300);
+  MUST(flume_io_mkdir_all(&flume_io_posix, target) == 0);
+  strcat(target, "//");
+  struct flume_log *log = must_open(300);
+  struct backup_answer answer;
+  if (!CHECK_INT_EQ(backup(log, NULL, &answer), 0)) printf("%s\n", answer.err.msg);
+  CHECK(file_exists(target, "log/00000000000000000000.flume"));
+  log_close_wait(log, &loop);
+  end();
+}
+
+TEST(what_is_there_is_not_touched) {
+  begin_backup();
+  make("12", 300);
+  MUST(flume_io_mkdir_all(&flume_io_posix, target) == 0);
+  write_file(path_in(target, "mine"), "mine", 4, 4);
+  struct flume_log *log = must_open(300);
+  struct backup_answer answer;
+  CHECK_INT_EQ(backup(log, NULL, &answer), FLUME_EEXIST);
+  CHECK(strstr(answer.err.msg, target) != NULL);
+  CHECK_INT_EQ(unlink(path_in(target, "mine")), 0);
+  char partial[sizeof target];
+  strcpy(partial, path_in(root, "copies/one.partial"));
+  MUST(mkdir(partial, 0777) == 0);
+  CHECK_INT_EQ(backup(log, NULL, &answer), FLUME_EEXIST);
+  CHECK(strstr(answer.err.msg, ".partial") != NULL && access(partial, F_OK) == 0);
+  CHECK(!file_exists(target, "log"));
+  log_close_wait(log, &loop);
+  end();
+}
+
+TEST(a_log_in_memory_is_not_copied) {
+  begin_backup();
+  struct flume_log *log;
+  REQUIRE(flume_log_open_memory(&log, &loop, NULL, &err) == 0);
+  struct backup_answer answer;
+  CHECK_INT_EQ(backup(log, NULL, &answer), FLUME_ENOTSUP);
+  log_close_wait(log, &loop);
+  end();
+}
+
+TEST(close_while_it_copies) {
+  begin_backup();
+  make("12131213", 300);
+  struct flume_log *log = must_open(300);
+  struct backup_answer answer = {.calls = 0};
+  CHECK_INT_EQ(flume_log_backup(log, target, NULL, &answer.req, on_backup, &err), 0);
+  log_close_wait(log, &loop);
+  CHECK_INT_EQ(answer.calls, 1);
+  CHECK_INT_EQ(answer.status, FLUME_ECLOSED);
+  strcat(target, ".partial");
+  CHECK(access(target, F_OK) != 0);
+  end();
+}
+
+/* Whatever fails, nothing is left that could be taken for a backup, and the log goes on. */
+static void fail_each(enum fault_op op, int code) {
+  bool hit = true;
+  for (int nth = 1; hit && nth < 300 && !test_failed; nth++) {
+    begin_backup();
+    make("1213d12", 300);
+    struct flume_log *log = must_open(300);
+    faults_arm(&faults, op, nth, code);
+    struct backup_answer answer;
+    int rv = backup(log, NULL, &answer);
+    hit = fault_was_hit(&faults);
+    faults_arm(&faults, FAULT_NONE, 0, 0);
+    bool whole = file_exists(target, "log");
+    CHECK(rv == 0 || rv == code);
+    CHECK(hit || rv == 0);
+    CHECK(whole || rv != 0);
+    all_survive(log);
+    log_close_wait(log, &loop);
+    strcat(target, ".partial");
+    CHECK(op == FAULT_LIST || access(target, F_OK) != 0);
+    if (test_failed) printf("call %d of %s\n", nth, fault_names[op]);
+    end();
+  }
+}
+
+TEST(copy_with_failing_writes) { fail_each(FAULT_WRITE, UV_ENOSPC); }
+TEST(copy_with_failing_reads) { fail_each(FAULT_READ, UV_EIO); }
+TEST(copy_with_failing_syncs) { fail_each(FAULT_SYNC, UV_EIO); }
+TEST(copy_with_failing_opens) { fail_each(FAULT_OPEN, UV_EMFILE); }
+TEST(copy_with_failing_renames) { fail_each(FAULT_RENAME, UV_EIO); }
+TEST(copy_with_failing_lists) { fail_each(FAULT_LIST, UV_EIO); }
+TEST(copy_without_memory) { fail_each(FAULT_ALLOC, UV_ENOMEM); }
+
+/* --- Views ---------------------------------------------------------------------------------------------------- */
+
+static struct flume_store_meta store_meta(int64_t since) {
+  return (struct flume_store_meta){.since = since, .version = "1"};
+}
+
+static void make_store(const char *path, int count) {
+  struct flume_store *store;
+  struct flume_store_meta meta = store_meta(41);
+  MUST(flume_store_open(&store, &flume_io_posix, path, FLUME_STORE_WRITE, &err) == 0);
+  for (int i = 0; i < count; i++) {
+    char text[200];
+    snprintf(text, sizeof text, "%0100d", i);
+    MUST(flume_store_put_group(store, text + 88, 12, text, 100, &err) == 0);
+  }
+  MUST(flume_store_commit(store, &meta, &err) == 0);
+  flume_store_close(store);
+}
+
+static int64_t count_groups(const char *path) {
+  struct flume_store *store;
+  struct flume_store_range range;
+  flume_store_range_init(&range);
+  MUST(flume_store_open(&store, &flume_io_posix, path, FLUME_STORE_READ, &err) == 0);
+  int64_t count = flume_store_count(store, FLUME_STORE_GROUPS, &range, &err);
+  flume_store_close(store);
+  return count;
+}
+
+TEST(views_are_copied) {
+  begin_backup();
+  make("12", 300);
+  char views[TEST_PATH_MAX], path[TEST_PATH_MAX];
+  strcpy(views, path_in(root, "views"));
+  strcpy(path, path_in(views, "sum/1"));
+  MUST(flume_io_mkdir_all(&flume_io_posix, path) == 0);
+  make_store(path, 1000);
+  write_file(path_in(views, "sum/active"), "1\n", 2, 2);
+  CHECK(file_exists(path, "lock.mdb"));
+  strcpy(path, path_in(views, "broken"));
+  MUST(flume_io_mkdir_all(&flume_io_posix, path) == 0);
+  write_file(path_in(path, "data.mdb"), "nonsense", 8, 10000);
+  struct flume_log *log = must_open(300);
+  struct backup_answer answer;
+  if (!CHECK_INT_EQ(backup(log, views, &answer), 0)) printf("%s\n", answer.err.msg);
+  log_close_wait(log, &loop);
+  strcpy(path, path_in(target, "views/sum/1"));
+  CHECK(!file_exists(path, "lock.mdb"));
+  CHECK_INT_EQ(count_groups(path), 1000);
+  CHECK(file_exists(target, "views/sum/active"));
+  CHECK(!file_exists(target, "views/broken"));
+  CHECK(answer.req.bytes > 100000);
+  end();
+}
+
+TEST(a_database_without_views) {
+  begin_backup();
+  make("12", 300);
+  char views[TEST_PATH_MAX];
+  strcpy(views, path_in(root, "views"));
+  struct flume_log *log = must_open(300);
+  struct backup_answer answer;
+  CHECK_INT_EQ(backup(log, views, &answer), 0);
+  CHECK(!file_exists(target, "views"));
+  log_close_wait(log, &loop);
+  end();
+}
