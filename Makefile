@@ -24,8 +24,10 @@ LDLIBS_CORE = -luv -llmdb -lpthread -lm
 
 CORE_SRC = $(wildcard core/*.c)
 LUA_SRC = $(wildcard lua/*.c)
+BIN_SRC = $(wildcard bin/*.c)
 CORE_OBJ = $(CORE_SRC:%.c=$(BUILD)/obj/%.o)
 LUA_OBJ = $(LUA_SRC:%.c=$(BUILD)/obj/%.o)
+BIN_OBJ = $(BIN_SRC:%.c=$(BUILD)/obj/%.o)
 C_TESTS = $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/test_*.c))
 
 # The build tree has the shape of an installed one.
@@ -66,12 +68,12 @@ $(SHARE)/flume: $(wildcard lua/flume/* views)
 	@mkdir -p $@
 	@ln -s $(abspath $(wildcard lua/flume/*) $(if $(VIEWS),views)) $@
 
-$(BINARY): $(BUILD)/obj/bin/flume.o
+$(BINARY): $(BIN_OBJ)
 	@mkdir -p $(@D)
 	@echo LD $@
 	@$(CC) $(CFLAGS_ALL) -Wl,-E -o $@ $^ $(LDFLAGS) $(shell pkg-config --libs $(LUA) libedit 2>/dev/null)
 
--include $(CORE_OBJ:.o=.d) $(LUA_OBJ:.o=.d) $(BUILD)/obj/bin/flume.d
+-include $(CORE_OBJ:.o=.d) $(LUA_OBJ:.o=.d) $(BIN_OBJ:.o=.d)
 
 # eval "$(make -s env)" makes flume, require "flume" and the built-in views of the build tree work without installing.
 env:
@@ -83,7 +85,7 @@ env:
 
 BUILD_PACKAGES = gcc make pkg-config lua5.4 liblua5.4-dev libuv1-dev liblmdb-dev libedit-dev
 TEST_PACKAGES = $(BUILD_PACKAGES) lua-busted lua-messagepack lua-luv lua-cjson lua-cqueues lua-copas lua-socket \
-  lua-ldoc luarocks mandoc zsh
+  lua-ldoc luarocks mandoc tmux zsh
 LINT_PACKAGES = $(TEST_PACKAGES) lua-check cppcheck clang-format clang-tidy
 BENCH_PACKAGES = $(BUILD_PACKAGES) libsqlite3-dev sqlite3
 
@@ -211,14 +213,14 @@ lint: deps-lint layers
 	@$(MAKE) --no-print-directory lint-sources
 
 lint-sources:
-	@echo CLANG-FORMAT; clang-format --dry-run -Werror $(wildcard core/*.[ch] lua/*.[ch] bin/*.c examples/c/*.c)
+	@echo CLANG-FORMAT; clang-format --dry-run -Werror $(wildcard core/*.[ch] lua/*.[ch] bin/*.[ch] examples/c/*.c)
 	@echo LUACHECK; luacheck -q lua views tests demo packaging examples
 	@echo CPPCHECK; cppcheck -q --std=c11 --error-exitcode=1 --inline-suppr --enable=warning,portability \
 	  --suppress=missingInclude --suppress=nullPointerRedundantCheck -D_GNU_SOURCE core lua bin
 	@echo CLANG-TIDY; clang-tidy -quiet $(CORE_SRC) $(LUA_SRC) -- -std=gnu11 -Icore $(CPPFLAGS_ALL) 2>/dev/null
 
 format:
-	clang-format -i $(wildcard core/*.[ch] lua/*.[ch] bin/*.c examples/c/*.c)
+	clang-format -i $(wildcard core/*.[ch] lua/*.[ch] bin/*.[ch] examples/c/*.c)
 
 layers:
 	@tests/layers
@@ -248,11 +250,14 @@ clean:
 	rm -rf build build-asan build-tsan build-coverage
 
 help:
-	@echo 'make              build the library, the Lua module and the binary into build/'
+	@echo 'make              build the libraries, the Lua module and the binary into build/'
 	@echo 'make demo         install what is missing, build, and show flume on the Debian package index'
 	@echo 'make test         install what is missing, build, and run every test'
 	@echo 'make bench        measure flume beside SQLite and LMDB'
-	@echo 'make install      PREFIX=$(PREFIX) DESTDIR='
+	@echo 'make install      PREFIX=$(PREFIX) DESTDIR=;  make uninstall takes away what it put there'
+	@echo 'make doc          the reference of the Lua API as HTML, in build/doc'
+	@echo 'make deb          Debian packages, in build/deb;  make rock  what LuaRocks makes of it'
+	@echo 'make first-use    what the README says, done on a clean clone in a new Debian'
 	@echo 'make lint         clang-format, luacheck, cppcheck, clang-tidy, layers'
 	@echo 'make asan, tsan   the tests on a build with a sanitizer;  make valgrind  the C tests under valgrind'
 	@echo 'make fuzz, crash  hostile bytes; kill -9'

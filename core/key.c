@@ -166,7 +166,7 @@ static int get_number(const uint8_t **p, const uint8_t *end, struct flume_buf *o
   if (below < -INT64_END || below >= INT64_END || below != floor(below)) {
     return missing == 0 ? flume_msgpack_write_float(out, below) : FLUME_ECORRUPT;
   }
-  if (missing > INT64_MAX - (int64_t)below) return FLUME_ECORRUPT;
+  if ((int64_t)below > INT64_MAX - missing) return FLUME_ECORRUPT;
   return flume_msgpack_write_int(out, (int64_t)below + missing);
 }
 

@@ -15,17 +15,21 @@
 #define META_FORMAT 2u
 #define STATE_HEADER_BYTES 4
 
+static bool is_lmdb(int rv) {
+  return rv >= MDB_KEYEXIST && rv <= MDB_LAST_ERRCODE;
+}
+
 static int from_lmdb(int rv) {
   if (rv == 0) return 0;
   if (rv == MDB_NOTFOUND) return FLUME_ENOENT;
   if (rv == MDB_CORRUPTED || rv == MDB_PAGE_NOTFOUND || rv == MDB_INVALID || rv == MDB_PANIC) return FLUME_ECORRUPT;
   if (rv == MDB_VERSION_MISMATCH) return FLUME_EVERSION;
   if (rv > 0) return uv_translate_sys_error(rv);
-  return rv <= MDB_LAST_ERRCODE && rv >= MDB_KEYEXIST ? UV_EIO : rv;
+  return is_lmdb(rv) ? UV_EIO : rv;
 }
 
 int flume__store_fail(const struct flume_store *store, struct flume_err *err, int rv, const char *doing) {
-  const char *text = rv <= -5000 ? flume_strerror(rv) : mdb_strerror(rv);
+  const char *text = rv > 0 || is_lmdb(rv) ? mdb_strerror(rv) : flume_strerror(rv);
   return flume_err_set(err, from_lmdb(rv), "%s a view's store in %s: %s", doing, store->dir, text);
 }
 
@@ -93,6 +97,7 @@ static int open_for_writing(struct flume_store *store, struct flume_err *err) {
   if (store->writable) return 0;
   close_env(store);
   int rv = flume_io_mkdir_all(store->io, store->dir);
+  if (rv == 0) rv = flume_io_sync_name(store->io, store->dir);
   if (rv != 0) return flume_err_set(err, rv, "creating %s: %s", store->dir, flume_strerror(rv));
   rv = open_env(store, 0);
   if (rv != 0) return flume__store_fail(store, err, rv, "opening");

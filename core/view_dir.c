@@ -59,6 +59,7 @@ int flume_view_dir_write(const struct flume_io *io, const char *path, const char
   if (rv == 0) rv = join(from, path, name, ".new", err);
   if (rv != 0) return rv;
   rv = flume_io_mkdir_all(io, path);
+  if (rv == 0) rv = flume_io_sync_name(io, path); /* it may be there, and its name not be durable: see io.c */
   if (rv != 0) return fail(err, rv, "creating", path);
   rv = write_new(io, from, text, len);
   if (rv == 0) rv = io->rename(io->ctx, from, to);
@@ -153,6 +154,10 @@ int flume_view_dir_sweep(const struct flume_io *io, const char *path, const uint
   int rv = io->list(io->ctx, path, note_name, &sweep);
   if (rv == UV_ENOENT) rv = 0;
   if (rv != 0) fail(err, rv, "listing", path);
+  if (rv == 0 && names.len > 0) { /* the active version may be so in the cache alone: the one before it must not go first */
+    rv = io->sync_dir(io->ctx, path);
+    if (rv != 0) fail(err, rv, "syncing", path);
+  }
   for (size_t off = 0; rv == 0 && off < names.len; off += strlen((char *)names.data + off) + 1) {
     rv = join(whole, path, (char *)names.data + off, "", err);
     if (rv != 0) break;

@@ -8,6 +8,7 @@
 #include "dir.h"
 #include "log.h"
 #include "loop.h"
+#include "pattern.h"
 #include "pump.h"
 #include "view.h"
 #include "vm.h"
@@ -26,6 +27,9 @@ int luaopen_flume_core(lua_State *L) {
   flume__dir_open(L);
   flume__vm_open(L);
   flume__watch_open(L);
+  lua_newtable(L); /* what strings can do in a view's state, without a budget here */
+  flume__pattern_open(L);
+  lua_setfield(L, -2, "patterns");
   lua_pushliteral(L, FLUME_VERSION);
   lua_setfield(L, -2, "version");
   return 1;

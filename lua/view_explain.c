@@ -45,7 +45,7 @@ struct explain {
 /* --- One record --------------------------------------------------------------------------------------------------- */
 
 static int64_t memory_of(const struct flume_view *view) {
-  if (view->vm != NULL) return (int64_t)view->vm->memory_bytes;
+  if (view->vm != NULL) return (int64_t)view->vm->budget.memory_bytes;
   lua_State *L = view->loop->L;
   return (int64_t)lua_gc(L, LUA_GCCOUNT) * 1024 + lua_gc(L, LUA_GCCOUNTB);
 }
@@ -85,7 +85,7 @@ static void fold_one(struct explain *self, uint32_t i) {
                                    .block = self->block,
                                    .from = i,
                                    .limit = 1,
-                                   .spent = view->vm != NULL ? &view->vm->spent : NULL};
+                                   .spent = view->vm != NULL ? &view->vm->budget.spent : NULL};
   int64_t before = memory_of(view);
   uint64_t start = uv_hrtime();
   self->status = flume_fold_run(flume__view_state(view), &self->fold, &view->traceback, &self->err);

@@ -47,7 +47,7 @@ static void prepare(struct flume_view *view, enum flume_fold_action action, uint
                                    .until_ns = uv_hrtime() + slice_ns};
   if (view->vm == NULL) return;
   view->fold.interrupt = &view->vm->wanted;
-  view->fold.spent = &view->vm->spent;
+  view->fold.spent = &view->vm->budget.spent;
 }
 
 static void fold(struct flume_view *view, uint64_t slice_ns) {
@@ -472,6 +472,7 @@ static void next_work(struct flume_view *view) {
     start_call(view);
   } else if (view->block != NULL && !view->held && view->quiet_cb == LUA_NOREF) {
     view->called_last = false;
+    view->meta.deletions = view->sink.deletions;
     start_work(view, FLUME_WORK_FEED);
   } else if (!has_call && view->quiet_cb != LUA_NOREF) {
     tell_quiet(view);
@@ -509,7 +510,6 @@ static void feed(struct flume_sink *sink, struct flume_block *block, uint32_t fr
   struct flume_view *view = FLUME_CONTAINER_OF(sink, struct flume_view, sink);
   view->block = block;
   view->from = from;
-  view->meta.deletions = sink->deletions;
   flume__view_next(view);
 }
 

@@ -9,58 +9,9 @@
 #include "codec.h"
 #include "fingerprint.h"
 #include "marshal.h"
+#include "pattern.h"
 
 #define MAX_RESULTS 10000 /* of one call: callers copy them around on their stacks */
-#define HOOK_EVERY 10000  /* instructions */
-#define REFUSALS_MAX 64   /* of memory, until the budget is spent */
-
-/* --- Memory and instructions ----------------------------------------------------------------------------------- */
-
-static void *limited_alloc(void *ud, void *ptr, size_t old_bytes, size_t new_bytes) {
-  struct flume_vm *vm = ud;
-  if (ptr == NULL) old_bytes = 0;
-  if (new_bytes == 0) {
-    free(ptr);
-    vm->memory_bytes -= old_bytes;
-    return NULL;
-  }
-  if (new_bytes > old_bytes && vm->memory_bytes + (new_bytes - old_bytes) > vm->memory_max_bytes) {
-    vm->spent += vm->budget / REFUSALS_MAX + 1; /* collecting all garbage in vain, again and again, is no way out */
-    return NULL;
-  }
-  void *moved = realloc(ptr, new_bytes);
-  if (moved == NULL) return NULL;
-  vm->memory_bytes += new_bytes - old_bytes;
-  return moved;
-}
-
-static bool is_exhausted(const struct flume_vm *vm) {
-  return vm->budget != 0 && vm->spent > vm->budget;
-}
-
-/* A view that catches this error gets it again from what it caught it with (see sandbox.lua), until no pcall is left
- * around it. Coroutines inherit the hook. */
-static void on_count(lua_State *L, lua_Debug *activation) {
-  void *ud;
-  (void)activation;
-  lua_getallocf(L, &ud);
-  struct flume_vm *vm = ud;
-  vm->spent += HOOK_EVERY;
-  if (is_exhausted(vm)) luaL_error(L, "instruction budget of %I spent", (lua_Integer)vm->budget);
-}
-
-/* exhausted() -> whether the running record or call has spent its budget; in a view's own state only */
-static int exhausted(lua_State *L) {
-  void *ud;
-  lua_getallocf(L, &ud);
-  lua_pushboolean(L, is_exhausted(ud));
-  return 1;
-}
-
-static void start_budget(struct flume_vm *vm) {
-  vm->spent = 0;
-  if (vm->budget > 0) lua_sethook(vm->L, on_count, LUA_MASKCOUNT, HOOK_EVERY);
-}
 
 /* --- Files, for the Lua side --------------------------------------------------------------------------------------- */
 
@@ -130,6 +81,12 @@ void flume__vm_open(lua_State *L) {
   luaL_setfuncs(L, functions, 0);
 }
 
+/* exhausted() -> whether the running record or call has spent its budget; in a view's own state only */
+static int exhausted(lua_State *L) {
+  lua_pushboolean(L, flume_budget_is_spent(flume_budget_of(L)));
+  return 1;
+}
+
 /* --- Making one ------------------------------------------------------------------------------------------------ */
 
 static int open_libraries(lua_State *L) {
@@ -147,6 +104,7 @@ static int open_libraries(lua_State *L) {
   lua_getglobal(L, LUA_STRLIBNAME); /* it is also what strings have as methods */
   lua_pushnil(L);
   lua_setfield(L, -2, "dump");
+  flume__pattern_open(L);
   lua_pop(L, 1);
   luaL_requiref(L, "flume_core", flume__codec_open, 1);
   flume__vm_open(L);
@@ -156,14 +114,14 @@ static int open_libraries(lua_State *L) {
   return 0;
 }
 
-struct flume_vm *flume_vm_new(size_t memory_max_bytes, uint64_t budget) {
+struct flume_vm *flume_vm_new(size_t memory_max_bytes, uint64_t steps_max) {
   struct flume_vm *vm = calloc(1, sizeof *vm);
   if (vm == NULL) return NULL;
-  vm->memory_max_bytes = memory_max_bytes;
-  vm->budget = budget;
+  vm->budget.memory_max_bytes = memory_max_bytes;
+  vm->budget.steps_max = steps_max;
   vm->host = LUA_NOREF;
   if (uv_mutex_init(&vm->mutex) != 0) goto err_after_alloc;
-  vm->L = lua_newstate(limited_alloc, vm);
+  vm->L = lua_newstate(flume_budget_alloc, &vm->budget);
   if (vm->L == NULL) goto err_after_mutex;
   lua_pushcfunction(vm->L, open_libraries);
   if (lua_pcall(vm->L, 0, 0, 0) != LUA_OK) goto err_after_state;
@@ -189,7 +147,7 @@ void flume_vm_enter(struct flume_vm *vm) {
   atomic_store_explicit(&vm->wanted, true, memory_order_relaxed);
   uv_mutex_lock(&vm->mutex);
   atomic_store_explicit(&vm->wanted, false, memory_order_relaxed);
-  start_budget(vm);
+  flume_budget_begin(vm->L, &vm->budget);
 }
 
 void flume_vm_leave(struct flume_vm *vm) {
@@ -287,7 +245,7 @@ static int take_error(lua_State *L, struct flume_err *err) {
 int flume_vm_call(struct flume_vm *vm, const char *name, const struct flume_buf *args, struct flume_buf *results,
                   struct flume_err *err) {
   struct invocation call = {vm, name, args, results, err, 0};
-  start_budget(vm);
+  flume_budget_begin(vm->L, &vm->budget);
   int top = lua_gettop(vm->L);
   lua_pushcfunction(vm->L, describe_error);
   lua_pushcfunction(vm->L, invoke);
@@ -319,7 +277,7 @@ static int load_host(lua_State *L) {
 int flume_vm_load(struct flume_vm *vm, const char *source, size_t source_len, const struct flume_buf *args,
                   struct flume_err *err) {
   struct loading loading = {source, source_len, args, LUA_NOREF};
-  start_budget(vm);
+  flume_budget_begin(vm->L, &vm->budget);
   int top = lua_gettop(vm->L), rv = 0;
   lua_pushcfunction(vm->L, describe_error);
   lua_pushcfunction(vm->L, load_host);

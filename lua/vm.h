@@ -9,6 +9,7 @@
 
 #include "../core/buf.h"
 #include "../core/err.h"
+#include "budget.h"
 #include "loop.h"
 
 struct flume_vm {
@@ -16,14 +17,11 @@ struct flume_vm {
   int host; /* registry reference of the host object, LUA_NOREF before it is loaded */
   uv_mutex_t mutex;
   atomic_bool wanted; /* somebody waits: a long fold should pause */
-  size_t memory_bytes;
-  size_t memory_max_bytes;
-  uint64_t spent;  /* instructions since the last record or call began, about */
-  uint64_t budget; /* instructions; 0 for no limit */
+  struct flume_budget budget;
 };
 
-/* NULL: no memory. */
-struct flume_vm *flume_vm_new(size_t memory_max_bytes, uint64_t budget);
+/* A state with at most so much memory and so many steps for one record or call (0: no limit). NULL: no memory. */
+struct flume_vm *flume_vm_new(size_t memory_max_bytes, uint64_t steps_max);
 void flume_vm_free(struct flume_vm *vm);
 
 void flume_vm_enter(struct flume_vm *vm);

@@ -114,6 +114,15 @@ deb:
 	@cd $(BUILD)/deb && lintian --fail-on error,warning *.changes
 	@tests/packages/deb $(BUILD)/deb
 
+# What the README says to do first, in a new Debian (root only) or else in a folder, on a clean clone; and the packages.
+.PHONY: first-use deps-first-use
+first-use: deb
+	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory deps-first-use && env -u MAKEFLAGS tests/first_use/run; \
+	else env -u MAKEFLAGS tests/first_use/run --here; fi
+
+deps-first-use:
+	$(call ensure,debootstrap git)
+
 # --- Documentation --------------------------------------------------------------------------------------------------
 
 .PHONY: doc

@@ -1,4 +1,5 @@
--- The rock and the Debian packages, as far as that is quickly told. make rock and make deb build them from nothing.
+-- The rock, the Debian packages and the first steps of the README, as far as that is quickly told. make rock, make deb
+-- and make first-use do them from nothing.
 
 local lfs = require "lfs"
 local shell = require "tests.support.shell"
@@ -31,6 +32,15 @@ describe("the rock", function ()
     local text = shell.output("tests/packages/rock " .. copy)
     assert.truthy(text:find "flume scm%-1 is now installed", text)
     assert.truthy(text:find "rock: ok\n$", text)
+  end)
+end)
+
+describe("the first use", function ()
+  it("goes as the README says", function ()
+    if os.getenv "SANITIZE" then return pending "the README says nothing of sanitizers" end
+    local text = shell.output(("tests/first_use/run --light %s/obj"):format(shell.build))
+    assert.truthy(text:find "first use: ok\n$", text)
+    assert.falsy(text:find "\nCC ", text) -- or it is not that light
   end)
 end)
 

@@ -1,8 +1,8 @@
--- The REPL: what lines mean, what is printed, and the real thing on a terminal.
+-- The REPL: what lines mean, what is printed, and what Tab offers. The real thing is in terminal_spec.lua.
 
+local columns = require "flume.cli.columns"
 local complete = require "flume.cli.complete"
 local flume = require "flume"
-local lfs = require "lfs"
 local pretty = require "flume.pretty"
 local repl = require "flume.repl"
 local scope = require "flume.cli.scope"
@@ -210,8 +210,36 @@ describe("pretty", function ()
     for _ = 1, 500 do deep = {deep} end
     assert.is_table(read(pretty.format(deep)))
     assert.is_not_nil(pretty.format({print}):find "^{nil %-%-%[%[function: .*%]%]}$")
-    assert.equal("{1, nil, 3}", pretty.format(flume.array {1, nil, 3}))
+    assert.equal("{1, nil, 3}", pretty.format {1, nil, 3})
     assert.equal("{--[[1 keys that are no data]]}", pretty.format {[{}] = 1})
+  end)
+
+  it("names marks that a plain table would lose", function ()
+    for _, case in ipairs {
+      {flume.map {}, "flume.map{}"}, {flume.array {}, "{}"}, {flume.map {1, 2}, "flume.map{1, 2}"},
+      {flume.map {a = 1}, "{a = 1}"}, {flume.array {1, 2}, "{1, 2}"}, {flume.map {1, a = 2}, "{1, a = 2}"},
+      {flume.array {1, nil, 3}, "flume.array{1, nil, 3}"}, {{x = {flume.map {}}}, "{x = {flume.map{}}}"},
+    } do
+      assert.equal(case[2], pretty.format(case[1]))
+      assert.equal(flume.encode(case[1]), flume.encode(read(case[2])))
+    end
+    assert.equal("{\n  flume.map{\n    10,\n    20,\n  },\n}", pretty.format({flume.map {10, 20}}, {width = 10}))
+  end)
+
+  it("reads back whatever can be stored", function ()
+    local deep = {}
+    for _ = 1, 127 do deep = {deep} end
+    local bytes = assert(flume.encode(deep))
+    assert.equal(bytes, flume.encode(read(pretty.format(flume.decode(bytes)))))
+    local maps = flume.map {}
+    for _ = 1, 100 do maps = flume.map {maps} end
+    assert.equal(flume.encode(maps), flume.encode(read(pretty.line(maps))))
+  end)
+
+  it("escapes more where that is wanted", function ()
+    assert.equal([["\xc3\xa9"]], pretty.format("é", {ascii = true}))
+    assert.equal([["\xc2\x9b31m"]], pretty.format "\u{9b}31m")
+    assert.equal([[\x1b[31m"é"]], pretty.cell '\27[31m"é"')
   end)
 
   it("shows null, lazy records and objects", function ()
@@ -221,16 +249,74 @@ describe("pretty", function ()
     local object = setmetatable({}, {__tostring = function () return "an object ]]" end})
     assert.equal("an object ]]", pretty.top(object))
     assert.equal("{nil --[[an object ] ]]]}", pretty.format {object})
+    local broken = setmetatable({}, {__tostring = function () error "no" end})
+    assert.equal("table", pretty.top(broken))
+    assert.equal("{nil --[[table]]}", pretty.format {broken})
   end)
 
   it("aligns columns", function ()
     assert.equal("name    n\nä       1\nlonger  20\n",
       pretty.columns({{"ä", "1"}, {"longer", "20"}}, {header = {"name", "n"}}))
     assert.equal(" 1  a\n20  b\n", pretty.columns({{"1", "a"}, {"20", "b"}}, {right = {true}}))
-    assert.equal(" n  name\n10  a\n    b\n", pretty.table {{name = "a", n = 10}, {name = "b"}})
-    for _, value in ipairs {1, {}, {1}, {{1}}, {{a = {}}}, {{}}, {a = {b = 1}}} do
-      assert.is_nil(pretty.table(value))
+    assert.equal("漢字  1\nab    2\n", pretty.columns {{"漢字", "1"}, {"ab", "2"}})
+    assert.equal("e\u{301}  1\nab 2\n", (pretty.columns {{"e\u{301}", "1"}, {"a", "2"}}:gsub("a  ", "ab ")))
+  end)
+
+  it("cuts what is too wide", function ()
+    assert.equal("abc", pretty.cut("abc", 3, "…"))
+    assert.equal("ab…", pretty.cut("abcd", 3, "…"))
+    assert.equal("漢…", pretty.cut("漢字漢", 4, "…"))
+    assert.equal("\xff\xff…", pretty.cut("\xff\xff\xff\xff", 3, "…"))
+  end)
+end)
+
+describe("columns", function ()
+  local function format(list, options)
+    options = options or {}
+    return columns.format(list, {
+      width = options.width or 80, rows = options.rows, seqs = options.seqs, is_forced = options.is_forced,
+      ascii = options.ascii,
+    })
+  end
+
+  it("show a list of records", function ()
+    assert.equal(" n  name\n10  a\n 2  b\n", format {{name = "a", n = 10}, {name = "b", n = 2}})
+    assert.equal("seq  n\n  7  1\n  9  2\n", format({{n = 1}, {n = 2}}, {seqs = {7, 9}}))
+    assert.equal('a          b\n{1, 2}     x"y\n{z = 1.5}\n', format {{a = {1, 2}, b = 'x"y'}, {a = {z = 1.5}}})
+    assert.equal("a\n1\n2\n", format {flume.record(flume.encode {a = 1}), flume.record(flume.encode {a = 2})})
+  end)
+
+  it("are for nothing else", function ()
+    for _, value in ipairs {1, {}, {1}, {{1}}, {{}}, {a = {b = 1}}, {{a = 1}, 2}, {{[1.5] = 1}, {a = 1}}, "text"} do
+      assert.is_nil(format(value, {is_forced = true}))
     end
+  end)
+
+  it("are not used where they are no help, unless asked for", function ()
+    local one, sparse = {{a = 1}}, {{a = 1}, {b = 1}, {c = 1}}
+    assert.is_nil(format(one))
+    assert.is_nil(format(sparse))
+    assert.equal("a\n1\n", format(one, {is_forced = true}))
+    assert.equal("a  b  c\n1\n   1\n      1\n", format(sparse, {is_forced = true}))
+  end)
+
+  it("fit the terminal, and tell what does not", function ()
+    local list = {}
+    for i = 1, 30 do
+      list[i] = {id = i, text = ("word "):rep(10)}
+      for c = 1, 20 do list[i]["column" .. c] = "something long" end
+    end
+    for _, width in ipairs {8, 10, 40, 80, 200, 1000} do
+      local text = format(list, {width = width, rows = 5})
+      local lines = {}
+      for line in text:gmatch "[^\n]+" do lines[#lines + 1] = line end
+      assert.equal(7, #lines)
+      for i = 1, 6 do assert.is_true(pretty.width(lines[i]) <= width, lines[i]) end
+      assert.is_not_nil(lines[7]:find "^… 25 more rows")
+      assert.equal(width < 400, lines[7]:find "more column" ~= nil)
+    end
+    assert.is_not_nil(format(list, {width = 80, rows = 29}):find "… 1 more row, %d+ more columns %(.*text%); %.mode lua")
+    assert.is_not_nil(format(list, {width = 80, rows = 29, ascii = true}):find "\n%.%.%. 1 more row")
   end)
 end)
 
@@ -273,7 +359,9 @@ describe("completion", function ()
     assert.equal("db:stream", candidates "db:str")
     assert.equal("db.since", candidates "db.si")
     assert.equal("db.closed db.counts", candidates "db.c")
-    assert.equal("counts:get counts:ready counts:rebuild counts:top", candidates "counts:")
+    for _, name in ipairs {"get", "ready", "rebuild", "top"} do
+      assert.is_not_nil((candidates "counts:" .. " "):find("counts:" .. name .. " ", 1, true))
+    end
     assert.equal("db.counts:top", candidates "db.counts:t")
     assert.equal("mine.inner.other mine.inner.value", candidates "mine.inner.")
     assert.equal("string.rep string.reverse", candidates "string.re")
@@ -287,210 +375,19 @@ describe("completion", function ()
     end
   end)
 
+  it("looks into values", function ()
+    local env = context.env
+    env.list = {{name = 1, note = 2}, {{deep = true}}}
+    env.record = flume.record(flume.encode {author = "a", alt = "b"})
+    assert.equal(".name .note", candidates "list[1].n")
+    assert.equal(".deep", candidates "print(list[2][1].")
+    assert.equal("record.alt record.author", candidates "record.")
+    assert.equal("counts", candidates "db.views.":gsub("db.views.", ""))
+  end)
+
   it("finds what words have in common", function ()
     assert.equal("db:re", complete.common_prefix {"db:rebuild", "db:reload"})
     assert.equal("one", complete.common_prefix {"one"})
     assert.equal("", complete.common_prefix {"a", "b"})
-  end)
-end)
-
--- --- On a terminal ------------------------------------------------------------------------------------------------
-
-local PATIENCE = 600 -- looks, a twentieth of a second apart
-
--- flume on a terminal of its own, which `script` makes: type(text) and expect(text) in turns.
-local Terminal = {}
-Terminal.__index = Terminal
-
-local function start_terminal(arguments, env)
-  local dir = world.dir()
-  local line = ("exec env -u NO_COLOR -u FLUME_VIEWS TERM=xterm FLUME_HISTORY=%s/history %s flume %s"):format(
-    dir, env or "", arguments or dir .. "/data")
-  local pipe = assert(io.popen(
-    ("timeout -s KILL 120 script -qefc '%s' %s/screen >/dev/null 2>&1"):format(line, dir), "w"))
-  pipe:setvbuf "no"
-  return world.keep(setmetatable({dir = dir, pipe = pipe, seen = 0}, Terminal))
-end
-
-function Terminal:screen()
-  local file <close> = assert(io.open(self.dir .. "/screen", "rb"))
-  return file:read "a"
-end
-
--- Waits until text has been printed behind what was expected last.
-function Terminal:expect(text)
-  for _ = 1, PATIENCE do
-    local screen = lfs.attributes(self.dir .. "/screen") and self:screen() or ""
-    local _, last = screen:find(text, self.seen + 1, true)
-    if last then
-      self.seen = last
-      return
-    end
-    os.execute "sleep 0.05"
-  end
-  error(("%q did not come:\n%s"):format(text, self:screen():sub(self.seen + 1)), 2)
-end
-
-function Terminal:type(text)
-  self.pipe:write(text)
-end
-
--- Types a line, once there is a prompt.
-function Terminal:enter(text)
-  self:expect "flume> "
-  self:type(text .. "\r")
-end
-
--- Ends it; returns its exit status.
-function Terminal:quit()
-  self:enter ".quit"
-  local _, _, code = self.pipe:close()
-  self.pipe = nil
-  return code
-end
-
-function Terminal:close()
-  if not self.pipe then return end
-  self:type "\3\4\4"
-  self.pipe:close()
-end
-
-local has_script = os.execute "command -v script >/dev/null"
-local on_terminal = has_script and it or pending
--- Under ThreadSanitizer a signal is only delivered at the next system call, which a busy loop never makes.
-local with_signals = os.getenv "FLUME_SANITIZER" == "thread" and pending or on_terminal
-
-describe("on a terminal", function ()
-  after_each(world.clean)
-
-  on_terminal("statements are run and their results printed", function ()
-    local terminal = start_terminal()
-    terminal:enter "local x = 6 * 7"
-    terminal:enter "{x}"
-    terminal:expect "{42}"
-    terminal:enter "for i = 1, 2 do"
-    terminal:expect "-> "
-    terminal:type "print(i + 100)\r"
-    terminal:expect "-> "
-    terminal:type "end\r"
-    terminal:expect "101\r\n102\r\n"
-    terminal:enter "_"
-    terminal:expect "{42}"
-    terminal:enter "nothing.at.all"
-    terminal:expect "stdin:1: "
-    assert.equal(0, terminal:quit())
-  end)
-
-  on_terminal("views are there by their names, and go on while nobody types", function ()
-    local dir = world.dir()
-    world.write(dir .. "/count.lua", "return {version = 1, initial = 0, reducer = function (n) return n + 1 end}")
-    local terminal = start_terminal(("--views %s %s/data"):format(dir, dir))
-    terminal:enter "db:append{1, 2, 3}"
-    terminal:enter "count:get{}"
-    terminal:expect "3\r\n"
-    terminal:enter ".views"
-    terminal:expect "count  get (async)"
-    terminal:enter ".frobnicate"
-    terminal:expect "unknown command '.frobnicate'"
-    terminal:quit()
-  end)
-
-  with_signals("Ctrl-C ends a statement, and the process goes on", function ()
-    local terminal = start_terminal()
-    for _ = 1, 3 do
-      terminal:enter "print(40 + 2) while true do end"
-      terminal:expect "42\r\n"
-      terminal:type "\3"
-      terminal:expect "interrupted!"
-    end
-    terminal:enter "1000 + 1"
-    terminal:expect "1001\r\n"
-    terminal:quit()
-  end)
-
-  on_terminal("Ctrl-C ends a statement that waits", function ()
-    local terminal = start_terminal()
-    terminal:enter "db:use('n', flume.reduce(1, function (n) return n + 1 end, 0)).dir"
-    terminal:enter "print(40 + 2) n:get{since = 1000, timeout = 600000}"
-    terminal:expect "42\r\n"
-    terminal:type "\3"
-    terminal:expect "interrupted!"
-    terminal:enter "db:append('x') + 1000"
-    terminal:expect "1000\r\n"
-    terminal:enter "n:get{} + 1000"
-    terminal:expect "1001\r\n"
-    assert.equal(0, terminal:quit())
-  end)
-
-  on_terminal("Ctrl-C clears the line, and the statement that it was part of", function ()
-    local terminal = start_terminal()
-    terminal:expect "flume> "
-    terminal:type "half a li"
-    terminal:expect "half a li"
-    terminal:type "\3"
-    terminal:expect "^C"
-    terminal:enter "for i = 1, 2 do"
-    terminal:expect "-> "
-    terminal:type "\3"
-    terminal:enter "2000 + 1"
-    terminal:expect "2001\r\n"
-    terminal:quit()
-  end)
-
-  on_terminal("Tab completes", function ()
-    local terminal = start_terminal()
-    terminal:expect "flume> "
-    terminal:type "db:stat\t"
-    terminal:expect "us"
-    terminal:type "().since - 9\r"
-    terminal:expect "-10\r\n"
-    terminal:expect "flume> "
-    terminal:type ".ti\t"
-    terminal:expect "mer "
-    terminal:type "on\r"
-    terminal:expect "on\r\n"
-    terminal:quit()
-  end)
-
-  on_terminal("the history is kept, for its owner alone", function ()
-    local terminal = start_terminal()
-    terminal:enter "3000 + 1"
-    terminal:enter "x = {"
-    terminal:expect "-> "
-    terminal:type "4000 + 1}\r"
-    terminal:expect "flume> "
-    terminal:type "\27[A\27[A\r"
-    terminal:expect "3001\r\n"
-    terminal:quit()
-    local history = terminal.dir .. "/history"
-    assert.equal("rw-------", lfs.attributes(history, "permissions"))
-    local again = start_terminal(nil, "FLUME_HISTORY=" .. history)
-    again:expect "flume> "
-    again:type "\27[A\27[A\27[A\r"
-    again:expect "flume> "
-    again:type "x[1]\r"
-    again:expect "4001\r\n"
-    again:quit()
-  end)
-
-  on_terminal("Ctrl-D ends it", function ()
-    local terminal = start_terminal()
-    terminal:expect "flume> "
-    terminal:type "\4"
-    local ok = terminal.pipe:close()
-    terminal.pipe = nil
-    assert.is_true(ok)
-  end)
-
-  on_terminal("there are colours, but not with NO_COLOR", function ()
-    local terminal = start_terminal()
-    terminal:enter "nothing.at.all"
-    terminal:expect "\27[1;31merror: \27[0m"
-    terminal:quit()
-    terminal = start_terminal(nil, "NO_COLOR=1")
-    terminal:enter "nothing.at.all"
-    terminal:expect "error: stdin:1: "
-    terminal:quit()
-    assert.is_nil(terminal:screen():find("\27[1;31m", 1, true))
   end)
 end)

@@ -11,6 +11,8 @@ local errors = require "flume.errors"
 
 local M = {}
 
+local BLOCK_MS = 200 -- a call that blocks comes back to Lua this often, where Ctrl-C can raise an error
+
 local tasks = setmetatable({}, {__mode = "k"}) -- coroutine -> task
 local stepping = false                         -- the loop is run from here, not by luv
 
@@ -114,7 +116,7 @@ local function block_until_done(start)
     result = result or table.pack(...)
   end)
   while not result do
-    if not turn() and not result then
+    if not turn(BLOCK_MS) and not result then
       error("nothing is left that could end this call", 0)
     end
   end

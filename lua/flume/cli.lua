@@ -13,14 +13,17 @@ local STDIN = 0
 
 local HELP = [[
 usage: flume [options] DB [command]
+       flume new view NAME
+       flume test FILE.lua…
 
-DB is the folder of the database; append and code make it when it is not there.
-Without a command flume reads Lua from the terminal (.help there lists what
-else it knows), or runs the lines of Lua that come on standard input. db, flume
-and every view by its name are in scope.
+DB is the folder of the database; append, import and code make it when it is
+not there. Without a command flume reads Lua from the terminal (.help there
+lists what else it knows), or runs the lines of Lua that come on standard
+input. db, flume and every view by its name are in scope.
 
 commands
   append [FILE|-]      appends lines of JSON; --skip-bad passes over bad lines
+  import [FILE|-]      appends what is in another format: --from json (default)
   get SEQ              prints a record
   stream               prints records; --gt N --gte N --lt N --lte N bound them,
                        --limit N --reverse; --live goes on with new ones
@@ -31,6 +34,8 @@ commands
   compact              removes the bytes of deleted records from the files
   backup DIR           copies the database to the new folder DIR
   check                verifies every byte; --repair mends what is damaged
+  new view NAME        writes a view to begin with, and a test for it
+  test FILE.lua…       folds views over the events in test files and compares
 
 options
   -e CODE              runs Lua code and prints what it gives
@@ -38,19 +43,22 @@ options
   --json               prints JSON, one text a line
   --readonly           changes nothing; another process may be writing
   --sync MODE          when an append is safe: always (default), interval, os
-  --help, --version
+  --no-rc              the prompt does not run ~/.flumerc.lua first
+  --help, -h, --version
   --                   what follows are no options
 
 exit status: 0 done, 1 failed or interrupted, 2 wrong usage
 ]]
 
--- Commands that only read the log, and those that need no views.
+-- Commands that only read the log, those that make a database where there is none, and those that need no views.
 local READERS = {get = true, stream = true, tail = true, backup = true, check = true}
+local MAKERS = {append = true, import = true}
 local NO_VIEWS = {
-  append = true, get = true, stream = true, tail = true, compact = true, backup = true, check = true,
+  append = true, import = true, get = true, stream = true, tail = true, compact = true, backup = true, check = true,
 }
 
 local function complain(message)
+  if message == "" then return end
   io.stdout:flush()
   io.stderr:write("flume: ", message, "\n")
 end
@@ -68,6 +76,10 @@ local COMMANDS = {
   check = function (...) return require "flume.cli.maintain".check(...) end,
 }
 
+function COMMANDS.import(db, request, out)
+  return require "flume.cli.importers"[request.from or "json"].run(db, request, out)
+end
+
 function COMMANDS.status(db, request, out)
   if request.wait then return require "flume.cli.views".wait_and_print(db, out) end
   require "flume.cli.status".print(db, out)
@@ -78,9 +90,16 @@ function COMMANDS.rebuild(db, request, out)
   return require "flume.cli.views".rebuild(db, request.words[1], out)
 end
 
+-- Those that need no database: command(request, output).
+local WITHOUT_DB = {
+  ["new view"] = function (...) return require "flume.cli.template".run(...) end,
+  test = function (...) return require "flume.cli.test".run(...) end,
+}
+
 local function new_console(db, request, interactive)
   local env = require "flume.cli.scope".new(db)
-  return require "flume.cli.console".new(db, env, {json = request.json, interactive = interactive}), env
+  local given = {json = request.json, interactive = interactive, commands = COMMANDS}
+  return require "flume.cli.console".new(db, env, given), env
 end
 
 local function run_code(db, request)
@@ -98,6 +117,9 @@ local function run_lines(db, request)
   local session = repl.new(env, {count_lines = not interactive})
   if not interactive then return repl.batch(session, console, io.stdin) or nil end
   console:greet()
+  local rc = require "flume.cli.rc"
+  local path = not request.no_rc and rc.find()
+  if path then rc.run(path, console) end
   repl.loop(session, console, terminal)
   return true
 end
@@ -116,7 +138,7 @@ local function exists(dir)
 end
 
 local function open(request)
-  if request.command and request.command ~= "append" and not exists(request.db) then
+  if request.command and not MAKERS[request.command] and not exists(request.db) then
     return nil, ("%s: there is no database here"):format(request.db)
   end
   local views = request.views or os.getenv "FLUME_VIEWS"
@@ -138,10 +160,11 @@ local function explain(err)
   return debug.traceback(err, 2)
 end
 
-local function run_command(db, request)
+-- Runs fn(output) to its end: the exit status.
+local function run_guarded(request, fn)
   local out = output.new{json = request.json}
   local ok, done, message = xpcall(function ()
-    local done, message = command_of(request)(db, request, out)
+    local done, message = fn(out)
     out:flush()
     return done, message
   end, explain)
@@ -151,14 +174,14 @@ local function run_command(db, request)
   return FAILED
 end
 
-local function run(request)
+local function run_with_db(request)
   local db, message = open(request)
   if not db then
     complain(message)
     return FAILED
   end
   terminal.watch()
-  local status = run_command(db, request)
+  local status = run_guarded(request, function (out) return command_of(request)(db, request, out) end)
   if not db.closed then
     local closed, why = db:close()
     if not closed then
@@ -167,6 +190,12 @@ local function run(request)
     end
   end
   return status
+end
+
+local function run(request)
+  local command = WITHOUT_DB[request.command]
+  if not command then return run_with_db(request) end
+  return run_guarded(request, function (out) return command(request, out) end)
 end
 
 -- The exit status for a command line.

@@ -103,6 +103,14 @@ function flume.log.file(dir, options) end
 ---@return flume.Code? code
 function flume.log.memory(options) end
 
+--- Repairs the log in a folder, which nobody may have open for writing. It does what is proven, and nothing else: good
+--- records keep their seqs, and what is replaced is kept in dir/damaged-TIME.
+---@param dir string the folder of the log: "data/log"
+---@return flume.Report? report with the list repairs of what was done
+---@return string? message
+---@return flume.Code? code ELOCKED, ENOENT, ECORRUPT (beyond what can be proven)
+function flume.log.repair(dir) end
+
 -- --- Views ---------------------------------------------------------------------------------------------------------
 
 --- A reducer view, to be mounted with db:use.
@@ -303,7 +311,24 @@ function Records:sync(cb) end
 ---@return flume.Code? code EBUSY, EREADONLY, ECORRUPT, ENOTSUP
 function Records:compact(options, cb) end
 
---- Options of compact.
+--- Copies the database, or the log, as of now, into a new folder, while it is in use.
+---@param dir string the new folder
+---@param options? flume.UpkeepOptions
+---@param cb? fun(err: flume.Error?, done: flume.Backup?)
+---@return flume.Backup? done
+---@return string? message
+---@return flume.Code? code EEXIST, ENOTSUP
+function Records:backup(dir, options, cb) end
+
+--- Reads and verifies every byte. Damage is no failure: it stands in the report.
+---@param options? flume.UpkeepOptions
+---@param cb? fun(err: flume.Error?, report: flume.Report?)
+---@return flume.Report? report
+---@return string? message
+---@return flume.Code? code ENOTSUP
+function Records:check(options, cb) end
+
+--- Options of compact, backup and check.
 ---@class flume.UpkeepOptions
 ---@field progress? fun(done_bytes: integer, total_bytes: integer) called now and then
 
@@ -313,6 +338,30 @@ function Records:compact(options, cb) end
 ---@field records integer whose bytes were removed
 ---@field bytes_before integer of those files
 ---@field bytes_after integer
+
+--- What a backup has.
+---@class flume.Backup
+---@field since integer of the copy
+---@field bytes integer
+---@field files integer
+
+--- What a check or a repair found.
+---@class flume.Report
+---@field ok boolean whether there are no problems
+---@field segments integer files that were read
+---@field records integer
+---@field deleted integer of them
+---@field bytes integer that were read
+---@field problems flume.Finding[] damage
+---@field notes flume.Finding[] what is worth knowing, and no harm
+---@field repairs? flume.Finding[] what a repair did
+
+--- One thing that a check or a repair found.
+---@class flume.Finding
+---@field file string
+---@field offset integer bytes from its start
+---@field seq? integer the record that it is about
+---@field what string in words
 
 -- --- The database --------------------------------------------------------------------------------------------------
 

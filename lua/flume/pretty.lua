@@ -1,18 +1,22 @@
 -- Values as text for people, which Lua reads back: keys sorted, short tables on one line, long ones indented.
 --
---   pretty.format(value [, {width = 80}])   a Lua expression
---   pretty.line(value)                      the same on one line, however long
---   pretty.top(value [, options])           as format, but a bare string stays bare and an object shows its tostring
+--   pretty.format(value [, options])   a Lua expression
+--   pretty.line(value [, options])     the same on one line, however long
+--   pretty.top(value [, options])      as format, but a bare string stays bare and an object shows its tostring
+--   pretty.cell(value [, options])     as line, but a string stays bare, apart from what does not print
 --   pretty.columns(rows [, {header=, right=}])   rows of cells as aligned lines
 --
+-- options: width (80) in columns; ascii, to escape all bytes that are not ASCII.
+--
 -- What has no literal (a function, a cycle) becomes nil with a comment that says what it was. Lazy records look like
--- the tables they stand for.
+-- the tables they stand for, flume.null, flume.array and flume.map are named where a plain table would mean another
+-- value.
 
 local flume = require "flume"
 
 local M = {}
 
-local MAX_DEPTH = 100
+local MAX_DEPTH = 128 -- what can be stored is not deeper
 local DEFAULT_WIDTH = 80
 
 local RESERVED = {}
@@ -25,10 +29,17 @@ local function escape_byte(byte)
   return ESCAPES[byte] or ("\\x%02x"):format(byte:byte())
 end
 
--- The bytes of valid UTF-8 stay as they are; the others are escaped one by one.
-local function quote(text)
-  if not text:find '[%c"\\\127-\255]' then return '"' .. text .. '"' end
+local function escape_all(bytes)
+  return (bytes:gsub(".", escape_byte))
+end
+
+-- text as it stands between quotes. The bytes of valid UTF-8 stay as they are, apart from control characters; the others
+-- are escaped one by one.
+local function escape(text, ascii)
+  if not text:find '[%c"\\\127-\255]' then return text end
   local escaped = text:gsub('[%c\\"\127]', escape_byte)
+  if ascii then return (escaped:gsub("[\128-\255]", escape_byte)) end
+  escaped = escaped:gsub("\194[\128-\159]", escape_all)
   local out, from = {}, 1
   while true do
     local _, bad = utf8.len(escaped, from)
@@ -38,7 +49,7 @@ local function quote(text)
     from = bad + 1
   end
   out[#out + 1] = escaped:sub(from)
-  return '"' .. table.concat(out) .. '"'
+  return table.concat(out)
 end
 
 local function number(value)
@@ -55,14 +66,20 @@ local function number(value)
   end
 end
 
+-- tostring, whatever the value's metatable does.
+local function name_of(value)
+  local ok, text = pcall(tostring, value)
+  return ok and text or type(value)
+end
+
 local function no_literal(value, why)
-  local text = why or tostring(value)
+  local text = why or name_of(value)
   return ("nil --[[%s]]"):format((text:gsub("%]%]", "] ]"):gsub("[%c]", " ")))
 end
 
-local function scalar(value)
+local function scalar(value, ascii)
   local kind = type(value)
-  if kind == "string" then return quote(value) end
+  if kind == "string" then return '"' .. escape(value, ascii) .. '"' end
   if kind == "number" then return number(value) end
   if kind == "boolean" or kind == "nil" then return tostring(value) end
   if value == flume.null then return "flume.null" end
@@ -106,9 +123,21 @@ local function sorted_keys(value, list_length)
   return table.move(booleans, 1, #booleans, #keys + 1, keys), others
 end
 
-local function key_text(key)
+local function key_text(key, ascii)
   if type(key) == "string" and key:find "^[%a_][%w_]*$" and not RESERVED[key] then return key end
-  return "[" .. scalar(key) .. "]"
+  return "[" .. scalar(key, ascii) .. "]"
+end
+
+-- What has to stand before the constructor of a table that is marked, for the mark to be read back: a list is taken for
+-- an array in any case, and any other table for a map.
+local function mark_of(value)
+  local meta = getmetatable(value)
+  local mark = type(meta) == "table" and meta.__name
+  if mark ~= "flume.map" and mark ~= "flume.array" then return "" end
+  local count = 0
+  for _ in next, value do count = count + 1 end
+  local is_list = count == rawlen(value)
+  return is_list == (mark == "flume.map") and mark or ""
 end
 
 local render
@@ -120,64 +149,106 @@ local function elements(value, state, depth)
   for i = 1, list_length do parts[i] = render(rawget(value, i), state, depth + 1, 0) end
   local keys, others = sorted_keys(value, list_length)
   for _, key in ipairs(keys) do
-    local name = key_text(key)
+    local name = key_text(key, state.ascii)
     parts[#parts + 1] = name .. " = " .. render(rawget(value, key), state, depth + 1, #name + 3)
   end
-  return parts, others > 0 and ("--[[%d keys that are no data]]"):format(others) or ""
+  return parts, others > 0 and ("--[[%d keys that are no data]]"):format(others) or "",
+    mark_of(value)
 end
 
-local function layout(parts, rest, state, depth, used)
-  if #parts == 0 then return "{" .. rest .. "}" end
-  local flat = "{" .. table.concat(parts, ", ") .. rest .. "}"
+local function layout(parts, rest, mark, state, depth, used)
+  local open = mark .. "{"
+  if #parts == 0 then return open .. rest .. "}" end
+  local flat = open .. table.concat(parts, ", ") .. rest .. "}"
   local indent = ("  "):rep(depth)
   if #indent + used + #flat <= state.width and not flat:find("\n", 1, true) then return flat end
   local inner = "\n" .. indent .. "  "
-  return "{" .. inner .. table.concat(parts, "," .. inner) .. "," .. rest .. "\n" .. indent .. "}"
+  return open .. inner .. table.concat(parts, "," .. inner) .. "," .. rest .. "\n" .. indent .. "}"
 end
 
 -- depth counts the tables around value, used the columns before it on its line.
 function render(value, state, depth, used)
   local plain = as_table(value)
-  if not plain then return scalar(value) end
+  if not plain then return scalar(value, state.ascii) end
   if state.open[plain] then return no_literal(value, "cycle") end
   if depth >= MAX_DEPTH then return no_literal(value, "nested more than " .. MAX_DEPTH .. " deep") end
   state.open[plain] = true
-  local parts, rest = elements(plain, state, depth)
+  local parts, rest, mark = elements(plain, state, depth)
   state.open[plain] = nil
-  return layout(parts, rest, state, depth, used)
+  return layout(parts, rest, mark, state, depth, used)
+end
+
+local function format(value, width, options)
+  return render(value, {width = width, ascii = options and options.ascii or false, open = {}}, 0, 0)
 end
 
 function M.format(value, options)
-  local width = options and options.width or DEFAULT_WIDTH
-  return render(value, {width = width, open = {}}, 0, 0)
+  return format(value, options and options.width or DEFAULT_WIDTH, options)
 end
 
-function M.line(value)
-  return M.format(value, {width = math.huge})
+function M.line(value, options)
+  return format(value, math.huge, options)
 end
 
 function M.top(value, options)
   if type(value) == "string" then return value end
   if type(value) == "number" or as_table(value) or value == flume.null then return M.format(value, options) end
-  return tostring(value)
+  return name_of(value)
 end
+
+function M.cell(value, options)
+  if type(value) == "string" then return (escape(value, options and options.ascii):gsub('\\"', '"')) end
+  return M.line(value, options)
+end
+
+M.as_table = as_table
 
 -- --- Columns ------------------------------------------------------------------------------------------------------
 
--- How many columns a terminal needs for text; every character is taken to be one wide.
-local function width_of(text)
-  return utf8.len(text) or #text
+-- Characters that take two columns, and that take none, from the most usual ranges: {first, last, columns}.
+local WIDTHS = {
+  {0x0300, 0x036F, 0}, {0x1100, 0x115F, 2}, {0x200B, 0x200F, 0}, {0x2E80, 0x303E, 2}, {0x3041, 0xA4CF, 2},
+  {0xAC00, 0xD7A3, 2}, {0xF900, 0xFAFF, 2}, {0xFE00, 0xFE0F, 0}, {0xFE30, 0xFE6F, 2}, {0xFF00, 0xFF60, 2},
+  {0xFFE0, 0xFFE6, 2}, {0x1F300, 0x1F64F, 2}, {0x1F900, 0x1F9FF, 2}, {0x20000, 0x3FFFD, 2},
+}
+
+local function code_width(code)
+  if code < WIDTHS[1][1] then return 1 end
+  for _, range in ipairs(WIDTHS) do
+    if code <= range[2] then return code >= range[1] and range[3] or 1 end
+  end
+  return 1
+end
+
+-- How many columns a terminal needs for text.
+function M.width(text)
+  if not text:find "[\128-\255]" then return #text end
+  if not utf8.len(text) then return #text end
+  local width = 0
+  for _, code in utf8.codes(text) do width = width + code_width(code) end
+  return width
+end
+
+-- text, cut so that it fits into a number of columns, with a sign that it was.
+function M.cut(text, columns, sign)
+  if M.width(text) <= columns then return text end
+  if not utf8.len(text) then return text:sub(1, math.max(columns - 1, 0)) .. sign end
+  local width = M.width(sign)
+  for at, code in utf8.codes(text) do
+    width = width + code_width(code)
+    if width > columns then return text:sub(1, at - 1) .. sign end
+  end
 end
 
 local function pad(text, width, right)
-  local space = (" "):rep(width - width_of(text))
+  local space = (" "):rep(width - M.width(text))
   return right and space .. text or text .. space
 end
 
 local function widths(rows)
   local result = {}
   for _, row in ipairs(rows) do
-    for i, cell in ipairs(row) do result[i] = math.max(result[i] or 0, width_of(cell)) end
+    for i, cell in ipairs(row) do result[i] = math.max(result[i] or 0, M.width(cell)) end
   end
   return result
 end
@@ -194,42 +265,6 @@ function M.columns(rows, options)
     lines[#lines + 1] = (table.concat(cells, "  "):gsub(" +$", "")) .. "\n"
   end
   return table.concat(lines)
-end
-
--- A list of flat records as rows: the rows, and their header; nil when value is no such list.
-local function flat_records(value)
-  local list, seen, keys = as_table(value), {}, {}
-  if not list or #list == 0 then return nil end
-  for _, item in ipairs(list) do
-    local record = as_table(item)
-    if not record or #record > 0 or next(record) == nil then return nil end
-    for key, cell in next, record do
-      if type(key) ~= "string" or as_table(cell) then return nil end
-      if not seen[key] then
-        seen[key] = true
-        keys[#keys + 1] = key
-      end
-    end
-  end
-  table.sort(keys)
-  return list, keys
-end
-
--- A list of flat records as a table with a header; nil when value is no such list.
-function M.table(value)
-  local list, keys = flat_records(value)
-  if not list then return nil end
-  local rows, right = {}, {}
-  for i in ipairs(keys) do right[i] = true end
-  for n, item in ipairs(list) do
-    rows[n] = {}
-    for i, key in ipairs(keys) do
-      local cell = item[key]
-      rows[n][i] = cell == nil and "" or type(cell) == "string" and quote(cell):sub(2, -2) or scalar(cell)
-      right[i] = right[i] and type(cell) ~= "string"
-    end
-  end
-  return M.columns(rows, {header = keys, right = right})
 end
 
 return M

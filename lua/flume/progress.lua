@@ -5,7 +5,8 @@
 --   bar:finish()
 --
 -- It shows up when standard error is a terminal and the work has taken half a second. FLUME_PROGRESS=1 shows it in any
--- case and at once, line after line where there is no terminal; FLUME_PROGRESS=0 never.
+-- case and at once, line after line where there is no terminal; FLUME_PROGRESS=0 never. What is counted need not be
+-- records: see the options of new.
 
 local core = require "flume.core"
 local terminal = require "flume.terminal"
@@ -25,17 +26,12 @@ function M.now()
   return core.now() / 1000
 end
 
-local function is_utf8()
-  local locale = os.getenv "LC_ALL" or os.getenv "LC_CTYPE" or os.getenv "LANG" or ""
-  return locale:upper():find "UTF%-?8" ~= nil
-end
-
 -- options: label; total, in the unit of update's first argument, nil when it is not known; unit, what update's second
 -- argument counts ("records"), or show, a function that makes text of it ("12 MB"). For tests: out, now, tty, forced.
 function M.new(options)
   local switch = os.getenv "FLUME_PROGRESS"
   local tty = options.tty
-  if tty == nil then tty = terminal.is_tty(STDERR) end
+  if tty == nil then tty = terminal.is_tty(STDERR) and not terminal.is_dumb() end
   local now = options.now or M.now
   return setmetatable({
     label = options.label,
@@ -79,10 +75,16 @@ function M.duration(seconds)
   return ("%dh%02dm"):format(seconds // 3600, seconds % 3600 // 60)
 end
 
+-- "in 12 ms (5,000,000 records/s)"
+function M.pace(count, seconds)
+  local rate = math.floor(count / math.max(seconds, 1e-3))
+  return ("in %s (%s records/s)"):format(M.duration(seconds), M.thousands(rate))
+end
+
 -- A bar of the given number of cells, filled to fraction (0 to 1).
 function M.bar(fraction, cells)
   local full, empty = "#", "."
-  if is_utf8() then full, empty = "█", "░" end
+  if terminal.is_utf8() then full, empty = "█", "░" end
   local filled = math.floor(math.max(0, math.min(1, fraction)) * cells + 0.5)
   return full:rep(filled) .. empty:rep(cells - filled)
 end
@@ -128,17 +130,20 @@ function M:_draw(finished)
   self.drawn_at = self.now()
 end
 
+-- Whether the next update will be shown.
+function M:is_due()
+  if self.silent or not (self.tty or self.forced) then return false end
+  local now = self.now()
+  if not self.forced and now - self.started < SHOW_AFTER then return false end
+  return not self.drawn_at or now - self.drawn_at >= (self.tty and REDRAW_EVERY or PRINT_EVERY)
+end
+
 -- current: how far, in the unit of total. records: how many records have been dealt with since the start.
 function M:update(current, records)
   self.first = self.first or current
   self.current = current
   self.records = records
-  if self.silent or not (self.tty or self.forced) then return end
-  if records == 0 and not self.tty then return end
-  local now = self.now()
-  if not self.forced and now - self.started < SHOW_AFTER then return end
-  if self.drawn_at and now - self.drawn_at < (self.tty and REDRAW_EVERY or PRINT_EVERY) then return end
-  self:_draw(false)
+  if self:is_due() and (records > 0 or self.tty) then self:_draw(false) end
 end
 
 -- The work is done: the line stays if it has been shown.
@@ -148,12 +153,11 @@ function M:finish()
   self:_draw(true)
 end
 
--- The work was given up: the line goes.
+-- The work was given up, or goes on behind something else: the line goes.
 function M:__close()
-  if self.drawn_at and self.tty and not self.finished then
-    self.out:write("\r\27[K")
-    self.out:flush()
-  end
+  if not (self.drawn_at and self.tty) or self.finished then return end
+  self.out:write("\r\27[K")
+  self.out:flush()
 end
 
 return M

@@ -37,7 +37,7 @@ end
 -- The chunk for a whole text: an expression or statements. nil and a message otherwise. first_line (1) is the number of
 -- its first line.
 function M.compile(text, chunk_name, env, first_line)
-  local before = ("\n"):rep((first_line or 1) - 1)
+  local before = ("\n"):rep((first_line or 1) - 1) .. (text:find "^\27" and " " or "") -- else it were bytecode
   local chunk = load(before .. "return " .. text, chunk_name, "t", env)
   if chunk then return chunk end
   return load(before .. toplevel.promote(text), chunk_name, "t", env)
@@ -93,36 +93,36 @@ end
 -- --- The loop -----------------------------------------------------------------------------------------------------
 
 local PROMPT, PROMPT_MORE = "flume> ", "    -> "
-local HISTORY_ENTRIES = 1000
 
-local function history_path()
-  local path = os.getenv "FLUME_HISTORY"
-  if path then return path ~= "" and path or nil end
-  local home = os.getenv "HOME"
-  return home and home .. "/.flume_history"
+-- Lines of editrc(5): Alt-Enter breaks the line at the cursor, Ctrl-R searches the history.
+local KEYS = {"bind -s ^[^M ^V^J", "bind -s ^[^J ^V^J", "bind ^R em-inc-search-prev"}
+
+-- What the terminal gave: a line, or nil and why there is none. Returns false when it is the end.
+local function take(self, line, why)
+  local session = self.session
+  if line then
+    self.console:take(session, line)
+    if not session:pending() and line:find "%S" then
+      local complaint = self.history:add((session.source:gsub("%s+$", "")))
+      if complaint then self.console:complain(complaint) end
+    end
+  elseif why == "interrupted" then
+    session:reset()
+  else
+    return false
+  end
+  return not self.console.quit
 end
 
--- Reads and runs lines until .quit or the end of input. console: see flume.cli.console.
+-- Reads and runs lines until .quit, the end of input, or a signal to end. console: see flume.cli.console.
 function M.loop(session, console, terminal)
-  local path = history_path()
-  if path then terminal.history_load(path, HISTORY_ENTRIES) end
+  local self = {session = session, console = console, history = require "flume.cli.history".load(terminal)}
+  for _, line in ipairs(KEYS) do terminal.bind(line) end
   terminal.set_completer(function (...) return console:complete(...) end)
   local idle = function () return console:idle() end
-  while not console.quit do
+  repeat
     local line, why = terminal.readline(session:pending() and PROMPT_MORE or PROMPT, idle)
-    if line then
-      console:take(session, line)
-      if not session:pending() and line:find "%S" then terminal.history_add(session.source) end
-    elseif why == "interrupted" then
-      session:reset()
-    else
-      break
-    end
-  end
-  if path then
-    local ok, message = terminal.history_save(path)
-    if not ok then console:complain(("the history could not be saved: %s"):format(message)) end
-  end
+  until terminal.terminated() or not take(self, line, why)
 end
 
 -- Runs the lines of a file, stopping at the first error. Returns whether all went well.

@@ -60,6 +60,7 @@ local function open(log, range, transform, owner)
     owner = owner,  -- the database whose closing ends it, or nil
     transform = transform,
     shape = shape,
+    live = range.live or false, -- it waits at the end of the log
     failure = not cursor and errors.new(message, code) or nil,
     observer = nil, -- of the log's since, while a next waits
     waiting = nil,  -- done() of a next that waits

@@ -36,6 +36,8 @@ struct oracle {
   struct oracle_record records[CRASH_RECORDS_MAX];
   int64_t submitted; /* records */
   int64_t since;     /* what is there after any crash: up to this record */
+  int64_t backup_since; /* and in the backup; -2: there need not be one */
+  bool repaired;        /* a repair has come to its end */
 };
 
 /* A data frame as it was written: what is whole on the disk has to be found again. */
@@ -67,6 +69,10 @@ struct crash {
   int frames_count, frames_cap;
   int frames_borrowed; /* so many of them belong to the crash before this one */
   int sample_states;   /* about so many are tried unless all are */
+  bool rewrites;       /* frames are written anew elsewhere, so that the copies say nothing */
+  /* Before the log is opened, and when it has been tried: what else a workload has to check. NULL: nothing. */
+  bool (*before)(struct crash *crash);
+  bool (*after)(struct crash *crash);
 };
 
 static uv_loop_t crash_loop;
@@ -120,6 +126,7 @@ static inline bool seen_add(uint64_t hash) {
 
 static inline uint64_t oracle_hash(const struct oracle *oracle) {
   uint64_t state = (uint64_t)oracle->since * 31 + (uint64_t)oracle->submitted, hash = random_next(&state);
+  hash ^= (uint64_t)(oracle->backup_since + 2) * 2 + oracle->repaired;
   for (int64_t seq = 0; seq < oracle->submitted; seq++) {
     const struct oracle_record *record = &oracle->records[seq];
     state ^= record->key * 4 + record->deleting * 2u + record->deleted;
@@ -162,11 +169,18 @@ static inline void on_crash_change(struct sim *sim, void *arg) {
   moment->frames_count = crash->frames_count;
 }
 
+/* The moments so far are of no interest. */
+static inline void crash_forget(struct crash *crash) {
+  for (int i = 0; i < crash->moments_count; i++) sim_fs_free(crash->moments[i].fs);
+  crash->moments_count = 0;
+}
+
 static inline void crash_init(struct crash *crash, const char *name, int depth, struct sim_fs *fs) {
   memset(crash, 0, sizeof *crash);
   crash->name = name;
   crash->depth = depth;
   crash->oracle.since = -1;
+  crash->oracle.backup_since = -2;
   crash->sample_states = depth == 0 ? SAMPLE_STATES : SAMPLE_FOLLOWING_STATES;
   sim_init(&crash->sim, fs);
   crash->options.io = &crash->sim.io;
@@ -174,15 +188,10 @@ static inline void crash_init(struct crash *crash, const char *name, int depth, 
   crash->sim.arg = crash;
 }
 
-static inline void forget_moments(struct crash *crash) {
-  for (int i = 0; i < crash->moments_count; i++) sim_fs_free(crash->moments[i].fs);
-  crash->moments_count = 0;
-}
-
 static inline void crash_fini(struct crash *crash) {
   CHECK_INT_EQ(sim_open_files(&crash->sim), 0);
   CHECK_INT_EQ(atomic_load(&crash->sim.allocations), 0);
-  forget_moments(crash);
+  crash_forget(crash);
   for (int i = crash->frames_borrowed; i < crash->frames_count; i++) free(crash->frames[i].data);
   free(crash->moments);
   free(crash->frames);
@@ -331,16 +340,19 @@ static inline int64_t whole_since(const struct sim_fs *fs, const struct frame_co
   return next_seq - 1;
 }
 
-/* A reader sees what the writer will see, and changes nothing; it may sync what is there. */
-static inline bool reads_the_same(struct crash *crash, int64_t since) {
+/* A reader changes nothing, though it may sync what is there. *since is what it sees, and the writer has to see. */
+static inline bool reads(struct crash *crash, int64_t *since) {
+  int moments_count = crash->moments_count;
   uint64_t before = sim_fs_hash(crash->sim.fs);
+  *since = -1;
   crash->options.readonly = true;
   bool opened = crash_try_open(crash);
   crash->options.readonly = false;
-  if (!opened) return CHECK(crash_err.code == FLUME_ENOENT && since < 0);
-  bool good = CHECK_INT_EQ(flume_log_since(crash->log), since) && CHECK(keeps_promises(&crash->oracle, crash->log));
+  if (!opened) return CHECK_INT_EQ(crash_err.code, FLUME_ENOENT);
+  *since = flume_log_since(crash->log);
+  bool good = keeps_promises(&crash->oracle, crash->log);
   crash_close(crash);
-  forget_moments(crash);
+  while (crash->moments_count > moments_count) sim_fs_free(crash->moments[--crash->moments_count].fs);
   return good && CHECK(sim_fs_hash(crash->sim.fs) == before);
 }
 
@@ -371,12 +383,12 @@ static inline bool takes_a_probe(struct crash *crash) {
   return CHECK_INT_EQ(seq, since + 1);
 }
 
-static inline bool goes_on(struct crash *crash, int64_t whole) {
+static inline bool goes_on(struct crash *crash, int64_t since) {
   if (!CHECK(crash_try_open(crash))) {
     printf("%s\n", crash_err.msg);
     return false;
   }
-  bool good = CHECK(flume_log_since(crash->log) >= whole) && keeps_promises(&crash->oracle, crash->log) &&
+  bool good = CHECK_INT_EQ(flume_log_since(crash->log), since) && keeps_promises(&crash->oracle, crash->log) &&
               takes_a_probe(crash);
   crash_close(crash);
   if (!good) return false;
@@ -385,6 +397,14 @@ static inline bool goes_on(struct crash *crash, int64_t whole) {
   good = keeps_promises(&crash->oracle, crash->log);
   crash_close(crash);
   return good;
+}
+
+static inline bool keeps_all(struct crash *crash, int64_t whole) {
+  int64_t since;
+  if (crash->before != NULL && !crash->before(crash)) return false;
+  if (!reads(crash, &since)) return false;
+  if (!crash->rewrites && !CHECK_INT_EQ(since, whole)) return false;
+  return goes_on(crash, since) && (crash->after == NULL || crash->after(crash));
 }
 
 static inline void crash_try_each(struct crash *crash);
@@ -408,8 +428,11 @@ static inline bool try_state(const struct crash *before, struct sim_fs *fs, cons
   crash->options.sync = before->options.sync;
   crash->options.segment_bytes = before->options.segment_bytes;
   crash->options.interval_ms = before->options.interval_ms;
+  crash->rewrites = before->rewrites;
+  crash->before = before->before;
+  crash->after = before->after;
   crash_states++;
-  bool good = reads_the_same(crash, whole) && goes_on(crash, whole);
+  bool good = keeps_all(crash, whole);
   if (good) crash_try_each(crash);
   crash_fini(crash);
   return good && !test_failed;

@@ -238,10 +238,13 @@ static struct sim_item *item_new(struct sim_fs *fs, enum sim_item_kind kind, int
   return item;
 }
 
-static bool has_write(const struct sim_fs *fs, int inode, uint64_t sector) {
+/* Whether an item decides about a sector: a write of it, or a size that may cut it. */
+static bool is_pending(const struct sim_fs *fs, int inode, uint64_t sector) {
   for (int i = 0; i < fs->items_count; i++) {
     const struct sim_item *item = &fs->items[i];
-    if (item->kind == SIM_WRITE && item->inode == inode && item->at == sector) return true;
+    if (item->inode != inode) continue;
+    if (item->kind == SIM_WRITE && item->at == sector) return true;
+    if (item->kind == SIM_SIZE && item->at < (sector + 1) * SIM_SECTOR_BYTES) return true;
   }
   return false;
 }
@@ -263,7 +266,7 @@ static void write_sector(struct sim_fs *fs, int inode, uint64_t sector) {
   uint8_t now[SIM_SECTOR_BYTES], before[SIM_SECTOR_BYTES];
   sim_bytes_get(&fs->inodes[inode]->cached, now, sizeof now, sector * SIM_SECTOR_BYTES);
   sim_bytes_get(&fs->inodes[inode]->durable, before, sizeof before, sector * SIM_SECTOR_BYTES);
-  if (memcmp(now, before, sizeof now) == 0 && !has_write(fs, inode, sector)) return;
+  if (memcmp(now, before, sizeof now) == 0 && !is_pending(fs, inode, sector)) return;
   struct sim_item *item = item_new(fs, SIM_WRITE, inode);
   item->at = sector;
   memcpy(item->data, now, sizeof now);

@@ -138,6 +138,175 @@ CRASH(interval) {
   crash_append(crash, 2, 100);
 }
 
+/* --- Maintenance ---------------------------------------------------------------------------------------------- */
+
+struct compaction {
+  struct flume_compact req;
+  int calls;
+  int status;
+};
+
+static void on_compacted(struct flume_compact *req, int status, const struct flume_err *err) {
+  struct compaction *compaction = FLUME_CONTAINER_OF(req, struct compaction, req);
+  compaction->calls++;
+  compaction->status = status;
+  if (err != NULL) crash_err = *err;
+}
+
+static void compaction_begin(struct crash *crash, struct compaction *compaction) {
+  memset(compaction, 0, sizeof *compaction);
+  crash->rewrites = true;
+  CHECK_INT_EQ(flume_log_compact(crash->log, &compaction->req, on_compacted, &crash_err), 0);
+}
+
+static void compaction_wait(struct compaction *compaction) {
+  while (compaction->calls == 0) uv_run(&crash_loop, UV_RUN_ONCE);
+  CHECK_INT_EQ(compaction->status, 0);
+}
+
+CRASH(compaction) {
+  struct compaction compaction;
+  crash->options.segment_bytes = 700;
+  crash_open(crash);
+  for (int i = 0; i < 5; i++) crash_append(crash, 2, 150);
+  crash_del(crash, (int64_t[]){0, 3, 4, 5}, 4);
+  compaction_begin(crash, &compaction);
+  compaction_wait(&compaction);
+  CHECK(compaction.req.records == 4);
+  crash_append(crash, 1, 20);
+  crash_del(crash, (int64_t[]){1, 10}, 2);
+  compaction_begin(crash, &compaction);
+  compaction_wait(&compaction);
+}
+
+/* Appends, deletes and new segments while a compaction is under way. */
+CRASH(compaction_meanwhile) {
+  struct compaction compaction;
+  crash->options.segment_bytes = 700;
+  crash_open(crash);
+  for (int i = 0; i < 6; i++) crash_append(crash, 2, 150);
+  crash_del(crash, (int64_t[]){0, 1, 2, 3, 7}, 5);
+  compaction_begin(crash, &compaction);
+  for (int i = 0; i < 3; i++) {
+    struct answer answer = {.calls = 0};
+    struct flume_slice records[2];
+    crash_take(crash, records, 2, 150);
+    CHECK_INT_EQ(flume_log_append(crash->log, &answer.req, records, 2, on_answer, NULL), 0);
+    crash_release(records, 2);
+    answer_wait(&crash_loop, &answer);
+    crash_acknowledged(crash, answer.seq);
+    crash_del(crash, (int64_t[]){4 + i}, 1);
+  }
+  compaction_wait(&compaction);
+}
+
+CRASH(compaction_without_syncs) {
+  struct compaction compaction;
+  crash->options.segment_bytes = 700;
+  crash->options.sync = FLUME_SYNC_OS;
+  crash_open(crash);
+  for (int i = 0; i < 5; i++) crash_append(crash, 2, 150);
+  crash_del(crash, (int64_t[]){0, 3, 4, 5}, 4);
+  compaction_begin(crash, &compaction);
+  compaction_wait(&compaction);
+  crash_append(crash, 1, 20);
+}
+
+struct copying {
+  struct flume_backup req;
+  int calls;
+  int status;
+};
+
+static void on_copied(struct flume_backup *req, int status, const struct flume_err *err) {
+  struct copying *copying = FLUME_CONTAINER_OF(req, struct copying, req);
+  copying->calls++;
+  copying->status = status;
+  if (err != NULL) crash_err = *err;
+}
+
+/* A backup is there as a whole, or not at all. */
+static bool backup_is_whole(struct crash *crash) {
+  struct flume_log_options options = {.readonly = true, .io = &crash->sim.io};
+  struct flume_log *log;
+  if (sim_fs_find(crash->sim.fs, "/db/copy") < 0) return CHECK_INT_EQ(crash->oracle.backup_since, -2);
+  if (!CHECK_INT_EQ(flume_log_open(&log, &crash_loop, "/db/copy/log", &options, &crash_err), 0)) {
+    printf("%s\n", crash_err.msg);
+    loop_drain(&crash_loop);
+    return false;
+  }
+  int64_t since = flume_log_since(log);
+  bool good = CHECK(since >= crash->oracle.backup_since) && CHECK(since >= 5);
+  for (int64_t seq = 0; good && seq <= 5; seq++) {
+    struct oracle then = crash->oracle; /* more may have been deleted since */
+    then.records[seq].deleting = then.records[seq].deleted = seq == 2;
+    good = oracle_is(&then, log, seq);
+  }
+  log_close_wait(log, &crash_loop);
+  return good;
+}
+
+CRASH(backup) {
+  struct copying copying = {.calls = 0};
+  crash->options.segment_bytes = 700;
+  crash->after = backup_is_whole;
+  crash_open(crash);
+  for (int i = 0; i < 3; i++) crash_append(crash, 2, 150);
+  crash_del(crash, (int64_t[]){2}, 1);
+  crash->rewrites = true;
+  CHECK_INT_EQ(flume_log_backup(crash->log, "/db/copy", NULL, &copying.req, on_copied, &crash_err), 0);
+  while (copying.calls == 0) uv_run(&crash_loop, UV_RUN_ONCE);
+  CHECK_INT_EQ(copying.status, 0);
+  sim_lock(&crash->sim);
+  crash->oracle.backup_since = copying.req.since;
+  sim_unlock(&crash->sim);
+  crash_append(crash, 1, 20);
+}
+
+/* A damaged log can be repaired again after the power went in the midst of it; once it was, it opens. */
+static bool repair(struct crash *crash) {
+  if (crash->oracle.repaired) return true;
+  struct flume_report report;
+  int rv = flume_log_repair(CRASH_DIR, &crash->sim.io, &report, &crash_err);
+  if (!CHECK_INT_EQ(rv, 0)) printf("%s\n", crash_err.msg);
+  if (rv != 0) return false;
+  flume_report_fini(&report);
+  sim_lock(&crash->sim);
+  crash->oracle.repaired = true;
+  sim_unlock(&crash->sim);
+  return true;
+}
+
+/* Record seq goes bad on the disk, and may be lost. */
+static void damage(struct crash *crash, int64_t seq) {
+  struct sim_fs *fs = crash->sim.fs;
+  const struct oracle_record *record = &crash->oracle.records[seq];
+  uint8_t *data = payload_new(record->len, record->key);
+  for (int i = 0; i < fs->inodes_count; i++) {
+    struct sim_bytes *cached = &fs->inodes[i]->cached;
+    for (size_t off = 0; off + record->len <= cached->used; off++) {
+      if (memcmp(cached->data + off, data, record->len) != 0) continue;
+      cached->data[off] ^= 0xff;
+      fs->inodes[i]->durable.data[off] ^= 0xff;
+    }
+  }
+  free(data);
+  crash->oracle.records[seq].deleting = true;
+}
+
+CRASH(repair_of_a_damaged_record) {
+  crash->options.segment_bytes = 700;
+  crash->rewrites = true;
+  crash_open(crash);
+  for (int i = 0; i < 4; i++) crash_append(crash, 2, 150);
+  crash_del(crash, (int64_t[]){0}, 1);
+  crash_close(crash);
+  crash->before = repair;
+  damage(crash, 2);
+  crash_forget(crash);
+  CHECK(repair(crash));
+}
+
 /* --- Disks that fail ------------------------------------------------------------------------------------------ */
 
 /* A sync that fails drops what was written, and the next one answers success. What is read back from the cache then is

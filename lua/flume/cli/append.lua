@@ -2,7 +2,10 @@
 --
 -- Input is gathered into chunks of whole lines; each chunk is one atomic batch, and a few of them are under way at a
 -- time. When input comes slowly, what there is goes to the log at once. A chunk with a bad line is refused as a whole,
--- before any later one is sent: the lines before the bad one are sent again alone.
+-- before any later one is sent: the lines before the bad one are sent again alone. A line that is too long for a record
+-- is not kept while it comes.
+--
+-- A signal ends it between two chunks: what is under way is waited for, and counted.
 
 local flume = require "flume"
 local progress = require "flume.progress"
@@ -12,6 +15,7 @@ local terminal = require "flume.terminal"
 local M = {}
 
 local CHUNK_BYTES = 256 * 1024
+local MAX_LINE_BYTES = 256 * 1024 * 1024
 local IN_FLIGHT = 4
 local STDIN = 0
 local WAIT_MS = 200
@@ -85,6 +89,8 @@ local function new(db, source, skip_bad)
     ready = {},         -- pieces of whole lines, to be sent
     ready_bytes = 0,
     partial = {},       -- pieces of a line whose end has not come yet
+    partial_bytes = 0,
+    overlong = false,   -- the line that comes is refused: its rest is passed over
     ended = false,      -- the source is at its end
     in_flight = 0,
     lines_sent = 0,     -- lines of all chunks that were dealt with
@@ -141,35 +147,58 @@ function Append:_submit(text)
     self:_refuse(bad_line, message)
     if bad_line == 0 then return end
     local first, last = line_bounds(text, bad_line)
+    self.bytes_done = self.bytes_done + last - first + 1
     if first > 1 then self:_send(text:sub(1, first - 1)) end
     self.lines_sent = self.lines_sent + bad_line
     text = text:sub(last + 1)
   end
 end
 
+-- The rest of an overlong line goes; returns what is behind it.
+function Append:_pass_over(bytes)
+  local last = bytes:find("\n", 1, true)
+  self.bytes_done = self.bytes_done + (last or #bytes)
+  if not last then return "" end
+  self.overlong = false
+  self.lines_sent = self.lines_sent + 1
+  return bytes:sub(last + 1)
+end
+
 -- Sorts bytes into whole lines and the beginning of one.
 function Append:_take(bytes)
+  if self.overlong then bytes = self:_pass_over(bytes) end
   local _, last = count_lines(bytes)
-  if last == 0 then
-    self.partial[#self.partial + 1] = bytes
-    return
+  if last > 0 then
+    self.partial[#self.partial + 1] = bytes:sub(1, last)
+    self:_complete()
+    bytes = bytes:sub(last + 1)
   end
-  local head = bytes:sub(1, last)
-  if #self.partial > 0 then head = table.concat(self.partial) .. head end
-  self.partial = {bytes:sub(last + 1)}
-  self.ready[#self.ready + 1] = head
-  self.ready_bytes = self.ready_bytes + #head
+  self.partial[#self.partial + 1] = bytes
+  self.partial_bytes = self.partial_bytes + #bytes
+  if self.partial_bytes > MAX_LINE_BYTES then self:_refuse_overlong() end
+end
+
+-- What has come is whole lines.
+function Append:_complete()
+  local text = table.concat(self.partial)
+  self.partial, self.partial_bytes = {}, 0
+  self.ready[#self.ready + 1] = text
+  self.ready_bytes = self.ready_bytes + #text
+end
+
+function Append:_refuse_overlong()
+  self.bytes_done = self.bytes_done + self.partial_bytes
+  self.partial, self.partial_bytes = {}, 0
+  self:_flush()
+  if self.problem then return end
+  self:_refuse(1, ("longer than %s"):format(progress.bytes(MAX_LINE_BYTES)))
+  self.overlong = true
 end
 
 function Append:_end_of_input(message)
   self.ended = true
   self.problem = self.problem or message
-  local rest = table.concat(self.partial)
-  self.partial = {}
-  if rest ~= "" then
-    self.ready[#self.ready + 1] = rest
-    self.ready_bytes = self.ready_bytes + #rest
-  end
+  self:_complete()
 end
 
 -- Reads once. Returns whether something came.
@@ -186,7 +215,7 @@ function Append:_read()
 end
 
 function Append:_flush()
-  local text = table.concat(self.ready)
+  local text = #self.ready == 1 and self.ready[1] or table.concat(self.ready)
   self.ready, self.ready_bytes = {}, 0
   self:_submit(text)
 end
@@ -211,14 +240,19 @@ function Append:_unfinished()
   return not self.problem and not (self.ended and self.ready_bytes == 0)
 end
 
-function Append:run()
-  local bar <close> = progress.new{label = "append", total = self.source.total}
+function Append:run(label)
+  local bar <close> = progress.new{label = label, total = self.source.total}
   while self:_unfinished() do
     runner.check()
     if self.problem then runner.step() else self:_turn() end
     bar:update(self.bytes_done, self.appended)
   end
   bar:finish()
+end
+
+-- Waits for what is under way, whatever signal comes.
+function Append:settle()
+  while self.in_flight > 0 do flume.step() end
 end
 
 -- --- The command --------------------------------------------------------------------------------------------------
@@ -242,10 +276,11 @@ function M.run(db, request, output)
   local source, message = open_source(request.words[1])
   if not source then return nil, message end
   local state = new(db, source, request.skip_bad)
-  local ok, err = pcall(state.run, state)
+  local ok, err = pcall(state.run, state, request.command)
+  if not ok then state:settle() end
   report(state, output)
   if not ok then error(err, 0) end
-  if state.problem then return nil, "append: " .. state.problem end
+  if state.problem then return nil, ("%s: %s"):format(request.command, state.problem) end
   return true
 end
 

@@ -1,14 +1,17 @@
 -- What a word at the prompt may become: dot commands, names in scope, fields and methods. Nothing is called for it.
 
+local pretty = require "flume.pretty"
+
 local M = {}
 
 local KEYWORDS = {"and", "break", "do", "else", "elseif", "end", "false", "for", "function", "if", "in", "local",
   "nil", "not", "or", "repeat", "return", "then", "true", "until", "while"}
 
-local DB_METHODS = {"append", "append_json", "close", "del", "get", "rebuild", "status", "stream",
-  "sync", "use"}
+-- Methods are offered when there are such.
+local DB_METHODS = {"append", "append_json", "backup", "check", "close", "compact", "del", "get", "rebuild", "reload",
+  "status", "stream", "sync", "use"}
 local DB_FIELDS = {"closed", "dir", "ready", "since", "views"}
-local VIEW_METHODS = {"ready", "rebuild"}
+local VIEW_METHODS = {"accept", "explain", "ready", "rebuild", "skip"}
 local VIEW_FIELDS = {"methods", "name", "progress", "since", "version"}
 
 local function add_matching(list, names, prefix, before)
@@ -18,13 +21,21 @@ local function add_matching(list, names, prefix, before)
 end
 
 local function keys_of(value)
-  local keys = {}
-  if type(value) == "table" then
-    for key in next, value do
+  local keys, plain = {}, type(value) == "userdata" and pretty.as_table(value) or value
+  if type(plain) == "table" then
+    for key in next, plain do
       if type(key) == "string" and key:find "^%a[%w_]*$" then keys[#keys + 1] = key end
     end
   end
   return keys
+end
+
+local function present(object, names)
+  local list = {}
+  for _, name in ipairs(names) do
+    if object[name] ~= nil then list[#list + 1] = name end
+  end
+  return list
 end
 
 -- The names of a value's methods, as far as its metatable tells.
@@ -35,7 +46,7 @@ end
 
 -- The names of the methods of a view, of its kind and its own.
 function M.view_methods(view)
-  local names = {table.unpack(VIEW_METHODS)}
+  local names = present(view, VIEW_METHODS)
   for name in pairs(view.methods or {}) do names[#names + 1] = name end
   table.sort(names)
   return names
@@ -54,31 +65,44 @@ local function names_of(views)
   return names
 end
 
--- The value of "a.b.c", nil when any part of it is missing.
+-- The views that can be named in Lua: a name may have a "-" in it.
+local function variables_of(views)
+  local names = {}
+  for name in pairs(views) do names[#names + 1] = not name:find("-", 1, true) and name or nil end
+  return names
+end
+
+-- A field of a value that is reached without a call; nil when there is none.
+local function field(holder, key, context)
+  if rawequal(holder, context.env) then return holder[key] end
+  local views = context.db.views
+  if rawequal(holder, views) then return views[key] end
+  if rawequal(holder, context.db) and views[key] ~= nil then return views[key] end
+  if type(holder) == "userdata" then holder = pretty.as_table(holder) end
+  return type(holder) == "table" and rawget(holder, key) or nil
+end
+
+-- The value of "a.b[2].c", nil when any part of it is missing.
 local function resolve(path, context)
   local value = context.env
-  for name in path:gmatch "[^.:]+" do
-    local holder = value
-    if type(holder) ~= "table" then return nil end
-    if holder == context.env then
-      value = holder[name]
-    elseif rawequal(holder, context.db) and context.db.views[name] ~= nil then
-      value = context.db.views[name]
-    else
-      value = rawget(holder, name)
-    end
+  for name, index in path:gmatch "([%a_][%w_]*)([%d%[%]]*)" do
+    value = field(value, name, context)
+    for i in index:gmatch "%d+" do value = field(value, math.tointeger(i), context) end
+    if value == nil then return nil end
   end
   return value
 end
 
 -- What may stand behind value and a "." or ":".
 local function member_names(value, separator, context)
-  if rawequal(value, context.db) then
-    if separator == ":" then return DB_METHODS end
-    local names = names_of(context.db.views)
+  local db = context.db
+  if rawequal(value, db) then
+    if separator == ":" then return present(db, DB_METHODS) end
+    local names = variables_of(db.views)
     return table.move(DB_FIELDS, 1, #DB_FIELDS, #names + 1, names)
   end
-  if is_view(context.db, value) then return separator == ":" and M.view_methods(value) or VIEW_FIELDS end
+  if rawequal(value, db.views) then return separator == "." and variables_of(value) or {} end
+  if is_view(db, value) then return separator == ":" and M.view_methods(value) or VIEW_FIELDS end
   local names = separator == "." and keys_of(value) or {}
   local methods = methods_of(value)
   return table.move(methods, 1, #methods, #names + 1, names)
@@ -93,13 +117,17 @@ local function unique(list)
   return result
 end
 
+local TAKES_VIEW = {explain = true, rebuild = true, reload = true, skip = true}
+
 local function command_words(word, line_before, context)
   local list = {}
   local command = line_before:match "^%s*%.(%a+)%s+$"
   if not command then
     if word:sub(1, 1) == "." then add_matching(list, context.commands, word:sub(2), ".") end
     if #list == 1 then list[1] = list[1] .. " " end
-  elseif command == "rebuild" then
+  elseif command == "help" then
+    add_matching(list, context.commands, word, "")
+  elseif TAKES_VIEW[command] then
     add_matching(list, names_of(context.db.views), word, "")
   elseif command == "mode" then
     add_matching(list, keys_of(context.modes), word, "")
@@ -113,13 +141,14 @@ local function candidates(line, first, last, context)
   local word, before = line:sub(first, last), line:sub(1, first - 1)
   local list = {}
   if line:find "^%s*%." then return command_words(word, before, context) end
-  local path, separator, prefix = word:match "^(.*)([.:])([%w_]*)$"
+  local path, separator, prefix = line:sub(1, last):match "([%a_][%w_.:%[%]]*)([.:])([%w_]*)$"
   if path then
-    add_matching(list, member_names(resolve(path, context), separator, context), prefix, path .. separator)
-  else
+    local names = member_names(resolve(path, context), separator, context)
+    add_matching(list, names, prefix, word:sub(1, #word - #prefix))
+  elseif not word:find "[.:]" then
     add_matching(list, keys_of(context.env), word, "")
     add_matching(list, keys_of(_G), word, "")
-    add_matching(list, names_of(context.db.views), word, "")
+    add_matching(list, variables_of(context.db.views), word, "")
     add_matching(list, KEYWORDS, word, "")
   end
   return list

@@ -1,6 +1,10 @@
--- What the REPL does with a line: runs a statement and prints its results, or a dot command. Also completion.
+-- What the REPL does with a line: runs a statement and prints its results, or a dot command. Also what happens while
+-- nobody types, and completion.
 
+local colour = require "flume.cli.colour"
+local columns = require "flume.cli.columns"
 local complete = require "flume.cli.complete"
+local dot = require "flume.cli.dot"
 local flume = require "flume"
 local output = require "flume.cli.output"
 local pretty = require "flume.pretty"
@@ -9,7 +13,7 @@ local rows = require "flume.cli.rows"
 local runner = require "flume.cli.runner"
 local status = require "flume.cli.status"
 local terminal = require "flume.terminal"
-local views = require "flume.cli.views"
+local watch = require "flume.cli.watch"
 
 local Console = {}
 Console.__index = Console
@@ -17,37 +21,52 @@ Console.__name = "flume.console"
 
 local STDOUT, STDERR = 1, 2
 local IDLE_MS, BUSY_STEP_MS = 50, 5
-local TAIL_COUNT = 10
-local SOURCE_ROWS = 100 -- of a stream that a statement gives
+local MAX_ROWS = 100 -- of a list in columns, or of a stream that a statement gives
 
-local MODES = {lua = true, json = true, table = true}
+-- How results are printed: columns where that is readable and Lua elsewhere; Lua; JSON; columns for every list of
+-- records.
+local MODES = {auto = true, lua = true, json = true, table = true}
 
+local function default_mode(options)
+  if options.json then return "json" end
+  return options.interactive and "auto" or "lua"
+end
+
+-- options: json; interactive, at a prompt; commands: those of the command line, by name.
 local function new(db, env, options)
-  local colour = not os.getenv "NO_COLOR"
-  return setmetatable({
+  local self = setmetatable({
     db = db,
     env = env,
+    commands = options.commands or {},
     output = output.new{json = options.json},
-    mode = options.json and "json" or "lua",
+    mode = nil,             -- a key of MODES, below
+    modes = MODES,
     timer = false,
     quit = false,
     interactive = options.interactive or false,
-    colour_out = colour and terminal.is_tty(STDOUT),
-    colour_err = colour and terminal.is_tty(STDERR),
+    colours = colour.new(STDOUT),
+    error_colours = colour.new(STDERR),
+    watch = watch.new(db),
+    bar = nil,              -- the progress that is shown while nobody types
   }, Console)
+  self:set_mode(default_mode(options))
+  return self
 end
 
-local function paint(text, code, on)
-  return on and ("\27[%sm%s\27[0m"):format(code, text) or text
+function Console:set_mode(mode)
+  self.mode = mode
+  self.output.json = mode == "json"
 end
 
 function Console:complain(message)
+  if message == "" then return end
   self.output:flush()
-  io.stderr:write(self.interactive and paint("error: ", "1;31", self.colour_err) or "flume: ", message, "\n")
+  local title = self.interactive and self.error_colours:paint(colour.ERROR, "error: ") or "flume: "
+  io.stderr:write(title, message, "\n")
 end
 
 function Console:note(text)
-  self.output:line(paint(text, "2", self.colour_out))
+  self.output:line(self.colours:paint(colour.NOTE, text))
 end
 
 -- What stands above the first prompt.
@@ -59,12 +78,49 @@ end
 
 -- --- Results ------------------------------------------------------------------------------------------------------
 
-function Console:_print_value(value)
-  local text = self.mode == "table" and pretty.table(value)
+function Console:_as_columns(value, seqs)
+  if self.mode ~= "auto" and self.mode ~= "table" then return nil end
+  return columns.format(value, {
+    width = self.output.width, ascii = self.output.ascii, rows = MAX_ROWS, seqs = seqs, is_forced = self.mode == "table",
+  })
+end
+
+-- One result. At a prompt a string is quoted: what is printed can be read back.
+function Console:print_value(value)
+  local text = self:_as_columns(value)
+  if text then
+    self.output:line((text:gsub("\n$", "")))
+  elseif self.interactive and self.mode ~= "json" then
+    local options = {width = self.output.width, ascii = self.output.ascii}
+    local format = type(value) == "string" and pretty.format or pretty.top
+    self.output:line(self.colours:value(format(value, options)))
+  else
+    self.output:value(value)
+  end
+end
+
+-- Records with their seqs, both lists.
+function Console:print_records(seqs, records)
+  local text = self.interactive and self:_as_columns(records, seqs)
   if text then
     self.output:line((text:gsub("\n$", "")))
   else
-    self.output:value(value)
+    for i, record in ipairs(records) do self.output:record(seqs[i], record) end
+  end
+end
+
+function Console:_print_source(source)
+  local more
+  if rows.is_live(source) or not self.interactive then
+    more = rows.print(source, self.output, MAX_ROWS)
+  else
+    local items, seqs
+    items, seqs, more = rows.take(source, MAX_ROWS)
+    local text = self:_as_columns(items, seqs)
+    if text then self.output:line((text:gsub("\n$", ""))) else rows.print_all(items, seqs, self.output) end
+  end
+  if more then
+    self:note(("the first %d; for more: for ... in db:stream{...} do ... end"):format(MAX_ROWS))
   end
 end
 
@@ -78,11 +134,9 @@ function Console:_print(...)
     return false
   end
   if rows.is_source(first) then
-    if rows.print(first, self.output, SOURCE_ROWS) then
-      self:note(("the first %d; for more: for ... in db:stream{...} do ... end"):format(SOURCE_ROWS))
-    end
+    self:_print_source(first)
   else
-    for i = 1, count do self:_print_value((select(i, ...))) end
+    for i = 1, count do self:print_value((select(i, ...))) end
   end
   return true
 end
@@ -97,84 +151,19 @@ function Console:evaluate(chunk)
   return ok and result
 end
 
--- --- Dot commands -------------------------------------------------------------------------------------------------
-
--- name: {arguments, what it does, function (console, words) → nil or what is wrong}
-local COMMANDS = {}
-
-local ORDER = {"help", "views", "status", "tail", "rebuild", "mode", "timer", "quit"}
-
-COMMANDS.help = {"", "this list", function (self)
-  local lines = {}
-  for i, name in ipairs(ORDER) do
-    local command = COMMANDS[name]
-    lines[i] = {"." .. name .. " " .. command[1], command[2]}
-  end
-  self.output:table(lines)
-  self.output:line "Anything else is Lua: db, flume and each view by its name are there, _ is the last result."
-end}
-
-COMMANDS.views = {"", "the views and their methods", function (self)
-  status.print_views(self.db, self.output)
-end}
-
-COMMANDS.status = {"", "how far the log and the views are", function (self)
-  status.print(self.db, self.output)
-end}
-
-COMMANDS.tail = {"[N]", "the last N records (10)", function (self, words)
-  local count = math.tointeger(tonumber(words[1] or TAIL_COUNT))
-  if not count or count < 0 then return ".tail wants a number that is not negative, got '" .. words[1] .. "'" end
-  local records = {}
-  for seq, value in self.db:stream{reverse = true, limit = count} do records[#records + 1] = {seq, value} end
-  for i = #records, 1, -1 do self.output:record(records[i][1], records[i][2]) end
-end}
-
-COMMANDS.rebuild = {"[NAME]", "builds a view, or all, anew from the log", function (self, words)
-  local _, message = views.rebuild(self.db, words[1], self.output)
-  return message
-end}
-
-COMMANDS.mode = {"[lua|json|table]", "how results are printed", function (self, words)
-  if not words[1] then
-    self.output:line(self.mode)
-    return
-  end
-  if not MODES[words[1]] then return (".mode: '%s' is none of lua, json, table"):format(words[1]) end
-  self.mode = words[1]
-  self.output.json = self.mode == "json"
-end}
-
-COMMANDS.timer = {"[on|off]", "whether statements say how long they took", function (self, words)
-  if words[1] and words[1] ~= "on" and words[1] ~= "off" then
-    return (".timer: '%s' is neither on nor off"):format(words[1])
-  end
-  if words[1] then self.timer = words[1] == "on" end
-  self.output:line(self.timer and "on" or "off")
-end}
-
-COMMANDS.quit = {"", "ends (so does Ctrl-D)", function (self)
-  self.quit = true
-end}
-
-local function unknown(name)
-  return ("unknown command '.%s'; .help lists those there are"):format(name)
-end
+-- --- Lines --------------------------------------------------------------------------------------------------------
 
 -- where: what stands before a message.
 function Console:_command(name, words, where)
-  local command = COMMANDS[name]
-  local message = unknown(name)
-  if command then message = select(2, pcall(command[3], self, words)) end
-  if message then self:complain(where .. tostring(message)) end
+  local message = dot.run(self, name, words)
+  if message then self:complain(where .. message) end
   self.output:flush()
   return not message
 end
 
--- --- Lines --------------------------------------------------------------------------------------------------------
-
 -- Deals with one line. Returns whether all went well.
 function Console:take(session, line)
+  self.output:measure()
   local kind, first, second = session:feed(line)
   if kind == "run" then return self:evaluate(first) end
   if kind == "command" then
@@ -187,16 +176,43 @@ function Console:take(session, line)
   return true
 end
 
--- Keeps the database going while nobody types; returns for how many ms it may be left alone.
+-- --- While nobody types ---------------------------------------------------------------------------------------------
+
+-- The bar of the builds that are under way. Returns whether it is on the screen.
+function Console:_show_progress(build)
+  if not build then
+    if self.bar then self.bar:__close() end
+    self.bar = nil
+    return false
+  end
+  self.bar = self.bar or progress.new{label = build.label, total = build.total}
+  if not (self.bar.drawn_at or self.bar:is_due()) or not terminal.hide() then return false end
+  self.bar:update(build.done, build.records)
+  return true
+end
+
+-- Keeps the database going; returns for how many ms it may be left alone, and whether there is a bar where the prompt
+-- was.
 function Console:idle()
-  local ok, message = pcall(flume.step, BUSY_STEP_MS)
-  if not ok then self:complain(tostring(message)) end
-  return status.is_behind(self.db) and 0 or IDLE_MS
+  if terminal.terminated() then
+    self.quit = true
+    return 0, false
+  end
+  runner.turn(BUSY_STEP_MS)
+  if self.db.closed then return IDLE_MS, false end
+  local build = self.watch:look()
+  local has_bar = self:_show_progress(build)
+  while self.watch:has_note() and terminal.hide() do
+    if self.bar then self.bar:__close() end
+    self:note(self.watch:take_note())
+    self.output:flush()
+  end
+  return status.is_behind(self.db) and 0 or IDLE_MS, has_bar
 end
 
 -- What the terminal wants of a completer: what the words have in common, and the words; nil when there are none.
 function Console:complete(line, first, last)
-  local context = {db = self.db, env = self.env, commands = ORDER, modes = MODES}
+  local context = {db = self.db, env = self.env, commands = dot.names(self), modes = MODES}
   local words = complete.candidates(line, first, last, context)
   if #words == 0 then return nil end
   return {complete.common_prefix(words), table.unpack(words)}

@@ -4,8 +4,14 @@
 --   request = {db = "data", command = "stream", words = {}, limit = 3}
 --
 -- Options may stand anywhere; after "--" nothing is one. A name that begins with "-" and reads as a number is a word.
+-- `new view NAME` and `test FILE.lua …` need no database.
+
+local importers = require "flume.cli.importers"
+local nearest = require "flume.cli.nearest"
 
 local M = {}
+
+local A_FORMAT = "a format (" .. table.concat(nearest.keys(importers), ", ") .. ")"
 
 -- name: what it is in the request. takes: what it wants after it, a key of READERS; nil for a switch. of: the commands
 -- that know it; nil for all.
@@ -18,7 +24,9 @@ local OPTIONS = {
   ["--help"] = {name = "help"},
   ["-h"] = {name = "help"},
   ["--version"] = {name = "version"},
-  ["--skip-bad"] = {name = "skip_bad", of = {append = true}},
+  ["--no-rc"] = {name = "no_rc", of = {[""] = true}},
+  ["--skip-bad"] = {name = "skip_bad", of = {append = true, import = true}},
+  ["--from"] = {name = "from", takes = A_FORMAT, of = {import = true}},
   ["--gt"] = {name = "gt", takes = "a whole number", of = {stream = true}},
   ["--gte"] = {name = "gte", takes = "a whole number", of = {stream = true}},
   ["--lt"] = {name = "lt", takes = "a whole number", of = {stream = true}},
@@ -35,6 +43,7 @@ local OPTIONS = {
 local READERS = {
   ["a folder"] = function (text) return text ~= "" and text or nil end,
   ["code"] = function (text) return text end,
+  [A_FORMAT] = function (text) return importers[text] and text end,
   ["a whole number"] = function (text) return math.tointeger(tonumber(text)) end,
   ["always, interval or os"] = function (text)
     return (text == "always" or text == "interval" or text == "os") and text or nil
@@ -44,6 +53,7 @@ local READERS = {
 -- How many words a command takes after its name: at least, at most; and what it wants when there are fewer.
 local COMMANDS = {
   append = {0, 1},
+  import = {0, 1},
   get = {1, 1, "a sequence number"},
   stream = {0, 0},
   tail = {0, 0},
@@ -52,7 +62,13 @@ local COMMANDS = {
   compact = {0, 0},
   backup = {1, 1, "a folder"},
   check = {0, 0},
+  ["new view"] = {1, 1, "the view's name"},
+  test = {1, math.huge, "a file"},
 }
+
+local function is_view_call(command)
+  return command:find "^[%a_][%w_%-]*%.[%a_][%w_]*$" ~= nil
+end
 
 local function is_option(word)
   return word:sub(1, 1) == "-" and word ~= "-" and not tonumber(word)
@@ -63,7 +79,9 @@ local function read_option(args, i, request)
   local name, value = args[i]:match "^(%-%-[^=]+)=(.*)$"
   name = name or args[i]
   local option = OPTIONS[name]
-  if not option then return nil, ("unknown option '%s'"):format(name) end
+  if not option then
+    return nil, ("unknown option '%s'%s"):format(name, nearest.hint(name, nearest.keys(OPTIONS)))
+  end
   if not option.takes then
     if value then return nil, ("%s takes no value, got '%s'"):format(name, value) end
     request[option.name] = true
@@ -81,6 +99,21 @@ local function read_option(args, i, request)
   return i
 end
 
+-- Sorts the words: DB COMMAND WORD…, or a command that needs no database. Databases may be called new and test.
+local function take_command(request, words)
+  request.words = words
+  if words[1] == "new" and words[2] == "view" then
+    request.command = "new view"
+    table.remove(words, 1)
+  elseif words[1] == "test" and words[2] and words[2]:find "%.lua$" then
+    request.command = "test"
+  else
+    request.db = table.remove(words, 1)
+    request.command = words[1]
+  end
+  table.remove(words, 1)
+end
+
 local function read_all(args)
   local request, words, i, only_words = {given = {}}, {}, 1, false
   while i <= #args do
@@ -95,9 +128,7 @@ local function read_all(args)
     end
     i = i + 1
   end
-  request.db = table.remove(words, 1)
-  request.command = table.remove(words, 1)
-  request.words = words
+  take_command(request, words)
   return request
 end
 
@@ -106,20 +137,26 @@ local function check_options(request)
   for _, name in ipairs(request.given) do
     local of = OPTIONS[name].of
     if of and not of[command] then
-      local owner = next(of)
-      if owner == "" then return ("%s and the command '%s' exclude each other"):format(name, command) end
-      return ("%s is an option of %s"):format(name, owner)
+      if of[""] then return ("%s and the command '%s' exclude each other"):format(name, command) end
+      return ("%s is an option of %s"):format(name, table.concat(nearest.keys(of), " and "))
     end
   end
 end
 
 local function check_words(request)
   local command, count = request.command, #request.words
-  if not command or command:find "^[%a_][%w_]*%.[%a_][%w_]*$" then return end
+  if not command or is_view_call(command) then return end
   local bounds = COMMANDS[command]
-  if not bounds then return ("unknown command '%s'"):format(command) end
+  if not bounds then
+    return ("unknown command '%s'%s"):format(command, nearest.hint(command, nearest.keys(COMMANDS)))
+  end
   if count < bounds[1] then return ("%s wants %s"):format(command, bounds[3]) end
   if count > bounds[2] then return ("%s: '%s' is one argument too many"):format(command, request.words[count]) end
+end
+
+-- All options and commands by name, sorted.
+function M.names()
+  return nearest.keys(OPTIONS), nearest.keys(COMMANDS)
 end
 
 -- The request: db, command (nil for none), words after it, and the options by name. nil and what is wrong otherwise.
@@ -127,7 +164,7 @@ function M.parse(args)
   local request, problem = read_all(args)
   if not request then return nil, problem end
   if request.help or request.version then return request end
-  if not request.db then return nil, "which database?" end
+  if not (request.db or request.command) then return nil, "which database?" end
   problem = check_words(request) or check_options(request)
   if problem then return nil, problem end
   return request

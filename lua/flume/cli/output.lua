@@ -9,19 +9,38 @@ local M = {}
 M.__index = M
 
 local STDOUT = 1
+local EPIPE = 32
+local LEAST_WIDTH, DEFAULT_WIDTH = 8, 80
 
 -- options: json (print JSON), file (default: standard output).
 function M.new(options)
-  local columns = terminal.is_tty(STDOUT) and terminal.columns() or 0
-  return setmetatable({
+  local is_tty = options.file == nil and terminal.is_tty(STDOUT)
+  local self = setmetatable({
     json = options.json or false,
     file = options.file or io.stdout,
-    width = columns > 0 and columns or 80,
+    is_tty = is_tty,
+    width = nil,                                 -- in columns, below
+    ascii = is_tty and not terminal.is_utf8(),   -- what is no ASCII would not be legible
   }, M)
+  self:measure()
+  return self
 end
 
-local function check(ok, message)
-  if not ok then runner.fail("writing the output: " .. message) end
+-- Notes how wide the terminal is now.
+function M:measure()
+  local columns = self.is_tty and terminal.columns() or 0
+  self.width = columns >= LEAST_WIDTH and columns or DEFAULT_WIDTH
+end
+
+-- A reader that has gone, as that of `| head`, needs no explanation.
+local function check(ok, message, errno)
+  if not ok then runner.fail(errno == EPIPE and "" or "writing the output: " .. message) end
+end
+
+-- What of a text would be obeyed by a terminal, not shown.
+local function harmless(text)
+  return (text:gsub("[\0-\8\11-\31\127]", function (byte) return ("\\x%02x"):format(byte:byte()) end)
+    :gsub("\194[\128-\159]", function (bytes) return ("\\u{%x}"):format(utf8.codepoint(bytes)) end))
 end
 
 -- A line of text; for people.
@@ -38,7 +57,9 @@ end
 
 -- One result.
 function M:value(value)
-  self:line(self.json and to_json(value) or pretty.top(value, {width = self.width}))
+  if self.json then return self:line(to_json(value)) end
+  local text = pretty.top(value, self)
+  self:line(self.is_tty and harmless(text) or text)
 end
 
 -- One of many results, on one line. first and second are what an iterator gave: one value, or a pair.
@@ -46,9 +67,10 @@ function M:row(first, second)
   if self.json then
     self:line(to_json(second == nil and first or {first, second}))
   elseif second == nil then
-    self:line(type(first) == "string" and first or pretty.line(first))
+    local text = type(first) == "string" and first or pretty.line(first, self)
+    self:line(self.is_tty and harmless(text) or text)
   else
-    self:line(pretty.line(first) .. "\t" .. pretty.line(second))
+    self:line(pretty.line(first, self) .. "\t" .. pretty.line(second, self))
   end
 end
 
@@ -57,7 +79,7 @@ function M:record(seq, value)
   if self.json then
     self:line(to_json(value))
   else
-    self:line(("%d\t%s"):format(seq, pretty.line(value)))
+    self:line(("%d\t%s"):format(seq, pretty.line(value, self)))
   end
 end
 

@@ -1,5 +1,7 @@
 -- Streams of the log and sources of views, printed item by item.
 
+local flume = require "flume"
+
 local M = {}
 
 local SOURCES = {["flume.stream"] = true, ["flume.source"] = true}
@@ -10,21 +12,60 @@ function M.is_source(value)
   return meta and SOURCES[meta.__name] or false
 end
 
+local function is_stream(source)
+  return getmetatable(source).__name == "flume.stream"
+end
+
+-- Whether it waits for more at its end.
+function M.is_live(source)
+  if is_stream(source) then return source.live or false end
+  local options = source.args and source.args[source.args.n]
+  return type(options) == "table" and options.live or false
+end
+
+local function print_item(first, second, of_stream, output)
+  if of_stream and second ~= nil then
+    output:record(first, second)
+  else
+    output:row(first, second)
+  end
+end
+
 -- Prints what a source gives, at most limit items of it. Returns whether there was more.
 function M.print(source, output, limit)
-  local count = 0
-  local is_stream = getmetatable(source).__name == "flume.stream"
+  local count, of_stream = 0, is_stream(source)
   local source_to_close <close> = source
   for first, second in source_to_close do
     if count == limit then return true end
     count = count + 1
-    if is_stream and second ~= nil then
-      output:record(first, second)
-    else
-      output:row(first, second)
-    end
+    print_item(first, second, of_stream, output)
+    if of_stream and source.live then output:flush() end
   end
   return false
+end
+
+-- The first items of a source: a list of them; a list of their seqs, when the source is a stream that gives both; and
+-- whether there was more.
+function M.take(source, limit)
+  local firsts, seconds, of_stream = {}, {}, is_stream(source)
+  local source_to_close <close> = source
+  local more = false
+  for first, second in source_to_close do
+    more = #firsts == limit
+    if more then break end
+    firsts[#firsts + 1], seconds[#seconds + 1] = first, second
+  end
+  if of_stream and #seconds > 0 and #seconds == #firsts then return seconds, firsts, more end
+  if #seconds == 0 then return firsts, nil, more end
+  for i, first in ipairs(firsts) do firsts[i] = flume.array {first, seconds[i]} end
+  return firsts, nil, more
+end
+
+-- Prints what take gave.
+function M.print_all(items, seqs, output)
+  for i, item in ipairs(items) do
+    if seqs then output:record(seqs[i], item) else output:row(item) end
+  end
 end
 
 return M

@@ -1,7 +1,8 @@
 -- Runs code so that Ctrl-C can end it, also while it waits.
 --
--- The code runs as a task of flume's loop, and the loop is stepped from here. When the task runs Lua code, SIGINT
--- raises an error in it; when it waits, it is left behind, and the error comes once it is resumed.
+-- The code runs as a task of flume's loop, and the loop is stepped from here. When the task runs Lua code, a signal
+-- raises an error in it, and in the coroutine of its own that it runs; when it waits, it is left behind, and the error
+-- comes once it is resumed. A task that catches the error goes on; it does not survive a second signal.
 
 local flume = require "flume"
 local terminal = require "flume.terminal"
@@ -39,7 +40,7 @@ local function explain(err)
   return ("(error object is a %s value)"):format(type(err))
 end
 
--- Raises a failure that is to be shown as message alone.
+-- Raises a failure that is to be shown as message alone; an empty one is not shown at all.
 function M.fail(message)
   error(setmetatable({message = message}, Failure), 0)
 end
@@ -57,6 +58,24 @@ function M.step(timeout_ms)
   return alive
 end
 
+-- One turn of the loop that raises nothing: the errors of other tasks are only told. Returns false when nothing is left
+-- to wait for.
+function M.turn(timeout_ms)
+  local ok, alive = pcall(flume.step, timeout_ms)
+  if ok then return alive end
+  if not is_interrupt(alive) then io.stderr:write("flume: ", tostring(alive), "\n") end
+  return true
+end
+
+-- What has become of a task that has no result yet: false and an error, or nil when it goes on.
+local function end_of(task, alive)
+  if coroutine.status(task) == "dead" then return {false, M.INTERRUPTED, n = 2} end
+  if not alive then return {false, M.STUCK, n = 2} end
+  if not terminal.interrupted() then return nil end
+  terminal.abandon(task)
+  return {false, M.INTERRUPTED, n = 2}
+end
+
 -- Runs fn(): true and its results; false and an error with its traceback, M.INTERRUPTED or M.STUCK.
 function M.call(fn)
   local result
@@ -64,14 +83,12 @@ function M.call(fn)
   local task = flume.spawn(function ()
     terminal.watch(coroutine.running())
     result = table.pack(xpcall(fn, explain))
+    terminal.watch()
   end)
   while not result do
     terminal.watch(task)
-    local alive = flume.step(STEP_MS)
-    if terminal.interrupted() and not result then result = {false, M.INTERRUPTED, n = 2} end
-    if not alive and not result then
-      result = {false, M.STUCK, n = 2}
-    end
+    local alive = coroutine.status(task) ~= "dead" and M.turn(STEP_MS)
+    result = result or end_of(task, alive)
   end
   terminal.watch()
   terminal.interrupted()

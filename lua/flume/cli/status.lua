@@ -1,10 +1,23 @@
 -- How far the log and its views are.
 
+local progress = require "flume.progress"
+
 local M = {}
 
-local function text(value)
-  return value == nil and "" or tostring(value)
-end
+-- The columns of the table: title, and what stands there for a row of db:status(). Those that no row fills are left out.
+local COLUMNS = {
+  {"view", function (row) return row.name end},
+  {"version", function (row) return row.version end},
+  {"state", function (row) return row.state end},
+  {"since", function (row) return ("%d"):format(row.since) end, is_number = true},
+  {"lag", function (row) return ("%d"):format(math.max(row.lag or row.target - row.since, 0)) end, is_number = true},
+  {"rate", function (row)
+    local rate = row.rate and math.floor(row.rate) or 0
+    return rate > 0 and progress.thousands(rate) .. "/s"
+  end, is_number = true},
+  {"ETA", function (row) return row.eta and row.eta > 0 and progress.duration(row.eta) end, is_number = true},
+  {"size", function (row) return (row.size or 0) > 0 and progress.bytes(row.size) end, is_number = true},
+}
 
 -- Whether any view still has records before it. A failed view has not: it stands.
 function M.is_behind(db)
@@ -23,18 +36,35 @@ function M.failure(row)
   return ("view %s failed at record %d: %s"):format(row.name, row.seq, message)
 end
 
+-- One column's cells; nil when there is nothing in it.
+local function cells_of(column, rows)
+  local cells, is_filled = {}, false
+  for i, row in ipairs(rows) do
+    local cell = column[2](row)
+    cells[i] = cell and tostring(cell) or ""
+    is_filled = is_filled or cell
+  end
+  return is_filled and cells
+end
+
 -- The table for people: a line for the log, and one for each view.
 local function print_table(status, output)
   output:line(("log since %d"):format(status.since))
   if #status.views == 0 then return end
-  local rows, notes = {}, {}
-  for i, view in ipairs(status.views) do
-    local lag = math.max(status.since - view.since, 0)
-    rows[i] = {view.name, text(view.version), view.state, tostring(view.since), tostring(lag)}
-    if view.error then notes[#notes + 1] = M.failure(view) end
+  local lines, header, right = {}, {}, {}
+  for i in ipairs(status.views) do lines[i] = {} end
+  for _, column in ipairs(COLUMNS) do
+    local cells = cells_of(column, status.views)
+    if cells then
+      header[#header + 1] = column[1]
+      right[#header] = column.is_number
+      for i, cell in ipairs(cells) do lines[i][#header] = cell end
+    end
   end
-  output:table(rows, {header = {"view", "version", "state", "since", "lag"}, right = {[4] = true, [5] = true}})
-  for _, note in ipairs(notes) do output:line(note) end
+  output:table(lines, {header = header, right = right})
+  for _, view in ipairs(status.views) do
+    if view.error then output:line(M.failure(view)) end
+  end
 end
 
 function M.print(db, output)

@@ -1,6 +1,7 @@
 -- flume DB NAME.METHOD, rebuild and status --wait: waiting for views, with a progress bar, and calling them.
 
 local flume = require "flume"
+local nearest = require "flume.cli.nearest"
 local progress = require "flume.progress"
 local rows = require "flume.cli.rows"
 local runner = require "flume.cli.runner"
@@ -13,11 +14,7 @@ local STEP_MS = 50
 -- --- Waiting ------------------------------------------------------------------------------------------------------
 
 local function sorted_names(db, only)
-  if only then return {only} end
-  local names = {}
-  for name in pairs(db.views) do names[#names + 1] = name end
-  table.sort(names)
-  return names
+  return only and {only} or nearest.keys(db.views)
 end
 
 -- One build of several views: where each began, and when it had caught up.
@@ -109,21 +106,16 @@ function M.wait(db, name)
   return build
 end
 
--- "built in 12 ms (5,000,000 records/s)"
-local function pace(verb, count, seconds)
-  local rate = progress.thousands(math.floor(count / math.max(seconds, 1e-3)))
-  return ("%s in %s (%s records/s)"):format(verb, progress.duration(seconds), rate)
-end
-
 -- What was done for one view, in words: "rebuilt in 12 ms (…) because version 1 → 2".
 local function account(build, view)
   local name, count = view.name, build.target - build.from[view.name]
   if build.failures[name] then return "failed" end
   if count <= 0 then return "up to date" end
   local seconds = build.seconds[name] or 0
-  if build.from[name] >= 0 then return pace(progress.thousands(count) .. " records more", count, seconds) end
-  if not view.reason then return pace("built", count, seconds) end
-  return pace("rebuilt", count, seconds) .. " because " .. view.reason:gsub("%->", "→")
+  local pace = progress.pace(count, seconds)
+  if build.from[name] >= 0 then return ("%s records more %s"):format(progress.thousands(count), pace) end
+  if not view.reason then return "built " .. pace end
+  return ("rebuilt %s because %s"):format(pace, (view.reason:gsub("%->", "→")))
 end
 
 function M.print_account(build, output)
@@ -146,17 +138,20 @@ end
 
 -- --- Rebuilding ---------------------------------------------------------------------------------------------------
 
-local function no_such_view(db, name)
+-- What to say when there is no view of this name.
+function M.no_such_view(db, name)
   local names = sorted_names(db)
   if #names == 0 then
     return ("there is no view '%s': none is mounted; --views DIR mounts those in a folder"):format(name)
   end
-  return ("there is no view '%s'; there are %s"):format(name, table.concat(names, ", "))
+  local hint = nearest.hint(name, names)
+  if hint == "" then hint = "; there are " .. table.concat(names, ", ") end
+  return ("there is no view '%s'%s"):format(name, hint)
 end
 
 -- Starts over with one view, or all. Returns true, or nil and what went wrong.
 function M.rebuild(db, name, output)
-  if name and not db.views[name] then return nil, no_such_view(db, name) end
+  if name and not db.views[name] then return nil, M.no_such_view(db, name) end
   local build = new_build(db, sorted_names(db, name), true)
   local answered, failure = false, nil
   local target = name and db.views[name] or db
@@ -198,13 +193,13 @@ end
 function M.call(db, request, output)
   local name, method = request.command:match "^(.-)%.(.*)$"
   local view = db.views[name]
-  if not view then return nil, no_such_view(db, name) end
+  if not view then return nil, M.no_such_view(db, name) end
   if view._broken then return nil, view._broken.message end
   if not view.methods[method] then
-    local names = {}
-    for known in pairs(view.methods) do names[#names + 1] = known end
-    table.sort(names)
-    return nil, ("view '%s' has no method '%s'; it has %s"):format(name, method, table.concat(names, ", "))
+    local names = nearest.keys(view.methods)
+    local hint = nearest.hint(method, names)
+    if hint == "" then hint = "; it has " .. table.concat(names, ", ") end
+    return nil, ("view '%s' has no method '%s'%s"):format(name, method, hint)
   end
   local message = M.wait(db, name):failure()
   if message then return nil, message end

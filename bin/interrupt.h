@@ -1,0 +1,42 @@
+/* What signals mean to the Lua code that runs.
+ *
+ * SIGINT (Ctrl-C) raises "interrupted!" in the coroutine that is watched, once that runs Lua code, and sets a flag for
+ * whoever waits on behalf of one that does not. Code that catches the error goes on. A second SIGINT that nobody has
+ * answered yet raises it for good: at every instruction until the coroutine is dead. Where there is no prompt it ends
+ * the process.
+ *
+ * SIGTERM and SIGHUP are answered in the same way, and remembered: what is under way is brought to its end, and then the
+ * process ends by that signal. A second one ends it at once.
+ *
+ * Signals know no owner, hence this is one for the process; all functions are for its main thread. */
+#ifndef FLUME_INTERRUPT_H
+#define FLUME_INTERRUPT_H
+
+#include <lua.h>
+#include <stdbool.h>
+
+/* Handles the signals from now on. L is the state whose coroutine.resume and coroutine.wrap are replaced by ones that
+ * watch the coroutine that they run, for as long as it runs, when the one that calls them is watched. */
+void flume_interrupt_open(lua_State *L);
+
+/* Nothing is watched any more; to be called before the state is closed. */
+void flume_interrupt_close(void);
+
+/* From now on no number of SIGINTs ends the process: there is a prompt. */
+void flume_interrupt_keep_process(void);
+
+/* Whether there was a signal since the last take, which tells it, too. */
+bool flume_interrupt_pending(void);
+bool flume_interrupt_take(void);
+
+/* Whether the process is to end by a SIGTERM or SIGHUP; and ends it by that, or returns when there was none. */
+bool flume_interrupt_terminated(void);
+void flume_interrupt_end_process(void);
+
+/* watch([thread]): from now on a signal raises "interrupted!" in this coroutine, or nowhere. */
+int flume_interrupt_watch(lua_State *L);
+
+/* abandon(thread): raises "interrupted!" in this coroutine whenever it runs, until it is dead. */
+int flume_interrupt_abandon(lua_State *L);
+
+#endif

@@ -1,0 +1,51 @@
+/* What a view's own Lua state may use: memory, and steps for one record or one call. A step is one instruction, or work of
+ * about the same cost inside a library function. All is counted, not timed, so that a script comes to its end at the
+ * same place on every machine. */
+#ifndef FLUME_LUA_BUDGET_H
+#define FLUME_LUA_BUDGET_H
+
+#include <lua.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* All are 0 or as the owner of the state sets them; the state must be made with flume_budget_alloc and this as its
+ * argument. Used by the thread that runs the state. */
+struct flume_budget {
+  size_t memory_bytes;
+  size_t memory_max_bytes;
+  uint64_t spent;     /* steps since the last record or call began */
+  uint64_t steps_max; /* for one of them; 0 for no limit */
+};
+
+/* The allocator of such a state. */
+void *flume_budget_alloc(void *ud, void *ptr, size_t old_bytes, size_t new_bytes);
+
+/* The budget of the state that L belongs to; NULL for a state that has none. */
+struct flume_budget *flume_budget_of(lua_State *L);
+
+/* A new record or call: L, the main thread of the state, begins to count from 0. */
+void flume_budget_begin(lua_State *L, struct flume_budget *budget);
+
+static inline bool flume_budget_is_spent(const struct flume_budget *budget) {
+  return budget->steps_max != 0 && budget->spent > budget->steps_max;
+}
+
+/* How many steps are left; budget may be NULL: INT64_MAX for no limit. */
+static inline int64_t flume_budget_left(const struct flume_budget *budget) {
+  if (budget == NULL || budget->steps_max == 0) return INT64_MAX;
+  return budget->spent < budget->steps_max ? (int64_t)(budget->steps_max - budget->spent) : 0;
+}
+
+/* Raises the error of a spent budget. A script that catches it gets it again from what it caught it with, until nothing
+ * is left around it that could: see sandbox.lua. */
+int flume_budget_raise(lua_State *L, const struct flume_budget *budget);
+
+/* Takes steps for work that a library function has done or is about to do; budget may be NULL. Raises. */
+static inline void flume_budget_charge(lua_State *L, struct flume_budget *budget, uint64_t steps) {
+  if (budget == NULL) return;
+  budget->spent = steps < UINT64_MAX - budget->spent ? budget->spent + steps : UINT64_MAX;
+  if (flume_budget_is_spent(budget)) flume_budget_raise(L, budget);
+}
+
+#endif

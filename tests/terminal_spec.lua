@@ -1,0 +1,407 @@
+-- The prompt in a real terminal: keys are typed, and the screen is looked at.
+
+local flume = require "flume"
+local lfs = require "lfs"
+local screen = require "tests.support.screen"
+local world = require "tests.support.world"
+
+local on_terminal = it
+if not screen.is_available then
+  on_terminal = function (name) pending(name .. " (tmux is missing)") end
+end
+-- Under ThreadSanitizer a signal is only delivered at the next system call, which a busy loop never makes.
+local with_signals = os.getenv "FLUME_SANITIZER" == "thread" and pending or on_terminal
+
+local function read_file(path)
+  local file <close> = assert(io.open(path, "rb"))
+  return file:read "a"
+end
+
+local COUNT = "return {version = 1, initial = 0, reducer = function (n) return n + 1 end}"
+
+describe("a session", function ()
+  after_each(world.clean)
+
+  on_terminal("runs statements and prints their results", function ()
+    local s = screen.start()
+    s:expect "0 records. Type .help for help."
+    s:enter "local x = 6 * 7"
+    s:enter "{x}"
+    s:expect "\n{42}\n"
+    s:enter "_"
+    s:expect "\n{42}\nflume> _\n{42}\n"
+    s:enter "'a' .. 'b\\n'"
+    s:expect '\n"ab\\n"\n'
+    s:enter "nothing.at.all"
+    s:expect "error: stdin:1: "
+    s:enter "nil, 'why not', 'EWHY'"
+    s:expect "error: why not (EWHY)"
+    assert.equal(0, s:quit())
+  end)
+
+  on_terminal("goes on until a statement is complete", function ()
+    local s = screen.start()
+    s:enter "for i = 1, 2 do"
+    s:expect_last "    ->"
+    s:type "print(i + 100)"
+    s:keys "Enter"
+    s:expect "    -> print(i + 100)\n    ->"
+    s:type "end"
+    s:keys "Enter"
+    s:expect "\n101\n102\nflume>"
+    assert.equal(0, s:quit())
+  end)
+
+  on_terminal("a statement of several lines is edited as a whole", function ()
+    local s = screen.start()
+    s:enter "for i = 1, 2 do"
+    s:expect_last "    ->"
+    s:type "print(i + 100)"
+    s:keys "Enter"
+    s:expect "print(i + 100)\n    ->"
+    s:type "end"
+    s:keys "Enter"
+    s:expect "101\n102\n"
+    s:expect_prompt()
+    s:keys "Up"
+    s:expect "flume> for i = 1, 2 do\nprint(i + 100)\nend"
+    s:keys("Home", "M-d", "M-Enter")
+    s:expect "flume>\n i = 1, 2 do\n"
+    s:type "for"
+    s:expect "flume>\nfor i = 1, 2 do\n"
+    s:keys("End", "Enter")
+    s:expect "end\n101\n102\nflume>"
+    s:enter "x = (1 +"
+    s:expect_last "    ->"
+    s:keys "C-c"
+    s:enter "2000 + 1"
+    s:expect "\n2001\n"
+    assert.equal(0, s:quit())
+  end)
+
+  on_terminal("views are there by their names, and go on while nobody types", function ()
+    local dir = world.dir()
+    world.write(dir .. "/count.lua", COUNT)
+    local s = screen.start{arguments = ("--views %s %s/data"):format(dir, dir)}
+    s:enter "db:append{1, 2, 3}"
+    s:enter "count:get{} + 1000"
+    s:expect "\n1003\n"
+    s:enter ".views"
+    s:expect "count  get (async)"
+    s:enter ".rebuild coutn"
+    s:expect "there is no view 'coutn'; did you mean count?"
+    s:enter ".staus"
+    s:expect "unknown command '.staus'; did you mean .status?"
+    assert.equal(0, s:quit())
+  end)
+
+  on_terminal("lists of records are columns, as wide as the terminal", function ()
+    local s = screen.start{columns = 60}
+    s:enter "t = {} for i = 1, 500 do t[i] = {n = i, name = ('x'):rep(i % 90), z = {i}} end"
+    s:enter "t"
+    s:expect "99  xxxxxxxxx"
+    s:expect "400 more rows; .mode lua shows all"
+    s:enter "db:append{{n = 1, who = 'ada'}, {n = 2, who = 'bob'}}"
+    s:enter "db:stream{}"
+    s:expect "seq  n  who\n  0  1  ada\n  1  2  bob\n"
+    s:enter ".mode lua"
+    s:enter "db:stream{}"
+    s:expect '0       {n = 1, who = "ada"}\n'
+    s:enter ".mode json"
+    s:enter "db:get(1).n + 40, {db:get(1).who}"
+    s:expect '\n42\n["bob"]\n'
+    assert.equal(0, s:quit())
+  end)
+
+  on_terminal("there are colours, but not with NO_COLOR or on a dumb terminal", function ()
+    local s = screen.start()
+    s:enter "nothing.at.all"
+    s:expect_in_colours "\27[1m\27[31merror: "
+    s:enter "{a = 'text', n = 40 + 2}"
+    s:expect_in_colours '\27[32m"text"'
+    s:expect_in_colours "\27[36m42"
+    assert.equal(0, s:quit())
+    for _, env in ipairs {"NO_COLOR=1", "TERM=dumb"} do
+      s = screen.start{env = env}
+      s:expect "Type .help for help."
+      s:enter "nothing.at.all"
+      s:expect "error: stdin:1: "
+      s:enter "{a = 'text', n = 40 + 2}"
+      s:expect '{a = "text", n = 42}'
+      assert.is_nil(s:text(true):find "\27%[%d")
+      assert.equal(0, s:quit())
+    end
+  end)
+
+  on_terminal("a command has a help and an example", function ()
+    local s = screen.start{rows = 30}
+    s:enter ".help"
+    s:expect ".explain VIEW [FROM [TO]]  what a view makes of records"
+    s:expect ".dump all.jsonl"
+    s:enter ".help timer"
+    s:expect "for example: .timer on"
+    s:enter ".timer on"
+    s:enter "40 + 2"
+    s:expect "\n42\n0.00"
+    assert.equal(0, s:quit())
+  end)
+
+  on_terminal("escape sequences in data stay data", function ()
+    local s = screen.start()
+    s:enter [[db:append('\27[2Jcleared\u{9b}2J')]]
+    s:enter "db:get(0)"
+    s:expect [["\x1b[2Jcleared\xc2\x9b2J"]]
+    s:enter ".tail"
+    s:expect [[0       "\x1b[2Jcleared]]
+    assert.equal(0, s:quit())
+  end)
+
+  on_terminal("Ctrl-D and a lost terminal end it", function ()
+    local s = screen.start()
+    s:expect_prompt()
+    s:keys "C-d"
+    assert.equal(0, s:status())
+    s = screen.start{arguments = world.dir() .. "/data"}
+    s:enter "1000 + 1"
+    s:expect "\n1001\n"
+    local pid = s:pid()
+    s:close()
+    world.run_until(function () return not os.execute(("kill -0 %d 2>/dev/null"):format(pid)) end)
+    assert.equal("1000 + 1\n", read_file(s.dir .. "/history"))
+  end)
+end)
+
+describe("Ctrl-C", function ()
+  after_each(world.clean)
+
+  with_signals("ends a statement that runs, and the process goes on", function ()
+    local s = screen.start()
+    for i = 1, 3 do
+      s:enter(("print(%d + 2) while true do end"):format(40 * i))
+      s:expect(("\n%d\n"):format(40 * i + 2))
+      s:keys "C-c"
+      s:wait("the interrupt", function (text) return select(2, text:gsub("interrupted!", "")) == i end)
+    end
+    s:enter "1000 + 1"
+    s:expect "\n1001\n"
+    assert.equal(0, s:quit())
+  end)
+
+  with_signals("ends what catches errors, too, and what runs in a coroutine", function ()
+    local s = screen.start()
+    s:enter "print(40 + 2) coroutine.wrap(function () while true do end end)()"
+    s:expect "\n42\n"
+    s:keys "C-c"
+    s:expect "error: interrupted!"
+    s:enter "print(50 + 2) while true do pcall(function () while true do end end) print(60 + 3) end"
+    s:expect "\n52\n"
+    s:keys "C-c"
+    s:expect "63\n"
+    s:keys("C-c", "C-c")
+    s:expect_prompt()
+    s:enter "1000 + 1"
+    s:expect "\n1001\n"
+    assert.equal(0, s:quit())
+  end)
+
+  on_terminal("ends a statement that waits", function ()
+    local s = screen.start()
+    s:enter "db:use('n', flume.reduce(1, function (n) return n + 1 end, 0)).dir"
+    s:enter "print(40 + 2) n:get{since = 1000, timeout = 600000}"
+    s:expect "\n42\n"
+    s:keys "C-c"
+    s:expect "interrupted!"
+    s:enter "print(50 + 2) coroutine.wrap(function () n:get{since = 1000, timeout = 600000} end)()"
+    s:expect "\n52\n"
+    s:keys "C-c"
+    s:wait("the interrupt", function (text) return select(2, text:gsub("interrupted!", "")) == 2 end)
+    s:enter "db:append('x') + 1000"
+    s:expect "\n1000\n"
+    s:enter "n:get{} + 1000"
+    s:expect "\n1001\n"
+    assert.equal(0, s:quit())
+  end)
+
+  on_terminal("clears the line, and the statement that it is part of", function ()
+    local s = screen.start()
+    s:expect_prompt()
+    s:type "half a li"
+    s:expect "flume> half a li"
+    s:keys "C-c"
+    s:expect "half a li^C\nflume>"
+    s:enter "for i = 1, 2 do"
+    s:expect_last "    ->"
+    s:keys "C-c"
+    s:enter "2000 + 1"
+    s:expect "\n2001\n"
+    assert.equal(0, s:quit())
+  end)
+end)
+
+describe("Tab", function ()
+  after_each(world.clean)
+
+  on_terminal("completes names, methods, fields and commands", function ()
+    local dir = world.dir()
+    world.write(dir .. "/counter.lua", COUNT)
+    local s = screen.start{arguments = ("--views %s %s/data"):format(dir, dir)}
+    s:expect_prompt()
+    s:type "db:stat"
+    s:keys "Tab"
+    s:expect_last "flume> db:status"
+    s:type "().since - 9"
+    s:keys "Enter"
+    s:expect "\n-10\n"
+    s:expect_prompt()
+    s:type ".ti"
+    s:keys "Tab"
+    s:expect_last "flume> .timer"
+    s:type "off"
+    s:keys "Enter"
+    s:expect "flume> .timer off\noff\n"
+    s:expect_prompt()
+    s:type "counte"
+    s:keys "Tab"
+    s:expect_last "flume> counter"
+    s:type ":reb"
+    s:keys "Tab"
+    s:expect_last "flume> counter:rebuild"
+    s:keys("C-u")
+    s:enter "words = {apple = 1, apricot = {stone = true}}"
+    s:expect_prompt()
+    s:type "words.a"
+    s:keys("Tab", "Tab")
+    s:expect "words.apple"
+    s:type "r"
+    s:keys "Tab"
+    s:type ".s"
+    s:keys("Tab", "Enter")
+    s:expect "words.apricot.stone\ntrue\n"
+    assert.equal(0, s:quit())
+  end)
+end)
+
+describe("the history", function ()
+  after_each(world.clean)
+
+  on_terminal("is kept from one session to the next, for its owner alone", function ()
+    local s = screen.start()
+    s:enter "3000 + 1"
+    s:enter "x = {"
+    s:expect_last "    ->"
+    s:type "4000 + 1} -- \\n"
+    s:keys "Enter"
+    s:expect_prompt()
+    s:keys("Up", "Up", "Enter")
+    s:wait("3001, twice", function (text) return select(2, text:gsub("\n3001\n", "")) == 2 end)
+    s:quit()
+    assert.equal("rw-------", lfs.attributes(s.dir .. "/history", "permissions"))
+    local again = screen.start{dir = s.dir}
+    again:expect_prompt()
+    again:keys("Up", "Up", "Up")
+    again:expect "flume> x = {\n4000 + 1} -- \\n"
+    again:keys "Enter"
+    again:enter "x[1]"
+    again:expect "\n4001\n"
+    again:quit()
+  end)
+
+  on_terminal("that can't be written is told of once, and nothing else suffers", function ()
+    local s = screen.start{env = "FLUME_HISTORY=/dev/null/history"}
+    s:enter "1000 + 1"
+    s:expect "error: the history can't be kept: /dev/null/history: Not a directory"
+    s:enter "1000 + 2"
+    s:expect "\n1002\n"
+    assert.equal(1, select(2, s:text():gsub("can't be kept", "")))
+    assert.equal(0, s:quit())
+    s = screen.start{env = "-u HOME -u FLUME_HISTORY"}
+    s:enter "1000 + 1"
+    s:expect "\n1001\n"
+    assert.equal(0, s:quit())
+  end)
+end)
+
+describe("the file that the prompt runs first", function ()
+  after_each(world.clean)
+
+  on_terminal("defines what is then in scope, and changes settings", function ()
+    local config = world.dir()
+    world.write(config .. "/flume/init.lua", [[
+      local settings = ...
+      settings.mode = "json"
+      function double(n) return 2 * n end
+      local answer = 42
+    ]])
+    local s = screen.start{env = "XDG_CONFIG_HOME=" .. config}
+    s:enter "{double(21), db:status().since}"
+    s:expect "\n[42,-1]\n"
+    assert.equal(0, s:quit())
+    s = screen.start{env = "XDG_CONFIG_HOME=" .. config, arguments = "--no-rc " .. world.dir() .. "/data"}
+    s:enter "{double}, 40 + 2"
+    s:expect "\n{}\n42\n"
+    assert.equal(0, s:quit())
+  end)
+
+  on_terminal("does no harm when it is wrong", function ()
+    for _, case in ipairs {
+      {"oops(", "init.lua:1: "}, {"error 'oh'", "init.lua:1: oh"}, {"(...).mode = 'odd'", "'odd' is none of"},
+    } do
+      local config = world.dir()
+      world.write(config .. "/flume/init.lua", case[1])
+      local s = screen.start{env = "XDG_CONFIG_HOME=" .. config}
+      s:expect(case[2])
+      s:enter "1000 + 1"
+      s:expect "\n1001\n"
+      assert.equal(0, s:quit())
+    end
+  end)
+end)
+
+describe("an odd terminal", function ()
+  after_each(world.clean)
+
+  on_terminal("without UTF-8 gets ASCII", function ()
+    local s = screen.start{env = "LC_ALL=C"}
+    s:enter [["\u{e9}"]]
+    s:expect [["\xc3\xa9"]]
+    assert.equal(0, s:quit())
+  end)
+
+  on_terminal("may be very narrow, and change its width", function ()
+    local s = screen.start{columns = 12}
+    s:enter "{{a=1},{a=2}}"
+    s:expect "\na\n1\n2\n"
+    s:resize(80, 24)
+    s:enter "{aaaaaaaaaaaaaaaa = 'bbbbbbbbbbbbbbbbbbbbbbbb', c = 'dddddddddddddddd'}"
+    s:expect "\n{aaaaaaaaaaaaaaaa = "
+    assert.equal(0, s:quit())
+  end)
+end)
+
+describe("progress", function ()
+  after_each(world.clean)
+
+  on_terminal("of a build is shown where the prompt is, and makes way for what is typed", function ()
+    local dir = world.dir()
+    world.write(dir .. "/slow.lua", [[
+      return {version = 1, initial = 0, reducer = function (n)
+        for _ = 1, 20000 do n = n + 1 end
+        return n
+      end}
+    ]])
+    local db = assert(flume.open(dir .. "/data"))
+    for _ = 1, 20 do
+      local batch = {}
+      for i = 1, 1000 do batch[i] = i end
+      db:append(batch)
+    end
+    db:close()
+    local s = screen.start{arguments = ("--views %s %s/data"):format(dir, dir), columns = 120}
+    s:wait("the bar", function (text) return text:find "building slow  [█░]+ +%d+%%  .* records  .*/s  ETA %d" end)
+    s:type "1000 + 1"
+    s:expect "flume> 1000 + 1"
+    s:keys "Enter"
+    s:expect "\n1001\n"
+    assert.equal(0, s:quit())
+  end)
+end)
