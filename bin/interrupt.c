@@ -9,6 +9,7 @@ static lua_State *volatile watched;                /* where a signal raises an e
 static volatile sig_atomic_t pending;              /* how many signals nobody has answered yet, 2 at most */
 static volatile sig_atomic_t terminated;           /* the signal that is to end the process, or 0 */
 static volatile sig_atomic_t is_kept;              /* SIGINT does not end the process */
+static bool hangup_is_ignored;                     /* as nohup has it */
 static const char watched_key[] = "flume.watched"; /* of the registry: what is watched is not collected meanwhile */
 
 enum { ALL_EVENTS = LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT };
@@ -135,19 +136,25 @@ static void replace(lua_State *L, const char *name, lua_CFunction function) {
 
 /* --- Opening and closing -------------------------------------------------------------------------------------------- */
 
-void flume_interrupt_open(lua_State *L) {
+void flume_interrupt_handle(void) {
   struct sigaction action = {.sa_handler = on_signal}; /* no SA_RESTART: a read that waits has to come back */
+  if (terminated) return;
+  sigaction(SIGINT, &action, NULL);
+  action.sa_flags = SA_RESETHAND;
+  sigaction(SIGTERM, &action, NULL);
+  if (!hangup_is_ignored) sigaction(SIGHUP, &action, NULL);
+}
+
+void flume_interrupt_open(lua_State *L) {
   struct sigaction inherited = {.sa_handler = SIG_DFL};
   lua_getglobal(L, LUA_COLIBNAME);
   replace(L, "resume", resume);
   replace(L, "wrap", wrap);
   lua_pop(L, 1);
-  sigaction(SIGINT, &action, NULL);
-  action.sa_flags = SA_RESETHAND;
-  sigaction(SIGTERM, &action, NULL);
   sigaction(SIGHUP, NULL, &inherited);
-  if (inherited.sa_handler != SIG_IGN) sigaction(SIGHUP, &action, NULL); /* nohup */
+  hangup_is_ignored = inherited.sa_handler == SIG_IGN;
   signal(SIGPIPE, on_sigpipe); /* the write fails instead, and what is open is closed in order */
+  flume_interrupt_handle();
 }
 
 void flume_interrupt_close(void) {

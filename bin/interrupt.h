@@ -19,6 +19,9 @@
  * watch the coroutine that they run, for as long as it runs, when the one that calls them is watched. */
 void flume_interrupt_open(lua_State *L);
 
+/* Handles the signals again, after somebody else has taken them. */
+void flume_interrupt_handle(void);
+
 /* Nothing is watched any more; to be called before the state is closed. */
 void flume_interrupt_close(void);
 

@@ -132,6 +132,8 @@ static int read_line(lua_State *L) {
   line_taken = is_hidden = false;
   reader = L;
   rl_callback_handler_install(luaL_checkstring(L, 1), take_line);
+  rl_end = 0;               /* libedit brings it up to date with the first key */
+  flume_interrupt_handle(); /* libedit would send them to the whole process group */
   while (!line_taken && !flume_interrupt_pending() && status == LUA_OK) status = read_turn(L, &wait_ms);
   if (!line_taken) rl_callback_handler_remove();
   reader = NULL;
@@ -219,6 +221,15 @@ static int read_some(lua_State *L) {
   return 1;
 }
 
+/* output_state() → "good"; "failed" when something could not be written to standard output, as Lua's print does not
+ * tell; or "gone" when that was since nobody reads it any more. */
+static int output_state(lua_State *L) {
+  struct pollfd output = {.fd = STDOUT_FILENO, .events = POLLOUT};
+  bool is_gone = ferror(stdout) && poll(&output, 1, 0) > 0 && (output.revents & POLLERR);
+  lua_pushstring(L, is_gone ? "gone" : ferror(stdout) ? "failed" : "good");
+  return 1;
+}
+
 /* --- Signals -------------------------------------------------------------------------------------------------------- */
 
 /* interrupted() → whether there was a signal since the last call. */
@@ -250,6 +261,7 @@ int flume_terminal_open(lua_State *L) {
                                        {"is_utf8", is_utf8},
                                        {"columns", columns},
                                        {"read", read_some},
+                                       {"output_state", output_state},
                                        {NULL, NULL}};
   luaL_newlib(L, functions);
   return 1;

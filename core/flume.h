@@ -182,7 +182,8 @@ FLUME_EXPORT int flume_log_append(struct flume_log *log, struct flume_append *re
                                   size_t count, flume_append_cb cb, struct flume_err *err);
 
 /* The same, waiting for it on the calling thread; no other callback runs meanwhile. *seq is the last record's.
- * Errors also: FLUME_EBUSY when other appends are still pending (only their callbacks can tell how they end). */
+ * Errors also: FLUME_EBUSY when other appends are still pending (only their callbacks can tell how they end), or a
+ * compaction seals the active segment. */
 FLUME_EXPORT int flume_log_append_wait(struct flume_log *log, const struct flume_slice *records, size_t count,
                                        int64_t *seq, struct flume_err *err);
 

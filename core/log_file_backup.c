@@ -272,13 +272,12 @@ static void end(struct flume_task *base) {
   req->cb(req, status, status == 0 ? NULL : &err);
 }
 
+/* text without slashes at its end, and more. */
 static char *copy_text(const struct flume_io *io, const char *text, const char *more) {
   size_t len = strlen(text), more_len = strlen(more);
   while (len > 1 && text[len - 1] == '/') len--;
   char *copy = flume_io_alloc(io, len + more_len + 1);
-  if (copy == NULL) return NULL;
-  memcpy(copy, text, len);
-  memcpy(copy + len, more, more_len + 1);
+  if (copy != NULL) snprintf(copy, len + more_len + 1, "%.*s%s", (int)len, text, more);
   return copy;
 }
 

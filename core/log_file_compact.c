@@ -65,9 +65,9 @@ static int open_candidate(struct compact_task *task, const struct candidate *can
 static int survey(struct compact_task *task) {
   for (size_t i = 0; i < task->candidates_count; i++) {
     struct candidate *candidate = &task->candidates[i];
-    struct flume_segment *segment;
+    struct flume_segment *segment = NULL;
     int rv = open_candidate(task, candidate, &segment);
-    if (rv != 0) return rv;
+    if (rv != 0 || segment == NULL) return rv;
     candidate->removed_count = segment->removed_count;
     if (candidate->gone_count > segment->removed_count) candidate->bytes = segment->file_bytes;
     task->total_bytes += candidate->bytes;

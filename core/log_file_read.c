@@ -80,8 +80,9 @@ static void touch_loaded(struct log_file *log, struct flume_segment *segment) {
   log->loaded[log->loaded_count - 1] = segment;
 }
 
+/* Room for one, and for the one that a commit which rolls has reserved and adds when it is back. */
 int flume__file_loaded_reserve(struct log_file *log) {
-  if (log->loaded_count < log->loaded_cap) return 0;
+  if (log->loaded_cap - log->loaded_count >= 2) return 0;
   size_t cap = log->loaded_cap > 0 ? log->loaded_cap * 2 : 8;
   struct flume_segment **loaded = flume_io_realloc(log->log.io, log->loaded, cap * sizeof(struct flume_segment *));
   if (loaded == NULL) return FLUME_ENOMEM;

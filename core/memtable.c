@@ -98,18 +98,18 @@ const struct flume_mem_entry *flume_memtable_get(const struct flume_memtable *ta
 /* --- Writing --------------------------------------------------------------------------------------------------- */
 
 static size_t size_of(const struct flume_mem_entry *entry) {
-  return sizeof *entry + ENTRY_OVERHEAD + entry->key_len + entry->value_len;
+  return sizeof *entry + ENTRY_OVERHEAD + entry->key_len + entry->value_cap;
 }
 
-static struct flume_mem_entry *make_entry(const struct flume_io *io, const void *key, size_t key_len, const void *value,
-                                          size_t len) {
-  struct flume_mem_entry *entry = flume_io_alloc(io, sizeof *entry + key_len + len);
+static struct flume_mem_entry *make_entry(const struct flume_io *io, const void *key, size_t key_len,
+                                          size_t value_cap) {
+  struct flume_mem_entry *entry = flume_io_alloc(io, sizeof *entry + key_len + value_cap);
   if (entry == NULL) return NULL;
   entry->key_len = (uint32_t)key_len;
-  entry->value_len = (uint32_t)len;
-  entry->gone = value == NULL;
+  entry->value_len = 0;
+  entry->value_cap = (uint32_t)value_cap;
+  entry->state = FLUME_MEM_PUT;
   if (key_len > 0) memcpy(entry->bytes, key, key_len);
-  if (len > 0) memcpy(entry->bytes + key_len, value, len);
   return entry;
 }
 
@@ -178,11 +178,13 @@ static void insert(struct flume_memtable *table, struct flume_mem_place place, s
   table->bytes += size_of(entry);
 }
 
-int flume_memtable_put(struct flume_memtable *table, const void *key, size_t key_len, const void *value, size_t len) {
-  struct flume_mem_entry *entry = make_entry(table->io, key, key_len, value, len);
+int flume_memtable_set(struct flume_memtable *table, const void *key, size_t key_len, size_t value_cap,
+                       struct flume_mem_entry **out) {
+  struct flume_mem_entry *entry = make_entry(table->io, key, key_len, value_cap);
   if (entry == NULL) return FLUME_ENOMEM;
   struct flume_mem_place place = flume_memtable_seek(table, key, key_len);
   struct flume_mem_leaf *leaf = table->leaves_count > 0 ? table->leaves[place.leaf] : NULL;
+  *out = entry;
   if (leaf != NULL && place.index < leaf->count && compare(leaf->entries[place.index], key, key_len) == 0) {
     table->bytes += size_of(entry) - size_of(leaf->entries[place.index]);
     flume_io_free(table->io, leaf->entries[place.index]);
@@ -193,6 +195,29 @@ int flume_memtable_put(struct flume_memtable *table, const void *key, size_t key
   if (rv == 0) insert(table, place, entry);
   else flume_io_free(table->io, entry);
   return rv;
+}
+
+int flume_memtable_put(struct flume_memtable *table, const void *key, size_t key_len, const void *value, size_t len) {
+  struct flume_mem_entry *entry;
+  int rv = flume_memtable_set(table, key, key_len, len, &entry);
+  if (rv != 0) return rv;
+  if (len > 0) memcpy(flume_mem_value_of(entry), value, len);
+  entry->value_len = (uint32_t)len;
+  if (value == NULL) entry->state = FLUME_MEM_GONE;
+  return 0;
+}
+
+struct flume_mem_entry *flume_memtable_reserve(struct flume_memtable *table, struct flume_mem_place place, size_t len) {
+  struct flume_mem_entry **slot = &table->leaves[place.leaf]->entries[place.index], *entry = *slot;
+  size_t wanted = entry->value_len + len;
+  if (wanted <= entry->value_cap) return entry;
+  size_t cap = (size_t)entry->value_cap * 2 > wanted ? (size_t)entry->value_cap * 2 : wanted;
+  entry = flume_io_realloc(table->io, entry, sizeof *entry + entry->key_len + cap);
+  if (entry == NULL) return NULL;
+  table->bytes += cap - entry->value_cap;
+  entry->value_cap = (uint32_t)cap;
+  *slot = entry;
+  return entry;
 }
 
 static void remove_leaf(struct flume_memtable *table, size_t at) {

@@ -402,7 +402,7 @@ static void close_when_quiet(struct flume_deferred *deferred) {
 }
 
 void flume_pump_close(struct flume_pump *pump, void (*closed)(struct flume_pump *pump)) {
-  assert(flume_queue_empty(&pump->sinks));
+  assert(pump->sinks_count == 0);
   pump->closing = true;
   pump->closed = closed;
   flume_observer_stop(&pump->on_since);

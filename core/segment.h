@@ -101,7 +101,7 @@ struct flume_window;
 
 /* Whether the file has nothing but zeros from off on. */
 int flume__segment_is_zeros(struct flume_window *window, uint64_t off, bool *result);
-/* The next place at or behind *off where a good frame header of the segment stands: 1; 0 when there is none; an error. */
+/* The next place at or behind *off where a good frame header of the segment stands: 1; 0 for none; an error. */
 int flume__segment_find_frame(const struct flume_segment *segment, struct flume_window *window, uint64_t *off,
                               struct flume_frame *frame);
 

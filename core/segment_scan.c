@@ -163,7 +163,7 @@ struct sequel {
 static int find_sequel(struct flume_segment *segment, struct flume_window *window, uint64_t bad_off,
                        struct sequel *sequel) {
   *sequel = (struct sequel){0};
-  struct flume_frame frame;
+  struct flume_frame frame = {.kind = 0};
   int rv = 0;
   for (uint64_t off = bad_off + 1; (rv = flume__segment_find_frame(segment, window, &off, &frame)) == 1; off++) {
     if (frame.first_seq == segment->next_seq) sequel->next_off = off;

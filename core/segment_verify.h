@@ -16,7 +16,7 @@
 struct flume_verify_ops {
   /* The records of one data frame follow. */
   int (*frame)(void *arg, uint64_t time_ms);
-  /* A good record, header and all, borrowed; len is 8 and the length FLUME_RECORD_REMOVED for one that was taken out. */
+  /* A good record, header and all, borrowed. For one that was taken out its length is FLUME_RECORD_REMOVED, and len 8. */
   int (*record)(void *arg, int64_t seq, const uint8_t *bytes, size_t len);
   /* The records [seq, seq + count) are damaged or missing. */
   int (*lost)(void *arg, int64_t seq, int64_t count);

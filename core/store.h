@@ -13,7 +13,8 @@
  *
  * On disk a store is an LMDB environment (data.mdb, lock.mdb). Other processes may read it while it is written.
  *
- * Any thread, one at a time; the caller sees to that. Keys are those of key.h, of any length. */
+ * Any thread, one at a time; the caller sees to that. Keys are those of key.h, of any length; of two keys that are longer
+ * than some 400 bytes and agree in these either may come first. */
 #ifndef FLUME_STORE_H
 #define FLUME_STORE_H
 
@@ -37,7 +38,7 @@ struct flume_store_meta {
 
 enum flume_store_access {
   FLUME_STORE_WRITE,
-  FLUME_STORE_READ, /* another process may be writing: reads see what was last committed */
+  FLUME_STORE_READ, /* another process may be writing: reads see what was committed when the first of them was made */
 };
 
 /* The store kept in directory dir, which is made by the first commit; in memory when dir is NULL. Opening reads
@@ -50,11 +51,18 @@ void flume_store_close(struct flume_store *store);
 /* What was committed last. FLUME_ENOENT: nothing yet. FLUME_ECORRUPT, FLUME_EVERSION: not readable. */
 int flume_store_load(struct flume_store *store, struct flume_store_meta *meta, struct flume_err *err);
 
+/* FLUME_STORE_READ: from now on reads see what was committed last, if that was folded by the same as own and is not
+ * behind it, nor beyond limit (since and deletions count); then what was written is let go of, and *meta is what it has.
+ * FLUME_EAGAIN: it isn't, and nothing has changed. While a store is not renewed, the one who writes can't use the room
+ * again that it frees. */
+int flume_store_renew(struct flume_store *store, const struct flume_store_meta *own,
+                      const struct flume_store_meta *limit, struct flume_store_meta *meta, struct flume_err *err);
+
 /* Everything written since the last commit, and meta, durably and at once; all of it or nothing. After a failure
  * what was pending is still pending. FLUME_STORE_READ: FLUME_EREADONLY. */
 int flume_store_commit(struct flume_store *store, const struct flume_store_meta *meta, struct flume_err *err);
 
-/* Lets go of everything written since the last commit. */
+/* Lets go of everything written since the last commit; in memory, of everything. */
 void flume_store_rollback(struct flume_store *store);
 
 /* Forgets everything, durably; meta data too. */
@@ -84,11 +92,13 @@ int flume_store_del_group(struct flume_store *store, const void *key, size_t key
 
 /* --- index ---------------------------------------------------------------------------------------------------- */
 
-/* Adds an entry behind those that the key has for this seq already. seq is at least that of any entry added before,
- * except after flume_store_remove_entries. Copies what it is given. FLUME_ENOMEM. */
+/* Adds an entry behind those that the key has for this seq already. Copies what it is given; an empty value is none.
+ * Entries come in the order of their seqs: FLUME_EINVAL when seq is below that of an entry added before, or not above
+ * what was committed, be it by this store or before it was loaded. FLUME_ENOMEM. */
 int flume_store_add_entry(struct flume_store *store, const void *key, size_t key_len, int64_t seq, const void *value,
                           size_t len, struct flume_err *err);
-/* Removes all entries that a key has for seq; none is no error. */
+/* Removes all entries that a key has for seq; none is no error. FLUME_ENOMEM; for a store on disk, whose entries are
+ * looked for, also FLUME_ECORRUPT or an errno. */
 int flume_store_remove_entries(struct flume_store *store, const void *key, size_t key_len, int64_t seq,
                                struct flume_err *err);
 
@@ -97,8 +107,8 @@ int flume_store_remove_entries(struct flume_store *store, const void *key, size_
 enum flume_store_kind { FLUME_STORE_GROUPS, FLUME_STORE_INDEX };
 
 /* Which keys: those from lower (inclusive) to upper (exclusive), compared as bytes. NULL: no bound. (A bound that is
- * exclusive below, or inclusive above, is the key with a byte 0xff behind it: keys are prefix-free and no encoding has
- * 0xff there.) */
+ * exclusive below, or inclusive above, is the key with a byte 0xff behind it: no other key begins with the key, so that
+ * it lies before all those that are above.) */
 struct flume_store_range {
   const uint8_t *lower;
   size_t lower_len;
@@ -130,14 +140,14 @@ int flume_store_cursor_open(struct flume_store_cursor **cursor, struct flume_sto
                             const struct flume_store_range *range, struct flume_err *err);
 /* Before the first flume_store_cursor_next: begin behind this entry (in the cursor's direction), be it still there or
  * not. */
-int flume_store_cursor_resume(struct flume_store_cursor *cursor, const void *key, size_t key_len, int64_t seq,
-                              uint32_t ordinal);
+void flume_store_cursor_resume(struct flume_store_cursor *cursor, const void *key, size_t key_len, int64_t seq,
+                               uint32_t ordinal);
 /* 1 and *entry; 0 at the end; or FLUME_ECORRUPT, FLUME_ENOMEM, an errno. */
 int flume_store_cursor_next(struct flume_store_cursor *cursor, struct flume_store_entry *entry, struct flume_err *err);
 void flume_store_cursor_close(struct flume_store_cursor *cursor);
 
-/* How many entries (or groups) the range has; bounds and max_seq count. Much faster than walking through them where
- * max_seq passes over nothing. A count or an error. */
+/* How many entries (or groups) the range has; bounds and max_seq count. Much faster than walking through them: of the
+ * keys that have many only every few hundredth is looked at. A count or an error. */
 int64_t flume_store_count(struct flume_store *store, enum flume_store_kind kind, const struct flume_store_range *range,
                           struct flume_err *err);
 

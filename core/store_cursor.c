@@ -1,8 +1,14 @@
-/* A cursor walks through two ordered lists at once, what is not committed and what is: of two rows with the same key the
- * one that is not committed counts, and one that is noted as deleted hides the other. */
-#include <string.h>
+/* A cursor walks through two ordered lists of rows at once, what is not committed and what is: of two rows with the same
+ * name the one that is not committed counts, and one that is noted as deleted hides the other. In an index, each row that
+ * lies in the range is read into the list of its entries, which are then delivered one by one. */
+#include <stddef.h>
 
+#include "bytes.h"
 #include "store_private.h"
+
+#define ITEMS_AT_HAND 64 /* a chunk with more entries takes memory of its own */
+
+enum side { SIDE_NONE, SIDE_PENDING, SIDE_ROW };
 
 struct flume_store_cursor {
   struct flume_store *store;
@@ -14,19 +20,31 @@ struct flume_store_cursor {
   struct flume_buf lower;
   struct flume_buf upper;
   bool started;
-  bool resumes; /* begin behind `from` */
-  struct flume__row from;
+  bool ended;
+  bool resumes; /* begin behind the entry that these say */
+  struct flume__row_name from;
+  int64_t from_seq;
+  uint32_t from_ordinal;
   struct flume_mem_place place;
-  const struct flume_mem_entry *pending; /* the next one that is not committed; NULL at the end */
+  const struct flume_mem_entry *pending; /* the next row that is not committed; NULL at the end */
   MDB_txn *txn;                          /* NULL: nothing is committed */
   MDB_cursor *rows;
-  MDB_val key, value; /* the next one that is */
+  MDB_val name, value; /* the next row that is */
   bool has_row;
+  enum side side;                 /* of the row that was delivered last: that list steps on first */
+  struct flume__row row;          /* that one */
+  struct flume_chunk_item *items; /* of its chunk, those that are left: from first to end */
+  uint32_t first;
+  uint32_t end;
+  uint32_t items_cap;
+  struct flume_chunk_item at_hand[ITEMS_AT_HAND];
 };
 
 void flume_store_range_init(struct flume_store_range *range) {
   *range = (struct flume_store_range){.max_seq = INT64_MAX};
 }
+
+/* --- Opening ----------------------------------------------------------------------------------------------------- */
 
 static int copy_bounds(struct flume_store_cursor *cursor, const struct flume_store_range *range) {
   int rv = 0;
@@ -40,23 +58,25 @@ static int copy_bounds(struct flume_store_cursor *cursor, const struct flume_sto
 static int open_rows(struct flume_store_cursor *cursor, struct flume_err *err) {
   if (cursor->store->dir == NULL) return 0;
   int rv = flume__store_begin(cursor->store, &cursor->txn, err);
-  if (rv == FLUME_ENOENT) {
-    cursor->txn = NULL;
-    return 0;
-  }
+  if (rv != 0) cursor->txn = NULL;
+  if (rv == FLUME_ENOENT) return 0;
   if (rv != 0) return rv;
   rv = mdb_cursor_open(cursor->txn, cursor->store->dbs[cursor->kind], &cursor->rows);
+  if (rv != 0) cursor->rows = NULL;
   return rv == 0 ? 0 : flume__store_fail(cursor->store, err, rv, "reading");
 }
 
 int flume_store_cursor_open(struct flume_store_cursor **out, struct flume_store *store, enum flume_store_kind kind,
                             const struct flume_store_range *range, struct flume_err *err) {
-  struct flume_store_cursor *cursor = flume_io_zalloc(store->io, sizeof *cursor);
+  struct flume_store_cursor *cursor = flume_io_alloc(store->io, sizeof *cursor);
   if (cursor == NULL) return flume_err_nomem(err);
+  memset(cursor, 0, offsetof(struct flume_store_cursor, at_hand));
   cursor->store = store;
   cursor->kind = kind;
   cursor->reverse = range->reverse;
   cursor->max_seq = range->max_seq;
+  cursor->items = cursor->at_hand;
+  cursor->items_cap = ITEMS_AT_HAND;
   flume_buf_init(&cursor->lower, store->io);
   flume_buf_init(&cursor->upper, store->io);
   int rv = copy_bounds(cursor, range);
@@ -72,20 +92,22 @@ int flume_store_cursor_open(struct flume_store_cursor **out, struct flume_store 
 
 void flume_store_cursor_close(struct flume_store_cursor *cursor) {
   if (cursor->rows != NULL) mdb_cursor_close(cursor->rows);
-  if (cursor->txn != NULL) mdb_txn_abort(cursor->txn);
+  if (cursor->txn != NULL) flume__store_end(cursor->store, cursor->txn);
+  if (cursor->items != cursor->at_hand) flume_io_free(cursor->store->io, cursor->items);
   flume_buf_fini(&cursor->lower);
   flume_buf_fini(&cursor->upper);
   flume_io_free(cursor->store->io, cursor);
 }
 
-int flume_store_cursor_resume(struct flume_store_cursor *cursor, const void *key, size_t key_len, int64_t seq,
-                              uint32_t ordinal) {
-  flume__row_make(&cursor->from, cursor->kind, key, key_len, seq, ordinal);
+void flume_store_cursor_resume(struct flume_store_cursor *cursor, const void *key, size_t key_len, int64_t seq,
+                               uint32_t ordinal) {
+  flume__row_name_make(&cursor->from, cursor->kind, key, key_len, seq);
+  cursor->from_seq = seq;
+  cursor->from_ordinal = ordinal;
   cursor->resumes = true;
-  return 0;
 }
 
-/* --- Walking ----------------------------------------------------------------------------------------------------- */
+/* --- Two lists of rows ------------------------------------------------------------------------------------------- */
 
 static int compare(const void *a, size_t a_len, const void *b, size_t b_len) {
   size_t len = a_len < b_len ? a_len : b_len;
@@ -99,76 +121,99 @@ static void step_pending(struct flume_store_cursor *cursor) {
       cursor->reverse ? flume_memtable_prev(table, &cursor->place) : flume_memtable_next(table, &cursor->place);
 }
 
-static int settle_row(struct flume_store_cursor *cursor, int rv) {
+static int get_row(struct flume_store_cursor *cursor, MDB_cursor_op op) {
+  int rv = mdb_cursor_get(cursor->rows, &cursor->name, &cursor->value, op);
   cursor->has_row = rv == 0;
-  return rv == MDB_NOTFOUND ? 0 : rv;
+  if (rv == MDB_NOTFOUND) return 0;
+  return rv > 0 ? -rv : rv; /* what is above 0 is no error here */
 }
 
 static int step_row(struct flume_store_cursor *cursor) {
-  return settle_row(cursor,
-                    mdb_cursor_get(cursor->rows, &cursor->key, &cursor->value, cursor->reverse ? MDB_PREV : MDB_NEXT));
+  return get_row(cursor, cursor->reverse ? MDB_PREV : MDB_NEXT);
 }
 
-/* Where the walk begins: the rows from `at` on, or below it in reverse; at NULL is the very beginning. */
+/* The rows from a name on, or in reverse those before it. */
 static int seek_rows(struct flume_store_cursor *cursor, const uint8_t *at, size_t len) {
-  if (cursor->rows == NULL) return 0;
-  if (at == NULL) {
-    return settle_row(
-        cursor, mdb_cursor_get(cursor->rows, &cursor->key, &cursor->value, cursor->reverse ? MDB_LAST : MDB_FIRST));
-  }
-  if (len == 0) { /* LMDB has no empty keys: everything is behind it */
-    return cursor->reverse ? settle_row(cursor, MDB_NOTFOUND)
-                           : settle_row(cursor, mdb_cursor_get(cursor->rows, &cursor->key, &cursor->value, MDB_FIRST));
-  }
-  cursor->key = (MDB_val){.mv_data = (void *)at, .mv_size = len};
-  int rv = mdb_cursor_get(cursor->rows, &cursor->key, &cursor->value, MDB_SET_RANGE);
-  if (!cursor->reverse) return settle_row(cursor, rv);
-  if (rv == MDB_NOTFOUND) rv = mdb_cursor_get(cursor->rows, &cursor->key, &cursor->value, MDB_LAST);
-  else if (rv == 0) rv = mdb_cursor_get(cursor->rows, &cursor->key, &cursor->value, MDB_PREV);
-  return settle_row(cursor, rv);
+  if (len == 0)
+    return cursor->reverse ? 0 : get_row(cursor, MDB_FIRST); /* LMDB has no empty keys: all lies behind it */
+  cursor->name = (MDB_val){.mv_data = (void *)at, .mv_size = len};
+  int rv = get_row(cursor, MDB_SET_RANGE);
+  if (rv != 0 || !cursor->reverse) return rv;
+  return get_row(cursor, cursor->has_row ? MDB_PREV : MDB_LAST);
 }
 
-static void seek_pending(struct flume_store_cursor *cursor, const uint8_t *at, size_t len) {
-  const struct flume_memtable *table = &cursor->store->tables[cursor->kind];
-  if (at != NULL) cursor->place = flume_memtable_seek(table, at, len);
-  else cursor->place = cursor->reverse ? flume_memtable_end(table) : (struct flume_mem_place){0, 0};
+static int seek(struct flume_store_cursor *cursor, const uint8_t *at, size_t len) {
+  cursor->place = flume_memtable_seek(&cursor->store->tables[cursor->kind], at, len);
   step_pending(cursor);
+  return cursor->rows != NULL ? seek_rows(cursor, at, len) : 0;
 }
 
+static int seek_to_end(struct flume_store_cursor *cursor) {
+  const struct flume_memtable *table = &cursor->store->tables[cursor->kind];
+  cursor->place = cursor->reverse ? flume_memtable_end(table) : (struct flume_mem_place){0, 0};
+  step_pending(cursor);
+  return cursor->rows != NULL ? get_row(cursor, cursor->reverse ? MDB_LAST : MDB_FIRST) : 0;
+}
+
+/* Steps one list back by a row, if that is of the same key as `from`: it may have entries behind the one to begin
+ * behind. */
+static int step_back(struct flume_store_cursor *cursor) {
+  const struct flume_memtable *table = &cursor->store->tables[cursor->kind];
+  const struct flume__row_name *from = &cursor->from;
+  struct flume_mem_place place = flume_memtable_seek(table, from->bytes, from->len);
+  struct flume_mem_place before = place;
+  const struct flume_mem_entry *entry = flume_memtable_prev(table, &before);
+  if (entry != NULL && flume__row_is_same_key(entry->bytes, entry->key_len, from->bytes, from->len)) {
+    cursor->place = before;
+    step_pending(cursor);
+  }
+  if (cursor->rows == NULL) return 0;
+  int rv = get_row(cursor, cursor->has_row ? MDB_PREV : MDB_LAST);
+  if (rv != 0) return rv;
+  if (cursor->has_row && flume__row_is_same_key(cursor->name.mv_data, cursor->name.mv_size, from->bytes, from->len)) {
+    return 0;
+  }
+  return seek_rows(cursor, from->bytes, from->len);
+}
+
+/* Where a walk begins that goes on behind an entry. */
+static int seek_behind(struct flume_store_cursor *cursor) {
+  struct flume__row_name *from = &cursor->from;
+  if (cursor->kind == FLUME_STORE_GROUPS) {
+    uint8_t behind[FLUME__ROW_MAX + 1];
+    memcpy(behind, from->bytes, from->len);
+    behind[from->len] = 0; /* the first name that can lie behind it */
+    return seek(cursor, behind, from->len + (cursor->reverse ? 0 : 1));
+  }
+  if (cursor->reverse) { /* the row that begins with this seq may have entries before it */
+    struct flume__row_name behind = *from;
+    flume_put_be64(behind.bytes + behind.len - FLUME__ROW_SEQ, (uint64_t)cursor->from_seq + 1);
+    return seek(cursor, behind.bytes, behind.len);
+  }
+  int rv = seek(cursor, from->bytes, from->len);
+  return rv == 0 ? step_back(cursor) : rv;
+}
+
+/* Of a bound that is longer than a name can be only the beginning counts here; the rest is seen to by locate. */
 static int start(struct flume_store_cursor *cursor) {
   const struct flume_buf *bound = cursor->reverse ? &cursor->upper : &cursor->lower;
-  bool has_bound = cursor->reverse ? cursor->has_upper : cursor->has_lower;
-  const uint8_t *at = has_bound ? (bound->len > 0 ? bound->data : (const uint8_t *)"") : NULL;
-  size_t len = bound->len;
   uint8_t behind[FLUME__ROW_MAX + 1];
   cursor->started = true;
-  if (cursor->resumes) {
-    memcpy(behind, cursor->from.bytes, cursor->from.len);
-    behind[cursor->from.len] = 0; /* the first row that can be behind it */
-    at = behind;
-    len = cursor->from.len + (cursor->reverse ? 0 : 1);
-  } else if (has_bound && flume__row_is_cut(len)) {
-    len = FLUME__ROW_KEY_MAX; /* rows of keys that are as long begin like this */
-    if (cursor->reverse) {    /* and those that agree so far lie behind it */
-      memcpy(behind, at, len);
-      memset(behind + len, 0xff, sizeof behind - len);
-      at = behind;
-      len = sizeof behind;
-    }
-  }
-  seek_pending(cursor, at, len < 511 ? len : 511);
-  return seek_rows(cursor, at, len < 511 ? len : 511);
+  if (cursor->resumes) return seek_behind(cursor);
+  if (!(cursor->reverse ? cursor->has_upper : cursor->has_lower)) return seek_to_end(cursor);
+  if (bound->len <= FLUME__ROW_KEY_MAX) return seek(cursor, bound->data, bound->len);
+  memcpy(behind, bound->data, FLUME__ROW_KEY_MAX);
+  memset(behind + FLUME__ROW_KEY_MAX, 0xff, sizeof behind - FLUME__ROW_KEY_MAX);
+  return seek(cursor, behind, cursor->reverse ? sizeof behind : FLUME__ROW_KEY_MAX);
 }
 
-enum side { SIDE_NONE, SIDE_PENDING, SIDE_ROW };
-
-/* Which of the two comes first. Of two that are the same row the committed one is passed over. */
+/* Which list has the next row. Of two rows with the same name the committed one is passed over. */
 static int choose(struct flume_store_cursor *cursor, enum side *side) {
   if (cursor->pending == NULL || !cursor->has_row) {
     *side = cursor->pending != NULL ? SIDE_PENDING : cursor->has_row ? SIDE_ROW : SIDE_NONE;
     return 0;
   }
-  int order = compare(cursor->pending->bytes, cursor->pending->key_len, cursor->key.mv_data, cursor->key.mv_size);
+  int order = compare(cursor->pending->bytes, cursor->pending->key_len, cursor->name.mv_data, cursor->name.mv_size);
   if (order == 0) {
     *side = SIDE_PENDING;
     return step_row(cursor);
@@ -177,67 +222,174 @@ static int choose(struct flume_store_cursor *cursor, enum side *side) {
   return 0;
 }
 
-/* The next row, whatever is in it. The row's bytes stay where they are until the walk goes on. */
-static int next_row(struct flume_store_cursor *cursor, struct flume_store_entry *entry, bool *gone,
-                    struct flume_err *err) {
-  enum side side = SIDE_NONE;
-  int rv = choose(cursor, &side);
-  *gone = false;
-  if (rv == 0 && side == SIDE_PENDING) {
+/* The next row into cursor->row: 1, 0 at the end, or an error. */
+static int next_row(struct flume_store_cursor *cursor) {
+  for (;;) {
+    if (cursor->side == SIDE_PENDING) step_pending(cursor);
+    int rv = cursor->side == SIDE_ROW ? step_row(cursor) : 0;
+    if (rv == 0) rv = choose(cursor, &cursor->side);
+    if (rv != 0 || cursor->side == SIDE_NONE) return rv;
     const struct flume_mem_entry *pending = cursor->pending;
-    step_pending(cursor);
-    *gone = pending->gone;
-    if (!*gone) {
-      rv = flume__row_read(cursor->kind, pending->bytes, pending->key_len, flume_mem_value(pending), pending->value_len,
-                           entry);
+    if (cursor->side == SIDE_ROW) {
+      rv = flume__row_read_mapped(&cursor->row, cursor->store, cursor->kind, &cursor->name, &cursor->value);
+    } else if (pending->state != FLUME_MEM_GONE) {
+      rv = flume__row_read(&cursor->row, cursor->kind, pending->bytes, pending->key_len, flume_mem_value(pending),
+                           pending->value_len);
+    } else {
+      continue;
     }
-  } else if (rv == 0 && side == SIDE_ROW) {
-    rv = flume__row_read(cursor->kind, cursor->key.mv_data, cursor->key.mv_size, cursor->value.mv_data,
-                         cursor->value.mv_size, entry);
-    if (rv == 0) rv = step_row(cursor);
+    return rv == 0 ? 1 : rv;
   }
-  if (rv != 0) return flume__store_fail(cursor->store, err, rv, "reading");
-  return side != SIDE_NONE;
 }
 
-/* Whether the entry lies before the range in the cursor's direction, in it, or behind all of it. Keys that were cut are
+/* --- The range --------------------------------------------------------------------------------------------------- */
+
+/* Whether a key lies before the range in the cursor's direction, in it, or behind all of it. Keys that were cut are
  * ordered by their first bytes only, and so end nothing. */
 enum where { BEFORE, WITHIN, AFTER };
 
-static enum where locate(const struct flume_store_cursor *cursor, const struct flume_store_entry *entry) {
-  bool below = cursor->has_lower && compare(entry->key, entry->key_len, cursor->lower.data, cursor->lower.len) < 0;
-  bool above = cursor->has_upper && compare(entry->key, entry->key_len, cursor->upper.data, cursor->upper.len) >= 0;
+static enum where locate(const struct flume_store_cursor *cursor) {
+  const struct flume__row *row = &cursor->row;
+  bool below = cursor->has_lower && compare(row->key, row->key_len, cursor->lower.data, cursor->lower.len) < 0;
+  bool above = cursor->has_upper && compare(row->key, row->key_len, cursor->upper.data, cursor->upper.len) >= 0;
   if (!below && !above) return WITHIN;
   if (below != cursor->reverse) return BEFORE;
   const struct flume_buf *bound = below ? &cursor->lower : &cursor->upper;
-  bool undecided = flume__row_is_cut(entry->key_len) && bound->len >= FLUME__ROW_KEY_MAX &&
-                   memcmp(entry->key, bound->data, FLUME__ROW_KEY_MAX) == 0;
+  bool undecided = flume__row_is_cut(row->key_len) && bound->len >= FLUME__ROW_KEY_MAX &&
+                   memcmp(row->key, bound->data, FLUME__ROW_KEY_MAX) == 0;
   return undecided ? BEFORE : AFTER;
 }
 
-int flume_store_cursor_next(struct flume_store_cursor *cursor, struct flume_store_entry *entry, struct flume_err *err) {
+/* The next row that lies in the range: 1, 0 at the end, or an error. */
+static int next_within(struct flume_store_cursor *cursor) {
   int rv = cursor->started ? 0 : start(cursor);
-  if (rv != 0) return flume__store_fail(cursor->store, err, rv, "reading");
-  for (;;) {
-    bool gone;
-    rv = next_row(cursor, entry, &gone, err);
-    if (rv <= 0) return rv;
-    if (gone) continue;
-    enum where where = locate(cursor, entry);
-    if (where == AFTER) return 0;
-    if (where == BEFORE || (cursor->kind == FLUME_STORE_INDEX && entry->seq > cursor->max_seq)) continue;
-    return 1;
+  while (rv == 0 && !cursor->ended) {
+    rv = next_row(cursor);
+    if (rv < 0) return rv;
+    enum where where = rv == 1 ? locate(cursor) : AFTER;
+    cursor->ended = where == AFTER;
+    if (where == WITHIN) return 1;
+    rv = 0;
   }
+  return rv;
+}
+
+/* --- Entries ----------------------------------------------------------------------------------------------------- */
+
+static int reserve_items(struct flume_store_cursor *cursor, uint32_t count) {
+  const struct flume_io *io = cursor->store->io;
+  if (count <= cursor->items_cap) return 0;
+  uint32_t cap = count < 2 * FLUME_CHUNK_BYTES ? 2 * FLUME_CHUNK_BYTES : count;
+  struct flume_chunk_item *items = flume_io_alloc(io, cap * sizeof *items);
+  if (items == NULL) return FLUME_ENOMEM;
+  if (cursor->items != cursor->at_hand) flume_io_free(io, cursor->items);
+  cursor->items = items;
+  cursor->items_cap = cap;
+  return 0;
+}
+
+static bool is_above(const struct flume_chunk_item *item, int64_t seq, uint32_t ordinal) {
+  return item->seq > seq || (item->seq == seq && item->ordinal > ordinal);
+}
+
+/* Of the entries read, leaves out those before the one to begin behind. */
+static void cut_items(struct flume_store_cursor *cursor) {
+  struct flume__row_name name;
+  flume__row_name_make(&name, FLUME_STORE_INDEX, cursor->row.key, cursor->row.key_len, 0);
+  if (!flume__row_is_same_key(name.bytes, name.len, cursor->from.bytes, cursor->from.len)) {
+    cursor->resumes = false;
+    return;
+  }
+  uint32_t i = cursor->first;
+  while (i < cursor->end && !is_above(&cursor->items[i], cursor->from_seq, cursor->from_ordinal)) i++;
+  if (!cursor->reverse) {
+    cursor->first = i;
+    return;
+  }
+  bool has_it = i > cursor->first && cursor->items[i - 1].seq == cursor->from_seq &&
+                cursor->items[i - 1].ordinal == cursor->from_ordinal;
+  cursor->end = has_it ? i - 1 : i;
+}
+
+/* The entries of the next row: 1, 0 at the end, or an error. */
+static int next_items(struct flume_store_cursor *cursor) {
+  struct flume_chunk chunk;
+  int rv = next_within(cursor);
+  if (rv <= 0) return rv;
+  rv = flume_chunk_open(&chunk, cursor->row.seq, cursor->row.data, cursor->row.len);
+  if (rv == 0) rv = reserve_items(cursor, chunk.count);
+  if (rv == 0) rv = flume_chunk_read(&chunk, cursor->items);
+  if (rv != 0) return rv;
+  cursor->first = 0;
+  cursor->end = chunk.count;
+  while (cursor->end > 0 && cursor->items[cursor->end - 1].seq > cursor->max_seq) cursor->end--;
+  if (cursor->resumes) cut_items(cursor);
+  return 1;
+}
+
+static int next_entry(struct flume_store_cursor *cursor, struct flume_store_entry *entry) {
+  while (cursor->first == cursor->end) {
+    int rv = next_items(cursor);
+    if (rv <= 0) return rv;
+  }
+  const struct flume_chunk_item *item = &cursor->items[cursor->reverse ? --cursor->end : cursor->first++];
+  *entry = (struct flume_store_entry){.key = cursor->row.key,
+                                      .key_len = cursor->row.key_len,
+                                      .seq = item->seq,
+                                      .ordinal = item->ordinal,
+                                      .value = item->value,
+                                      .value_len = item->value_len};
+  return 1;
+}
+
+static int next_group(struct flume_store_cursor *cursor, struct flume_store_entry *entry) {
+  int rv = next_within(cursor);
+  if (rv <= 0) return rv;
+  *entry = (struct flume_store_entry){.key = cursor->row.key,
+                                      .key_len = cursor->row.key_len,
+                                      .seq = -1,
+                                      .value = cursor->row.data,
+                                      .value_len = cursor->row.len};
+  return 1;
+}
+
+int flume_store_cursor_next(struct flume_store_cursor *cursor, struct flume_store_entry *entry, struct flume_err *err) {
+  int rv = cursor->kind == FLUME_STORE_INDEX ? next_entry(cursor, entry) : next_group(cursor, entry);
+  return rv >= 0 ? rv : flume__store_fail(cursor->store, err, rv, "reading");
+}
+
+/* --- Counting ---------------------------------------------------------------------------------------------------- */
+
+/* How many entries of the row the range has. */
+static int64_t count_row(struct flume_store_cursor *cursor) {
+  struct flume_chunk chunk;
+  int64_t count = 0;
+  if (cursor->kind == FLUME_STORE_GROUPS) return 1;
+  int rv = flume_chunk_open(&chunk, cursor->row.seq, cursor->row.data, cursor->row.len);
+  if (rv != 0) return rv;
+  if (chunk.last_seq <= cursor->max_seq) return chunk.count;
+  if (chunk.base_seq > cursor->max_seq) return 0;
+  rv = reserve_items(cursor, chunk.count);
+  if (rv == 0) rv = flume_chunk_read(&chunk, cursor->items);
+  if (rv != 0) return rv;
+  while (count < chunk.count && cursor->items[count].seq <= cursor->max_seq) count++;
+  return count;
 }
 
 int64_t flume_store_count(struct flume_store *store, enum flume_store_kind kind, const struct flume_store_range *range,
                           struct flume_err *err) {
   struct flume_store_cursor *cursor;
-  struct flume_store_entry entry;
   int64_t count = 0;
   int rv = flume_store_cursor_open(&cursor, store, kind, range, err);
   if (rv != 0) return rv;
-  while ((rv = flume_store_cursor_next(cursor, &entry, err)) == 1) count++;
+  while ((rv = next_within(cursor)) == 1) {
+    int64_t more = count_row(cursor);
+    if (more < 0) {
+      rv = (int)more;
+      break;
+    }
+    count += more;
+  }
   flume_store_cursor_close(cursor);
-  return rv == 0 ? count : rv;
+  return rv == 0 ? count : flume__store_fail(store, err, rv, "reading");
 }

@@ -3,6 +3,7 @@
  * An environment for writing takes memory and time that one for reading doesn't, so it is made at the first commit; the
  * one for reading goes then, since a process may not have a directory open twice. A write transaction begins and ends
  * within one call, on one thread. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -12,7 +13,7 @@
 #include "store_private.h"
 
 #define FIRST_MAP_BYTES ((size_t)16 << 20) /* doubled when full; address space, not memory */
-#define META_FORMAT 2u
+#define META_FORMAT 3u
 #define STATE_HEADER_BYTES 4
 
 static bool is_lmdb(int rv) {
@@ -30,18 +31,55 @@ static int from_lmdb(int rv) {
 
 int flume__store_fail(const struct flume_store *store, struct flume_err *err, int rv, const char *doing) {
   const char *text = rv > 0 || is_lmdb(rv) ? mdb_strerror(rv) : flume_strerror(rv);
+  if (rv == FLUME_ENOMEM || rv == ENOMEM) return flume_err_nomem(err);
+  if (store->dir == NULL) return flume_err_set(err, from_lmdb(rv), "%s a view's store in memory: %s", doing, text);
   return flume_err_set(err, from_lmdb(rv), "%s a view's store in %s: %s", doing, store->dir, text);
 }
 
 /* --- Environments ------------------------------------------------------------------------------------------------ */
 
-static void close_env(struct flume_store *store) {
+void flume__store_close_env(struct flume_store *store) {
+  if (store->idle != NULL) mdb_txn_abort(store->idle);
+  if (store->held != NULL) mdb_txn_abort(store->held);
+  store->held = NULL;
+  store->idle = NULL;
   if (store->env != NULL) mdb_env_close(store->env);
   store->env = NULL;
   store->has_dbs = store->writable = false;
 }
 
+/* Bytes that the file must have for all the pages that it says it has. */
+static int measure(struct flume_store *store, uint64_t *wanted, int64_t *size) {
+  MDB_envinfo info;
+  MDB_stat stat;
+  mdb_filehandle_t file;
+  int rv = mdb_env_info(store->env, &info);
+  if (rv == 0) rv = mdb_env_stat(store->env, &stat);
+  if (rv == 0) rv = mdb_env_get_fd(store->env, &file);
+  if (rv != 0) return rv;
+  *wanted = ((uint64_t)info.me_last_pgno + 1) * stat.ms_psize;
+  *size = store->io->size(store->io->ctx, file);
+  return *size < 0 ? (int)*size : 0;
+}
+
+/* What lies behind the end of a file that was cut short can be mapped, but touching it ends the process. */
+static int check_size(struct flume_store *store) {
+  uint64_t wanted;
+  int64_t size;
+  int rv = measure(store, &wanted, &size);
+  return rv == 0 && (uint64_t)size < wanted ? FLUME_ECORRUPT : rv;
+}
+
+void flume__store_fill_file(struct flume_store *store) {
+  mdb_filehandle_t file;
+  uint64_t wanted;
+  int64_t size;
+  if (measure(store, &wanted, &size) != 0 || (uint64_t)size >= wanted) return;
+  if (mdb_env_get_fd(store->env, &file) == 0) store->io->truncate(store->io->ctx, file, wanted);
+}
+
 static int open_env(struct flume_store *store, unsigned flags) {
+  MDB_stat stat;
   int rv = mdb_env_create(&store->env);
   if (rv != 0) {
     store->env = NULL;
@@ -50,8 +88,11 @@ static int open_env(struct flume_store *store, unsigned flags) {
   mdb_env_set_mapsize(store->env, FIRST_MAP_BYTES);
   mdb_env_set_maxdbs(store->env, 3);
   rv = mdb_env_open(store->env, store->dir, MDB_NOTLS | flags, 0666);
+  if (rv == 0) rv = check_size(store);
+  if (rv == 0) rv = mdb_env_stat(store->env, &stat);
+  if (rv == 0) store->page_bytes = stat.ms_psize;
   store->writable = rv == 0 && (flags & MDB_RDONLY) == 0;
-  if (rv != 0) close_env(store);
+  if (rv != 0) flume__store_close_env(store);
   return rv;
 }
 
@@ -86,16 +127,45 @@ static int find_dbs(struct flume_store *store) {
 }
 
 int flume__store_begin(struct flume_store *store, MDB_txn **txn, struct flume_err *err) {
+  if (store->held != NULL) {
+    *txn = store->held;
+    return 0;
+  }
+  if (store->idle != NULL && mdb_txn_renew(store->idle) == 0) {
+    *txn = store->idle;
+    store->idle = NULL;
+    return 0;
+  }
   int rv = store->env != NULL ? 0 : open_env(store, MDB_RDONLY);
   if (rv == 0) rv = find_dbs(store);
   if (rv == 0) rv = begin(store, txn);
-  return rv == 0 ? 0 : flume__store_fail(store, err, rv, "reading");
+  if (rv != 0) return flume__store_fail(store, err, rv, "reading");
+  if (store->access == FLUME_STORE_READ) store->held = *txn;
+  return 0;
 }
 
-static int open_for_writing(struct flume_store *store, struct flume_err *err) {
+void flume__store_end(struct flume_store *store, MDB_txn *txn) {
+  if (txn == store->held) return;
+  if (store->idle != NULL) {
+    mdb_txn_abort(txn);
+    return;
+  }
+  mdb_txn_reset(txn);
+  store->idle = txn;
+}
+
+int flume__store_begin_writing(struct flume_store *store, MDB_txn **txn) {
+  int rv = mdb_txn_begin(store->env, NULL, 0, txn);
+  if (rv != 0) return rv;
+  rv = open_dbs(store, *txn, MDB_CREATE);
+  if (rv != 0) mdb_txn_abort(*txn);
+  return rv;
+}
+
+int flume__store_open_for_writing(struct flume_store *store, struct flume_err *err) {
   int dead;
   if (store->writable) return 0;
-  close_env(store);
+  flume__store_close_env(store);
   int rv = flume_io_mkdir_all(store->io, store->dir);
   if (rv == 0) rv = flume_io_sync_name(store->io, store->dir);
   if (rv != 0) return flume_err_set(err, rv, "creating %s: %s", store->dir, flume_strerror(rv));
@@ -103,7 +173,7 @@ static int open_for_writing(struct flume_store *store, struct flume_err *err) {
   if (rv != 0) return flume__store_fail(store, err, rv, "opening");
   rv = store->io->sync_dir(store->io->ctx, store->dir); /* LMDB syncs what it writes, but not the name of its file */
   if (rv != 0) {
-    close_env(store);
+    flume__store_close_env(store);
     return flume_err_set(err, rv, "syncing %s: %s", store->dir, flume_strerror(rv));
   }
   mdb_reader_check(store->env, &dead); /* a reader that was killed would keep old pages for ever */
@@ -111,6 +181,27 @@ static int open_for_writing(struct flume_store *store, struct flume_err *err) {
 }
 
 /* --- Meta data and state ----------------------------------------------------------------------------------------- */
+
+/* LMDB keeps a key, and a value that is not long, in one page. A long value begins behind the header of a page, where its
+ * number and how many pages follow are written (struct MDB_page in its source). */
+enum { PAGE_AT_FLAGS = 10, PAGE_AT_COUNT = 12, PAGE_HEADER_BYTES = 16, PAGE_IS_LONG_VALUE = 0x04 };
+
+bool flume__store_is_mapped(const struct flume_store *store, const MDB_val *value) {
+  size_t off = (uintptr_t)value->mv_data % store->page_bytes;
+  if (value->mv_size <= store->page_bytes - off) return true;
+  if (off != PAGE_HEADER_BYTES) return false;
+  const uint8_t *page = (const uint8_t *)value->mv_data - PAGE_HEADER_BYTES;
+  MDB_envinfo info;
+  uint64_t number;
+  uint32_t count;
+  uint16_t flags;
+  memcpy(&number, page, sizeof number);
+  memcpy(&flags, page + PAGE_AT_FLAGS, sizeof flags);
+  memcpy(&count, page + PAGE_AT_COUNT, sizeof count);
+  if ((flags & PAGE_IS_LONG_VALUE) == 0 || mdb_env_info(store->env, &info) != 0) return false;
+  if (number > info.me_last_pgno || count > info.me_last_pgno + 1 - number) return false;
+  return value->mv_size <= count * store->page_bytes - PAGE_HEADER_BYTES;
+}
 
 static MDB_val key_of(const char *text) {
   return (MDB_val){.mv_data = (void *)text, .mv_size = strlen(text)};
@@ -153,14 +244,40 @@ static int decode_meta(const MDB_val *val, struct flume_store_meta *meta) {
   return 0;
 }
 
+static int read_meta(struct flume_store *store, MDB_txn *txn, struct flume_store_meta *meta) {
+  MDB_val key = key_of("meta"), val;
+  int rv = mdb_get(txn, store->meta_db, &key, &val);
+  return rv == 0 ? decode_meta(&val, meta) : rv;
+}
+
+int flume__store_renew(struct flume_store *store, const struct flume_store_meta *own,
+                       const struct flume_store_meta *limit, struct flume_store_meta *meta, struct flume_err *err) {
+  MDB_txn *txn;
+  int rv = begin(store, &txn);
+  if (rv == 0) {
+    rv = read_meta(store, txn, meta);
+    bool is_same = rv == 0 && memcmp(meta->log_id, own->log_id, sizeof own->log_id) == 0 &&
+                   strcmp(meta->version, own->version) == 0 && meta->fingerprint == own->fingerprint;
+    bool fits = is_same && meta->since >= own->since && meta->since <= limit->since &&
+                meta->deletions >= own->deletions && meta->deletions <= limit->deletions;
+    if (rv == 0 && !fits) rv = FLUME_EAGAIN;
+    if (rv != 0) {
+      mdb_txn_abort(txn);
+    } else {
+      mdb_txn_abort(store->held);
+      store->held = txn;
+    }
+  }
+  if (rv == FLUME_EAGAIN) return flume_err_set(err, rv, "what was committed last does not fit");
+  return rv == 0 ? 0 : flume__store_fail(store, err, rv, "reading");
+}
+
 int flume__store_load_meta(struct flume_store *store, struct flume_store_meta *meta, struct flume_err *err) {
   MDB_txn *txn;
   int rv = flume__store_begin(store, &txn, err);
   if (rv != 0) return rv;
-  MDB_val key = key_of("meta"), val;
-  rv = mdb_get(txn, store->meta_db, &key, &val);
-  if (rv == 0) rv = decode_meta(&val, meta);
-  mdb_txn_abort(txn);
+  rv = read_meta(store, txn, meta);
+  flume__store_end(store, txn);
   return rv == 0 ? 0 : flume__store_fail(store, err, rv, "reading");
 }
 
@@ -173,17 +290,22 @@ int flume__store_read_state(struct flume_store *store, struct flume_buf *value, 
   if (rv == 0) {
     const uint8_t *data = val.mv_data;
     size_t len = val.mv_size - STATE_HEADER_BYTES;
-    if (val.mv_size < STATE_HEADER_BYTES) rv = FLUME_ECORRUPT;
+    if (val.mv_size < STATE_HEADER_BYTES || !flume__store_is_mapped(store, &val)) rv = FLUME_ECORRUPT;
     else if (flume_crc32c(0, data + STATE_HEADER_BYTES, len) != flume_get_le32(data)) rv = FLUME_ECORRUPT;
     else rv = flume_buf_append(value, data + STATE_HEADER_BYTES, len);
   }
-  mdb_txn_abort(txn);
+  flume__store_end(store, txn);
   return rv == 0 ? 0 : flume__store_fail(store, err, rv, "reading");
 }
 
-/* --- Committing -------------------------------------------------------------------------------------------------- */
+int flume__store_put_meta(struct flume_store *store, MDB_txn *txn, const struct flume_store_meta *meta) {
+  uint8_t bytes[META_BYTES];
+  MDB_val key = key_of("meta"), val = {.mv_data = bytes, .mv_size = sizeof bytes};
+  encode_meta(bytes, meta);
+  return mdb_put(txn, store->meta_db, &key, &val, 0);
+}
 
-static int put_state(struct flume_store *store, MDB_txn *txn) {
+int flume__store_put_state(struct flume_store *store, MDB_txn *txn) {
   if (!store->has_state) return 0;
   MDB_val key = key_of("state"), val = {.mv_size = STATE_HEADER_BYTES + store->state.len};
   int rv = mdb_put(txn, store->meta_db, &key, &val, MDB_RESERVE);
@@ -191,83 +313,6 @@ static int put_state(struct flume_store *store, MDB_txn *txn) {
   flume_put_le32(val.mv_data, flume_crc32c(0, store->state.data, store->state.len));
   if (store->state.len > 0) memcpy((uint8_t *)val.mv_data + STATE_HEADER_BYTES, store->state.data, store->state.len);
   return 0;
-}
-
-static int put_rows(struct flume_store *store, MDB_txn *txn, enum flume_store_kind kind) {
-  const struct flume_memtable *table = &store->tables[kind];
-  const struct flume_mem_entry *entry;
-  struct flume_mem_place place = {0, 0};
-  MDB_cursor *cursor;
-  if (table->count == 0) return 0;
-  int rv = mdb_cursor_open(txn, store->dbs[kind], &cursor);
-  while (rv == 0 && (entry = flume_memtable_next(table, &place)) != NULL) {
-    MDB_val key = {.mv_data = (void *)entry->bytes, .mv_size = entry->key_len};
-    MDB_val val = {.mv_data = (void *)flume_mem_value(entry), .mv_size = entry->value_len};
-    if (!entry->gone) {
-      rv = mdb_cursor_put(cursor, &key, &val, 0);
-    } else {
-      rv = mdb_cursor_get(cursor, &key, &val, MDB_SET);
-      if (rv == 0) rv = mdb_cursor_del(cursor, 0);
-      if (rv == MDB_NOTFOUND) rv = 0;
-    }
-  }
-  mdb_cursor_close(cursor);
-  return rv;
-}
-
-static int write_once(struct flume_store *store, const struct flume_store_meta *meta) {
-  uint8_t bytes[META_BYTES];
-  MDB_txn *txn;
-  MDB_val key = key_of("meta"), val = {.mv_data = bytes, .mv_size = sizeof bytes};
-  int rv = mdb_txn_begin(store->env, NULL, 0, &txn);
-  if (rv != 0) return rv;
-  encode_meta(bytes, meta);
-  rv = open_dbs(store, txn, MDB_CREATE);
-  if (rv == 0) rv = put_state(store, txn);
-  if (rv == 0) rv = put_rows(store, txn, FLUME_STORE_GROUPS);
-  if (rv == 0) rv = put_rows(store, txn, FLUME_STORE_INDEX);
-  if (rv == 0) rv = mdb_put(txn, store->meta_db, &key, &val, 0);
-  if (rv != 0) {
-    mdb_txn_abort(txn);
-    return rv;
-  }
-  rv = mdb_txn_commit(txn);
-  if (rv == 0) store->has_dbs = true;
-  return rv;
-}
-
-static int grow(struct flume_store *store) {
-  MDB_envinfo info;
-  mdb_env_info(store->env, &info);
-  return mdb_env_set_mapsize(store->env, info.me_mapsize * 2);
-}
-
-int flume__store_write(struct flume_store *store, const struct flume_store_meta *meta, struct flume_err *err) {
-  int rv = open_for_writing(store, err);
-  if (rv != 0) return rv;
-  rv = write_once(store, meta);
-  while (rv == MDB_MAP_FULL) {
-    rv = grow(store);
-    if (rv == 0) rv = write_once(store, meta);
-  }
-  return rv == 0 ? 0 : flume__store_fail(store, err, rv, "committing");
-}
-
-int flume__store_drop(struct flume_store *store, struct flume_err *err) {
-  MDB_txn *txn;
-  int rv = open_for_writing(store, err);
-  if (rv != 0) return rv;
-  rv = mdb_txn_begin(store->env, NULL, 0, &txn);
-  if (rv == 0) {
-    rv = open_dbs(store, txn, MDB_CREATE);
-    if (rv == 0) rv = mdb_drop(txn, store->meta_db, 0);
-    if (rv == 0) rv = mdb_drop(txn, store->dbs[FLUME_STORE_GROUPS], 0);
-    if (rv == 0) rv = mdb_drop(txn, store->dbs[FLUME_STORE_INDEX], 0);
-    if (rv == 0) rv = mdb_txn_commit(txn);
-    else mdb_txn_abort(txn);
-  }
-  if (rv == 0) store->has_dbs = true;
-  return rv == 0 ? 0 : flume__store_fail(store, err, rv, "clearing");
 }
 
 uint64_t flume__store_disk_bytes(const struct flume_store *store) {

@@ -154,7 +154,8 @@ int flume_view_dir_sweep(const struct flume_io *io, const char *path, const uint
   int rv = io->list(io->ctx, path, note_name, &sweep);
   if (rv == UV_ENOENT) rv = 0;
   if (rv != 0) fail(err, rv, "listing", path);
-  if (rv == 0 && names.len > 0) { /* the active version may be so in the cache alone: the one before it must not go first */
+  if (rv == 0 &&
+      names.len > 0) { /* the active version may be so in the cache alone: the one before it must not go first */
     rv = io->sync_dir(io->ctx, path);
     if (rv != 0) fail(err, rv, "syncing", path);
   }

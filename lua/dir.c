@@ -1,6 +1,8 @@
 #include "dir.h"
 
 #include <lauxlib.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 #include "../core/view_dir.h"
 #include "box.h"
@@ -79,10 +81,22 @@ static int write_text(lua_State *L) {
   return done(L, flume_view_dir_write(IO, path, name, text, len, &err), &err);
 }
 
+/* is_ours(path): whether the file begins with the number of this process, as the lock of a log does */
+static int is_ours(lua_State *L) {
+  char text[16] = {0};
+  int file = IO->open(IO->ctx, luaL_checkstring(L, 1), FLUME_IO_READ);
+  if (file >= 0) {
+    IO->read(IO->ctx, file, text, sizeof text - 1, 0);
+    IO->close(IO->ctx, file);
+  }
+  lua_pushboolean(L, file >= 0 && strtol(text, NULL, 10) == (long)getpid());
+  return 1;
+}
+
 void flume__dir_open(lua_State *L) {
-  static const luaL_Reg functions[] = {{"active", active}, {"list", list},      {"remove", remove_version},
-                                       {"sweep", sweep},   {"read", read_text}, {"write", write_text},
-                                       {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"active", active},    {"list", list},       {"remove", remove_version},
+                                       {"sweep", sweep},      {"is_ours", is_ours}, {"read", read_text},
+                                       {"write", write_text}, {NULL, NULL}};
   luaL_newlib(L, functions);
   lua_setfield(L, -2, "view_dir");
 }

@@ -8,7 +8,9 @@
  *
  *   active(path) -> number or nil     remove(path, number) -> true
  *   list(path) -> numbers             sweep(path, numbers) -> true
- *   read(path, name) -> text          write(path, name, text) -> true */
+ *   read(path, name) -> text          write(path, name, text) -> true
+ *
+ *   is_ours(path) -> whether the file, the lock of a log, was written by this process */
 void flume__dir_open(lua_State *L);
 
 #endif

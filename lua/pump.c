@@ -39,14 +39,27 @@ static int ref_value(lua_State *L, int index) {
   return luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
-/* close(self, cb): its views must be closed */
+void flume__pump_left(struct flume_lua_pump *self) {
+  bool waits = self->closing && !self->pump.closing;
+  if (waits && self->pump.sinks_count == 0) flume_pump_close(&self->pump, on_pump_closed);
+}
+
+static void close_left(struct flume_deferred *deferred) {
+  struct flume_lua_pump *self = FLUME_CONTAINER_OF(deferred, struct flume_lua_pump, left);
+  self->close_left(self);
+}
+
+/* close(self, cb): its views should be closed; those that were lost on the way to Lua are closed first */
 static int pump_close(lua_State *L) {
   struct flume_lua_pump *self = flume__pump_check(L, 1);
   luaL_checktype(L, 2, LUA_TFUNCTION);
   self->cb = ref_value(L, 2);
   self->pin = ref_value(L, 1);
   self->closing = true;
-  flume_pump_close(&self->pump, on_pump_closed);
+  flume__pump_left(self);
+  if (self->pump.closing) return 0;
+  flume_deferred_init(&self->left, close_left);
+  flume_defer(&self->log->log->defer, &self->left);
   return 0;
 }
 

@@ -322,9 +322,7 @@ static void resume_at(lua_State *L, struct flume_store_cursor *cursor, int index
   size_t len;
   const uint8_t *place = (const uint8_t *)luaL_checklstring(L, index, &len);
   luaL_argcheck(L, len >= 12, index, "no place in a range");
-  int rv = flume_store_cursor_resume(cursor, place + 12, len - 12, (int64_t)flume_get_le64(place),
-                                     flume_get_le32(place + 8));
-  if (rv != 0) luaL_error(L, "%s", flume_strerror(rv));
+  flume_store_cursor_resume(cursor, place + 12, len - 12, (int64_t)flume_get_le64(place), flume_get_le32(place + 8));
 }
 
 enum { PAGE_RANGE = 1, PAGE_COUNT, PAGE_MIN_SEQ, PAGE_MAX_SEQ, PAGE_RESUME, PAGE_BOX, PAGE_ITEMS };

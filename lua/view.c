@@ -305,17 +305,26 @@ static void release(lua_State *L, struct flume_view *self) {
   self->dir = NULL;
 }
 
-void flume__view_finish_close(struct flume_view *self) {
+static void on_idle_closed(uv_handle_t *handle) {
+  struct flume_view *self = handle->data;
   lua_State *L = self->loop->L;
   flume_deferred_cancel(&self->slice);
   flume_deferred_cancel(&self->nudge);
   flume_sink_detach(&self->sink);
   self->open = false;
   release(L, self);
-  lua_rawgeti(L, LUA_REGISTRYINDEX, self->close_cb);
+  flume__pump_left(self->pump);
+  bool is_asked_for = self->close_cb != LUA_NOREF;
+  if (is_asked_for) lua_rawgeti(L, LUA_REGISTRYINDEX, self->close_cb);
   luaL_unref(L, LUA_REGISTRYINDEX, self->close_cb);
   luaL_unref(L, LUA_REGISTRYINDEX, self->pin);
-  flume__loop_call(self->loop, 0);
+  if (is_asked_for) flume__loop_call(self->loop, 0);
+}
+
+void flume__view_finish_close(struct flume_view *self) {
+  if (self->finishing) return;
+  self->finishing = true;
+  uv_close((uv_handle_t *)&self->idle, on_idle_closed);
 }
 
 /* The callback of closing is never called from inside close. */
@@ -329,6 +338,14 @@ static void close_view(struct flume_view *self) {
   if (self->working != FLUME_WORK_NONE) return; /* goes on from there */
   self->slice.run = begin_close;
   flume_defer(&self->pump->pump.log->defer, &self->slice);
+}
+
+/* Lua ran out of memory when it was about to keep a view that had been started: nobody else can close it. */
+static void close_left(struct flume_lua_pump *pump) {
+  for (struct flume_queue *node = pump->pump.sinks.next; node != &pump->pump.sinks; node = node->next) {
+    struct flume_view *view = FLUME_CONTAINER_OF(node, struct flume_view, sink.queue);
+    if (!view->closing) close_view(view);
+  }
 }
 
 static void nudge(struct flume_deferred *deferred) {
@@ -410,6 +427,7 @@ static int view_new(lua_State *L) {
   struct flume_view *self = lua_newuserdatauv(L, sizeof *self, VIEW_UV_COUNT);
   memset(self, 0, sizeof *self);
   self->pump = pump;
+  pump->close_left = close_left;
   self->loop = pump->log->loop;
   self->host = self->pin = self->close_cb = self->quiet_cb = self->active_cb = LUA_NOREF;
   flume__view_work_init(self);

@@ -65,6 +65,7 @@ struct flume_view {
   enum flume_view_kind kind;
   bool open;
   bool closing;
+  bool finishing; /* its last handle is being closed */
   bool released;
   enum flume_view_end end;
   bool rebuilding; /* asked for; done as soon as nothing is under way */
@@ -104,6 +105,7 @@ struct flume_view {
   char *dir;                /* of its versions, see view_dir.h; NULL when it lives in memory. Owned */
   uint32_t number;          /* of this version there */
   bool active;              /* it is the active one there */
+  bool reads_only;          /* another process writes the store: this one folds on in memory, and never commits */
   bool accepting;           /* it goes on with a state of another version */
   bool activating;          /* the next commit makes it so */
   bool wants_active;        /* asked for: see flume__view_take_wishes */
@@ -113,10 +115,13 @@ struct flume_view {
   uint64_t size_bytes;      /* the same, for the loop thread */
   bool commit_due;
   uint64_t next_commit_ns;
+  uv_timer_t idle;          /* a checkpoint for what is not followed by more records; open from start to close */
   struct flume_append sync; /* of the log, before a commit that would be ahead of what is on disk */
   bool syncing;
   int sync_status;     /* why it could not be synced; 0 */
-  int64_t durable_seq; /* of the log, when the work under way was begun */
+  int64_t durable_seq; /* of the log, when the work under way was begun; so are the next two */
+  int64_t log_since;
+  int64_t log_deletions;
   int commit_status;
   struct explain *explain; /* the dry run that it is used for */
   struct flume_err stall;  /* code != 0: why checkpoints can't be written at the moment */
@@ -145,10 +150,14 @@ int flume__view_commit(struct flume_view *view);
 /* To the state before the first record, durably; or to the last checkpoint. */
 int flume__view_reset(struct flume_view *view, struct flume_err *err);
 int flume__view_revert(struct flume_view *view, struct flume_err *err);
+/* A store that another process writes: goes on with what that has committed since, if it is further. */
+void flume__view_renew(struct flume_view *view);
 
 /* view_work.c */
 extern const struct flume_sink_ops flume__view_sink_ops;
 void flume__view_work_init(struct flume_view *view);
+/* For a view that is attached to the pump. */
+void flume__view_work_start(struct flume_view *view);
 /* Begins what is next for the view, if nothing is under way. */
 void flume__view_next(struct flume_view *view);
 /* What was asked for while it was at work: nothing is under way now. */

@@ -13,6 +13,10 @@
 #define COMMIT_SHARE 20u
 #define COMMIT_PAUSE_NS (1000u * 1000 * 1000)
 
+/* A snapshot of a store that another process writes is kept no longer than this, if there is a newer one: it keeps that
+ * process from using room again. */
+#define RENEW_NS (5u * 1000 * 1000 * 1000)
+
 #define REASON_BYTES 192
 #define MAX_PATHS 16
 
@@ -133,12 +137,25 @@ static int restore(struct flume_view *view, struct flume_err *err) {
   return rv == 0 ? 0 : flume_err_set(err, rv, "taking up the state: %s", flume_strerror(rv));
 }
 
+/* From the store that another process writes to one in memory. */
+static int leave_store(struct flume_view *view, struct flume_err *err) {
+  struct flume_store *store;
+  int rv = flume_store_open(&store, &flume_io_posix, NULL, FLUME_STORE_WRITE, err);
+  if (rv != 0) return rv;
+  flume_store_close(view->kept.store);
+  view->kept.store = store;
+  flume_io_free(&flume_io_posix, view->dir);
+  view->dir = NULL;
+  view->reads_only = false;
+  return 0;
+}
+
 int flume__view_reset(struct flume_view *view, struct flume_err *err) {
   view->meta.since = -1;
   view->meta.deletions = 0;
   view->dirty = view->commit_due = false;
   if (view->kept.store == NULL) return 0;
-  int rv = flume_store_clear(view->kept.store, err);
+  int rv = view->reads_only ? leave_store(view, err) : flume_store_clear(view->kept.store, err);
   return rv == 0 ? restore(view, err) : rv;
 }
 
@@ -152,6 +169,17 @@ int flume__view_revert(struct flume_view *view, struct flume_err *err) {
   view->meta.deletions = meta.deletions;
   view->dirty = view->commit_due = false;
   return restore(view, err);
+}
+
+void flume__view_renew(struct flume_view *view) {
+  struct flume_store_meta limit = {.since = view->log_since, .deletions = view->log_deletions}, meta;
+  struct flume_err err;
+  view->next_commit_ns = uv_hrtime() + RENEW_NS;
+  if (flume_store_renew(view->kept.store, &view->meta, &limit, &meta, NULL) != 0) return;
+  view->meta.since = meta.since;
+  view->meta.deletions = meta.deletions;
+  view->fold_status = restore(view, &err);
+  if (view->fold_status != 0) view->err = err;
 }
 
 /* --- From Lua to the store --------------------------------------------------------------------------------------- */
@@ -257,15 +285,18 @@ static int open_store(lua_State *L, struct flume_view *view, int index, struct f
     view->active = lua_toboolean(L, -1);
     lua_getfield(L, index, "activate");
     lua_getfield(L, index, "accept");
-    view->activating = lua_toboolean(L, -2);
-    view->accepting = lua_toboolean(L, -1);
+    lua_getfield(L, index, "read");
+    view->activating = lua_toboolean(L, -3);
+    view->accepting = lua_toboolean(L, -2);
+    view->reads_only = lua_toboolean(L, -1);
     int len = snprintf(path, sizeof path, "%s/%u", dir, (unsigned)view->number);
     if (len < 0 || (size_t)len >= sizeof path) return flume_err_set(err, UV_ENAMETOOLONG, "a view's path is too long");
     view->dir = flume_io_alloc(&flume_io_posix, strlen(dir) + 1);
     if (view->dir == NULL) return flume_err_nomem(err);
     strcpy(view->dir, dir);
   }
-  int rv = flume_store_open(&view->kept.store, &flume_io_posix, dir != NULL ? path : NULL, FLUME_STORE_WRITE, err);
+  int rv = flume_store_open(&view->kept.store, &flume_io_posix, dir != NULL ? path : NULL,
+                            view->reads_only ? FLUME_STORE_READ : FLUME_STORE_WRITE, err);
   lua_settop(L, 5);
   return rv;
 }
@@ -274,6 +305,7 @@ static void attach(lua_State *L, struct flume_view *view) {
   view->open = true;
   lua_pushvalue(L, 1);
   view->pin = luaL_ref(L, LUA_REGISTRYINDEX);
+  flume__view_work_start(view);
   flume_sink_attach(&view->sink, &view->pump->pump, &flume__view_sink_ops, view->meta.since, view->meta.deletions);
 }
 
@@ -285,12 +317,13 @@ static void undo_start(struct flume_view *view) {
   view->extract = NULL;
   flume_io_free(&flume_io_posix, view->dir);
   view->dir = NULL;
+  view->reads_only = false;
 }
 
 /* start(self, version, fingerprint, place, since) -> since, accepted | false, reason | nil, message, code.
  *
  * place: where the state is kept, {dir =, number =, active = it is the active one, activate = make it so with the first
- * commit, accept = go on with it whatever it was folded by}; nil: in memory. false: there is one that can't be gone on
+ * commit, accept = go on with it whatever it was folded by, read = another process writes it}; nil: in memory. false: there is one that can't be gone on
  * with, and nothing has changed; start it at another place. since is where a view begins that keeps itself. */
 int flume__view_start(lua_State *L) {
   struct flume_view *view = luaL_checkudata(L, 1, FLUME_VIEW_TYPE);

@@ -31,9 +31,27 @@ static size_t pending_bytes(const struct flume_view *view) {
 }
 
 static bool wants_commit(const struct flume_view *view) {
-  if (view->dir == NULL) return false;
+  if (view->dir == NULL || view->reads_only) return false;
   if (uv_hrtime() >= view->next_commit_ns) return true;
   return view->stall.code == 0 && pending_bytes(view) > PENDING_MAX_BYTES;
+}
+
+static void on_idle(uv_timer_t *timer) {
+  struct flume_view *view = timer->data;
+  if (view->working == FLUME_WORK_NONE && view->dirty && !view->closing) view->commit_due = true;
+  flume__view_next(view);
+}
+
+/* When no more records come, what there is becomes a checkpoint all the same, a little later. */
+static void commit_when_idle(struct flume_view *view) {
+  if (!view->dirty || view->dir == NULL || view->reads_only || uv_is_active((uv_handle_t *)&view->idle)) return;
+  uint64_t now = uv_hrtime();
+  uint64_t wait_ms = view->next_commit_ns > now ? (view->next_commit_ns - now) / 1000000 + 1 : 1;
+  uv_timer_start(&view->idle, on_idle, wait_ms, 0);
+}
+
+static bool wants_renewal(const struct flume_view *view) {
+  return view->reads_only && (uv_hrtime() >= view->next_commit_ns || pending_bytes(view) > PENDING_MAX_BYTES);
 }
 
 static void prepare(struct flume_view *view, enum flume_fold_action action, uint64_t slice_ns) {
@@ -59,6 +77,7 @@ static void fold(struct flume_view *view, uint64_t slice_ns) {
   view->dirty = true;
   view->meta.since = view->block->first_seq + view->fold.next - 1;
   view->commit_due = view->commit_due || wants_commit(view);
+  if (wants_renewal(view)) flume__view_renew(view);
 }
 
 /* Takes back the records that were fetched. */
@@ -153,9 +172,15 @@ static void after_feed(struct flume_view *view) {
   int64_t next = view->block->first_seq + view->fold.next;
   drop_block(view);
   settle_commit(view);
-  if (view->fold_status != 0) fail(view, next);
-  else if (view->commit_status != 0) fail(view, next - 1);
-  else flume_sink_fed(&view->sink, next - 1);
+  if (view->fold_status != 0) {
+    fail(view, next);
+  } else if (view->commit_status != 0) {
+    fail(view, next - 1);
+  } else {
+    view->sink.deletions = view->meta.deletions;
+    flume_sink_fed(&view->sink, view->meta.since);
+    commit_when_idle(view);
+  }
 }
 
 static void drop_gone(struct flume_view *view) {
@@ -294,6 +319,8 @@ static void run_slice(struct flume_deferred *deferred) {
 static void start_work(struct flume_view *view, enum flume_work work) {
   view->working = work;
   view->durable_seq = view->pump->log->log->durable_seq;
+  view->log_since = view->pump->log->log->since.value;
+  view->log_deletions = view->pump->log->log->deletions.value;
   if (view->vm == NULL) flume_defer(&view->pump->pump.log->defer, &view->slice);
   else if (work == FLUME_WORK_CALL) flume_pool_submit_first(view->loop->pool, &view->job);
   else flume_pool_submit(view->loop->pool, &view->job);
@@ -334,8 +361,8 @@ static void start_commit(struct flume_view *view) {
 }
 
 static bool wants_last_commit(const struct flume_view *view) {
-  return view->dir != NULL && view->kept.store != NULL && view->end == FLUME_VIEW_KEEP && view->dirty &&
-         view->commit_status == 0 && view->sync_status == 0 && view->sink.state != FLUME_SINK_FAILED;
+  return view->dir != NULL && !view->reads_only && view->kept.store != NULL && view->end == FLUME_VIEW_KEEP &&
+         view->dirty && view->commit_status == 0 && view->sync_status == 0 && view->sink.state != FLUME_SINK_FAILED;
 }
 
 static void close_step(struct flume_view *view) {
@@ -480,7 +507,7 @@ static void next_work(struct flume_view *view) {
 }
 
 void flume__view_take_wishes(struct flume_view *view) {
-  if (view->wants_active) {
+  if (view->wants_active && !view->reads_only) {
     view->wants_active = false;
     view->activating = view->dirty = view->commit_due = true;
   }
@@ -522,4 +549,10 @@ void flume__view_work_init(struct flume_view *view) {
   flume_deferred_init(&view->slice, run_slice);
   flume_buf_init(&view->traceback, &flume_io_posix);
   view->next_commit_ns = uv_hrtime() + FIRST_COMMIT_NS;
+}
+
+void flume__view_work_start(struct flume_view *view) {
+  uv_timer_init(view->loop->loop, &view->idle);
+  uv_unref((uv_handle_t *)&view->idle);
+  view->idle.data = view;
 }

@@ -49,8 +49,9 @@ local function failure(args, options, code)
 end
 
 -- A flume that runs beside the test: {pid =, pipe = what it prints, and in the end its exit status}. redirections are
--- for the shell.
-local function start(args, redirections)
+-- for the shell; fifo is one that they name, and is made.
+local function start(args, redirections, fifo)
+  if fifo then assert(os.execute("mkfifo " .. fifo)) end
   local line = command(args):gsub("'", "'\\''")
   local pipe = io.popen(("sh -c 'echo $$; exec %s %s'; echo $?"):format(line, redirections or ""))
   local child = {pid = pipe:read "l", pipe = pipe}
@@ -118,7 +119,17 @@ describe("the command line", function ()
   it("tells what is wrong with it, and that it is 2", function ()
     local wrong = {
       {"which database", {}},
-      {"unknown option '%-%-colour'", {"data", "--colour"}},
+      {"unknown option '%-%-colour'\n", {"data", "--colour"}},
+      {"unknown option '%-%-jason'; did you mean %-%-json%?\n", {"data", "--jason"}},
+      {"unknown option '%-%-skip%-bda'; did you mean %-%-skip%-bad%?\n", {"data", "append", "--skip-bda"}},
+      {"unknown command 'stauts'; did you mean status%?\n", {"data", "stauts"}},
+      {"unknown command 'app'; did you mean append%?\n", {"data", "app"}},
+      {"%-%-from wants a format %(json", {"data", "import", "--from", "xml"}},
+      {"%-%-from is an option of import", {"data", "append", "--from", "json"}},
+      {"%-%-skip%-bad is an option of append and import", {"data", "status", "--skip-bad"}},
+      {"%-%-no%-rc and the command 'status' exclude each other", {"data", "status", "--no-rc"}},
+      {"new view wants the view's name", {"new", "view"}},
+      {"get: 'two' is one argument too many", {"test", "get", "1", "two"}}, -- a database may be called test
       {"unknown command 'frobnicate'", {"data", "frobnicate"}},
       {"unknown command 'a.b.c'", {"data", "a.b.c"}},
       {"%-%-limit wants a whole number, got 'x'", {"data", "stream", "--limit", "x"}},
@@ -242,6 +253,75 @@ describe("append", function ()
   end)
 end)
 
+describe("append, under attack,", function ()
+  after_each(world.clean)
+
+  -- Runs flume append on what a shell command writes.
+  local function fed(source, args, env)
+    local dir = world.dir()
+    local words = {dir .. "/data", "append", table.unpack(args or {})}
+    local _, _, code = os.execute(("%s | %s >%s/out 2>%s/err"):format(source, command(words, env), dir, dir))
+    return {out = read_file(dir .. "/out"), err = read_file(dir .. "/err"), code = code, data = dir .. "/data"}
+  end
+
+  it("refuses junk in its first line", function ()
+    for _, source in ipairs {"head -c 3000000 /dev/zero", "head -c 1000000 build/lib/lua/5.4/flume.so",
+      [[printf '\\377\\376{}\\n']], [[printf '"\\200"\\n']]} do
+      local result = fed(source)
+      assert.equal(1, result.code, source)
+      assert.equal("0 records appended\n", result.out)
+      assert.is_not_nil(result.err:find "^flume: append: line 1: ", result.err)
+      assert.is_true(#result.err < 300)
+    end
+  end)
+
+  it("holds no line that is too long, and passes over it when told to", function ()
+    -- a third of a GB without a newline: twice what a record may have would not fit into this memory
+    local lines = [[{ echo 1; head -c 330000000 /dev/zero | tr '\\0' ' '; echo; echo 2; echo 3; }]]
+    local result = fed("ulimit -v 900000; " .. lines, {"--skip-bad"})
+    assert.equal("", result.err)
+    assert.equal("3 records appended, 1 bad line skipped\n", result.out)
+    result = fed(lines)
+    assert.equal("flume: append: line 2: longer than 268 MB\n", result.err)
+    assert.equal("1 record appended\n", result.out)
+  end)
+
+  it("stores what it has reported when it is told to end, and ends by that signal", function ()
+    for _, signal in ipairs {"TERM", "HUP"} do
+      local dir = world.dir()
+      local child = start({dir .. "/data", "append"}, ("<%s/in 2>%s/err"):format(dir, dir), dir .. "/in")
+      local input <close> = io.open(dir .. "/in", "w")
+      input:write "1\n2\n"
+      input:flush()
+      wait_until(function () return run({dir .. "/data", "stream"}).out == "0\t1\n1\t2\n" end)
+      os.execute(("kill -%s %s"):format(signal, child.pid))
+      assert.equal(("2 records appended\n%d\n"):format(signal == "TERM" and 143 or 129), child.pipe:read "a")
+      assert.equal("0\t1\n1\t2\n", output {dir .. "/data", "stream"})
+    end
+  end)
+
+  it("says so when its input can't be read", function ()
+    local dir = world.dir()
+    local _, _, code = os.execute(("%s <&- >%s/out 2>%s/err"):format(command {dir .. "/data", "append"}, dir, dir))
+    assert.equal(1, code)
+    assert.is_not_nil(read_file(dir .. "/err"):find "Bad file descriptor")
+    assert.is_not_nil(failure({dir .. "/data", "append", dir}):find "Is a directory")
+  end)
+end)
+
+describe("import", function ()
+  after_each(world.clean)
+
+  it("takes lines of JSON", function ()
+    local dir = world.dir()
+    local file = world.write(dir .. "/lines", "1\nx\n2\n")
+    assert.equal("1 record appended\n", output({dir .. "/data", "import"}, {input = "0\n"}))
+    assert.is_not_nil(failure({dir .. "/data", "import", "--from", "json", file}):find "^flume: import: line 2: ")
+    assert.equal("2 records appended, 1 bad line skipped\n", output {dir .. "/data", "import", file, "--skip-bad"})
+    assert.equal("0\n1\n1\n2\n", output {dir .. "/data", "stream", "--json"})
+  end)
+end)
+
 describe("get, stream and tail", function ()
   after_each(world.clean)
 
@@ -287,8 +367,22 @@ describe("get, stream and tail", function ()
   end)
 
   it("fail when their output can't be written", function ()
-    local _, _, code = os.execute(command {filled(2), "stream"} .. " >/dev/full 2>/dev/null")
-    assert.equal(1, code)
+    local dir = world.dir()
+    for _, case in ipairs {
+      {">/dev/full", "writing the output"}, {">&-", "writing the output"}, {"| true", ""}, {"| head -n 1 >/dev/null", ""},
+    } do
+      for _, args in ipairs {{"stream"}, {"status"}, {"tail"}, {"-e", "for i = 1, 1e5 do print(i) end"}} do
+        local words = {filled(2), table.unpack(args)}
+        os.execute(("{ %s 2>%s/err; echo $? >%s/code; } %s"):format(command(words), dir, dir, case[1]))
+        local code, err = tonumber(read_file(dir .. "/code")), read_file(dir .. "/err")
+        if case[2] ~= "" then
+          assert.equal(1, code)
+          assert.is_not_nil(err:find(case[2]), err)
+        else
+          assert.equal("", err) -- whoever read it has had enough
+        end
+      end
+    end
   end)
 
   it("stream what comes later", function ()
@@ -418,6 +512,99 @@ describe("views on the command line", function ()
     assert.is_not_nil(output({"--views", folder, dir, "rebuild", "sum"}):find "^rebuilt sum in ")
     assert.is_not_nil(failure({"--views", folder, dir, "rebuild", "sums"}):find "no view 'sums'; did you mean sum%?")
     assert.equal("15\n", output {"--views", folder, dir, "sum.get"})
+  end)
+end)
+
+describe("new view and test", function ()
+  after_each(world.clean)
+
+  it("begin a view that works, and test it", function ()
+    local dir = world.dir() .. "/my views"
+    local view, spec = dir .. "/tags.lua", dir .. "/spec/tags.lua"
+    assert.equal(("%s\n%s\nTry 'flume test %s'.\n"):format(view, spec, spec), output {"new", "view", "tags", "--views", dir})
+    local text = output {"test", spec}
+    assert.is_not_nil(text:find "\n2 passed, 0 failed\n$")
+    local data = filled(2)
+    output({data, "append"}, {input = '{"type":"a"}\n{"type":"b"}\n{"type":"a"}\n'})
+    assert.equal("2\n", output {"--views", dir, data, "tags.get", "a"})
+    assert.equal('[{"count":2,"type":"a"}]\n', (output {"--views", dir, "--json", data, "tags.top", "1"}
+      :gsub('{"type":"a","count":2}', '{"count":2,"type":"a"}')))
+    assert.is_not_nil(failure {"new", "view", "tags", "--views", dir}:find "tags.lua is there already")
+    assert.is_not_nil(failure {"new", "view", "../x"}:find "a view's name is a letter")
+    assert.is_not_nil(failure {"new", "view", "x", "--views", "/dev/null"}:find "^flume: new view: ")
+  end)
+
+  it("tell which case fails, and why", function ()
+    local dir = world.dir()
+    world.write(dir .. "/sum.lua", SUM:format(1))
+    world.write(dir .. "/events.jsonl", '{"n":1}\n\n{"n":2}\n')
+    local spec = world.write(dir .. "/spec.lua", [[return {
+      view = "sum.lua",
+      {name = "good", events = "events.jsonl", expect = 3, calls = {{"list", 2, expect = {3, 6}}}},
+      {name = "bad", events = {{n = 1}}, expect = 3},
+    }]])
+    local result = run {"test", spec}
+    assert.equal(1, result.code)
+    assert.equal("", result.err)
+    assert.equal(("ok      %s: good\nFAILED  %s: bad\n        state: expected 3, got 1\n1 passed, 1 failed\n"):format(
+      spec, spec), result.out)
+    local report = flume.json.decode(run({"test", "--json", spec}).out)
+    assert.equal(spec, report.file)
+    assert.same({name = "bad", ok = false, message = "state: expected 3, got 1"}, report.results[2])
+  end)
+
+  it("say what is wrong with a file", function ()
+    local dir = world.dir()
+    for _, case in ipairs {
+      {"return", "a test file returns a table"}, {"return {view = 'x'}", "there are no cases"}, {"oops(", "spec.lua:1: "},
+      {"return {view = 'x.lua', {events = 'none', expect = 1}}", "none: No such file"}, {"error 'oh'", "spec.lua:1: oh"},
+    } do
+      local spec = world.write(dir .. "/spec.lua", case[1])
+      local message = failure {"test", spec}
+      assert.is_not_nil(message:find(case[2], 1, true), message)
+    end
+    assert.is_not_nil(failure {"test", dir .. "/none.lua"}:find "none.lua")
+    local spec = world.write(dir .. "/spec.lua", "return {view = 'none.lua', {events = {}, expect = 1}}")
+    assert.is_not_nil(run({"test", spec}).out:find "none.lua: no such file")
+  end)
+end)
+
+describe("a database that can't be opened", function ()
+  after_each(world.clean)
+
+  it("is named, with the reason, whatever is asked of it", function ()
+    local dir = filled(3)
+    os.execute(("for f in %s/log/*.flume; do head -c 200 /dev/urandom >$f; done"):format(dir))
+    for _, args in ipairs {{"status"}, {"get", "0"}, {"tail"}, {"-e", "1"}, {"append"}, {}} do
+      local message = failure({dir, table.unpack(args)}, {input = "1"})
+      assert.is_not_nil(message:find(dir, 1, true), message)
+      assert.is_nil(message:find "traceback", message)
+    end
+    for _, path in ipairs {"/dev/null", "/dev/null/x", "/proc/x", dir .. "/log/lock"} do
+      assert.is_not_nil(failure({path, "append"}, {input = "1"}):find(path, 1, true))
+    end
+    assert.is_not_nil(failure({"", "append"}, nil, 2):find "which database")
+  end)
+end)
+
+describe("what is documented", function ()
+  it("is every option and every command, in the help and in the manual", function ()
+    local names, commands = require "flume.cli.options".names()
+    local help, manual = output {"--help"}, read_file "bin/flume.1"
+    local escaped = manual:gsub("\\\\-", "-")
+    for _, name in ipairs(names) do
+      local short = name:gsub("^%-", "")
+      assert.is_not_nil((help .. " "):find(name:gsub("%-", "%%-") .. "%f[^%w%-]"), name)
+      assert.is_not_nil(escaped:find("Fl " .. short, 1, true), name)
+    end
+    for _, name in ipairs(commands) do
+      assert.is_not_nil(help:find("\n  " .. name .. "%f[^%w]"), name)
+      assert.is_not_nil(escaped:find("\n%.It Cm " .. name .. "%f[^%w]"), name)
+    end
+    for _, line in ipairs {".help", ".views", ".status", ".tail", ".explain", ".rebuild", ".reload", ".skip", ".check",
+      ".compact", ".backup", ".dump", ".mode", ".timer", ".quit"} do
+      assert.is_not_nil(manual:find("\n.It Ic " .. line, 1, true), line)
+    end
   end)
 end)
 

@@ -36,11 +36,22 @@ local function with_data(dir)
   shell.output(("cd %s && flume data append records.jsonl"):format(dir))
 end
 
--- The libraries where the examples look for them, and the examples.
+-- A program that runs another with arguments of its own before those that it gets.
+local function write_wrapper(path, command, arguments)
+  local program = shell.output("command -v " .. command):gsub("%s+$", "")
+  world.write(path, ('#!/bin/sh\nexec %s %s "$@"\n'):format(program, arguments))
+  shell.output("chmod +x " .. path)
+end
+
+-- The libraries where the examples look for them, and the examples. What they call compiler and interpreter are those
+-- of the build that is tested.
 local function with_library(dir)
   shell.make(("install PREFIX=%s/usr"):format(dir))
   shell.output(("cp -r examples/c examples/lua %s"):format(dir))
-  return ("export PKG_CONFIG_PATH=%s/usr/lib/pkgconfig LD_LIBRARY_PATH=%s/usr/lib\n"):format(dir, dir)
+  write_wrapper(dir .. "/bin/cc", "cc", os.getenv "SANITIZE" or "")
+  write_wrapper(dir .. "/bin/lua5.4", LUA, "")
+  return ("export PATH=%s/bin:$PATH PKG_CONFIG_PATH=%s/usr/lib/pkgconfig LD_LIBRARY_PATH=%s/usr/lib\n")
+    :format(dir, dir, dir)
 end
 
 -- What a document finds in its folder; what its shell examples begin with, if anything.
@@ -126,8 +137,8 @@ end
 local function try_c(dir, example, before)
   local text = "#include <err.h>\n#include <flume.h>\nint main(void) {\n" .. example.text .. "return 0;\n}\n"
   world.write(dir .. "/example.c", text)
-  world.write(dir .. "/example.sh", (before or "") .. ("cc %s -Wall -Werror -o example example.c " ..
-    "$(pkg-config --cflags --libs flume)\n./example\n"):format(os.getenv "SANITIZE" or ""))
+  world.write(dir .. "/example.sh", before ..
+    "cc -Wall -Werror -o example example.c $(pkg-config --cflags --libs flume)\n./example\n")
   return shell.run(("cd %s && sh -e ./example.sh"):format(dir))
 end
 

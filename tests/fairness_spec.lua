@@ -145,4 +145,13 @@ describe("a build", function ()
     db.ready:set(true)
     assert.equal(60000 * 60001 // 2, db.v:get())
   end)
+
+  it("that is followed by nothing becomes a checkpoint all the same", function ()
+    local dir, folder = world.dir() .. "/data", scripts(1)
+    local db = world.open_db(dir, {views = folder, watch = true}) -- watching keeps the loop running
+    db:append {n = 5}
+    assert.equal(5, db.v1:get())
+    assert.equal(0, db:status().views.v1.size)
+    world.run_until(function () return db:status().views.v1.size > 0 end)
+  end)
 end)

@@ -1,5 +1,5 @@
--- A process that swaps the versions of its views all the time, killed at any moment: there is exactly one active version
--- of each, nothing else is left behind, and what it keeps is the fold of the log up to its since.
+-- A process that swaps the versions of its views all the time, killed at any moment: there is exactly one active
+-- version of each, nothing else is left behind, and what it keeps is the fold of the log up to its since.
 
 local child = require "tests.support.child"
 local flume = require "flume"

@@ -378,6 +378,112 @@ describe("an odd terminal", function ()
   end)
 end)
 
+describe("views that are edited while the prompt is there", function ()
+  after_each(world.clean)
+
+  local SUM = "return {version = %d, initial = 0, reducer = function (sum, item) return sum + item.n * %d end}"
+
+  local function with_views()
+    local dir = world.dir()
+    world.write(dir .. "/sum.lua", SUM:format(1, 1))
+    local s = screen.start{arguments = ("--views %s %s/data"):format(dir, dir), columns = 100}
+    s:enter "db:append{{n = 1}, {n = 2}}"
+    s:enter "sum:get() + 100"
+    s:expect "\n103\n"
+    s:expect_prompt()
+    return s, dir
+  end
+
+  on_terminal("are reloaded, and a line tells of it", function ()
+    local s, dir = with_views()
+    world.write(dir .. "/sum.lua", SUM:format(2, 10))
+    s:expect "view sum (version 2): rebuilt"
+    s:enter "sum:get() + 200"
+    s:expect "\n230\n"
+    world.write(dir .. "/sum.lua", "return {oops")
+    s:expect "sum.lua:1: "
+    s:expect "it goes on as it was"
+    s:enter "sum:get() + 300"
+    s:expect "\n330\n"
+    world.write(dir .. "/more.lua", COUNT)
+    s:expect "view more is there (version 1)"
+    s:enter "more:get() + 400"
+    s:expect "\n402\n"
+    assert.equal(0, s:quit())
+  end)
+
+  on_terminal("leave alone what is being typed", function ()
+    local s, dir = with_views()
+    s:type "sum:get() + 5"
+    s:expect_last "flume> sum:get() + 5"
+    world.write(dir .. "/sum.lua", SUM:format(2, 10))
+    world.write(dir .. "/more.lua", COUNT)
+    s:type "00"
+    s:keys "Enter"
+    s:wait("the result, of either version", function (text) return text:find "\n5[03][03]\n" end)
+    s:expect "view more is there (version 1)"
+    assert.equal(0, s:quit())
+  end)
+
+  on_terminal("are reloaded, explained, and made to skip, on demand", function ()
+    local s, dir = with_views()
+    s:enter ".reload"
+    s:enter ".explain sum 0 1"
+    s:expect "records = 2"
+    s:enter "db:append('poison')"
+    s:expect "failed at record 2"
+    s:enter ".skip sum 2"
+    s:expect "view sum passes over record 2"
+    s:enter "sum:get() + 600"
+    s:expect "\n603\n"
+    s:enter ".explain"
+    s:expect ".explain wants the name of a view"
+    s:enter ".check"
+    s:expect "no damage"
+    s:enter(".backup " .. dir .. "/copy")
+    s:expect "up to record 2"
+    s:enter(".dump " .. dir .. "/dump")
+    s:expect_prompt()
+    assert.equal('{"n":1}\n{"n":2}\n"poison"\n', read_file(dir .. "/dump"))
+    s:enter(".dump " .. dir .. "/dump")
+    s:expect "dump is there already"
+    assert.equal(0, s:quit())
+  end)
+
+  on_terminal("may return a cycle", function ()
+    local dir = world.dir()
+    world.write(dir .. "/bad.lua", [[
+      local cycle = {}
+      cycle.self = cycle
+      return {version = 1, initial = 0, reducer = function (n) return n + 1 end, methods = {cycle = "async"},
+        cycle = function () return cycle end}
+    ]])
+    local s = screen.start{arguments = ("--views %s %s/data"):format(dir, dir)}
+    s:enter "bad:cycle()"
+    s:expect "error: result: value.self: cycle (EINVAL)"
+    s:enter "t = {name = 't'} t.self = t"
+    s:enter "t"
+    s:expect '{name = "t", self = nil --[[cycle]]}'
+    assert.equal(0, s:quit())
+  end)
+end)
+
+describe("a signal at the prompt", function ()
+  after_each(world.clean)
+
+  on_terminal("ends it in order", function ()
+    local s = screen.start()
+    s:enter "db:append{n = 1} + 1000"
+    s:expect "\n1000\n"
+    s:expect_prompt()
+    os.execute(("kill -TERM %d"):format(s:pid()))
+    assert.equal(143, s:status())
+    assert.equal("db:append{n = 1} + 1000\n", read_file(s.dir .. "/history"))
+    local db = world.keep(assert(flume.open(s.dir .. "/data")))
+    assert.same({n = 1}, db:get(0))
+  end)
+end)
+
 describe("progress", function ()
   after_each(world.clean)
 
@@ -402,6 +508,8 @@ describe("progress", function ()
     s:expect "flume> 1000 + 1"
     s:keys "Enter"
     s:expect "\n1001\n"
-    assert.equal(0, s:quit())
+    s:type ".quit" -- there is no prompt to wait for, until the view is built
+    s:keys "Enter"
+    assert.equal(0, s:status())
   end)
 end)

@@ -23,7 +23,8 @@ input. db, flume and every view by its name are in scope.
 
 commands
   append [FILE|-]      appends lines of JSON; --skip-bad passes over bad lines
-  import [FILE|-]      appends what is in another format: --from json (default)
+  import [FILE|-]      appends what is in another format: --from FORMAT (json),
+                       --skip-bad
   get SEQ              prints a record
   stream               prints records; --gt N --gte N --lt N --lte N bound them,
                        --limit N --reverse; --live goes on with new ones
@@ -34,6 +35,8 @@ commands
   compact              removes the bytes of deleted records from the files
   backup DIR           copies the database to the new folder DIR
   check                verifies every byte; --repair mends what is damaged
+
+without a database
   new view NAME        writes a view to begin with, and a test for it
   test FILE.lua…       folds views over the events in test files and compares
 
@@ -96,6 +99,11 @@ local WITHOUT_DB = {
   test = function (...) return require "flume.cli.test".run(...) end,
 }
 
+-- Whether there is somebody to type.
+local function is_prompt(request)
+  return not request.code and not request.command and terminal.is_tty(STDIN)
+end
+
 local function new_console(db, request, interactive)
   local env = require "flume.cli.scope".new(db)
   local given = {json = request.json, interactive = interactive, commands = COMMANDS}
@@ -112,7 +120,7 @@ end
 
 local function run_lines(db, request)
   local repl = require "flume.repl"
-  local interactive = terminal.is_tty(STDIN)
+  local interactive = is_prompt(request)
   local console, env = new_console(db, request, interactive)
   local session = repl.new(env, {count_lines = not interactive})
   if not interactive then return repl.batch(session, console, io.stdin) or nil end
@@ -132,10 +140,18 @@ end
 
 -- --- The database -------------------------------------------------------------------------------------------------
 
+local ENOENT, ENOTDIR = 2, 20
+
+-- What is there but may not be looked at is left to the one who opens it.
 local function exists(dir)
-  local file = io.open(dir .. "/log")
-  return file and file:close() or false
+  local file, _, errno = io.open(dir .. "/log")
+  if file then return file:close() end
+  return errno ~= ENOENT and errno ~= ENOTDIR
 end
+
+local READ_ONLY_HINTS = {
+  ELOCKED = "; --readonly reads beside it", EACCES = "; --readonly does not write", EROFS = "; --readonly does not write",
+}
 
 local function open(request)
   if request.command and not MAKERS[request.command] and not exists(request.db) then
@@ -148,10 +164,11 @@ local function open(request)
     damaged = request.command == "check" or nil,
     sync = request.sync,
     views = views,
+    watch = views and is_prompt(request) or nil, -- somebody may be editing them
   })
   if db then return db end
-  if code == "ELOCKED" then message = message .. "; --readonly reads beside it" end
-  return nil, ("%s: %s"):format(request.db, message)
+  local hint = not request.readonly and not READERS[request.command] and READ_ONLY_HINTS[code] or ""
+  return nil, ("%s: %s%s"):format(request.db, message, hint)
 end
 
 -- A plain string is an error that nobody expected: it needs its traceback.

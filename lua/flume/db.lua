@@ -134,7 +134,7 @@ end
 
 -- Mounts, and notes the directory of the state: two databases on one log can't both keep it there.
 local function mount(self, given)
-  local taken, dir = self.log.state_dirs, given.state_dir
+  local taken, dir = self.log.state_dirs, not given.reads_only and given.state_dir
   if dir and taken[dir] then
     return nil, ('view "%s": another database on this log has mounted it'):format(given.name), "EINVAL"
   end
@@ -154,7 +154,9 @@ local function mount_options(self, name, extra)
     mapper_path = self._mapper_path,
     decode = self.log.codec and self.log.codec.decode,
     in_caller = self._mapper ~= nil or self.log.codec ~= nil,
-    state_dir = self.dir and not self._readonly and self.dir .. "/views/" .. name or nil,
+    state_dir = self.dir and self.dir .. "/views/" .. name or nil,
+    reads_only = self._readonly,
+    lock = self.log.dir and self.log.dir .. "/lock",
     memory = extra.memory,
     budget = extra.budget,
     accept = extra.accept,

@@ -27,7 +27,8 @@ function M.now()
 end
 
 -- options: label; total, in the unit of update's first argument, nil when it is not known; unit, what update's second
--- argument counts ("records"), or show, a function that makes text of it ("12 MB"). For tests: out, now, tty, forced.
+-- argument counts ("records"), or show, a function that makes text of it ("12 MB"); started, when that was not now. For
+-- tests: out, now, tty, forced.
 function M.new(options)
   local switch = os.getenv "FLUME_PROGRESS"
   local tty = options.tty
@@ -43,7 +44,7 @@ function M.new(options)
     tty = tty,
     forced = options.forced or switch == "1",
     silent = switch == "0",
-    started = now(),
+    started = options.started or now(),
     finished = false,
     drawn_at = nil,     -- when it was last shown
     current = 0,

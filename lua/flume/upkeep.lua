@@ -14,7 +14,7 @@ local dirs = core.view_dir
 
 -- Durable before it counts.
 local function note_skip(self, seq)
-  local skips, dir = table.move(self._skips, 1, #self._skips, 1, {}), self._script.state_dir
+  local skips, dir = table.move(self._skips, 1, #self._skips, 1, {}), self:_writable_dir()
   for _, other in ipairs(skips) do
     if other == seq then return true end
   end

@@ -207,7 +207,7 @@ local function start_at(self, instance, place)
     instance.begins_behind or -1)
   if not since then return since, message, code end
   instance.accepts = message
-  instance.number = place and place.number
+  instance.number = place and not place.read and place.number or nil
   self._instances[instance] = true
   instance.core:skips(self._skips)
   return since
@@ -236,8 +236,22 @@ local function sweep(self, ...)
   dirs.sweep(self._script.state_dir, keep)
 end
 
+-- In a process that may not write: on a snapshot of the active version, if that fits, from where this process folds on
+-- in memory; else on nothing. (Not where the writer is this very process: LMDB can't have a directory open twice in
+-- one.)
+local function start_reading(self, instance)
+  local dir = self._script.state_dir
+  local number = dir and dirs.active(dir)
+  if number and not dirs.is_ours(self._script.lock) then
+    local since = start_at(self, instance, {dir = dir, number = number, active = true, read = true})
+    if since then return since end
+  end
+  return start_at(self, instance, nil)
+end
+
 -- Starts the instance on the state that fits it, or on none. since; nil, message, code.
 local function start_where_it_fits(self, instance, accept)
+  if self._script.reads_only then return start_reading(self, instance) end
   if not self._script.state_dir or instance.kind == "sink" then return start_at(self, instance, nil) end
   self._active_number = dirs.active(self._script.state_dir)
   local numbers, first_reason = numbers_of(self), nil
@@ -332,7 +346,7 @@ end
 local function build_beside(self, instance, reason)
   drop_next(self)
   instance.reason = reason
-  local place = self._script.state_dir and place_at(self, next_number(self)) or nil
+  local place = self._script.state_dir and not self._script.reads_only and place_at(self, next_number(self)) or nil
   local since, message, code = start_at(self, instance, place)
   if not since then return answer_swaps(self, errors.new(message, code)) end
   local old = self._instance
@@ -485,6 +499,11 @@ end
 
 -- --- Mounting ----------------------------------------------------------------------------------------------------
 
+--- The directory of the view's state, where this process may write it.
+function View:_writable_dir()
+  return not self._script.reads_only and self._script.state_dir or nil
+end
+
 local function read_skips(self)
   local dir = self._script.state_dir
   local skips, text = {}, dir and dirs.read(dir, "skipped") or ""
@@ -508,7 +527,7 @@ end
 local function note_accept(self, before, after, since, reason)
   local line = ("%s  %s -> %s  at record %d: %s"):format(os.date "!%Y-%m-%dT%H:%M:%SZ", before, describe(after), since,
     reason:gsub("%s+", " "))
-  local list, dir = table.move(self._accepts, 1, #self._accepts, 1, {}), self._script.state_dir
+  local list, dir = table.move(self._accepts, 1, #self._accepts, 1, {}), self:_writable_dir()
   list[#list + 1] = line
   if dir then
     local ok, message, code = dirs.write(dir, "accepted", table.concat(list, "\n") .. "\n")
@@ -545,7 +564,7 @@ function M.mount(db, script)
   if instance.number and self._active_number and instance.number ~= self._active_number then
     self._next = instance
     settle(self, instance)
-  elseif instance.number and not self._active_number then
+  elseif instance.number and not self._active_number and not script.reads_only then
     self._active_number = instance.number -- by its first checkpoint
   end
   if instance.host and instance.host.raw then

@@ -340,9 +340,9 @@ static inline int64_t whole_since(const struct sim_fs *fs, const struct frame_co
   return next_seq - 1;
 }
 
-/* A reader changes nothing, though it may sync what is there. *since is what it sees, and the writer has to see. */
+/* A reader changes nothing, though it may sync what is there. *since is what it sees, which is what the writer has to
+ * see. */
 static inline bool reads(struct crash *crash, int64_t *since) {
-  int moments_count = crash->moments_count;
   uint64_t before = sim_fs_hash(crash->sim.fs);
   *since = -1;
   crash->options.readonly = true;
@@ -352,7 +352,7 @@ static inline bool reads(struct crash *crash, int64_t *since) {
   *since = flume_log_since(crash->log);
   bool good = keeps_promises(&crash->oracle, crash->log);
   crash_close(crash);
-  while (crash->moments_count > moments_count) sim_fs_free(crash->moments[--crash->moments_count].fs);
+  crash_forget(crash);
   return good && CHECK(sim_fs_hash(crash->sim.fs) == before);
 }
 

@@ -1,4 +1,6 @@
 /* Random operations on every kind of log, against an array that says what it should hold. */
+#include "checking.h"
+#include "compacting.h"
 #include "each_log.h"
 
 struct model_record {
@@ -16,6 +18,7 @@ struct model {
   int64_t cap;
   struct flume_stream *live;
   int64_t live_next;
+  struct compaction_answer compaction; /* answered, or under way */
 };
 
 static const uint32_t model_lens[] = {0, 1, 2, 30, 200, 3000, 70000};
@@ -45,8 +48,9 @@ static void model_append(struct model *m) {
   size_t count = random_below(&m->random, 3) == 0 ? 1 + random_below(&m->random, 40) : 1;
   model_take(m, records, count);
   int64_t seq = -1;
-  int rv = random_below(&m->random, 2) == 0 ? log_append(m->f->log, &m->f->loop, records, count, &seq)
-                                            : flume_log_append_wait(m->f->log, records, count, &seq, NULL);
+  int rv = FLUME_EBUSY; /* which append_wait may be while a compaction seals the active segment */
+  if (random_below(&m->random, 2) == 0) rv = flume_log_append_wait(m->f->log, records, count, &seq, NULL);
+  if (rv == FLUME_EBUSY) rv = log_append(m->f->log, &m->f->loop, records, count, &seq);
   CHECK_INT_EQ(rv, 0);
   CHECK_INT_EQ(seq, m->count - 1);
   model_free(records, count);
@@ -132,7 +136,13 @@ static void model_live(struct model *m) {
   CHECK_INT_EQ(flume_stream_next(m->live, &record, NULL), FLUME_EAGAIN);
 }
 
+static void model_settle(struct model *m) {
+  while (m->compaction.calls == 0) uv_run(&m->f->loop, UV_RUN_ONCE);
+  CHECK_INT_EQ(m->compaction.status, 0);
+}
+
 static void model_reopen(struct model *m) {
+  model_settle(m);
   flume_stream_close(m->live);
   if (random_below(&m->random, 4) == 0) fixture_reopen(m->f);
   struct flume_range range = living(true);
@@ -140,8 +150,25 @@ static void model_reopen(struct model *m) {
   m->live = stream_new(m->f, &range);
 }
 
+/* Waits for it, or goes on beside it. */
+static void model_compact(struct model *m) {
+  if (m->compaction.calls > 0) {
+    m->compaction = (struct compaction_answer){.calls = 0};
+    CHECK_INT_EQ(flume_log_compact(m->f->log, &m->compaction.req, on_compacted, NULL), 0);
+  }
+  if (random_below(&m->random, 2)) model_settle(m);
+}
+
+static void model_check(struct model *m) {
+  struct check_answer answer;
+  CHECK_INT_EQ(log_check(m->f->log, &m->f->loop, &answer), 0);
+  CHECK_INT_EQ(answer.req.report.damages, 0);
+  CHECK_INT_EQ(answer.req.report.records, m->count);
+  flume_report_fini(&answer.req.report);
+}
+
 static void model_step(struct model *m) {
-  switch (random_below(&m->random, 12)) {
+  switch (random_below(&m->random, 14)) {
     case 0:
     case 1:
     case 2:
@@ -152,6 +179,8 @@ static void model_step(struct model *m) {
     case 7: model_reopen(m); break;
     case 8: model_stream(m); break;
     case 9: model_live(m); break;
+    case 10: model_compact(m); break;
+    case 11: model_check(m); break;
     default: model_get(m); break;
   }
   CHECK_INT_EQ(flume_log_since(m->f->log), m->count - 1);
@@ -159,10 +188,11 @@ static void model_step(struct model *m) {
 
 EACH_LOG(random_operations_against_a_model) {
   uint64_t seed = random_seed();
-  struct model m = {.f = f, .random = seed};
+  struct model m = {.f = f, .random = seed, .compaction = {.calls = 1}};
   struct flume_range range = living(true);
   m.live = stream_new(f, &range);
   for (int i = 0; i < 600 && !test_failed; i++) model_step(&m);
+  model_settle(&m);
   model_live(&m);
   flume_stream_close(m.live);
   fixture_reopen(f);

@@ -1,6 +1,6 @@
 /* A segment with edits: as it was when its process died, or closed in order, cut anywhere, bytes changed, bytes added.
  * The log opens or says ECORRUPT; what it then holds can be read, both ways, or is ECORRUPT; and a log that opens for
- * writing takes an append and has it after reopening. */
+ * writing takes an append and has it after reopening. A log that is repaired is sound, and opens. */
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,17 +8,14 @@
 #include <unistd.h>
 
 #include "flume.h"
+#include "io.h"
 #include "segment.h"
 
 static char dir[64];
 static char path[128];
 
 static void clean(void) {
-  char deleted[128];
-  snprintf(deleted, sizeof deleted, "%s/lock", dir);
-  unlink(deleted);
-  unlink(path);
-  rmdir(dir);
+  flume_io_remove_all(&flume_io_posix, dir);
 }
 
 static void make_dir(void) {
@@ -118,6 +115,28 @@ static void read_all(struct flume_log *log, bool reverse) {
   flume_stream_close(stream);
 }
 
+static int remove_new(void *arg, const char *name) {
+  (void)arg;
+  char file[200];
+  if (strncmp(name, "damaged-", 8) != 0 && strcmp(name, "deleted") != 0) return 0;
+  snprintf(file, sizeof file, "%s/%s", dir, name);
+  return strcmp(name, "deleted") == 0 ? unlink(file) : flume_io_remove_all(&flume_io_posix, file);
+}
+
+/* What a repair mends is sound. False when it can't be proven what was there. */
+static bool mend(void) {
+  struct flume_report report;
+  struct flume_err err;
+  int rv = flume_log_repair(dir, NULL, &report, &err);
+  assert(rv == 0 ? report.damages > 0 : rv == FLUME_ECORRUPT);
+  flume_report_fini(&report);
+  if (rv != 0) return false;
+  assert(flume_log_repair(dir, NULL, &report, &err) == 0);
+  assert(report.damages == 0);
+  flume_report_fini(&report);
+  return true;
+}
+
 static void try_log(uv_loop_t *loop) {
   struct flume_log *log;
   struct flume_err err;
@@ -125,7 +144,8 @@ static void try_log(uv_loop_t *loop) {
   if (rv != 0) {
     assert(rv == FLUME_ECORRUPT);
     assert(strstr(err.msg, "byte") != NULL);
-    return;
+    if (!mend()) return;
+    assert(flume_log_open(&log, loop, dir, NULL, &err) == 0);
   }
   read_all(log, false);
   read_all(log, true);
@@ -147,6 +167,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
   uv_loop_init(&loop);
   make_dir();
   if (templates[1].len == 0) make_templates(&loop);
+  flume_io_posix.list(NULL, dir, remove_new, NULL);
   write_segment(data, len);
   try_log(&loop);
   uv_run(&loop, UV_RUN_DEFAULT);

@@ -87,6 +87,7 @@ end
 
 -- One result. At a prompt a string is quoted: what is printed can be read back.
 function Console:print_value(value)
+  if rawequal(value, self.db.views) and self.mode ~= "json" then return status.print_views(self.db, self.output) end
   local text = self:_as_columns(value)
   if text then
     self.output:line((text:gsub("\n$", "")))
@@ -185,7 +186,10 @@ function Console:_show_progress(build)
     self.bar = nil
     return false
   end
-  self.bar = self.bar or progress.new{label = build.label, total = build.total}
+  if not self.bar or self.bar.label ~= build.label or self.bar.started ~= build.started then
+    self.bar = progress.new{label = build.label, started = build.started}
+  end
+  self.bar.total = build.total
   if not (self.bar.drawn_at or self.bar:is_due()) or not terminal.hide() then return false end
   self.bar:update(build.done, build.records)
   return true
@@ -207,7 +211,7 @@ function Console:idle()
     self:note(self.watch:take_note())
     self.output:flush()
   end
-  return status.is_behind(self.db) and 0 or IDLE_MS, has_bar
+  return build and 0 or IDLE_MS, has_bar
 end
 
 -- What the terminal wants of a completer: what the words have in common, and the words; nil when there are none.

@@ -108,10 +108,12 @@ COMMANDS.rebuild = {
 COMMANDS.reload = {
   usage = ".reload [VIEW]", about = "reads a view's file again, or all", example = ".reload sum", words = 1,
   run = function (console, words)
-    local _, problem
-    if words[1] then _, problem = view_of(console, "reload", words[1]) end
-    if not problem then _, problem = call(console.db, "reload", words[1]) end
-    return problem
+    if words[1] then
+      local view, problem = view_of(console, "reload", words[1])
+      if not view then return problem end
+    end
+    local ok, message = call(console.db, "reload", words[1])
+    if not ok then return message end
   end,
 }
 

@@ -164,7 +164,7 @@ function M.parse(args)
   local request, problem = read_all(args)
   if not request then return nil, problem end
   if request.help or request.version then return request end
-  if not (request.db or request.command) then return nil, "which database?" end
+  if request.db == "" or not (request.db or request.command) then return nil, "which database?" end
   problem = check_words(request) or check_options(request)
   if problem then return nil, problem end
   return request

@@ -90,6 +90,9 @@ end
 
 function M:flush()
   check(self.file:flush())
+  if self.file ~= io.stdout then return end
+  local state = terminal.output_state()
+  if state ~= "good" then runner.fail(state == "gone" and "" or "writing the output has failed") end
 end
 
 return M

@@ -5,6 +5,7 @@
 -- comes once it is resumed. A task that catches the error goes on; it does not survive a second signal.
 
 local flume = require "flume"
+local pretty = require "flume.pretty"
 local terminal = require "flume.terminal"
 
 local M = {}
@@ -21,13 +22,19 @@ local function is_interrupt(err)
   return type(err) == "string" and err:find(M.INTERRUPTED, 1, true) ~= nil
 end
 
--- With a traceback, of what the code called: when it called nothing the message has all there is to say.
+local OWN = "/flume/[%w_/]+%.lua:%d+:"
+
+-- With a traceback, of what the code called: when it called nothing the message has all there is to say. flume's own
+-- functions are only of interest when one of them is at fault; what the code called wrongly blames the caller.
 local function with_frames(message)
-  local frames, of_lua = {}, 0
+  message = message:gsub("^%S*/flume/cli/%w+%.lua:%d+: ", "") -- the code had left by a tail call
+  local frames, of_lua, own_fault = {}, 0, message:find("^%S*" .. OWN) ~= nil
   for frame in debug.traceback("", 3):gmatch "\n\t([^\n]*)" do
     if frame:find("/flume/cli/", 1, true) or frame:find "in upvalue 'chunk'$" then break end
-    frames[#frames + 1] = "\n\t" .. frame
-    if not frame:find "^%[C%]" then of_lua = of_lua + 1 end
+    if own_fault or not frame:find("^%S*" .. OWN) and frame ~= "(...tail calls...)" then
+      frames[#frames + 1] = "\n\t" .. frame
+      if not frame:find "^%[C%]" then of_lua = of_lua + 1 end
+    end
   end
   return of_lua > 0 and message .. "\nstack traceback:" .. table.concat(frames) or message
 end
@@ -36,8 +43,8 @@ local function explain(err)
   if is_interrupt(err) then return M.INTERRUPTED end
   if type(err) == "string" then return with_frames(err) end
   local meta = getmetatable(err)
-  if meta and meta.__tostring then return tostring(err) end
-  return ("(error object is a %s value)"):format(type(err))
+  if type(meta) == "table" and meta.__tostring then return pretty.top(err) end
+  return "the error object is " .. pretty.line(err)
 end
 
 -- Raises a failure that is to be shown as message alone; an empty one is not shown at all.

@@ -19,16 +19,6 @@ local COLUMNS = {
   {"size", function (row) return (row.size or 0) > 0 and progress.bytes(row.size) end, is_number = true},
 }
 
--- Whether any view still has records before it. A failed view has not: it stands.
-function M.is_behind(db)
-  if db.closed then return false end
-  local since = db.since.value
-  for _, view in ipairs(db:status().views) do
-    if view.state == "building" and view.since < since then return true end
-  end
-  return false
-end
-
 -- What is wrong with a view that has failed, on one line.
 function M.failure(row)
   local message = tostring(row.error):match "^[^\n]*"
@@ -45,6 +35,18 @@ local function cells_of(column, rows)
     is_filled = is_filled or cell
   end
   return is_filled and cells
+end
+
+-- What else there is to know about a view, in lines.
+local function notes_of(row)
+  local notes, following = {}, row.next
+  if following and following.version ~= row.version then
+    notes[1] = ("view %s: version %s is %s, at %d of %d%s"):format(row.name, tostring(following.version or "(none)"),
+      following.state, following.since, row.target, following.error and ": " .. following.error or "")
+  end
+  if row.reload_error then notes[#notes + 1] = ("view %s: its file: %s"):format(row.name, row.reload_error) end
+  if row.state == "stalled" and row.reason then notes[#notes + 1] = ("view %s: %s"):format(row.name, row.reason) end
+  return notes
 end
 
 -- The table for people: a line for the log, and one for each view.
@@ -64,6 +66,7 @@ local function print_table(status, output)
   output:table(lines, {header = header, right = right})
   for _, view in ipairs(status.views) do
     if view.error then output:line(M.failure(view)) end
+    for _, note in ipairs(notes_of(view)) do output:line(note) end
   end
 end
 

@@ -47,10 +47,11 @@ function Build:_look_at(row)
     self.failures[name] = self.failures[name] or status.failure(row)
     return self.target
   end
-  if row.since < self.target then self.fresh[name] = true end
+  local since = row.next and row.next.since or row.since -- another version may be built beside the one that answers
+  if row.next or since < self.target then self.fresh[name] = true end
   if not self.fresh[name] then return -1 end
-  if row.since >= self.target then self.seconds[name] = self.seconds[name] or progress.now() - self.started end
-  return math.min(row.since, self.target)
+  if since >= self.target then self.seconds[name] = self.seconds[name] or progress.now() - self.started end
+  return math.min(since, self.target)
 end
 
 -- Looks at the views that have something to do: the sum of what they have to go through, of what they have gone through
