@@ -8,6 +8,7 @@
 
 #define BEHIND 0xff /* a byte that puts a bound behind a key, see struct flume_store_range */
 #define ENTRY_HEADER_BYTES 8
+#define RECENT_HEADER_BYTES 16 /* seq, and bytes of entries */
 
 int flume__store_init(struct flume_lua_store *self, const struct flume_io *io) {
   *self = (struct flume_lua_store){.seq = -1, .recent = {.from_seq = INT64_MAX}};
@@ -63,7 +64,7 @@ bool flume__emitted_next(const struct flume_buf *emitted, size_t *off, struct fl
  * all let go of, and who follows reads the range anew. */
 static void note_recent(struct flume_lua_store *self) {
   struct flume_recent *recent = &self->recent;
-  uint8_t header[16];
+  uint8_t header[RECENT_HEADER_BYTES];
   if (recent->readers == 0 || self->emitted.len == 0) return;
   flume_put_le64(header, (uint64_t)self->seq);
   flume_put_le64(header + 8, self->emitted.len);
@@ -73,8 +74,26 @@ static void note_recent(struct flume_lua_store *self) {
     flume_buf_append(&recent->entries, self->emitted.data, self->emitted.len);
     return;
   }
-  recent->entries.len = 0;
-  recent->from_seq = self->seq + 1;
+  flume__store_forget_recent(self);
+}
+
+void flume__store_forget_recent(struct flume_lua_store *self) {
+  self->recent.entries.len = 0;
+  if (self->recent.readers > 0) self->recent.from_seq = self->seq + 1;
+}
+
+/* The record is not one of those that came of late any more. */
+static void drop_recent(struct flume_lua_store *self, int64_t seq) {
+  struct flume_buf *entries = &self->recent.entries;
+  for (size_t at = 0; at < entries->len;) {
+    size_t len = RECENT_HEADER_BYTES + flume_get_le64(entries->data + at + 8);
+    if ((int64_t)flume_get_le64(entries->data + at) != seq) {
+      at += len;
+      continue;
+    }
+    memmove(entries->data + at, entries->data + at + len, entries->len - at - len);
+    entries->len -= len;
+  }
 }
 
 /* A group that has changed, in self->key and self->value. */
@@ -104,16 +123,22 @@ int flume__store_remove_emitted(struct flume_lua_store *self, struct flume_err *
   while (rv == 0 && flume__emitted_next(&self->emitted, &off, &entry)) {
     rv = flume_store_remove_entries(self->store, entry.key, entry.key_len, self->seq, err);
   }
+  drop_recent(self, self->seq);
   self->emitted.len = 0;
   return rv;
 }
 
 /* --- Values and keys -------------------------------------------------------------------------------------------- */
 
+/* A commit that is under way ends; only this thread begins the next. */
+static void await_commit(struct flume_lua_store *self) {
+  uv_mutex_lock(&self->guard);
+  uv_mutex_unlock(&self->guard);
+}
+
 static struct flume_lua_store *self_of(lua_State *L) {
   struct flume_lua_store *self = lua_touserdata(L, lua_upvalueindex(1));
-  uv_mutex_lock(&self->guard); /* a commit that is under way ends; only this thread begins the next */
-  uv_mutex_unlock(&self->guard);
+  await_commit(self);
   if (self->store == NULL) luaL_error(L, "the view is closed");
   return self;
 }
@@ -125,7 +150,7 @@ static int raise_error(lua_State *L, const struct flume_err *err) {
 static void pack(lua_State *L, int index, struct flume_buf *out) {
   struct flume_err err;
   out->len = 0;
-  if (flume_marshal_encode(L, index, out, &err) != 0) raise_error(L, &err);
+  if (flume_marshal_encode_sorted(L, index, out, &err) != 0) raise_error(L, &err);
 }
 
 typedef int (*encode_key)(const uint8_t *value, size_t len, struct flume_buf *out, struct flume_err *err);
@@ -137,13 +162,14 @@ static void put_key(lua_State *L, struct flume_lua_store *self, int index, struc
   if (encode(self->packed.data, self->packed.len, out, &err) != 0) raise_error(L, &err);
 }
 
-/* emit(key [, value]) */
+/* emit(key [, value]); null is no value, as it would become nil on its way to who reads it */
 static int emit(lua_State *L) {
-  struct flume_lua_store *self = self_of(L);
+  struct flume_lua_store *self = lua_touserdata(L, lua_upvalueindex(1));
   lua_settop(L, 2);
   put_key(L, self, 1, &self->key, flume_key_encode);
   self->value.len = 0;
-  if (!lua_isnil(L, 2)) pack(L, 2, &self->value);
+  bool is_null = lua_islightuserdata(L, 2) && lua_touserdata(L, 2) == NULL;
+  if (!lua_isnil(L, 2) && !is_null) pack(L, 2, &self->value);
   if (flume__emitted_add(&self->emitted, &self->key, &self->value) != 0) return luaL_error(L, "not enough memory");
   return 0;
 }
@@ -286,24 +312,32 @@ static struct cursor_box *push_cursor_box(lua_State *L) {
   return box;
 }
 
-/* Pushes {key, seq [, value]}. */
-static void push_item(lua_State *L, struct flume_lua_store *self, const uint8_t *key, size_t key_len, int64_t seq,
-                      const uint8_t *value, size_t value_len) {
+/* Of the value on top: a nil in a list would be a hole. */
+static void null_for_nil(lua_State *L) {
+  if (!lua_isnil(L, -1)) return;
+  lua_pop(L, 1);
+  lua_pushlightuserdata(L, NULL);
+}
+
+static void push_key(lua_State *L, struct flume_lua_store *self, const uint8_t *key, size_t key_len) {
   const uint8_t *p = key;
-  lua_createtable(L, value_len > 0 ? 3 : 2, 0);
   self->packed.len = 0;
   int rv = flume_key_decode(&p, key + key_len, &self->packed);
   if (rv == 0) rv = flume_marshal_push(L, self->packed.data, self->packed.len);
   if (rv != 0) luaL_error(L, "a key is damaged");
-  if (lua_isnil(L, -1)) {
-    lua_pop(L, 1);
-    lua_pushlightuserdata(L, NULL);
-  }
+  null_for_nil(L);
+}
+
+/* Replaces the key on top by {key, seq [, value]}. */
+static void make_item(lua_State *L, int64_t seq, const uint8_t *value, size_t value_len) {
+  lua_createtable(L, value_len > 0 ? 3 : 2, 0);
+  lua_insert(L, -2);
   lua_rawseti(L, -2, 1);
   lua_pushinteger(L, seq);
   lua_rawseti(L, -2, 2);
   if (value_len == 0) return;
   if (flume_marshal_push(L, value, value_len) != 0) luaL_error(L, "a value is damaged");
+  null_for_nil(L);
   lua_rawseti(L, -2, 3);
 }
 
@@ -325,33 +359,47 @@ static void resume_at(lua_State *L, struct flume_store_cursor *cursor, int index
   flume_store_cursor_resume(cursor, place + 12, len - 12, (int64_t)flume_get_le64(place), flume_get_le32(place + 8));
 }
 
-enum { PAGE_RANGE = 1, PAGE_COUNT, PAGE_MIN_SEQ, PAGE_MAX_SEQ, PAGE_RESUME, PAGE_BOX, PAGE_ITEMS };
+/* Where the arguments of page are, from the first on, and what it adds. */
+enum { PAGE_RANGE, PAGE_COUNT, PAGE_MIN_SEQ, PAGE_MAX_SEQ, PAGE_RESUME, PAGE_BOX, PAGE_ITEMS, PAGE_KEY };
 
-static int page(lua_State *L) {
-  struct flume_lua_store *self = self_of(L);
+int flume__store_page(lua_State *L, struct flume_lua_store *self, int first) {
   struct flume_store_range range;
   struct flume_err err;
   struct flume_store_entry entry;
-  lua_settop(L, PAGE_RESUME);
-  lua_Integer count = luaL_checkinteger(L, PAGE_COUNT), found = 0;
-  int64_t min_seq = luaL_optinteger(L, PAGE_MIN_SEQ, INT64_MIN);
-  get_range(L, self, PAGE_RANGE, &range);
-  range.max_seq = luaL_optinteger(L, PAGE_MAX_SEQ, INT64_MAX);
+  const uint8_t *last_key = NULL;
+  lua_settop(L, first + PAGE_RESUME);
+  lua_Integer count = luaL_checkinteger(L, first + PAGE_COUNT), found = 0;
+  int64_t min_seq = luaL_optinteger(L, first + PAGE_MIN_SEQ, INT64_MIN);
+  get_range(L, self, first + PAGE_RANGE, &range);
+  range.max_seq = luaL_optinteger(L, first + PAGE_MAX_SEQ, INT64_MAX);
   struct cursor_box *box = push_cursor_box(L);
-  lua_createtable(L, count < 1000 ? (int)count : 1000, 0);
+  lua_createtable(L, count < 16 ? (int)count : 16, 0);
+  lua_pushnil(L);
   if (flume_store_cursor_open(&box->cursor, self->store, self->kind, &range, &err) != 0) return raise_error(L, &err);
-  if (!lua_isnil(L, PAGE_RESUME)) resume_at(L, box->cursor, PAGE_RESUME);
+  if (!lua_isnil(L, first + PAGE_RESUME)) resume_at(L, box->cursor, first + PAGE_RESUME);
   int rv = 0;
   while (found < count && (rv = flume_store_cursor_next(box->cursor, &entry, &err)) == 1) {
     if (entry.seq < min_seq && self->kind == FLUME_STORE_INDEX) continue;
-    push_item(L, self, entry.key, entry.key_len, entry.seq, entry.value, entry.value_len);
-    lua_rawseti(L, PAGE_ITEMS, ++found);
+    if (entry.key == last_key && !lua_istable(L, first + PAGE_KEY)) { /* of the same row */
+      lua_pushvalue(L, first + PAGE_KEY);
+    } else {
+      push_key(L, self, entry.key, entry.key_len);
+      lua_copy(L, -1, first + PAGE_KEY);
+      last_key = entry.key;
+    }
+    make_item(L, entry.seq, entry.value, entry.value_len);
+    lua_rawseti(L, first + PAGE_ITEMS, ++found);
   }
   if (rv < 0) return raise_error(L, &err);
+  lua_pushvalue(L, first + PAGE_ITEMS);
   if (rv == 1) push_resume(L, self, &entry);
   else lua_pushnil(L);
-  lua_closeslot(L, PAGE_BOX);
+  lua_closeslot(L, first + PAGE_BOX);
   return 2;
+}
+
+static int page(lua_State *L) {
+  return flume__store_page(L, self_of(L), 1);
 }
 
 static int count(lua_State *L) {
@@ -399,13 +447,14 @@ static int recent(lua_State *L) {
   for (size_t at = 0; at < recent->entries.len;) {
     int64_t seq = (int64_t)flume_get_le64(recent->entries.data + at);
     size_t len = flume_get_le64(recent->entries.data + at + 8), off = 0;
-    struct flume_buf entries = {.data = recent->entries.data + at + 16, .len = len};
+    struct flume_buf entries = {.data = recent->entries.data + at + RECENT_HEADER_BYTES, .len = len};
     struct flume_emitted entry;
-    at += 16 + len;
+    at += RECENT_HEADER_BYTES + len;
     if (seq < from_seq) continue;
     while (flume__emitted_next(&entries, &off, &entry)) {
       if (!is_in(&range, &entry)) continue;
-      push_item(L, self, entry.key, entry.key_len, seq, entry.value, entry.value_len);
+      push_key(L, self, entry.key, entry.key_len);
+      make_item(L, seq, entry.value, entry.value_len);
       lua_rawseti(L, -2, ++found);
     }
     next_seq = seq + 1;

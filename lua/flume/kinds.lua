@@ -19,10 +19,11 @@ local core = rawget(_G, "flume_core") or require "flume.core"
 
 local M = {}
 
-local AT_HAND_MAX = 50000     -- groups that are kept at hand, at most
-local LOOK_AT_MEMORY_EVERY = 512
-local PAGE = 256              -- entries that are fetched from the store at once
-local SHOWN = 100             -- groups or entries that a dry run shows, at most
+local PAGE = 256  -- entries that are fetched from the store at once
+local SHOWN = 100 -- groups or entries that a dry run shows, at most
+
+--- Of groups: how many are kept at hand, and after how many records the memory of a view's own state is looked at.
+M.limits = {at_hand = 50000, look_at_memory_every = 512}
 
 --- Raises what a wrong definition is answered with.
 function M.invalid(fmt, ...)
@@ -107,6 +108,26 @@ end
 
 -- --- Ranges ------------------------------------------------------------------------------------------------------
 
+local RANGE_OPTIONS = {
+  gt = "any", gte = "any", lt = "any", lte = "any", prefix = "any", reverse = "boolean", limit = "integer",
+  live = "boolean", old = "boolean", keys = "boolean", values = "boolean", seqs = "boolean", since = "integer",
+  wait = "boolean", timeout = "number",
+}
+
+--- What is wrong with the options of a range, or nil.
+function M.check_range(options)
+  if options == nil then return nil end
+  if type(options) ~= "table" then return "a range is a table of options" end
+  for option, value in pairs(options) do
+    local wanted = RANGE_OPTIONS[option]
+    if not wanted then return ("unknown option %q of a range"):format(tostring(option)) end
+    local kind = math.type(value) or type(value)
+    local fits = wanted == "any" or kind == wanted or wanted == "number" and type(value) == "number"
+    if not fits then return ("option %s must be of type %s, not %s"):format(option, wanted, kind) end
+  end
+  if options.reverse and options.live then return "reverse and live exclude each other" end
+end
+
 local Range = {}
 Range.__index = Range
 Range.__name = "flume.range"
@@ -153,8 +174,9 @@ end
 -- view:range and view:read. fetch is the host's page.
 local function range_function(fetch)
   return function (_, options)
+    local wrong = M.check_range(options)
+    if wrong then error(wrong, 2) end
     options = options or {}
-    if type(options) ~= "table" then error("a range is a table of options", 2) end
     return setmetatable({
       options = options,
       fetch = fetch,
@@ -201,6 +223,8 @@ local function add_reading(host, builtin)
   view.range = range_function(host.page)
   view.read = view.range
   function view.count(_, range)
+    local wrong = M.check_range(range)
+    if wrong then error("count: " .. wrong, 0) end
     host.flush()
     return store.count(range)
   end
@@ -228,10 +252,14 @@ end
 local function groups_at_hand(host, initial, memory)
   local at_hand, changed, tokens, count, ticks = {}, {}, {}, 0, 0
 
+  local function is_itself(key)
+    local kind = type(key)
+    return kind == "string" or kind == "number" or kind == "boolean"
+  end
+
   -- What stands for a key in these tables. Arrays with the same values are the same key.
   local function id_of(key)
-    local kind = type(key)
-    if kind == "string" or kind == "number" or kind == "boolean" then return key, key end
+    if is_itself(key) then return key, key end
     local bytes = host.store.id(key)
     local token = tokens[bytes]
     if not token then
@@ -254,9 +282,9 @@ local function groups_at_hand(host, initial, memory)
   end
 
   local function is_too_much()
-    if count > AT_HAND_MAX then return true end
+    if count > M.limits.at_hand then return true end
     ticks = ticks + 1
-    return memory and ticks % LOOK_AT_MEMORY_EVERY == 0 and collectgarbage "count" * 1024 > memory / 4
+    return memory and ticks % M.limits.look_at_memory_every == 0 and collectgarbage "count" * 1024 > memory / 4
   end
 
   local function make_room()
@@ -268,6 +296,17 @@ local function groups_at_hand(host, initial, memory)
   local function fetch(id, key)
     local state = at_hand[id]
     if state ~= nil then return state end
+    state = host.store.get(key)
+    if state == nil then state = core.decode(initial) end
+    return state
+  end
+
+  -- The same for one who only reads: nothing is kept of it.
+  local function look_up(key)
+    local id = key
+    if not is_itself(key) then id = tokens[host.store.id(key)] end
+    local state = id ~= nil and at_hand[id]
+    if state ~= nil and id ~= nil then return state end
     state = host.store.get(key)
     if state == nil then state = core.decode(initial) end
     return state
@@ -285,7 +324,7 @@ local function groups_at_hand(host, initial, memory)
     if is_too_much() then make_room() end
   end
 
-  return {id_of = id_of, fetch = fetch, keep = keep, flush = flush, forget = forget}
+  return {id_of = id_of, fetch = fetch, look_up = look_up, keep = keep, flush = flush, forget = forget}
 end
 
 local function grouped(name, definition, options)
@@ -309,8 +348,7 @@ local function grouped(name, definition, options)
   host.step, host.retract = folding(definition.reducer), folding(definition.retract)
 
   function host.view.get(_, key)
-    local id, plain = id_of(key)
-    local state = fetch(id, plain)
+    local state = groups.look_up(key)
     if state == nil or options.lib then return state end
     return copy(state)
   end
@@ -355,6 +393,7 @@ local function indexer(name, definition)
 
   -- The newest entry of a key: its value (nil when it has none) and seq.
   function host.view.get(_, key)
+    if key == nil then key = core.null end
     local item = host.store.page({gte = key, lte = key, reverse = true}, 1)[1]
     if item == nil then return nil end
     return item[3], item[2]

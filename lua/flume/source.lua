@@ -51,28 +51,46 @@ end
 
 -- --- Read from a range -------------------------------------------------------------------------------------------
 
--- The value of an entry that has none of its own: the record that it is of. found is false when that is gone.
+-- The value of an entry that has none of its own: the record that it is of. True and the value; false when that is
+-- gone; nil and an error.
 local function value_of(self, item)
   local range = self.range
   if item[3] ~= nil or range.values == false or self.view._kind ~= "index" then return true, item[3] end
   local value, message, code = self.view._db:_record(item[2])
-  if value == nil and message then
-    if code == "EDELETED" or code == "ENOENT" then return false end
-    error(errors.new(message, code), 0)
-  end
-  return true, value
+  if value ~= nil or not message then return true, value end
+  if code == "EDELETED" or code == "ENOENT" then return false end
+  return nil, errors.new(message, code)
 end
 
 local function deliver(self, item)
-  local ok, found, value = pcall(value_of, self, item)
-  if not ok then return answer_next(self, found) end
+  local found, value = value_of(self, item)
+  if found == nil then return answer_next(self, value) end
   if not found then return take(self) end
-  if self.left == 0 then
-    self:close()
-    return answer_next(self, nil, nil)
-  end
   self.left = self.left - 1
   answer_next(self, nil, kinds.shaped(self.range, item[1], value, item[2]))
+end
+
+-- What came since live_seq is not known by itself any more: the range has it, in the order of the keys.
+local function catch_up(self)
+  local view, found = self.view, {}
+  local first_seq, last_seq = self.live_seq, view._core:since()
+  local function add(err, items, resume)
+    if not self.waiting then return end
+    if err then return answer_next(self, err) end
+    for _, item in ipairs(items) do
+      found[#found + 1] = item
+      item.place = #found
+    end
+    if resume then return view:_call_on(view._instance, add, "page", self.bounds, PULL, first_seq, last_seq, resume) end
+    table.sort(found, function (a, b)
+      if a[2] ~= b[2] then return a[2] < b[2] end
+      return a.place < b.place
+    end)
+    self.live_seq = math.max(last_seq + 1, first_seq)
+    self.items, self.at = found, 1
+    take(self)
+  end
+  view:_call_on(view._instance, add, "page", self.bounds, PULL, first_seq, last_seq)
 end
 
 -- Entries that came after the last ones, and behind them all that come later.
@@ -81,11 +99,7 @@ local function follow(self)
   local function arrived(err, items, next_seq)
     if not self.waiting then return end
     if err then return answer_next(self, err) end
-    if items == nil then -- not known any more: the range itself has them
-      self.min_seq, self.max_seq, self.resume, self.paging = self.live_seq, view._core:since(), nil, true
-      self.live_seq = self.max_seq + 1
-      return take(self)
-    end
+    if items == nil then return catch_up(self) end
     self.live_seq = math.max(next_seq, self.live_seq)
     self.items, self.at = items, 1
     if #items == 0 then self.live_seq = math.max(self.live_seq, self.seen_seq + 1) end
@@ -113,53 +127,33 @@ local function read_page(self)
     self.items, self.at, self.resume = items, 1, resume
     self.paging = resume ~= nil
     take(self)
-  end, "page", self.bounds, math.min(PULL, math.max(self.left, 1)), self.min_seq, self.max_seq, self.resume)
+  end, "page", self.bounds, math.min(PULL, self.left), nil, self.max_seq, self.resume)
 end
 
 local function read_on(self)
-  if self.left == 0 then
-    self.ended = true
-    return answer_next(self, nil, nil)
-  end
   if self.paging then return read_page(self) end
   if self.range.live then return follow(self) end
   self.ended = true
   answer_next(self, nil, nil)
 end
 
-local RANGE_OPTIONS = {
-  gt = "any", gte = "any", lt = "any", lte = "any", prefix = "any", reverse = "boolean", limit = "integer",
-  live = "boolean", old = "boolean", keys = "boolean", values = "boolean", seqs = "boolean", since = "integer",
-  wait = "boolean", timeout = "number",
-}
-
-local function check_range(name, options)
-  for option, value in pairs(options) do
-    local wanted = RANGE_OPTIONS[option]
-    if not wanted then return ("%s: unknown option %q of a range"):format(name, tostring(option)) end
-    local kind = math.type(value) == "integer" and "integer" or type(value)
-    local fits = wanted == "any" or kind == wanted or wanted == "number" and kind == "integer"
-    if not fits then return ("%s: option %s must be of type %s, not %s"):format(name, option, wanted, kind) end
-  end
-  if options.reverse and options.live then return name .. ": reverse and live exclude each other" end
-end
-
 -- Begins to read the range with these options, as of now.
 local function start_range(self, options)
   local view, since = self.view, self.view._core:since()
-  local message = check_range(view.name, options)
-  if message then
+  local wrong = kinds.check_range(options)
+  if wrong then
     self.ended = true
-    return answer_next(self, errors.new(message, "EINVAL"))
+    return answer_next(self, errors.new(("%s:%s: %s"):format(view.name, self.method, wrong), "EINVAL"))
   end
+  options = options or {}
   self.range = view._kind == "group" and options.seqs == nil
     and setmetatable({seqs = false}, {__index = options}) or options
   self.bounds = {gt = options.gt, gte = options.gte, lt = options.lt, lte = options.lte, prefix = options.prefix,
     reverse = options.reverse}
   self.left = options.limit and options.limit >= 0 and options.limit or math.maxinteger
   self.max_seq = view._kind == "index" and since or nil
-  self.live_seq = since + 1
   self.paging = options.old ~= false
+  self.live_seq = (self.paging and since or self.begun_seq) + 1
   if not options.live then return take(self) end
   self.followed = view._instance
   view:_call_on(view._instance, function (err)
@@ -172,6 +166,7 @@ end
 -- --- Both --------------------------------------------------------------------------------------------------------
 
 function take(self)
+  if self.left == 0 then return self:close() end -- which answers
   local item = self.items[self.at]
   if item then
     self.items[self.at] = nil
@@ -204,18 +199,23 @@ local function start(self)
     if not self.waiting then return end
     if err then return answer_next(self, err) end
     if not self.view._builtin[self.method] then return open_iterator(self) end
-    local options = self.args[1]
-    if options ~= nil and type(options) ~= "table" then
-      self.ended = true
-      return answer_next(self, errors.new(("%s:%s: a range is a table of options"):format(self.view.name,
-        self.method), "EINVAL"))
-    end
-    start_range(self, options or {})
+    start_range(self, self.args[1])
   end)
 end
 
---- The next result; nil at the end; nil, message, code on failure.
-function Source:next(cb)
+-- The next entry of a range, if it was fetched already: true and its results.
+local function at_hand(self)
+  local item = self.items[self.at]
+  if not item or not self.range or self.waiting or self.left == 0 then return false end
+  local found, value = value_of(self, item)
+  if not found then return false end -- which next sees too
+  self.items[self.at] = nil
+  self.at = self.at + 1
+  self.left = self.left - 1
+  return true, kinds.shaped(self.range, item[1], value, item[2])
+end
+
+local function next_of(self, cb)
   return async.call(function (done)
     if self.waiting then return done(errors.new("another next of this source is waiting", "EBUSY")) end
     self.waiting = done
@@ -223,10 +223,33 @@ function Source:next(cb)
   end, cb)
 end
 
+local function or_next(self, there, ...)
+  if there then return ... end
+  return next_of(self)
+end
+
+--- The next result; nil at the end; nil, message, code on failure.
+function Source:next(cb)
+  if cb then return next_of(self, cb) end
+  return or_next(self, at_hand(self))
+end
+
+local function or_raise(first, message, code, ...)
+  if first == nil and code ~= nil then error(message, 0) end
+  return first, message, code, ...
+end
+
+local function or_next_or_raise(self, there, ...)
+  if there then return ... end
+  if (self.ended or self.left == 0) and not self.waiting and not self.items[self.at] then
+    if not self.ended then self:close() end
+    return nil
+  end
+  return or_raise(next_of(self))
+end
+
 function Source:__call()
-  local results = table.pack(self:next())
-  if results[1] == nil and results[3] ~= nil then error(results[2], 0) end
-  return table.unpack(results, 1, results.n)
+  return or_next_or_raise(self, at_hand(self))
 end
 
 --- No more results are wanted. A next that waits is told that this is the end.
@@ -258,8 +281,8 @@ local function new(view, method, args, target, timeout_ms)
     bounds = nil,           -- of these, what the store has to know
     resume = nil,           -- behind the last entry that was fetched
     paging = false,         -- there may be more to read of the range
-    min_seq = nil,
-    max_seq = nil,
+    begun_seq = view._db:_since(), -- of the log, when the source was made
+    max_seq = nil,          -- of the entries that are old
     left = math.maxinteger, -- of the limit
     live_seq = nil,         -- what comes with this seq or a later one has not been read
     seen_seq = nil,
