@@ -21,16 +21,18 @@ function M.get(db, request, output)
 end
 
 -- Prints the records of a range. Returns how many there were, and the seq of the last.
-local function print_range(db, range, output)
+local function print_records(db, range, output)
   local count, last = 0, nil
-  runner.run(function ()
-    for seq, value in db:stream(range) do
-      output:record(seq, value)
-      count, last = count + 1, seq
-    end
-  end)
+  for seq, value in db:stream(range) do
+    output:record(seq, value)
+    count, last = count + 1, seq
+  end
   output:flush()
   return count, last
+end
+
+local function print_range(db, range, output)
+  runner.run(function () print_records(db, range, output) end)
 end
 
 -- Whether a range has nothing more to come.
@@ -41,7 +43,7 @@ end
 
 -- Prints the records of a range, and moves its beginning behind them. Returns whether more may come.
 local function print_more(db, range, output)
-  local count, last = print_range(db, range, output)
+  local count, last = print_records(db, range, output)
   range.gte = last and last + 1 or range.gte or 0
   range.limit = range.limit and range.limit - count
   return not is_exhausted(range)
@@ -58,13 +60,16 @@ local function print_live(stream, output)
   end
 end
 
--- Prints the records of a range, and those that come later. Ctrl-C is the way to end it.
+-- Prints the records of a range, and those that come later. Ctrl-C is the way to end it, and is noticed at any moment.
 local function follow(db, range, output)
-  if not print_more(db, range, output) then return true end
-  range.live = true
-  local stream = db:stream(range)
-  local ok, message = runner.call(function () print_live(stream, output) end)
-  stream:close()
+  local stream
+  local ok, message = runner.call(function ()
+    if not print_more(db, range, output) then return end
+    range.live = true
+    stream = db:stream(range)
+    print_live(stream, output)
+  end)
+  if stream then stream:close() end
   if ok then return true end
   if message ~= runner.INTERRUPTED then return nil, message end
   runner.turn(0) -- the task that waited has ended with the stream; that it was interrupted is no news
