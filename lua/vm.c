@@ -171,6 +171,7 @@ struct flume_vm *flume_vm_new_trusted(size_t memory_max_bytes) {
 
 void flume_vm_free(struct flume_vm *vm) {
   lua_sethook(vm->L, NULL, 0, 0);
+  vm->budget.memory_max_bytes = SIZE_MAX; /* what is freed by finalizers must not fail for want of memory */
   lua_close(vm->L);
   uv_mutex_destroy(&vm->mutex);
   free(vm);
