@@ -24,6 +24,7 @@ struct flume_chunk {
   size_t len;
   int64_t base_seq;
   uint32_t count; /* entries; at least one */
+  bool has_values;
   int64_t last_seq;
 };
 
@@ -37,7 +38,22 @@ struct flume_chunk_item {
 /* Reads the header. FLUME_EVERSION: of a format that is not known. */
 int flume_chunk_open(struct flume_chunk *chunk, int64_t base_seq, const uint8_t *data, size_t len);
 
-/* Reads all entries, and checks that they are what the header says; items has room for chunk->count of them. */
+/* A place between two entries. */
+struct flume_chunk_place {
+  const uint8_t *p;
+  int64_t seq;      /* of the entry before it */
+  uint32_t left;    /* entries that are left in the direction of the walk */
+  uint32_t ordinal; /* of the next entry, if it has the same seq as the one before */
+};
+
+/* Walks through the entries: 1 and the next one, 0 at the end, or FLUME_ECORRUPT. */
+void flume_chunk_first(const struct flume_chunk *chunk, struct flume_chunk_place *place);
+int flume_chunk_next(const struct flume_chunk *chunk, struct flume_chunk_place *place, struct flume_chunk_item *item);
+/* The same from the last to the first, in a chunk that has no values. */
+int flume_chunk_last(const struct flume_chunk *chunk, struct flume_chunk_place *place);
+int flume_chunk_prev(const struct flume_chunk *chunk, struct flume_chunk_place *place, struct flume_chunk_item *item);
+
+/* Reads all entries; items has room for chunk->count of them. */
 int flume_chunk_read(const struct flume_chunk *chunk, struct flume_chunk_item *items);
 
 /* Writes the header of an empty chunk. Returns its length. */

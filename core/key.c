@@ -45,18 +45,32 @@ static int put_byte(struct flume_buf *out, uint8_t byte) {
   return flume_buf_append(out, &byte, 1);
 }
 
+/* Whether one of eight bytes is 00 or 01. (Bit Twiddling Hacks: "Determine if a word has a zero byte".) */
+static bool needs_escape(uint64_t word) {
+  word &= 0xfefefefefefefefeu;
+  return ((word - 0x0101010101010101u) & ~word & 0x8080808080808080u) != 0;
+}
+
 /* The string's bytes, without tag and end. */
 static int put_bytes(struct flume_buf *out, const uint8_t *data, size_t len) {
   int rv = flume_buf_reserve(out, 2 * len);
   if (rv != 0) return rv;
-  for (size_t i = 0; i < len; i++) {
-    if (data[i] <= ESCAPE) {
-      out->data[out->len++] = ESCAPE;
-      out->data[out->len++] = (uint8_t)(data[i] + 1);
-    } else {
-      out->data[out->len++] = data[i];
+  uint8_t *to = out->data + out->len;
+  for (size_t i = 0; i < len;) {
+    uint64_t word;
+    if (len - i >= sizeof word) {
+      memcpy(&word, data + i, sizeof word);
+      if (!needs_escape(word)) {
+        memcpy(to, &word, sizeof word);
+        to += sizeof word;
+        i += sizeof word;
+        continue;
+      }
     }
+    if (data[i] <= ESCAPE) *to++ = ESCAPE, *to++ = (uint8_t)(data[i++] + 1);
+    else *to++ = data[i++];
   }
+  out->len = (size_t)(to - out->data);
   return 0;
 }
 

@@ -254,7 +254,7 @@ static void feed(struct flume_sink *sink) {
     pump->held_back = true;
     return;
   }
-  if (rv != 0) {
+  if (rv != 0 || load == NULL) {
     flume_sink_failed(sink, next, &err);
     return;
   }

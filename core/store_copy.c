@@ -41,6 +41,7 @@ int flume_store_check(const struct flume_io *io, const char *dir, enum flume_sto
   int rv = flume_store_open(&store, io, dir, FLUME_STORE_READ, err);
   if (rv != 0) return rv;
   rv = open_env(dir, sharing, &store->env);
+  if (rv == 0) rv = flume__store_look_at_env(store);
   if (rv != 0) rv = flume__store_fail(store, err, rv, "opening");
   if (rv == 0) rv = flume_store_load(store, meta, err);
   if (rv == 0) {

@@ -1,12 +1,9 @@
 /* A cursor walks through two ordered lists of rows at once, what is not committed and what is: of two rows with the same
  * name the one that is not committed counts, and one that is noted as deleted hides the other. In an index, each row that
- * lies in the range is read into the list of its entries, which are then delivered one by one. */
-#include <stddef.h>
-
+ * lies in the range is a chunk, whose entries are then read one by one; backwards that goes only where there are no
+ * values, and else all are read into a list. */
 #include "bytes.h"
 #include "store_private.h"
-
-#define ITEMS_AT_HAND 64 /* a chunk with more entries takes memory of its own */
 
 enum side { SIDE_NONE, SIDE_PENDING, SIDE_ROW };
 
@@ -15,10 +12,10 @@ struct flume_store_cursor {
   enum flume_store_kind kind;
   bool reverse;
   int64_t max_seq;
-  bool has_lower;
-  bool has_upper;
-  struct flume_buf lower;
-  struct flume_buf upper;
+  const uint8_t *lower; /* NULL: no bound */
+  size_t lower_len;
+  const uint8_t *upper;
+  size_t upper_len;
   bool started;
   bool ended;
   bool resumes; /* begin behind the entry that these say */
@@ -33,11 +30,11 @@ struct flume_store_cursor {
   bool has_row;
   enum side side;                 /* of the row that was delivered last: that list steps on first */
   struct flume__row row;          /* that one */
-  struct flume_chunk_item *items; /* of its chunk, those that are left: from first to end */
-  uint32_t first;
-  uint32_t end;
+  struct flume_chunk chunk;       /* of an index' row */
+  struct flume_chunk_place at;    /* what is left of it */
+  struct flume_chunk_item *items; /* or all of it, and at.left of them are left; owned */
   uint32_t items_cap;
-  struct flume_chunk_item at_hand[ITEMS_AT_HAND];
+  uint8_t bounds[]; /* lower, upper */
 };
 
 void flume_store_range_init(struct flume_store_range *range) {
@@ -45,15 +42,6 @@ void flume_store_range_init(struct flume_store_range *range) {
 }
 
 /* --- Opening ----------------------------------------------------------------------------------------------------- */
-
-static int copy_bounds(struct flume_store_cursor *cursor, const struct flume_store_range *range) {
-  int rv = 0;
-  cursor->has_lower = range->lower != NULL;
-  cursor->has_upper = range->upper != NULL;
-  if (cursor->has_lower) rv = flume_buf_append(&cursor->lower, range->lower, range->lower_len);
-  if (rv == 0 && cursor->has_upper) rv = flume_buf_append(&cursor->upper, range->upper, range->upper_len);
-  return rv;
-}
 
 static int open_rows(struct flume_store_cursor *cursor, struct flume_err *err) {
   if (cursor->store->dir == NULL) return 0;
@@ -66,22 +54,31 @@ static int open_rows(struct flume_store_cursor *cursor, struct flume_err *err) {
   return rv == 0 ? 0 : flume__store_fail(cursor->store, err, rv, "reading");
 }
 
+static void copy_bounds(struct flume_store_cursor *cursor, const struct flume_store_range *range) {
+  uint8_t *bound = cursor->bounds;
+  if (range->lower != NULL) {
+    if (range->lower_len > 0) memcpy(bound, range->lower, range->lower_len);
+    cursor->lower = bound;
+    cursor->lower_len = range->lower_len;
+    bound += range->lower_len;
+  }
+  if (range->upper == NULL) return;
+  if (range->upper_len > 0) memcpy(bound, range->upper, range->upper_len);
+  cursor->upper = bound;
+  cursor->upper_len = range->upper_len;
+}
+
 int flume_store_cursor_open(struct flume_store_cursor **out, struct flume_store *store, enum flume_store_kind kind,
                             const struct flume_store_range *range, struct flume_err *err) {
-  struct flume_store_cursor *cursor = flume_io_alloc(store->io, sizeof *cursor);
+  struct flume_store_cursor *cursor = flume_io_alloc(store->io, sizeof *cursor + range->lower_len + range->upper_len);
   if (cursor == NULL) return flume_err_nomem(err);
-  memset(cursor, 0, offsetof(struct flume_store_cursor, at_hand));
+  memset(cursor, 0, sizeof *cursor);
   cursor->store = store;
   cursor->kind = kind;
   cursor->reverse = range->reverse;
   cursor->max_seq = range->max_seq;
-  cursor->items = cursor->at_hand;
-  cursor->items_cap = ITEMS_AT_HAND;
-  flume_buf_init(&cursor->lower, store->io);
-  flume_buf_init(&cursor->upper, store->io);
-  int rv = copy_bounds(cursor, range);
-  if (rv != 0) flume_err_nomem(err);
-  else rv = open_rows(cursor, err);
+  copy_bounds(cursor, range);
+  int rv = open_rows(cursor, err);
   if (rv != 0) {
     flume_store_cursor_close(cursor);
     return rv;
@@ -93,9 +90,7 @@ int flume_store_cursor_open(struct flume_store_cursor **out, struct flume_store 
 void flume_store_cursor_close(struct flume_store_cursor *cursor) {
   if (cursor->rows != NULL) mdb_cursor_close(cursor->rows);
   if (cursor->txn != NULL) flume__store_end(cursor->store, cursor->txn);
-  if (cursor->items != cursor->at_hand) flume_io_free(cursor->store->io, cursor->items);
-  flume_buf_fini(&cursor->lower);
-  flume_buf_fini(&cursor->upper);
+  flume_io_free(cursor->store->io, cursor->items);
   flume_io_free(cursor->store->io, cursor);
 }
 
@@ -196,13 +191,14 @@ static int seek_behind(struct flume_store_cursor *cursor) {
 
 /* Of a bound that is longer than a name can be only the beginning counts here; the rest is seen to by locate. */
 static int start(struct flume_store_cursor *cursor) {
-  const struct flume_buf *bound = cursor->reverse ? &cursor->upper : &cursor->lower;
+  const uint8_t *bound = cursor->reverse ? cursor->upper : cursor->lower;
+  size_t len = cursor->reverse ? cursor->upper_len : cursor->lower_len;
   uint8_t behind[FLUME__ROW_MAX + 1];
   cursor->started = true;
   if (cursor->resumes) return seek_behind(cursor);
-  if (!(cursor->reverse ? cursor->has_upper : cursor->has_lower)) return seek_to_end(cursor);
-  if (bound->len <= FLUME__ROW_KEY_MAX) return seek(cursor, bound->data, bound->len);
-  memcpy(behind, bound->data, FLUME__ROW_KEY_MAX);
+  if (bound == NULL) return seek_to_end(cursor);
+  if (len <= FLUME__ROW_KEY_MAX) return seek(cursor, bound, len);
+  memcpy(behind, bound, FLUME__ROW_KEY_MAX);
   memset(behind + FLUME__ROW_KEY_MAX, 0xff, sizeof behind - FLUME__ROW_KEY_MAX);
   return seek(cursor, behind, cursor->reverse ? sizeof behind : FLUME__ROW_KEY_MAX);
 }
@@ -250,13 +246,14 @@ enum where { BEFORE, WITHIN, AFTER };
 
 static enum where locate(const struct flume_store_cursor *cursor) {
   const struct flume__row *row = &cursor->row;
-  bool below = cursor->has_lower && compare(row->key, row->key_len, cursor->lower.data, cursor->lower.len) < 0;
-  bool above = cursor->has_upper && compare(row->key, row->key_len, cursor->upper.data, cursor->upper.len) >= 0;
+  bool below = cursor->lower != NULL && compare(row->key, row->key_len, cursor->lower, cursor->lower_len) < 0;
+  bool above = cursor->upper != NULL && compare(row->key, row->key_len, cursor->upper, cursor->upper_len) >= 0;
   if (!below && !above) return WITHIN;
   if (below != cursor->reverse) return BEFORE;
-  const struct flume_buf *bound = below ? &cursor->lower : &cursor->upper;
-  bool undecided = flume__row_is_cut(row->key_len) && bound->len >= FLUME__ROW_KEY_MAX &&
-                   memcmp(row->key, bound->data, FLUME__ROW_KEY_MAX) == 0;
+  const uint8_t *bound = below ? cursor->lower : cursor->upper;
+  size_t len = below ? cursor->lower_len : cursor->upper_len;
+  bool undecided =
+      flume__row_is_cut(row->key_len) && len >= FLUME__ROW_KEY_MAX && memcmp(row->key, bound, FLUME__ROW_KEY_MAX) == 0;
   return undecided ? BEFORE : AFTER;
 }
 
@@ -279,66 +276,73 @@ static int next_within(struct flume_store_cursor *cursor) {
 static int reserve_items(struct flume_store_cursor *cursor, uint32_t count) {
   const struct flume_io *io = cursor->store->io;
   if (count <= cursor->items_cap) return 0;
-  uint32_t cap = count < 2 * FLUME_CHUNK_BYTES ? 2 * FLUME_CHUNK_BYTES : count;
-  struct flume_chunk_item *items = flume_io_alloc(io, cap * sizeof *items);
+  struct flume_chunk_item *items = flume_io_alloc(io, count * sizeof *items);
   if (items == NULL) return FLUME_ENOMEM;
-  if (cursor->items != cursor->at_hand) flume_io_free(io, cursor->items);
+  flume_io_free(io, cursor->items);
   cursor->items = items;
-  cursor->items_cap = cap;
+  cursor->items_cap = count;
   return 0;
 }
 
-static bool is_above(const struct flume_chunk_item *item, int64_t seq, uint32_t ordinal) {
-  return item->seq > seq || (item->seq == seq && item->ordinal > ordinal);
+static bool is_listed(const struct flume_store_cursor *cursor) {
+  return cursor->reverse && cursor->chunk.has_values;
 }
 
-/* Of the entries read, leaves out those before the one to begin behind. */
-static void cut_items(struct flume_store_cursor *cursor) {
+static bool is_from_key(const struct flume_store_cursor *cursor) {
   struct flume__row_name name;
   flume__row_name_make(&name, FLUME_STORE_INDEX, cursor->row.key, cursor->row.key_len, 0);
-  if (!flume__row_is_same_key(name.bytes, name.len, cursor->from.bytes, cursor->from.len)) {
-    cursor->resumes = false;
-    return;
-  }
-  uint32_t i = cursor->first;
-  while (i < cursor->end && !is_above(&cursor->items[i], cursor->from_seq, cursor->from_ordinal)) i++;
-  if (!cursor->reverse) {
-    cursor->first = i;
-    return;
-  }
-  bool has_it = i > cursor->first && cursor->items[i - 1].seq == cursor->from_seq &&
-                cursor->items[i - 1].ordinal == cursor->from_ordinal;
-  cursor->end = has_it ? i - 1 : i;
+  return flume__row_is_same_key(name.bytes, name.len, cursor->from.bytes, cursor->from.len);
 }
 
-/* The entries of the next row: 1, 0 at the end, or an error. */
-static int next_items(struct flume_store_cursor *cursor) {
-  struct flume_chunk chunk;
+/* The next row's chunk: 1, 0 at the end, or an error. */
+static int next_chunk(struct flume_store_cursor *cursor) {
   int rv = next_within(cursor);
   if (rv <= 0) return rv;
-  rv = flume_chunk_open(&chunk, cursor->row.seq, cursor->row.data, cursor->row.len);
-  if (rv == 0) rv = reserve_items(cursor, chunk.count);
-  if (rv == 0) rv = flume_chunk_read(&chunk, cursor->items);
-  if (rv != 0) return rv;
-  cursor->first = 0;
-  cursor->end = chunk.count;
-  while (cursor->end > 0 && cursor->items[cursor->end - 1].seq > cursor->max_seq) cursor->end--;
-  if (cursor->resumes) cut_items(cursor);
+  if (cursor->resumes) cursor->resumes = is_from_key(cursor);
+  rv = flume_chunk_open(&cursor->chunk, cursor->row.seq, cursor->row.data, cursor->row.len);
+  if (rv == 0 && is_listed(cursor)) {
+    rv = reserve_items(cursor, cursor->chunk.count);
+    if (rv == 0) rv = flume_chunk_read(&cursor->chunk, cursor->items);
+    cursor->at.left = cursor->chunk.count;
+  } else if (rv == 0 && cursor->reverse) {
+    rv = flume_chunk_last(&cursor->chunk, &cursor->at);
+  } else if (rv == 0) {
+    flume_chunk_first(&cursor->chunk, &cursor->at);
+  }
+  if (rv != 0) cursor->at.left = 0;
+  return rv == 0 ? 1 : rv;
+}
+
+static int next_item(struct flume_store_cursor *cursor, struct flume_chunk_item *item) {
+  if (!cursor->reverse) return flume_chunk_next(&cursor->chunk, &cursor->at, item);
+  if (!is_listed(cursor)) return flume_chunk_prev(&cursor->chunk, &cursor->at, item);
+  *item = cursor->items[--cursor->at.left];
   return 1;
 }
 
+/* Of the key of the entry to begin behind: whether this one lies before that, or is it. */
+static bool is_before_start(const struct flume_store_cursor *cursor, const struct flume_chunk_item *item) {
+  if (item->seq != cursor->from_seq) return (item->seq > cursor->from_seq) == cursor->reverse;
+  return item->ordinal == cursor->from_ordinal || (item->ordinal > cursor->from_ordinal) == cursor->reverse;
+}
+
 static int next_entry(struct flume_store_cursor *cursor, struct flume_store_entry *entry) {
-  while (cursor->first == cursor->end) {
-    int rv = next_items(cursor);
+  struct flume_chunk_item item;
+  do {
+    while (cursor->at.left == 0) {
+      int rv = next_chunk(cursor);
+      if (rv <= 0) return rv;
+    }
+    int rv = next_item(cursor, &item);
     if (rv <= 0) return rv;
-  }
-  const struct flume_chunk_item *item = &cursor->items[cursor->reverse ? --cursor->end : cursor->first++];
+    if (!cursor->reverse && item.seq > cursor->max_seq) cursor->at.left = 0; /* and all behind it */
+  } while (item.seq > cursor->max_seq || (cursor->resumes && is_before_start(cursor, &item)));
   *entry = (struct flume_store_entry){.key = cursor->row.key,
                                       .key_len = cursor->row.key_len,
-                                      .seq = item->seq,
-                                      .ordinal = item->ordinal,
-                                      .value = item->value,
-                                      .value_len = item->value_len};
+                                      .seq = item.seq,
+                                      .ordinal = item.ordinal,
+                                      .value = item.value,
+                                      .value_len = item.value_len};
   return 1;
 }
 
@@ -363,17 +367,17 @@ int flume_store_cursor_next(struct flume_store_cursor *cursor, struct flume_stor
 /* How many entries of the row the range has. */
 static int64_t count_row(struct flume_store_cursor *cursor) {
   struct flume_chunk chunk;
+  struct flume_chunk_place place;
+  struct flume_chunk_item item;
   int64_t count = 0;
   if (cursor->kind == FLUME_STORE_GROUPS) return 1;
   int rv = flume_chunk_open(&chunk, cursor->row.seq, cursor->row.data, cursor->row.len);
   if (rv != 0) return rv;
   if (chunk.last_seq <= cursor->max_seq) return chunk.count;
   if (chunk.base_seq > cursor->max_seq) return 0;
-  rv = reserve_items(cursor, chunk.count);
-  if (rv == 0) rv = flume_chunk_read(&chunk, cursor->items);
-  if (rv != 0) return rv;
-  while (count < chunk.count && cursor->items[count].seq <= cursor->max_seq) count++;
-  return count;
+  flume_chunk_first(&chunk, &place);
+  while ((rv = flume_chunk_next(&chunk, &place, &item)) == 1 && item.seq <= cursor->max_seq) count++;
+  return rv < 0 ? rv : count;
 }
 
 int64_t flume_store_count(struct flume_store *store, enum flume_store_kind kind, const struct flume_store_range *range,

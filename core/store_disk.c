@@ -63,11 +63,15 @@ static int measure(struct flume_store *store, uint64_t *wanted, int64_t *size) {
 }
 
 /* What lies behind the end of a file that was cut short can be mapped, but touching it ends the process. */
-static int check_size(struct flume_store *store) {
+int flume__store_look_at_env(struct flume_store *store) {
   uint64_t wanted;
   int64_t size;
+  MDB_stat stat;
   int rv = measure(store, &wanted, &size);
-  return rv == 0 && (uint64_t)size < wanted ? FLUME_ECORRUPT : rv;
+  if (rv == 0) rv = mdb_env_stat(store->env, &stat);
+  if (rv != 0) return rv;
+  store->page_bytes = stat.ms_psize;
+  return (uint64_t)size < wanted ? FLUME_ECORRUPT : 0;
 }
 
 void flume__store_fill_file(struct flume_store *store) {
@@ -79,7 +83,6 @@ void flume__store_fill_file(struct flume_store *store) {
 }
 
 static int open_env(struct flume_store *store, unsigned flags) {
-  MDB_stat stat;
   int rv = mdb_env_create(&store->env);
   if (rv != 0) {
     store->env = NULL;
@@ -88,9 +91,7 @@ static int open_env(struct flume_store *store, unsigned flags) {
   mdb_env_set_mapsize(store->env, FIRST_MAP_BYTES);
   mdb_env_set_maxdbs(store->env, 3);
   rv = mdb_env_open(store->env, store->dir, MDB_NOTLS | flags, 0666);
-  if (rv == 0) rv = check_size(store);
-  if (rv == 0) rv = mdb_env_stat(store->env, &stat);
-  if (rv == 0) store->page_bytes = stat.ms_psize;
+  if (rv == 0) rv = flume__store_look_at_env(store);
   store->writable = rv == 0 && (flags & MDB_RDONLY) == 0;
   if (rv != 0) flume__store_close_env(store);
   return rv;
@@ -244,10 +245,16 @@ static int decode_meta(const MDB_val *val, struct flume_store_meta *meta) {
   return 0;
 }
 
+void flume__store_let_go(struct flume_store *store) {
+  if (store->held != NULL) mdb_txn_abort(store->held);
+  store->held = NULL;
+}
+
 static int read_meta(struct flume_store *store, MDB_txn *txn, struct flume_store_meta *meta) {
   MDB_val key = key_of("meta"), val;
   int rv = mdb_get(txn, store->meta_db, &key, &val);
-  return rv == 0 ? decode_meta(&val, meta) : rv;
+  if (rv != 0) return rv;
+  return flume__store_is_mapped(store, &val) ? decode_meta(&val, meta) : FLUME_ECORRUPT;
 }
 
 int flume__store_renew(struct flume_store *store, const struct flume_store_meta *own,
@@ -290,9 +297,9 @@ int flume__store_read_state(struct flume_store *store, struct flume_buf *value, 
   if (rv == 0) {
     const uint8_t *data = val.mv_data;
     size_t len = val.mv_size - STATE_HEADER_BYTES;
-    if (val.mv_size < STATE_HEADER_BYTES || !flume__store_is_mapped(store, &val)) rv = FLUME_ECORRUPT;
-    else if (flume_crc32c(0, data + STATE_HEADER_BYTES, len) != flume_get_le32(data)) rv = FLUME_ECORRUPT;
-    else rv = flume_buf_append(value, data + STATE_HEADER_BYTES, len);
+    bool whole = val.mv_size >= STATE_HEADER_BYTES && flume__store_is_mapped(store, &val) &&
+                 flume_crc32c(0, data + STATE_HEADER_BYTES, len) == flume_get_le32(data);
+    rv = whole ? flume_buf_append(value, data + STATE_HEADER_BYTES, len) : FLUME_ECORRUPT;
   }
   flume__store_end(store, txn);
   return rv == 0 ? 0 : flume__store_fail(store, err, rv, "reading");

@@ -110,12 +110,16 @@ int flume__store_begin_writing(struct flume_store *store, MDB_txn **txn);
 /* Makes the environment one for writing. */
 int flume__store_open_for_writing(struct flume_store *store, struct flume_err *err);
 void flume__store_close_env(struct flume_store *store);
+/* Of an environment that was just opened: learns the size of its pages. FLUME_ECORRUPT when the file was cut short. */
+int flume__store_look_at_env(struct flume_store *store);
 /* After a commit: LMDB does not write pages that were allocated and freed again in the same transaction, and so leaves a
  * file that may end before the last page it counts. Makes it as long as that, so that a shorter one is damaged. Where this
  * fails nothing is wrong yet; the store is built anew when it is next opened. */
 void flume__store_fill_file(struct flume_store *store);
 /* Whether the value that LMDB gave in a transaction for reading lies in the pages that it should. */
 bool flume__store_is_mapped(const struct flume_store *store, const MDB_val *value);
+/* FLUME_STORE_READ: the next read begins a new snapshot. */
+void flume__store_let_go(struct flume_store *store);
 /* See flume_store_renew. */
 int flume__store_renew(struct flume_store *store, const struct flume_store_meta *own,
                        const struct flume_store_meta *limit, struct flume_store_meta *meta, struct flume_err *err);

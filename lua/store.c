@@ -130,10 +130,15 @@ int flume__store_remove_emitted(struct flume_lua_store *self, struct flume_err *
 
 /* --- Values and keys -------------------------------------------------------------------------------------------- */
 
+/* A commit that is under way ends; only this thread begins the next. */
+static void await_commit(struct flume_lua_store *self) {
+  uv_mutex_lock(&self->guard);
+  uv_mutex_unlock(&self->guard);
+}
+
 static struct flume_lua_store *self_of(lua_State *L) {
   struct flume_lua_store *self = lua_touserdata(L, lua_upvalueindex(1));
-  uv_mutex_lock(&self->guard); /* a commit that is under way ends; only this thread begins the next */
-  uv_mutex_unlock(&self->guard);
+  await_commit(self);
   if (self->store == NULL) luaL_error(L, "the view is closed");
   return self;
 }
@@ -159,7 +164,7 @@ static void put_key(lua_State *L, struct flume_lua_store *self, int index, struc
 
 /* emit(key [, value]); null is no value, as it would become nil on its way to who reads it */
 static int emit(lua_State *L) {
-  struct flume_lua_store *self = self_of(L);
+  struct flume_lua_store *self = lua_touserdata(L, lua_upvalueindex(1));
   lua_settop(L, 2);
   put_key(L, self, 1, &self->key, flume_key_encode);
   self->value.len = 0;
@@ -314,16 +319,19 @@ static void null_for_nil(lua_State *L) {
   lua_pushlightuserdata(L, NULL);
 }
 
-/* Pushes {key, seq [, value]}. */
-static void push_item(lua_State *L, struct flume_lua_store *self, const uint8_t *key, size_t key_len, int64_t seq,
-                      const uint8_t *value, size_t value_len) {
+static void push_key(lua_State *L, struct flume_lua_store *self, const uint8_t *key, size_t key_len) {
   const uint8_t *p = key;
-  lua_createtable(L, value_len > 0 ? 3 : 2, 0);
   self->packed.len = 0;
   int rv = flume_key_decode(&p, key + key_len, &self->packed);
   if (rv == 0) rv = flume_marshal_push(L, self->packed.data, self->packed.len);
   if (rv != 0) luaL_error(L, "a key is damaged");
   null_for_nil(L);
+}
+
+/* Replaces the key on top by {key, seq [, value]}. */
+static void make_item(lua_State *L, int64_t seq, const uint8_t *value, size_t value_len) {
+  lua_createtable(L, value_len > 0 ? 3 : 2, 0);
+  lua_insert(L, -2);
   lua_rawseti(L, -2, 1);
   lua_pushinteger(L, seq);
   lua_rawseti(L, -2, 2);
@@ -351,33 +359,47 @@ static void resume_at(lua_State *L, struct flume_store_cursor *cursor, int index
   flume_store_cursor_resume(cursor, place + 12, len - 12, (int64_t)flume_get_le64(place), flume_get_le32(place + 8));
 }
 
-enum { PAGE_RANGE = 1, PAGE_COUNT, PAGE_MIN_SEQ, PAGE_MAX_SEQ, PAGE_RESUME, PAGE_BOX, PAGE_ITEMS };
+/* Where the arguments of page are, from the first on, and what it adds. */
+enum { PAGE_RANGE, PAGE_COUNT, PAGE_MIN_SEQ, PAGE_MAX_SEQ, PAGE_RESUME, PAGE_BOX, PAGE_ITEMS, PAGE_KEY };
 
-static int page(lua_State *L) {
-  struct flume_lua_store *self = self_of(L);
+int flume__store_page(lua_State *L, struct flume_lua_store *self, int first) {
   struct flume_store_range range;
   struct flume_err err;
   struct flume_store_entry entry;
-  lua_settop(L, PAGE_RESUME);
-  lua_Integer count = luaL_checkinteger(L, PAGE_COUNT), found = 0;
-  int64_t min_seq = luaL_optinteger(L, PAGE_MIN_SEQ, INT64_MIN);
-  get_range(L, self, PAGE_RANGE, &range);
-  range.max_seq = luaL_optinteger(L, PAGE_MAX_SEQ, INT64_MAX);
+  const uint8_t *last_key = NULL;
+  lua_settop(L, first + PAGE_RESUME);
+  lua_Integer count = luaL_checkinteger(L, first + PAGE_COUNT), found = 0;
+  int64_t min_seq = luaL_optinteger(L, first + PAGE_MIN_SEQ, INT64_MIN);
+  get_range(L, self, first + PAGE_RANGE, &range);
+  range.max_seq = luaL_optinteger(L, first + PAGE_MAX_SEQ, INT64_MAX);
   struct cursor_box *box = push_cursor_box(L);
-  lua_createtable(L, count < 1000 ? (int)count : 1000, 0);
+  lua_createtable(L, count < 16 ? (int)count : 16, 0);
+  lua_pushnil(L);
   if (flume_store_cursor_open(&box->cursor, self->store, self->kind, &range, &err) != 0) return raise_error(L, &err);
-  if (!lua_isnil(L, PAGE_RESUME)) resume_at(L, box->cursor, PAGE_RESUME);
+  if (!lua_isnil(L, first + PAGE_RESUME)) resume_at(L, box->cursor, first + PAGE_RESUME);
   int rv = 0;
   while (found < count && (rv = flume_store_cursor_next(box->cursor, &entry, &err)) == 1) {
     if (entry.seq < min_seq && self->kind == FLUME_STORE_INDEX) continue;
-    push_item(L, self, entry.key, entry.key_len, entry.seq, entry.value, entry.value_len);
-    lua_rawseti(L, PAGE_ITEMS, ++found);
+    if (entry.key == last_key && !lua_istable(L, first + PAGE_KEY)) { /* of the same row */
+      lua_pushvalue(L, first + PAGE_KEY);
+    } else {
+      push_key(L, self, entry.key, entry.key_len);
+      lua_copy(L, -1, first + PAGE_KEY);
+      last_key = entry.key;
+    }
+    make_item(L, entry.seq, entry.value, entry.value_len);
+    lua_rawseti(L, first + PAGE_ITEMS, ++found);
   }
   if (rv < 0) return raise_error(L, &err);
+  lua_pushvalue(L, first + PAGE_ITEMS);
   if (rv == 1) push_resume(L, self, &entry);
   else lua_pushnil(L);
-  lua_closeslot(L, PAGE_BOX);
+  lua_closeslot(L, first + PAGE_BOX);
   return 2;
+}
+
+static int page(lua_State *L) {
+  return flume__store_page(L, self_of(L), 1);
 }
 
 static int count(lua_State *L) {
@@ -431,7 +453,8 @@ static int recent(lua_State *L) {
     if (seq < from_seq) continue;
     while (flume__emitted_next(&entries, &off, &entry)) {
       if (!is_in(&range, &entry)) continue;
-      push_item(L, self, entry.key, entry.key_len, seq, entry.value, entry.value_len);
+      push_key(L, self, entry.key, entry.key_len);
+      make_item(L, seq, entry.value, entry.value_len);
       lua_rawseti(L, -2, ++found);
     }
     next_seq = seq + 1;

@@ -56,6 +56,10 @@ int flume__store_remove_emitted(struct flume_lua_store *self, struct flume_err *
 /* For those who follow, who then read the ranges anew: what the store has is not what it was before. */
 void flume__store_forget_recent(struct flume_lua_store *self);
 
+/* page, below, with its arguments from the index first on, for any Lua state: nothing else may be done with the store
+ * meanwhile. Raises errors. Returns 2. */
+int flume__store_page(lua_State *L, struct flume_lua_store *self, int first);
+
 /* Pushes a table of functions for the host. They keep the value at index owner alive, in which self lives; 0: self
  * outlives the Lua state.
  *

@@ -189,11 +189,22 @@ static int view_call_now(lua_State *L) {
   return call_here(L, self);
 }
 
+static bool is_idle(const struct flume_view *self) {
+  return self->vm != NULL && self->working == FLUME_WORK_NONE && flume_queue_empty(&self->calls) && !self->syncing;
+}
+
 /* call_if_idle(self, name, args...): the same, when nothing is under way for the view and nobody waits; else nil */
 static int view_call_if_idle(lua_State *L) {
   struct flume_view *self = check_view(L);
-  bool idle = self->vm != NULL && self->working == FLUME_WORK_NONE && flume_queue_empty(&self->calls) && !self->syncing;
-  return idle ? call_here(L, self) : 0;
+  return is_idle(self) ? call_here(L, self) : 0;
+}
+
+/* page_if_idle(self, range, n, min_seq, max_seq, resume) -> as page in store.h; nil when the view is at work. Of an index,
+ * all of which is in the store: its entries become values of this state without a way through its own. */
+static int view_page_if_idle(lua_State *L) {
+  struct flume_view *self = check_view(L);
+  if (!is_idle(self) || self->kind != FLUME_VIEW_INDEX || self->kept.store == NULL) return 0;
+  return flume__store_page(L, &self->kept, 2);
 }
 
 /* rebuild(self): starts over as soon as nothing is under way */
@@ -422,6 +433,7 @@ static void push_view_metatable(lua_State *L) {
                                      {"call", view_call},
                                      {"call_now", view_call_now},
                                      {"call_if_idle", view_call_if_idle},
+                                     {"page_if_idle", view_page_if_idle},
                                      {"close", view_close},
                                      {"rebuild", view_rebuild},
                                      {"revive", view_revive},

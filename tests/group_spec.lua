@@ -46,7 +46,8 @@ return {
 }]]
 
 local KEYS = {
-  "", "a", "b", "ab", "a\0", 0, 1, -1, 1.5, 1 << 53, true, false, {"a"}, {"a", 1}, {1, {2}}, flume.array {}, ("k"):rep(600),
+  "", "a", "b", "ab", "a\0", 0, 1, -1, 1.5, 1 << 53, true, false, {"a"}, {"a", 1}, {1, {2}}, flume.array {},
+  ("k"):rep(600),
 }
 
 describe("a reducer with groups", function ()
@@ -81,7 +82,8 @@ describe("a reducer with groups", function ()
         use(db, "path", sum_by '"a.b"')
         use(db, "list", sum_by '{"a.b", "c"}')
         db:append {
-          {a = {b = "x"}, n = 1}, {a = {b = "x"}, c = 1, n = 2}, {a = "x", n = 4}, {a = {b = flume.null}, c = 1, n = 8}, {n = 16},
+          {a = {b = "x"}, n = 1}, {a = {b = "x"}, c = 1, n = 2}, {a = "x", n = 4},
+          {a = {b = flume.null}, c = 1, n = 8}, {n = 16},
         }
         assert.same({{"x", 3}}, collect(db.path:read()))
         assert.same({{{flume.null, 1}, 8}, {{"x", flume.null}, 1}, {{"x", 1}, 2}}, collect(db.list:read()))
@@ -91,7 +93,9 @@ describe("a reducer with groups", function ()
 
       it("takes arrays of lazy records for groups", function ()
         use(db, "sum", sum_by "function (item) return item.tags end")
-        db:append {{tags = {"a", 1}, n = 1}, {tags = {"b"}, n = 2}, {tags = {"a", 1}, n = 4}, {tags = {"a", 1.0}, n = 8}}
+        db:append {
+          {tags = {"a", 1}, n = 1}, {tags = {"b"}, n = 2}, {tags = {"a", 1}, n = 4}, {tags = {"a", 1.0}, n = 8},
+        }
         assert.equal(13, db.sum:get {"a", 1})
         assert.same({{{"a", 1}, 13}, {{"b"}, 2}}, collect(db.sum:read()))
         assert.same({{{"a", 1}, 13}}, collect(db.sum:read {prefix = {"a"}}))

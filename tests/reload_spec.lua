@@ -427,6 +427,27 @@ describe("the versions on disk", function ()
     assert.same({"1", "active"}, names_in(dir .. "/views/v"))
   end)
 
+  it("are gone on with when a script that could not be mounted is mended", function ()
+    local dir = world.dir() .. "/data"
+    local db, rewrite, folder = with_script(summing(1, 1), nil, dir)
+    append(db, 1, 10)
+    assert.equal(55, db.v:get())
+    db:close()
+    rewrite "return {"
+    db = world.open_db(dir, {views = folder})
+    local sinces = {}
+    db.v.since(function (since) sinces[#sinces + 1] = since end)
+    rewrite(summing(2, 1))
+    assert.is_true(db:reload())
+    assert.equal(55, db.v:get())
+    rewrite(summing(2, 2))
+    assert.is_true(db:reload())
+    assert.equal(110, db.v:get())
+    assert.same({-1, 9}, sinces)
+    world.run_until(function () return #names_in(dir .. "/views/v") == 2 end)
+    assert.same({"2", "active"}, names_in(dir .. "/views/v"))
+  end)
+
   it("that a crash has left behind are swept away", function ()
     local dir = world.dir() .. "/data"
     local db, _, folder = with_script(summing(1), nil, dir)

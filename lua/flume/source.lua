@@ -51,21 +51,20 @@ end
 
 -- --- Read from a range -------------------------------------------------------------------------------------------
 
--- The value of an entry that has none of its own: the record that it is of. found is false when that is gone.
+-- The value of an entry that has none of its own: the record that it is of. True and the value; false when that is
+-- gone; nil and an error.
 local function value_of(self, item)
   local range = self.range
   if item[3] ~= nil or range.values == false or self.view._kind ~= "index" then return true, item[3] end
   local value, message, code = self.view._db:_record(item[2])
-  if value == nil and message then
-    if code == "EDELETED" or code == "ENOENT" then return false end
-    error(errors.new(message, code), 0)
-  end
-  return true, value
+  if value ~= nil or not message then return true, value end
+  if code == "EDELETED" or code == "ENOENT" then return false end
+  return nil, errors.new(message, code)
 end
 
 local function deliver(self, item)
-  local ok, found, value = pcall(value_of, self, item)
-  if not ok then return answer_next(self, found) end
+  local found, value = value_of(self, item)
+  if found == nil then return answer_next(self, value) end
   if not found then return take(self) end
   self.left = self.left - 1
   answer_next(self, nil, kinds.shaped(self.range, item[1], value, item[2]))
@@ -204,8 +203,19 @@ local function start(self)
   end)
 end
 
---- The next result; nil at the end; nil, message, code on failure.
-function Source:next(cb)
+-- The next entry of a range, if it was fetched already: true and its results.
+local function at_hand(self)
+  local item = self.items[self.at]
+  if not item or not self.range or self.waiting or self.left == 0 then return false end
+  local found, value = value_of(self, item)
+  if not found then return false end -- which next sees too
+  self.items[self.at] = nil
+  self.at = self.at + 1
+  self.left = self.left - 1
+  return true, kinds.shaped(self.range, item[1], value, item[2])
+end
+
+local function next_of(self, cb)
   return async.call(function (done)
     if self.waiting then return done(errors.new("another next of this source is waiting", "EBUSY")) end
     self.waiting = done
@@ -213,10 +223,33 @@ function Source:next(cb)
   end, cb)
 end
 
+local function or_next(self, there, ...)
+  if there then return ... end
+  return next_of(self)
+end
+
+--- The next result; nil at the end; nil, message, code on failure.
+function Source:next(cb)
+  if cb then return next_of(self, cb) end
+  return or_next(self, at_hand(self))
+end
+
+local function or_raise(first, message, code, ...)
+  if first == nil and code ~= nil then error(message, 0) end
+  return first, message, code, ...
+end
+
+local function or_next_or_raise(self, there, ...)
+  if there then return ... end
+  if (self.ended or self.left == 0) and not self.waiting and not self.items[self.at] then
+    if not self.ended then self:close() end
+    return nil
+  end
+  return or_raise(next_of(self))
+end
+
 function Source:__call()
-  local results = table.pack(self:next())
-  if results[1] == nil and results[3] ~= nil then error(results[2], 0) end
-  return table.unpack(results, 1, results.n)
+  return or_next_or_raise(self, at_hand(self))
 end
 
 --- No more results are wanted. A next that waits is told that this is the end.

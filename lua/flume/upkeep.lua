@@ -4,6 +4,7 @@
 local async = require "flume.async"
 local errors = require "flume.errors"
 local options = require "flume.options"
+local rebuilding = require "flume.rebuild"
 local versions = require "flume.versions"
 local View = require "flume.view"
 
@@ -48,7 +49,7 @@ local function skip(self, seq, done)
   revive(self, seq)
   local failed, next_one = self:_failure(), self._next
   if not (self._instance.has_skipped or next_one and next_one.has_skipped) then return done(nil) end
-  versions.rebuild(self, function (err)
+  rebuilding.rebuild(self, function (err)
     if not err then self._notes:settle_skip(seq) end
     if not failed then done(err) end
   end)

@@ -10,7 +10,6 @@
 --
 -- A new version that fails takes nobody's place: the old one goes on, and status tells.
 
-local async = require "flume.async"
 local core = require "flume.core"
 local errors = require "flume.errors"
 local make_host = require "flume.host"
@@ -301,7 +300,6 @@ local function swap(self, instance)
   self._next, self._reload_error = nil, nil
   if instance == old then return answer_swaps(self, nil) end
   self:_answer_with(instance)
-  if not old then return answer_swaps(self, nil) end
   local swaps = self._swaps
   self._swaps = {}
   retire(self, old, function ()
@@ -388,7 +386,6 @@ local function drop_next(self)
 end
 
 local function reason_of(old, new)
-  if not old then return nil end
   if old.version_text == new.version_text then return "the source has changed" end
   local function name(text) return text ~= "" and text or "(none)" end
   return ("version %s -> %s"):format(name(old.version_text), name(new.version_text))
@@ -403,10 +400,9 @@ local function build_beside(self, instance, reason)
   if not since then return answer_swaps(self, errors.new(message, code)) end
   local old = self._instance
   self._next = instance
-  if not old or self:_failure() then
-    self._broken = nil
+  if self:_failure() then
     self:_answer_with(instance)
-    if old then retire(self, old, function () end) end
+    retire(self, old, function () end)
   end
   settle(self, instance)
 end
@@ -463,6 +459,30 @@ end
 
 -- --- Reloading ---------------------------------------------------------------------------------------------------
 
+-- The instance is the first to answer. since; nil, message, code.
+local function begin(self, instance, accept)
+  local since, message, code = start_where_it_fits(self, instance, accept)
+  if not since then return nil, message, code end
+  self._broken = nil
+  self:_answer_with(instance)
+  if instance.accepts then self._notes:accept("the state on disk", instance, since, accept) end
+  if instance.number and self._active_number and instance.number ~= self._active_number then
+    self._next = instance
+    settle(self, instance)
+  elseif instance.number and not self._active_number and not self._script.reads_only then
+    self._active_number = instance.number -- by its first checkpoint
+  end
+  return since
+end
+
+-- What could not be mounted can be now.
+local function begin_late(self, instance, done)
+  local since, message, code = begin(self, instance, nil)
+  if not since then return done(errors.new(message, code)) end
+  if not self._next then return done(nil) end
+  self._swaps[#self._swaps + 1] = done
+end
+
 -- What reload does with an instance of the file as it is now.
 local function put_in_place(self, instance, force, done)
   local old, following = self._instance, self._next
@@ -470,6 +490,7 @@ local function put_in_place(self, instance, force, done)
     self._swaps[#self._swaps + 1] = done
     how(self, ...)
   end
+  if not old then return begin_late(self, instance, done) end
   if force then return join(build_beside, instance, "asked for") end
   if following and not self:_failure(following) and is_same_version(following, instance) then
     if following.fingerprint == instance.fingerprint then
@@ -478,7 +499,7 @@ local function put_in_place(self, instance, force, done)
     end
     if following ~= old then return join(build_beside, instance, following.reason) end
   end
-  if not old or self:_failure() then return join(build_beside, instance, reason_of(old, instance)) end
+  if self:_failure() then return join(build_beside, instance, reason_of(old, instance)) end
   if is_same_version(old, instance) and old.kind == instance.kind then
     if old.fingerprint ~= instance.fingerprint or self._heir then return hand_over(self, instance, done) end
     drop_next(self)
@@ -505,64 +526,6 @@ function View:_reload(force, done)
   put_in_place(self, instance, force, done)
 end
 
--- A raw view destroys its own state, and gets a new sink. One that can't has failed.
-local function rebuild_raw(self, done)
-  local instance = self._instance
-  local handle = instance.core
-  handle:hold(true)
-  local function finish(message)
-    if message then
-      handle:fail(message)
-      handle:hold(false)
-      return done(self:_failure())
-    end
-    handle:rebuild()
-    handle:hold(false)
-    done(nil)
-  end
-  call_raw(instance.host.raw.destroy, function (err)
-    if err then return finish("destroy: " .. tostring(err)) end
-    local ok, why = pcall(instance.host.start)
-    finish(not ok and tostring(type(why) == "table" and why.message or why) or nil)
-  end)
-end
-
--- Starts over where it is: reads wait meanwhile.
-local function rebuild_here(self, done)
-  self.reason = "asked for"
-  self._instance.reason, self._instance.has_skipped = "asked for", false
-  local function begun(err)
-    if err then return done(err) end
-    local target = self._db:_since()
-    core.later(function () -- in the next turn: the view may still be at work on what it had
-      if self:_is_over() then return done(self:_closed_error()) end
-      self:_with_patience(target, nil, done)
-    end)
-  end
-  if self._instance.kind == "sink" then return rebuild_raw(self, begun) end
-  self._core:rebuild()
-  begun(nil)
-end
-
-local function rebuild(self, done)
-  if self._script.path and not (self._instance and self._instance.host) then
-    return self:_reload(true, function (err)
-      if err then return done(err) end
-      self:_with_patience(self._db:_since(), nil, done)
-    end)
-  end
-  if self._broken then return done(self._broken) end
-  rebuild_here(self, done)
-end
-
---- Builds the view's state again from the log, and waits until it has caught up. A script goes on answering meanwhile.
-function View:rebuild(cb)
-  self:_check_alive("rebuild", 2)
-  return async.call(function (done)
-    rebuild(self, function (err) done(err, err == nil or nil) end)
-  end, cb)
-end
-
 -- --- Mounting ----------------------------------------------------------------------------------------------------
 
 local function new_view(db, script)
@@ -572,7 +535,7 @@ local function new_view(db, script)
   return self
 end
 
-M.new_instance, M.start_at, M.place_at, M.rebuild = new_instance, start_at, place_at, rebuild
+M.new_instance, M.start_at, M.place_at, M.call_raw = new_instance, start_at, place_at, call_raw
 M.next_number = next_number
 M.settle, M.hand_over, M.retire, M.answer_swaps = settle, hand_over, retire, answer_swaps
 
@@ -584,22 +547,10 @@ function M.mount(db, script)
   if not instance then return nil, message, code end
   local self = new_view(db, script)
   local since
-  since, message, code = start_where_it_fits(self, instance, script.accept)
+  since, message, code = begin(self, instance, script.accept)
   if not since then return nil, message, code end
-  self:_answer_with(instance)
-  if instance.accepts then self._notes:accept("the state on disk", instance, since, script.accept) end
-  if instance.number and self._active_number and instance.number ~= self._active_number then
-    self._next = instance
-    settle(self, instance)
-  elseif instance.number and not self._active_number and not script.reads_only then
-    self._active_number = instance.number -- by its first checkpoint
-  end
   if instance.host and instance.host.raw then
-    function instance.host.start_over()
-      rebuild_raw(self, function (err)
-        if err then error(err, 0) end
-      end)
-    end
+    function instance.host.start_over() self:_start_over_raw() end
   end
   return self
 end

@@ -217,6 +217,7 @@ static void usage(void) {
   fputs("usage: bench -d DIR [-n RECORDS] [-r ROUNDS] [-t TEST] [-p PEER]\n"
         "       bench -d DIR [-n RECORDS] prepare\n"
         "       bench -d DIR [-n RECORDS] [-r ROUND] sqlite columns|json\n"
+        "       bench -d DIR [-n RECORDS] [-r ROUND] index picks|build-lmdb|build-sqlite|lmdb|sqlite|STORE\n"
         "       bench -d DIR now\n", stderr);
   exit(2);
 }
@@ -250,6 +251,9 @@ int main(int argc, char **argv) {
     bench_data_fini(&data);
   } else if (strcmp(options.command, "sqlite") == 0 && options.how != NULL) {
     bench_reduce_sqlite(options.dir, options.how, options.rounds, options.count);
+  } else if (strcmp(options.command, "index") == 0 && options.how != NULL) {
+    if (strcmp(options.how, "picks") == 0) bench_index_picks();
+    else bench_index(options.dir, options.how, options.rounds, options.count);
   } else if (strcmp(options.command, "now") == 0) {
     printf("%llu\n", (unsigned long long)bench_now_ns());
   } else {

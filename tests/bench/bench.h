@@ -7,6 +7,7 @@
  *   peer_sqlite.c
  *   peer_raw.c      write() and read() alone: the limit
  *   reduce.c        what reduce.lua needs: the same records as a flume log and as an SQLite database
+ *   index.c         an index and look-ups by the peers, and look-ups in flume's from C, for index.lua
  *   table.lua       from measurements to the table
  *   run             everything, one after the other
  *
@@ -52,6 +53,7 @@ size_t bench_fields_json(const struct bench_fields *fields, char *out);
 void bench_data_init(struct bench_data *data, size_t count);
 void bench_data_fini(struct bench_data *data);
 const char *bench_type_name(size_t i);
+const char *bench_author(size_t i); /* 44 bytes and a zero; the lower i, the more records */
 
 /* --- What was read ------------------------------------------------------------------------------------------- */
 
@@ -114,5 +116,13 @@ void bench_report(const char *test, const char *peer, int round, uint64_t time_n
 void bench_reduce_prepare(const char *dir, const struct bench_data *data);
 /* "columns" or "json": count and sum by type, as one measurement and then the lines as above. */
 void bench_reduce_sqlite(const char *dir, const char *how, int round, size_t count);
+
+/* --- index.c ------------------------------------------------------------------------------------------------- */
+
+/* Prints the authors that are looked up, one a line. */
+void bench_index_picks(void);
+/* how: "build-lmdb" and "build-sqlite" make an index in DIR; "lmdb", "sqlite", or the directory of a flume view's store:
+ * looks up the newest ten of each of the authors, and prints "sum SUM OF SEQS" after the measurement. */
+void bench_index(const char *dir, const char *how, int round, size_t count);
 
 #endif

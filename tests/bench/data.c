@@ -58,6 +58,11 @@ static const char *pick_author(uint64_t *state) {
   return authors[low];
 }
 
+const char *bench_author(size_t i) {
+  if (authors[0][0] == '\0') init_authors();
+  return authors[i];
+}
+
 const char *bench_type_name(size_t i) {
   return types[i].name;
 }

@@ -13,6 +13,17 @@ local tests = {
     targets = { { "limit", 3e6 }, { "sqlite-columns", 1.5 } } },
   { name = "reduce", title = "count and sum by type, inline view", unit = "rate", flume = "flume-inline",
     targets = { { "limit", 3e6 }, { "sqlite-columns", 1.5 } } },
+  { name = "index", title = "index by author, by a path", unit = "pass", flume = "flume-path",
+    targets = { { "limit", 800 }, { "sqlite", 1.0 } } },
+  { name = "index", title = "index by author, by a function", unit = "pass", flume = "flume-function",
+    targets = { { "limit", 1500 } } },
+  { name = "look-up", title = "newest 10 of an author, from C", unit = "us", targets = { { "lmdb", 1.5 } } },
+  { name = "look-up", title = "the same from Lua, inline view", unit = "us", flume = "flume-inline",
+    targets = { { "sqlite", 1.0 } } },
+  { name = "look-up", title = "the same from Lua, script view", unit = "us", flume = "flume-script",
+    targets = { { "sqlite", 1.0 } } },
+  { name = "look-up", title = "the same from Lua, with the records", unit = "us", flume = "flume-records",
+    targets = {} },
 }
 
 -- Which peers stand in a column; SQLite has two ways to reduce.

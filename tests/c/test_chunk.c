@@ -13,20 +13,35 @@ struct made_item {
 static struct made_item made[ITEMS];
 static struct flume_buf buf;
 
-/* A chunk of count entries, whose seqs grow by less than so much. */
+/* A chunk of count entries, whose seqs grow by less than so much; every second one has no values. */
 static void make(uint64_t *random, int64_t base_seq, uint32_t count, uint64_t step) {
   int64_t seq = base_seq;
+  bool has_values = random_below(random, 2) == 0;
   buf.len = 0;
   MUST(flume_buf_reserve(&buf, FLUME_CHUNK_HEADER_BYTES) == 0);
   buf.len = flume_chunk_begin(buf.data, base_seq);
   for (uint32_t i = 0; i < count; i++) {
     uint8_t value[40];
     if (i > 0) seq += (int64_t)(random_next(random) % step);
-    made[i] = (struct made_item){seq, random_below(random, 3) == 0 ? random_below(random, sizeof value) : 0};
+    made[i] = (struct made_item){seq, has_values && random_below(random, 3) == 0 ? random_below(random, sizeof value) : 0};
     payload_fill(value, made[i].value_len, (uint64_t)i + 1);
     MUST(flume_buf_reserve(&buf, FLUME_CHUNK_ITEM_BYTES + sizeof value) == 0);
     buf.len = flume_chunk_append(buf.data, buf.len, seq, value, made[i].value_len);
   }
+}
+
+/* The same entries from the last to the first. */
+static void check_backwards(const struct flume_chunk *chunk, const struct flume_chunk_item *items) {
+  struct flume_chunk_place place;
+  struct flume_chunk_item item;
+  if (chunk->has_values) return;
+  CHECK_INT_EQ(flume_chunk_last(chunk, &place), 0);
+  for (uint32_t i = chunk->count; i > 0 && !test_failed; i--) {
+    REQUIRE(flume_chunk_prev(chunk, &place, &item) == 1);
+    CHECK_INT_EQ(item.seq, items[i - 1].seq);
+    CHECK_INT_EQ(item.ordinal, items[i - 1].ordinal);
+  }
+  CHECK_INT_EQ(flume_chunk_prev(chunk, &place, &item), 0);
 }
 
 static void check(const struct flume_chunk *chunk, uint32_t count, int64_t without) {
@@ -44,6 +59,7 @@ static void check(const struct flume_chunk *chunk, uint32_t count, int64_t witho
     next++;
   }
   CHECK_INT_EQ(chunk->count, next);
+  check_backwards(chunk, items);
 }
 
 TEST(what_is_written_reads_back) {
@@ -134,6 +150,13 @@ static void read_damaged(const uint8_t *data, size_t len) {
     CHECK(rv == 0 || rv == FLUME_ECORRUPT);
     for (uint32_t i = 0; rv == 0 && i < chunk.count; i++) {
       CHECK(items[i].seq >= 100 && items[i].value >= copy && items[i].value + items[i].value_len <= copy + len);
+    }
+    struct flume_chunk_place place;
+    struct flume_chunk_item item;
+    rv = chunk.has_values ? -1 : flume_chunk_last(&chunk, &place);
+    for (uint32_t i = 0; rv == 0; i++) {
+      REQUIRE(i <= chunk.count);
+      rv = flume_chunk_prev(&chunk, &place, &item) == 1 ? 0 : -1;
     }
     if (flume_chunk_without(&chunk, 105, &out) <= 0) CHECK_INT_EQ(out.len, 0);
     out.len = 0;

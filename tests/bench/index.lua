@@ -1,0 +1,104 @@
+-- An index of the author, by a path (which the core follows) and by a function in Lua, and the newest ten of an author,
+-- beside LMDB and SQLite.
+--
+--   lua5.4 index.lua BENCH DIR RECORDS ROUNDS
+--
+-- Works on what reduce.lua has made in DIR. An index counts as built when it is on disk. Prints measurements (see
+-- bench.h); ends with exit code 1 when an answer differs from another's.
+
+local flume = require "flume"
+
+local bench, dir, count, rounds = arg[1], arg[2], tonumber(arg[3]), tonumber(arg[4])
+local data = dir .. "/flume"
+
+local SOURCE = [[
+return {version = 1, indexer = function (item, seq, emit) emit(item.author) end}
+]]
+
+local function fail(format, ...)
+  io.stderr:write("bench: ", format:format(...), "\n")
+  os.exit(1)
+end
+
+-- Runs the C program; prints its measurements and returns its other lines.
+local function run(arguments)
+  local pipe = assert(io.popen(("'%s' -d '%s' -n %d %s"):format(bench, dir, count, arguments)))
+  local lines = {}
+  for line in pipe:lines() do
+    if line:find "\t" then print(line) else lines[#lines + 1] = line end
+  end
+  if not pipe:close() then fail("%s failed", arguments) end
+  return lines
+end
+
+local function now()
+  local pipe = assert(io.popen(("'%s' -d '%s' now"):format(bench, dir)))
+  local ns = pipe:read("n")
+  pipe:close()
+  return ns / 1e9
+end
+
+local function report(test, peer, round, seconds, units)
+  print(("%s\t%s\t%d\t%.9f\t%d"):format(test, peer, round, seconds, units))
+end
+
+local function build(peer, round, name, view)
+  local start = now()
+  local db = assert(flume.open(data))
+  db:use(name, view)
+  assert(db[name]:ready())
+  assert(db:close())
+  report("index", peer, round, now() - start, count)
+end
+
+local function script(name)
+  local path = ("%s/%s.lua"):format(dir, name)
+  local file = assert(io.open(path, "w"))
+  file:write(SOURCE)
+  file:close()
+  return path
+end
+
+local picks = run "index picks"
+local want
+
+local function check(peer, sum)
+  want = want or sum
+  if sum ~= want then fail("look-up, %s: the sum is %s, not %s", peer, sum, want) end
+end
+
+local function look_up(peer, round, name, view, options)
+  local db = assert(flume.open(data))
+  db:use(name, view)
+  assert(db[name]:ready())
+  local of, sum = db[name], 0
+  local start = now()
+  for _, author in ipairs(picks) do
+    for _, seq in of:read {gte = author, lte = author, reverse = true, limit = 10, values = options.values} do
+      sum = sum + (options.values == false and seq or seq.seq)
+    end
+  end
+  report("look-up", peer, round, now() - start, #picks)
+  assert(db:close())
+  check(peer, tostring(sum))
+end
+
+local function look_up_c(peer, how, round)
+  check(peer, run(("-r %d index '%s'"):format(round, how))[1]:match "^sum (%d+)$")
+end
+
+for round = 1, rounds do
+  local by_path, by_script = "by_path_" .. round, "by_script_" .. round
+  local path = script(by_script)
+  build("flume-path", round, by_path, flume.index(1, "author"))
+  run(("-r %d index build-sqlite"):format(round))
+  build("flume-function", round, by_script, path)
+  run(("-r %d index build-lmdb"):format(round))
+  look_up_c("lmdb", "lmdb", round)
+  look_up_c("flume", ("%s/views/%s/1"):format(data, by_path), round)
+  look_up_c("sqlite", "sqlite", round)
+  look_up("flume-inline", round, by_path, flume.index(1, "author"), {values = false})
+  look_up("flume-script", round, by_script, path, {values = false})
+  look_up("flume-records", round, by_path, flume.index(1, "author"), {})
+  io.stdout:flush()
+end
