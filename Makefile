@@ -38,7 +38,7 @@ VIEWS = $(wildcard views/*.lua)
 BINARY = $(BUILD)/bin/flume
 
 .PHONY: all lib env deps deps-test deps-lint deps-bench test test-programs demo bench lint lint-sources layers format \
-  asan tsan sanitized coverage covered valgrind fuzz crash clean help
+  asan tsan sanitized coverage covered valgrind fuzz fuzz-tests crash clean help
 
 all: $(BUILD)/libflume.a libraries $(MODULE) $(SHARE)/flume $(BINARY)
 
@@ -119,7 +119,7 @@ test: deps-test
 	@$(MAKE) --no-print-directory all test-programs
 	@tests/run $(BUILD) '$(BUSTED)'
 
-test-programs: $(C_TESTS) $(BUILD)/tests/kill9 $(BUILD)/tests/test_lua_memory
+test-programs: $(C_TESTS) $(BUILD)/tests/kill9 $(BUILD)/tests/test_lua_memory fuzz-tests
 
 TEST_SUPPORT = $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard tests/c/sim*.c))
 
@@ -183,29 +183,55 @@ valgrind: deps-test
 # Crashes: every one that a simulated disk allows, and kill -9 of a writing process over and over.
 crash: deps-test
 	@$(MAKE) --no-print-directory test-programs
-	@FLUME_CRASH=all $(BUILD)/tests/test_crash
-	@for i in 1 2 3 4 5; do $(BUILD)/tests/kill9 200 || exit 1; done # a new log each time: every round reads all of it
+	@eval "$$($(MAKE) -s env BUILD=$(BUILD))"; export FLUME_CRASH=all; \
+	for t in crash crash_store crash_views damage lua_memory; do echo RUN $$t; $(BUILD)/tests/test_$$t || exit 1; done
+	@for mode in all deletes batches segments interval compact; do for i in 1 2 3 4 5; do \
+	  echo KILL $$mode; $(BUILD)/tests/kill9 --$$mode 80 || exit 1; \
+	done; done # a new log now and then: every round reads all of it
 	@$(BUILD)/tests/kill9 --million
+	@eval "$$($(MAKE) -s env BUILD=$(BUILD))"; FLUME_CRASH=all $(BUSTED) --output=tests/support/output.lua --pattern=_spec \
+	  tests/crash_spec.lua
 
-# libFuzzer, FUZZ_SECONDS for each target; what it finds is left in build/fuzz.
+# libFuzzer, FUZZ_SECONDS for each target; what it finds is left in build/fuzz, and becomes a file of the corpus.
 FUZZ_SECONDS = 20
-FUZZ_TARGETS = $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_NAMES = $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_TARGETS = $(FUZZ_NAMES:%=$(BUILD)/fuzz/fuzz_%)
+FUZZ_OBJ = $(CORE_SRC:%.c=$(BUILD)/fuzz/obj/%.o) $(patsubst %.c,$(BUILD)/fuzz/obj/%.o,$(wildcard tests/c/sim*.c))
+FUZZ_FLAGS = -std=gnu11 -g -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
 
 fuzz: deps
 	$(call ensure,clang libclang-rt-14-dev)
 	@$(MAKE) --no-print-directory $(FUZZ_TARGETS)
-	@for t in $(FUZZ_TARGETS); do \
-	  echo FUZZ $$t; mkdir -p $$t.corpus; \
+	@for name in $(FUZZ_NAMES); do \
+	  t=$(BUILD)/fuzz/fuzz_$$name; echo FUZZ $$t; mkdir -p $$t.corpus; \
 	  $$t -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=10 -print_final_stats=1 -artifact_prefix=$$t- \
-	    $$t.corpus >$$t.log 2>&1 || { cat $$t.log; exit 1; }; \
+	    $$t.corpus tests/fuzz/corpus/$$name >$$t.log 2>&1 || { cat $$t.log; exit 1; }; \
 	  grep -E '^(Done|stat::number)' $$t.log; \
 	done
 
-$(BUILD)/fuzz/%: tests/fuzz/%.c $(CORE_SRC)
+$(BUILD)/fuzz/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	@echo CLANG $<
-	@clang -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined $(CPPFLAGS_ALL) -Icore -std=gnu11 \
-	  -o $@ $< $(CORE_SRC) $(LDLIBS_CORE)
+	@clang $(FUZZ_FLAGS) $(CPPFLAGS_ALL) -MMD -MP -c $< -o $@
+
+$(BUILD)/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $(FUZZ_OBJ)
+	@mkdir -p $(@D)
+	@echo CLANG $<
+	@clang $(FUZZ_FLAGS) -fsanitize=fuzzer $(CPPFLAGS_ALL) -Icore -o $@ $< $(FUZZ_OBJ) $(LDLIBS_CORE)
+
+.SECONDARY: $(FUZZ_OBJ)
+-include $(FUZZ_OBJ:.o=.d)
+
+# The same targets on the files of the corpus alone, for every run of the tests.
+FUZZ_TESTS = $(FUZZ_NAMES:%=$(BUILD)/tests/test_fuzz_%)
+
+fuzz-tests: $(FUZZ_TESTS)
+
+$(BUILD)/tests/test_fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/replay.c $(TEST_SUPPORT) $(BUILD)/libflume.a
+	@mkdir -p $(@D)
+	@echo CC $<
+	@$(CC) $(CPPFLAGS_ALL) -Icore $(CFLAGS_ALL) -o $@ $< tests/fuzz/replay.c $(TEST_SUPPORT) $(BUILD)/libflume.a $(LDFLAGS) \
+	  $(LDLIBS_CORE)
 
 # --- Looking at the source --------------------------------------------------------------------------------------------
 

@@ -74,6 +74,26 @@ int flume_interrupt_watch(lua_State *L) {
   return 0;
 }
 
+/* The function of guard has come to its end. */
+static int end_guard(lua_State *L, int status, lua_KContext ctx) {
+  (void)ctx;
+  if (watched == L) watched = NULL;
+  lua_sethook(L, NULL, 0, 0);
+  lua_pushboolean(L, status == LUA_OK || status == LUA_YIELD);
+  lua_insert(L, 3);
+  lua_call(L, lua_gettop(L) - 2, 0);
+  return 0;
+}
+
+int flume_interrupt_guard(lua_State *L) {
+  lua_settop(L, 3);
+  lua_rotate(L, 1, -1); /* the handler, done, the function */
+  lua_pushthread(L);
+  lua_setfield(L, LUA_REGISTRYINDEX, watched_key);
+  watched = L;
+  return end_guard(L, lua_pcallk(L, 0, LUA_MULTRET, 1, 0, end_guard), 0);
+}
+
 int flume_interrupt_abandon(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTHREAD);
   lua_sethook(lua_tothread(L, 1), raise_always, ALL_EVENTS, 1);

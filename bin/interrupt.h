@@ -39,7 +39,11 @@ void flume_interrupt_end_process(void);
 /* watch([thread]): from now on a signal raises "interrupted!" in this coroutine, or nowhere. */
 int flume_interrupt_watch(lua_State *L);
 
-/* abandon(thread): raises "interrupted!" in this coroutine whenever it runs, until it is dead. */
+/* guard(fn, handler, done): calls fn() with this coroutine watched, and done(true, results…), or done(false, error) with
+ * what handler made of the error. Nothing is watched, and nothing raised, from then on. */
+int flume_interrupt_guard(lua_State *L);
+
+/* abandon(thread): raises "interrupted!" in this coroutine, which is guarded, whenever it runs. */
 int flume_interrupt_abandon(lua_State *L);
 
 #endif

@@ -246,6 +246,7 @@ static int terminated(lua_State *L) {
 
 int flume_terminal_open(lua_State *L) {
   static const luaL_Reg functions[] = {{"watch", flume_interrupt_watch},
+                                       {"guard", flume_interrupt_guard},
                                        {"abandon", flume_interrupt_abandon},
                                        {"interrupted", interrupted},
                                        {"terminated", terminated},

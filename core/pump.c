@@ -15,8 +15,10 @@
 
 #define BLOCK_BYTES (512u << 10)
 #define LOAD_HERE_BYTES (64u << 10) /* smaller blocks are read at once: they were just written */
-#define PACE_MS 20u                 /* over a block: who takes longer is not waited for */
-#define PACE_SINK_MS 5u             /* more for each sink there is: they take turns */
+#define PACE_RATIO 4u               /* over the quickest: who takes longer over a block is not waited for */
+#define PACE_MS 5u                  /* and this much more, since a turn is short */
+#define PATIENCE_MS 100u
+#define PATIENCE_SINK_MS 10u
 
 struct flume_load {
   struct flume_job job;
@@ -62,7 +64,7 @@ static void set_timer(struct flume_pump *pump) {
     }
   }
   uint64_t now = uv_now(pump->log->loop);
-  if (pump->held_back && (earliest == 0 || earliest > now + PACE_MS)) earliest = now + PACE_MS;
+  if (pump->held_back && (earliest == 0 || earliest > now + PATIENCE_MS)) earliest = now + PATIENCE_MS;
   if (earliest == 0) uv_timer_stop(&pump->timer);
   else uv_timer_start(&pump->timer, on_timer, earliest > now ? earliest - now : 0, 0);
 }
@@ -126,14 +128,32 @@ static uint64_t now_ns(const struct flume_pump *pump) {
   return pump->log->io->hrtime_ns(pump->log->io->ctx);
 }
 
-static uint64_t pace_ns(const struct flume_pump *pump) {
-  return (PACE_MS + PACE_SINK_MS * (uint64_t)pump->sinks_count) * 1000000u;
+/* How long a sink may be at a block until it counts as stuck. They take turns, so the more there are the longer. */
+static uint64_t patience_ns(const struct flume_pump *pump) {
+  return (PATIENCE_MS + PATIENCE_SINK_MS * (uint64_t)pump->sinks_count) * 1000000u;
 }
 
 static bool keeps_pace(const struct flume_sink *sink, uint64_t now) {
-  if (sink->restarting) return false;
-  if (sink->state == FLUME_SINK_FEEDING) return now - sink->feed_ns < pace_ns(sink->pump);
-  return sink->state == FLUME_SINK_IDLE && !sink->slow;
+  if (sink->restarting || sink->slow) return false;
+  if (sink->state == FLUME_SINK_FEEDING) return now - sink->feed_ns < patience_ns(sink->pump);
+  return sink->state == FLUME_SINK_IDLE;
+}
+
+/* Whether the sink takes much longer over its blocks than the quickest one does. */
+static bool lags(const struct flume_sink *sink) {
+  const struct flume_queue *sinks = &sink->pump->sinks;
+  uint64_t quickest = sink->turn_ns;
+  for (struct flume_queue *s = sinks->next; s != sinks; s = s->next) {
+    const struct flume_sink *other = FLUME_CONTAINER_OF(s, struct flume_sink, queue);
+    if (other->turn_ns != 0 && other->turn_ns < quickest) quickest = other->turn_ns;
+  }
+  return sink->turn_ns > PACE_RATIO * quickest + PACE_MS * 1000000u;
+}
+
+static void note_turn(struct flume_sink *sink) {
+  uint64_t turn = now_ns(sink->pump) - sink->feed_ns;
+  sink->turn_ns = sink->turn_ns == 0 ? turn : sink->turn_ns - sink->turn_ns / 4 + turn / 4;
+  sink->slow = lags(sink);
 }
 
 /* By a sink that is at it, or at a block before it that is at hand too. */
@@ -234,7 +254,7 @@ static void feed(struct flume_sink *sink) {
     pump->held_back = true;
     return;
   }
-  if (rv != 0) {
+  if (rv != 0 || load == NULL) {
     flume_sink_failed(sink, next, &err);
     return;
   }
@@ -304,6 +324,7 @@ void flume_sink_attach(struct flume_sink *sink, struct flume_pump *pump, const s
   sink->state = FLUME_SINK_IDLE;
   sink->restarting = false;
   sink->slow = false;
+  sink->turn_ns = 0;
   sink->deletions = deletions;
   sink->failure_seq = -1;
   flume_obv_init(&sink->since, &pump->log->defer, since);
@@ -342,7 +363,7 @@ void flume_sink_restart(struct flume_sink *sink, int64_t since, int64_t deletion
 void flume_sink_fed(struct flume_sink *sink, int64_t since) {
   assert(sink->state == FLUME_SINK_FEEDING);
   sink->state = FLUME_SINK_IDLE;
-  sink->slow = now_ns(sink->pump) - sink->feed_ns >= pace_ns(sink->pump);
+  note_turn(sink);
   flume_obv_set(&sink->since, since);
   flume_defer(&sink->pump->log->defer, &sink->pump->schedule);
 }

@@ -40,7 +40,8 @@ struct flume_sink {
   int64_t deletions;      /* how many of the log's deletions, in their order, it knows of */
   bool restarting;        /* it is going to be restarted: nothing counts as reached until then */
   uint64_t feed_ns;       /* when the block that it is at was handed to it */
-  bool slow;              /* it took its time over the last block: the others don't wait for it */
+  uint64_t turn_ns;       /* that it takes over a block, about; 0: not known */
+  bool slow;              /* much longer than the others: they don't wait for it */
   int64_t start_seq;      /* where it was when it was attached or restarted; for progress */
   uint64_t start_ns;
   struct flume_err failure; /* when FAILED */

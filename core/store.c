@@ -144,13 +144,14 @@ int flume_store_renew(struct flume_store *store, const struct flume_store_meta *
   if (store->held == NULL) return flume_err_set(err, FLUME_EAGAIN, "nothing was read yet");
   int rv = flume__store_renew(store, own, limit, meta, err);
   if (rv != 0) return rv;
-  store->committed_seq = meta->since;
-  flume_store_rollback(store);
+  store->committed_seq = store->last_seq = meta->since;
+  forget_pending(store);
   return 0;
 }
 
 void flume_store_rollback(struct flume_store *store) {
   forget_pending(store);
+  flume__store_let_go(store);
   if (store->dir == NULL) {
     store->has_meta = false;
     store->committed_seq = -1;

@@ -245,6 +245,11 @@ static int decode_meta(const MDB_val *val, struct flume_store_meta *meta) {
   return 0;
 }
 
+void flume__store_let_go(struct flume_store *store) {
+  if (store->held != NULL) mdb_txn_abort(store->held);
+  store->held = NULL;
+}
+
 static int read_meta(struct flume_store *store, MDB_txn *txn, struct flume_store_meta *meta) {
   MDB_val key = key_of("meta"), val;
   int rv = mdb_get(txn, store->meta_db, &key, &val);
@@ -292,9 +297,9 @@ int flume__store_read_state(struct flume_store *store, struct flume_buf *value, 
   if (rv == 0) {
     const uint8_t *data = val.mv_data;
     size_t len = val.mv_size - STATE_HEADER_BYTES;
-    if (val.mv_size < STATE_HEADER_BYTES || !flume__store_is_mapped(store, &val)) rv = FLUME_ECORRUPT;
-    else if (flume_crc32c(0, data + STATE_HEADER_BYTES, len) != flume_get_le32(data)) rv = FLUME_ECORRUPT;
-    else rv = flume_buf_append(value, data + STATE_HEADER_BYTES, len);
+    bool whole = val.mv_size >= STATE_HEADER_BYTES && flume__store_is_mapped(store, &val) &&
+                 flume_crc32c(0, data + STATE_HEADER_BYTES, len) == flume_get_le32(data);
+    rv = whole ? flume_buf_append(value, data + STATE_HEADER_BYTES, len) : FLUME_ECORRUPT;
   }
   flume__store_end(store, txn);
   return rv == 0 ? 0 : flume__store_fail(store, err, rv, "reading");

@@ -118,6 +118,8 @@ int flume__store_look_at_env(struct flume_store *store);
 void flume__store_fill_file(struct flume_store *store);
 /* Whether the value that LMDB gave in a transaction for reading lies in the pages that it should. */
 bool flume__store_is_mapped(const struct flume_store *store, const MDB_val *value);
+/* FLUME_STORE_READ: the next read begins a new snapshot. */
+void flume__store_let_go(struct flume_store *store);
 /* See flume_store_renew. */
 int flume__store_renew(struct flume_store *store, const struct flume_store_meta *own,
                        const struct flume_store_meta *limit, struct flume_store_meta *meta, struct flume_err *err);

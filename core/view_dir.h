@@ -3,7 +3,8 @@
  *   views/NAME/
  *     active      the number of the version that answers reads, as text
  *     1/ 2/ ...   versions, each a store (store.h)
- *     skipped     seqs that the view passes over, one a line
+ *     skipped     seqs that the view passes over, one a line; "from" and a number behind one: versions with a lower
+ *                 number may have consumed it
  *     accepted    one line for each change that was accepted without building the view anew
  *
  * A version is built beside the active one under a number of its own. What makes it the active one is a single rename

@@ -1,6 +1,10 @@
 /* What a view's own Lua state may use: memory, and steps for one record or one call. A step is one instruction, or work of
- * about the same cost inside a library function. All is counted, not timed, so that a script comes to its end at the
- * same place on every machine. */
+ * about the same cost inside a library function or the allocator. All is counted, not timed, so that a script comes to
+ * its end at the same place on every machine.
+ *
+ * As a last resort there is a limit of time as well: some single instructions (comparing strings of many megabytes,
+ * passing on a million arguments) are worth far more than a step. It is ten times what the steps take as a rule, and it
+ * is the processor time of the thread, so that a busy machine makes no difference. */
 #ifndef FLUME_LUA_BUDGET_H
 #define FLUME_LUA_BUDGET_H
 
@@ -14,8 +18,12 @@
 struct flume_budget {
   size_t memory_bytes;
   size_t memory_max_bytes;
-  uint64_t spent;     /* steps since the last record or call began */
-  uint64_t steps_max; /* for one of them; 0 for no limit */
+  uint64_t spent;      /* steps since the last record or call began */
+  uint64_t steps_max;  /* for one of them; 0 for no limit */
+  uint64_t wall_ns;    /* when the hook first ran in it; 0: it has not */
+  uint64_t cpu_ns;     /* the same, by the thread's processor time */
+  bool has_large_text; /* the state has had a string that takes long to compare: the hook looks more often */
+  uint64_t named;      /* objects that were given a number since it began: see name.h */
 };
 
 /* The allocator of such a state. */
@@ -24,8 +32,11 @@ void *flume_budget_alloc(void *ud, void *ptr, size_t old_bytes, size_t new_bytes
 /* The budget of the state that L belongs to; NULL for a state that has none. */
 struct flume_budget *flume_budget_of(lua_State *L);
 
-/* A new record or call: L, the main thread of the state, begins to count from 0. */
+/* A new record or call: L, the main thread of the state, begins to count from 0. Raises nothing. */
 void flume_budget_begin(lua_State *L, struct flume_budget *budget);
+
+/* Counts for a new coroutine too, and takes steps for it. Raises. */
+void flume_budget_watch(lua_State *co, lua_State *L, struct flume_budget *budget);
 
 static inline bool flume_budget_is_spent(const struct flume_budget *budget) {
   return budget->steps_max != 0 && budget->spent > budget->steps_max;
@@ -41,10 +52,15 @@ static inline int64_t flume_budget_left(const struct flume_budget *budget) {
  * is left around it that could: see sandbox.lua. */
 int flume_budget_raise(lua_State *L, const struct flume_budget *budget);
 
+/* Takes steps, and raises nothing when they are spent. */
+static inline void flume_budget_take(struct flume_budget *budget, uint64_t steps) {
+  budget->spent = steps < UINT64_MAX - budget->spent ? budget->spent + steps : UINT64_MAX;
+}
+
 /* Takes steps for work that a library function has done or is about to do; budget may be NULL. Raises. */
 static inline void flume_budget_charge(lua_State *L, struct flume_budget *budget, uint64_t steps) {
   if (budget == NULL) return;
-  budget->spent = steps < UINT64_MAX - budget->spent ? budget->spent + steps : UINT64_MAX;
+  flume_budget_take(budget, steps);
   if (flume_budget_is_spent(budget)) flume_budget_raise(L, budget);
 }
 

@@ -34,13 +34,21 @@ static int push_corrupt(lua_State *L) {
   return push_failure(L, &err);
 }
 
-static int encode(lua_State *L) {
+static int push_encoded(lua_State *L, int (*encode)(lua_State *, int, struct flume_buf *, struct flume_err *)) {
   struct flume_buf *out = take_buf(L, 1);
   struct flume_err err;
   luaL_checkany(L, 1);
-  if (flume_marshal_encode(L, 1, out, &err) != 0) return push_failure(L, &err);
+  if (encode(L, 1, out, &err) != 0) return push_failure(L, &err);
   lua_pushlstring(L, (const char *)out->data, out->len);
   return 1;
+}
+
+static int encode(lua_State *L) {
+  return push_encoded(L, flume_marshal_encode);
+}
+
+static int encode_sorted(lua_State *L) {
+  return push_encoded(L, flume_marshal_encode_sorted);
 }
 
 static int decode(lua_State *L) {
@@ -92,7 +100,7 @@ static int json_decode(lua_State *L) {
 int flume__codec_open(lua_State *L) {
   static const luaL_Reg plain[] = {
       {"decode", decode}, {"record", record}, {"table", to_table}, {"is_array", is_array}, {NULL, NULL}};
-  static const luaL_Reg boxed[] = {{"encode", encode}, {NULL, NULL}};
+  static const luaL_Reg boxed[] = {{"encode", encode}, {"encode_sorted", encode_sorted}, {NULL, NULL}};
   static const luaL_Reg json[] = {{"encode", json_encode}, {"decode", json_decode}, {NULL, NULL}};
   luaL_newlib(L, plain);
   flume_box_buf(L);

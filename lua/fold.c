@@ -4,7 +4,9 @@
 #include <string.h>
 
 #include "block.h"
+#include "guard.h"
 #include "marshal.h"
+#include "name.h"
 #include "record.h"
 
 #define LOOK_AT_CLOCK_EVERY 16 /* records */
@@ -117,7 +119,7 @@ static int run(lua_State *L) {
     const uint8_t *data = flume_block_get(fold->block, i, &len);
     fold->next = i;
     if (i > fold->from && (i - fold->from) % NEW_HOLD_EVERY == 0) hold_block(L, fold->block);
-    if (fold->spent != NULL) *fold->spent = 0;
+    if (fold->budget != NULL) flume_budget_begin(L, fold->budget);
     if (data == NULL) fold->skipped++;
     else if (!is_passed_over(fold, first_seq + i, &skip)) {
       fold_record(L, fold, kind, transforms, bytes, first_seq + i, data, len);
@@ -125,6 +127,7 @@ static int run(lua_State *L) {
     fold->next = i + 1;
     if (++folded % LOOK_AT_CLOCK_EVERY == 0 && time_is_up(fold)) break;
   }
+  if (fold->budget != NULL) flume_guard_check(L);
   lua_pushvalue(L, AT_ACC);
   lua_setfield(L, AT_HOST, "acc");
   return 0;
@@ -169,7 +172,7 @@ static int run_extract(struct flume_fold *fold, struct flume_err *err) {
 /* Message handler: message and traceback as two strings. */
 static int explain(lua_State *L) {
   const char *message = lua_tostring(L, 1);
-  if (message == NULL) message = luaL_tolstring(L, 1, NULL);
+  if (message == NULL) message = flume_name_tostring(L, 1, NULL);
   lua_createtable(L, 2, 0);
   lua_pushstring(L, message);
   lua_rawseti(L, -2, 1);
@@ -237,7 +240,7 @@ int flume_fold_save(lua_State *L, int host, struct flume_buf *out, struct flume_
   lua_rawgeti(L, LUA_REGISTRYINDEX, host);
   lua_pushliteral(L, "acc");
   lua_rawget(L, -2);
-  int rv = flume_marshal_encode(L, lua_gettop(L), out, err);
+  int rv = flume_marshal_encode_sorted(L, lua_gettop(L), out, err);
   if (rv != 0) flume_err_wrap(err, "state");
   lua_pop(L, 2);
   return rv;

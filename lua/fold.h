@@ -6,6 +6,7 @@
 
 #include "../core/buf.h"
 #include "../core/extract.h"
+#include "budget.h"
 #include "log.h"
 #include "store.h"
 
@@ -37,7 +38,7 @@ struct flume_fold {
   uint32_t limit;               /* records at most; 0 for all */
   uint64_t until_ns;            /* stop after this time, by uv_hrtime */
   const atomic_bool *interrupt; /* stop when it is set; may be NULL */
-  uint64_t *spent;              /* set to 0 at each record: its instruction count; may be NULL */
+  struct flume_budget *budget;  /* begins anew with each record; may be NULL */
   /* results */
   uint32_t next;    /* the first record that was not folded */
   uint32_t skipped; /* deleted ones among those that were */

@@ -8,6 +8,7 @@
 #include <lauxlib.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "record.h"
@@ -30,7 +31,8 @@ struct encoder {
   struct flume_err *err;
   const void *array_mark; /* identity of the metatable; NULL when the state has none */
   const void *map_mark;
-  unsigned depth; /* levels in use */
+  struct flume_buf *pairs; /* of the maps in work, to be sorted; NULL for the order that Lua gives */
+  unsigned depth;          /* levels in use */
   struct level levels[FLUME_MSGPACK_MAX_DEPTH];
 };
 
@@ -151,20 +153,64 @@ static int encode_key(struct encoder *e, int index) {
   return rv == 0 ? 0 : fail_write(e, rv);
 }
 
+/* A key and its value in the output. */
+struct pair {
+  size_t off;
+  size_t key_len;
+  size_t len;
+};
+
+static int note_pair(struct encoder *e, size_t off, size_t key_end) {
+  struct pair pair = {off, key_end - off, e->out->len - off};
+  int rv = flume_buf_append(e->pairs, &pair, sizeof pair);
+  return rv == 0 ? 0 : flume_err_nomem(e->err);
+}
+
+static int compare_pairs(const void *a, const void *b, void *out) {
+  const struct pair *x = a, *y = b;
+  const uint8_t *data = ((const struct flume_buf *)out)->data;
+  int order = memcmp(data + x->off, data + y->off, x->key_len < y->key_len ? x->key_len : y->key_len);
+  return order != 0 ? order : (x->key_len > y->key_len) - (x->key_len < y->key_len);
+}
+
+/* Puts the pairs from `first` on, which are the end of the output, into the order of their encoded keys. */
+static int sort_pairs(struct encoder *e, size_t first, uint32_t count) {
+  struct flume_buf *pairs = e->pairs, *out = e->out;
+  struct pair *list = (struct pair *)(void *)(pairs->data + first);
+  size_t start = list[0].off, bytes = out->len - start, end = pairs->len, to = start;
+  qsort_r(list, count, sizeof *list, compare_pairs, out);
+  int rv = flume_buf_append(pairs, out->data + start, bytes);
+  if (rv != 0) return flume_err_nomem(e->err);
+  list = (struct pair *)(void *)(pairs->data + first);
+  for (uint32_t i = 0; i < count; i++) {
+    memcpy(out->data + to, pairs->data + end + (list[i].off - start), list[i].len);
+    to += list[i].len;
+  }
+  return 0;
+}
+
 static int encode_map(struct encoder *e, int index, struct level *level) {
   lua_State *L = e->L;
-  size_t header_off;
+  size_t header_off, first = e->pairs != NULL ? e->pairs->len : 0;
   uint32_t count = 0;
   int rv = flume_msgpack_open(e->out, &header_off);
   if (rv != 0) return fail_write(e, rv);
   level->key = lua_gettop(L) + 1;
   lua_pushnil(L);
   while (lua_next(L, index)) {
+    size_t off = e->out->len;
     rv = encode_key(e, level->key);
+    size_t key_end = e->out->len;
     if (rv == 0) rv = encode_value(e, level->key + 1);
+    if (rv == 0 && e->pairs != NULL) rv = note_pair(e, off, key_end);
     if (rv != 0) return rv;
     lua_pop(L, 1);
     count++;
+  }
+  if (e->pairs != NULL) {
+    if (count > 1) rv = sort_pairs(e, first, count);
+    e->pairs->len = first;
+    if (rv != 0) return rv;
   }
   rv = flume_msgpack_close(e->out, header_off, FLUME_TYPE_MAP, count);
   return rv == 0 ? 0 : fail_write(e, rv);
@@ -301,7 +347,7 @@ static const void *mark_identity(lua_State *L, const char *key) {
   return identity;
 }
 
-int flume_marshal_encode(lua_State *L, int index, struct flume_buf *out, struct flume_err *err) {
+static int encode(lua_State *L, int index, struct flume_buf *pairs, struct flume_buf *out, struct flume_err *err) {
   struct encoder e;
   size_t before = out->len;
   int top = lua_gettop(L), rv;
@@ -309,6 +355,7 @@ int flume_marshal_encode(lua_State *L, int index, struct flume_buf *out, struct 
   e.L = L;
   e.out = out;
   e.err = err;
+  e.pairs = pairs;
   e.depth = 0;
   if (!lua_checkstack(L, 4)) return flume_err_nomem(err);
   e.array_mark = mark_identity(L, &array_mark);
@@ -318,6 +365,18 @@ int flume_marshal_encode(lua_State *L, int index, struct flume_buf *out, struct 
     lua_settop(L, top);
     out->len = before;
   }
+  return rv;
+}
+
+int flume_marshal_encode(lua_State *L, int index, struct flume_buf *out, struct flume_err *err) {
+  return encode(L, index, NULL, out, err);
+}
+
+int flume_marshal_encode_sorted(lua_State *L, int index, struct flume_buf *out, struct flume_err *err) {
+  struct flume_buf pairs;
+  flume_buf_init(&pairs, &flume_io_posix);
+  int rv = encode(L, index, &pairs, out, err);
+  flume_buf_fini(&pairs);
   return rv;
 }
 

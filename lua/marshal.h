@@ -31,6 +31,10 @@ void flume_marshal_open(lua_State *L);
  * record goes out as the bytes it stands for. */
 int flume_marshal_encode(lua_State *L, int index, struct flume_buf *out, struct flume_err *err);
 
+/* The same, and the bytes are the same for the same contents: maps have their pairs in the order of the encoded keys,
+ * where the other one writes them as Lua's hash tables have them. A record goes out as it came. */
+int flume_marshal_encode_sorted(lua_State *L, int index, struct flume_buf *out, struct flume_err *err);
+
 /* Whether the value at index would be stored as an array. Raises memory errors. */
 bool flume_marshal_is_array(lua_State *L, int index);
 

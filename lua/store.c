@@ -150,7 +150,7 @@ static int raise_error(lua_State *L, const struct flume_err *err) {
 static void pack(lua_State *L, int index, struct flume_buf *out) {
   struct flume_err err;
   out->len = 0;
-  if (flume_marshal_encode(L, index, out, &err) != 0) raise_error(L, &err);
+  if (flume_marshal_encode_sorted(L, index, out, &err) != 0) raise_error(L, &err);
 }
 
 typedef int (*encode_key)(const uint8_t *value, size_t len, struct flume_buf *out, struct flume_err *err);

@@ -55,6 +55,14 @@ static int view_since(lua_State *L) {
   return 1;
 }
 
+/* reached(self) -> the last seq that may be in its state: since, or the end of the block that it is at */
+static int view_reached(lua_State *L) {
+  struct flume_view *self = check_view(L);
+  const struct flume_block *block = self->working == FLUME_WORK_FEED ? self->block : NULL;
+  lua_pushinteger(L, block != NULL ? block->first_seq + block->count - 1 : self->sink.since.value);
+  return 1;
+}
+
 /* progress(self) -> start, milliseconds since then */
 static int view_progress(lua_State *L) {
   struct flume_view *self = check_view(L);
@@ -246,7 +254,7 @@ static int view_skips(lua_State *L) {
 }
 
 /* quiet(self, cb): cb() when nothing is under way and no call waits; from then on it is held, and its store has all of
- * its state */
+ * its state, unless it has failed. Also when it is closed before. */
 static int view_quiet(lua_State *L) {
   struct flume_view *self = check_view(L);
   luaL_checktype(L, 2, LUA_TFUNCTION);
@@ -256,7 +264,8 @@ static int view_quiet(lua_State *L) {
   return 0;
 }
 
-/* activate(self, cb): a checkpoint, and then this version is the active one on disk; cb(err) */
+/* activate(self, cb): a checkpoint, and then this version is the active one on disk; cb(err), also when it is closed
+ * before */
 static int view_activate(lua_State *L) {
   struct flume_view *self = check_view(L);
   luaL_checktype(L, 2, LUA_TFUNCTION);
@@ -316,20 +325,32 @@ static void release(lua_State *L, struct flume_view *self) {
   self->dir = NULL;
 }
 
+/* Calls what the reference stands for, if anything, with the error that the status is, or none; gives it up. */
+static void call_ref(struct flume_loop *loop, int ref, int status) {
+  struct flume_err err;
+  if (ref == LUA_NOREF) return;
+  lua_rawgeti(loop->L, LUA_REGISTRYINDEX, ref);
+  luaL_unref(loop->L, LUA_REGISTRYINDEX, ref);
+  if (status == 0) lua_pushnil(loop->L);
+  else flume__push_error(loop->L, flume_err_set(&err, status, "the view was closed"), &err);
+  flume__loop_call(loop, 1);
+}
+
 static void on_idle_closed(uv_handle_t *handle) {
   struct flume_view *self = handle->data;
-  lua_State *L = self->loop->L;
+  struct flume_loop *loop = self->loop;
+  int quiet_cb = self->quiet_cb, close_cb = self->close_cb, active_cb = self->active_cb;
   flume_deferred_cancel(&self->slice);
   flume_deferred_cancel(&self->nudge);
   flume_sink_detach(&self->sink);
   self->open = false;
-  release(L, self);
+  self->quiet_cb = self->close_cb = self->active_cb = LUA_NOREF;
+  release(loop->L, self);
   flume__pump_left(self->pump);
-  bool is_asked_for = self->close_cb != LUA_NOREF;
-  if (is_asked_for) lua_rawgeti(L, LUA_REGISTRYINDEX, self->close_cb);
-  luaL_unref(L, LUA_REGISTRYINDEX, self->close_cb);
-  luaL_unref(L, LUA_REGISTRYINDEX, self->pin);
-  if (is_asked_for) flume__loop_call(self->loop, 0);
+  luaL_unref(loop->L, LUA_REGISTRYINDEX, self->pin);
+  call_ref(loop, quiet_cb, 0);
+  call_ref(loop, active_cb, FLUME_ECLOSED);
+  call_ref(loop, close_cb, 0);
 }
 
 void flume__view_finish_close(struct flume_view *self) {
@@ -403,6 +424,7 @@ static void push_view_metatable(lua_State *L) {
                                      {"explain", flume__view_explain},
                                      {"explain_stop", flume__view_explain_stop},
                                      {"since", view_since},
+                                     {"reached", view_reached},
                                      {"progress", view_progress},
                                      {"failure", view_failure},
                                      {"observe", view_observe},
@@ -430,12 +452,14 @@ static void push_view_metatable(lua_State *L) {
   lua_setfield(L, -2, "__index");
 }
 
-/* view(pump, host): an inline view. view(pump, nil, memory_bytes, budget): one with a state of its own. */
+/* view(pump, host): an inline view. view(pump, nil, memory_bytes, budget): one with a state of its own; with
+ * "trusted" instead of a budget, one with all of Lua's library. */
 static int view_new(lua_State *L) {
   struct flume_lua_pump *pump = flume__pump_check(L, 1);
   bool is_inline = lua_istable(L, 2);
   lua_Integer memory_bytes = luaL_optinteger(L, 3, 0);
-  lua_Integer budget = luaL_optinteger(L, 4, 0);
+  bool trusted = lua_type(L, 4) == LUA_TSTRING;
+  lua_Integer budget = trusted ? 0 : luaL_optinteger(L, 4, 0);
   struct flume_view *self = lua_newuserdatauv(L, sizeof *self, VIEW_UV_COUNT);
   memset(self, 0, sizeof *self);
   self->pump = pump;
@@ -453,7 +477,8 @@ static int view_new(lua_State *L) {
   if (is_inline) {
     self->host = ref_value(L, 2);
   } else {
-    self->vm = flume_vm_new((size_t)memory_bytes, (uint64_t)budget);
+    size_t memory_max_bytes = (size_t)memory_bytes;
+    self->vm = trusted ? flume_vm_new_trusted(memory_max_bytes) : flume_vm_new(memory_max_bytes, (uint64_t)budget);
     if (self->vm == NULL) return luaL_error(L, "no memory for a view's state");
   }
   return 1;

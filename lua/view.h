@@ -56,7 +56,7 @@ struct flume_view_call {
 
 struct explain;
 
-struct flume_view {
+struct flume_view { // NOLINT(clang-analyzer-optin.performance.Padding): fields stand by what they are about
   struct flume_sink sink;
   struct flume_lua_pump *pump;
   struct flume_loop *loop;
@@ -106,6 +106,7 @@ struct flume_view {
   uint32_t number;          /* of this version there */
   bool active;              /* it is the active one there */
   bool reads_only;          /* another process writes the store: this one folds on in memory, and never commits */
+  int64_t unusable_from;    /* a state that has come to this seq can't be gone on with */
   bool accepting;           /* it goes on with a state of another version */
   bool activating;          /* the next commit makes it so */
   bool wants_active;        /* asked for: see flume__view_take_wishes */

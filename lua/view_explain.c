@@ -85,7 +85,7 @@ static void fold_one(struct explain *self, uint32_t i) {
                                    .block = self->block,
                                    .from = i,
                                    .limit = 1,
-                                   .spent = view->vm != NULL ? &view->vm->budget.spent : NULL};
+                                   .budget = view->vm != NULL ? &view->vm->budget : NULL};
   int64_t before = memory_of(view);
   uint64_t start = uv_hrtime();
   self->status = flume_fold_run(flume__view_state(view), &self->fold, &view->traceback, &self->err);

@@ -225,6 +225,7 @@ static const char *reason_to_rebuild(struct flume_view *view, const struct flume
   if (memcmp(found->log_id, wanted->log_id, 16) != 0) return "the log is another one";
   if (found->since > flume_log_since(log)) return "the view is ahead of the log";
   if (found->deletions > log->deletions.value) return "the log knows of fewer deletions";
+  if (found->since >= view->unusable_from) return "a record was skipped";
   bool is_same = strcmp(found->version, wanted->version) == 0 &&
                  (wanted->version[0] != '\0' || found->fingerprint == wanted->fingerprint);
   view->accepting = view->accepting && !is_same;
@@ -277,6 +278,7 @@ static void set_meta(lua_State *L, struct flume_view *view, int version, int fin
 static int open_store(lua_State *L, struct flume_view *view, int index, struct flume_err *err) {
   const char *dir = NULL;
   char path[4096];
+  view->unusable_from = INT64_MAX;
   if (lua_istable(L, index)) {
     lua_getfield(L, index, "dir");
     lua_getfield(L, index, "number");
@@ -287,9 +289,11 @@ static int open_store(lua_State *L, struct flume_view *view, int index, struct f
     lua_getfield(L, index, "activate");
     lua_getfield(L, index, "accept");
     lua_getfield(L, index, "read");
-    view->activating = lua_toboolean(L, -3);
-    view->accepting = lua_toboolean(L, -2);
-    view->reads_only = lua_toboolean(L, -1);
+    lua_getfield(L, index, "unusable_from");
+    view->activating = lua_toboolean(L, -4);
+    view->accepting = lua_toboolean(L, -3);
+    view->reads_only = lua_toboolean(L, -2);
+    view->unusable_from = luaL_optinteger(L, -1, INT64_MAX);
     int len = snprintf(path, sizeof path, "%s/%u", dir, (unsigned)view->number);
     if (len < 0 || (size_t)len >= sizeof path) return flume_err_set(err, UV_ENAMETOOLONG, "a view's path is too long");
     view->dir = flume_io_alloc(&flume_io_posix, strlen(dir) + 1);
@@ -324,8 +328,9 @@ static void undo_start(struct flume_view *view) {
 /* start(self, version, fingerprint, place, since) -> since, accepted | false, reason | nil, message, code.
  *
  * place: where the state is kept, {dir =, number =, active = it is the active one, activate = make it so with the first
- * commit, accept = go on with it whatever it was folded by, read = another process writes it}; nil: in memory. false: there is one that can't be gone on
- * with, and nothing has changed; start it at another place. since is where a view begins that keeps itself. */
+ * commit, accept = go on with it whatever it was folded by, read = another process writes it, unusable_from = a seq that
+ * it must not have come to}; nil: in memory. false: there is one that can't be gone on with, and nothing has changed;
+ * start it at another place. since is where a view begins that keeps itself. */
 int flume__view_start(lua_State *L) {
   struct flume_view *view = luaL_checkudata(L, 1, FLUME_VIEW_TYPE);
   const char *reason = NULL;

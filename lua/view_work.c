@@ -65,7 +65,7 @@ static void prepare(struct flume_view *view, enum flume_fold_action action, uint
                                    .until_ns = uv_hrtime() + slice_ns};
   if (view->vm == NULL) return;
   view->fold.interrupt = &view->vm->wanted;
-  view->fold.spent = &view->vm->budget.spent;
+  view->fold.budget = &view->vm->budget;
 }
 
 static void fold(struct flume_view *view, uint64_t slice_ns) {
@@ -398,7 +398,8 @@ static void commit_after_sync(struct flume_view *view) {
   tell_active(view);
 }
 
-/* Nothing is under way and nobody waits: who asked for that is told, once. */
+/* Nothing is under way and nobody waits: who asked for that is told, once. A view whose state can't be saved has none
+ * that another could go on with: it fails. */
 static void tell_quiet(struct flume_view *view) {
   lua_State *L = view->loop->L;
   int cb = view->quiet_cb;
@@ -406,8 +407,12 @@ static void tell_quiet(struct flume_view *view) {
   view->held = true;
   if (view->kept.store != NULL && view->sink.state != FLUME_SINK_FAILED) {
     if (view->vm != NULL) flume_vm_enter(view->vm);
-    view->commit_status = flume__view_save(view);
+    int rv = flume__view_save(view);
     if (view->vm != NULL) flume_vm_leave(view->vm);
+    if (rv != 0) {
+      let_go(view);
+      fail(view, view->meta.since);
+    }
   }
   lua_rawgeti(L, LUA_REGISTRYINDEX, cb);
   luaL_unref(L, LUA_REGISTRYINDEX, cb);

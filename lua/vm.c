@@ -8,8 +8,10 @@
 #include "box.h"
 #include "codec.h"
 #include "fingerprint.h"
+#include "guard.h"
+#include "library.h"
 #include "marshal.h"
-#include "pattern.h"
+#include "name.h"
 
 #define MAX_RESULTS 10000 /* of one call: callers copy them around on their stacks */
 
@@ -44,10 +46,35 @@ static int read_file(lua_State *L) {
   return 2;
 }
 
+/* fingerprint(source [, hash]) -> hash */
 static int fingerprint(lua_State *L) {
   size_t len;
   const char *source = luaL_checklstring(L, 1, &len);
   lua_pushinteger(L, (lua_Integer)flume_fingerprint((uint64_t)luaL_optinteger(L, 2, 0), source, len));
+  return 1;
+}
+
+/* fingerprint_bytes(bytes [, hash]) -> hash */
+static int fingerprint_bytes(lua_State *L) {
+  size_t len;
+  const char *bytes = luaL_checklstring(L, 1, &len);
+  lua_pushinteger(L, (lua_Integer)flume_fingerprint_bytes((uint64_t)luaL_optinteger(L, 2, 0), bytes, len));
+  return 1;
+}
+
+static int note_required(void *arg, const char *name, size_t len) {
+  lua_State *L = arg;
+  lua_pushlstring(L, name, len);
+  lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
+  return 0;
+}
+
+/* required(source) -> list of the modules that it requires literally, as they come */
+static int required(lua_State *L) {
+  size_t len;
+  const char *source = luaL_checklstring(L, 1, &len);
+  lua_newtable(L);
+  flume_fingerprint_requires(source, len, note_required, L);
   return 1;
 }
 
@@ -77,14 +104,9 @@ static int list_dir(lua_State *L) {
 
 void flume__vm_open(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"read_file", read_file}, {"fingerprint", fingerprint}, {"list_dir", list_dir}, {NULL, NULL}};
+      {"read_file", read_file}, {"fingerprint", fingerprint}, {"fingerprint_bytes", fingerprint_bytes},
+      {"required", required},   {"list_dir", list_dir},       {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
-}
-
-/* exhausted() -> whether the running record or call has spent its budget; in a view's own state only */
-static int exhausted(lua_State *L) {
-  lua_pushboolean(L, flume_budget_is_spent(flume_budget_of(L)));
-  return 1;
 }
 
 /* --- Making one ------------------------------------------------------------------------------------------------ */
@@ -101,20 +123,23 @@ static int open_libraries(lua_State *L) {
     luaL_requiref(L, library->name, library->func, 1);
     lua_pop(L, 1);
   }
-  lua_getglobal(L, LUA_STRLIBNAME); /* it is also what strings have as methods */
-  lua_pushnil(L);
-  lua_setfield(L, -2, "dump");
-  flume__pattern_open(L);
-  lua_pop(L, 1);
   luaL_requiref(L, "flume_core", flume__codec_open, 1);
   flume__vm_open(L);
-  lua_pushcfunction(L, exhausted);
-  lua_setfield(L, -2, "exhausted");
+  flume__library_open(L);
+  flume__guard_open(L);
   lua_gc(L, LUA_GCGEN, 0, 0);
   return 0;
 }
 
-struct flume_vm *flume_vm_new(size_t memory_max_bytes, uint64_t steps_max) {
+static int open_all_libraries(lua_State *L) {
+  luaL_openlibs(L);
+  luaL_requiref(L, "flume_core", flume__codec_open, 1);
+  flume__vm_open(L);
+  lua_gc(L, LUA_GCGEN, 0, 0);
+  return 0;
+}
+
+static struct flume_vm *new_vm(size_t memory_max_bytes, uint64_t steps_max, lua_CFunction open) {
   struct flume_vm *vm = calloc(1, sizeof *vm);
   if (vm == NULL) return NULL;
   vm->budget.memory_max_bytes = memory_max_bytes;
@@ -123,7 +148,7 @@ struct flume_vm *flume_vm_new(size_t memory_max_bytes, uint64_t steps_max) {
   if (uv_mutex_init(&vm->mutex) != 0) goto err_after_alloc;
   vm->L = lua_newstate(flume_budget_alloc, &vm->budget);
   if (vm->L == NULL) goto err_after_mutex;
-  lua_pushcfunction(vm->L, open_libraries);
+  lua_pushcfunction(vm->L, open);
   if (lua_pcall(vm->L, 0, 0, 0) != LUA_OK) goto err_after_state;
   return vm;
 
@@ -136,8 +161,17 @@ err_after_alloc:
   return NULL;
 }
 
+struct flume_vm *flume_vm_new(size_t memory_max_bytes, uint64_t steps_max) {
+  return new_vm(memory_max_bytes, steps_max, open_libraries);
+}
+
+struct flume_vm *flume_vm_new_trusted(size_t memory_max_bytes) {
+  return new_vm(memory_max_bytes != 0 ? memory_max_bytes : SIZE_MAX, 0, open_all_libraries);
+}
+
 void flume_vm_free(struct flume_vm *vm) {
   lua_sethook(vm->L, NULL, 0, 0);
+  vm->budget.memory_max_bytes = SIZE_MAX; /* what is freed by finalizers must not fail for want of memory */
   lua_close(vm->L);
   uv_mutex_destroy(&vm->mutex);
   free(vm);
@@ -200,6 +234,7 @@ static int invoke(lua_State *L) {
   int count = flume_values_push(L, call->args);
   if (count < 0) return luaL_error(L, "arguments can't be decoded");
   lua_call(L, count, LUA_MULTRET);
+  flume_guard_check(L);
   if (lua_gettop(L) - 1 > MAX_RESULTS)
     return luaL_error(L, "%d results; there may be %d", lua_gettop(L) - 1, MAX_RESULTS);
   call->status = flume_values_put(L, 2, lua_gettop(L), call->results, call->err);
@@ -219,9 +254,9 @@ static int describe_error(lua_State *L) {
     lua_rawseti(L, 2, 1);
     lua_pushliteral(L, "message");
     lua_rawget(L, 1);
-    if (lua_type(L, -1) != LUA_TSTRING) luaL_tolstring(L, 1, NULL);
+    if (lua_type(L, -1) != LUA_TSTRING) flume_name_tostring(L, 1, NULL);
   } else {
-    luaL_tolstring(L, 1, NULL);
+    flume_name_tostring(L, 1, NULL);
   }
   lua_rawseti(L, 2, 2);
   lua_settop(L, 2);

@@ -1,5 +1,5 @@
-/* A Lua state of its own for a script view: the libraries that can do no harm, an allocator with a limit, a budget of
- * instructions, and a host object (host.lua) whose functions are called with values that cross as MessagePack.
+/* A Lua state of its own for a script view: the libraries that can do no harm (or all, for one that is trusted), an
+ * allocator with a limit, a budget of instructions, and a host object (host.lua) whose functions are called with values that cross as MessagePack.
  *
  * Any thread may call, one at a time: flume_vm_enter waits for the others. */
 #ifndef FLUME_LUA_VM_H
@@ -22,6 +22,9 @@ struct flume_vm {
 
 /* A state with at most so much memory and so many steps for one record or call (0: no limit). NULL: no memory. */
 struct flume_vm *flume_vm_new(size_t memory_max_bytes, uint64_t steps_max);
+/* A state for a script that is trusted: with all of Lua's library, and without a limit of steps. memory_max_bytes is 0
+ * for no limit. NULL: no memory. */
+struct flume_vm *flume_vm_new_trusted(size_t memory_max_bytes);
 void flume_vm_free(struct flume_vm *vm);
 
 void flume_vm_enter(struct flume_vm *vm);
@@ -41,7 +44,7 @@ int flume_values_put(lua_State *L, int first, int last, struct flume_buf *out, s
 /* Pushes the values of such an array; the number of them, or FLUME_ECORRUPT. Raises memory errors. */
 int flume_values_push(lua_State *L, const struct flume_buf *values);
 
-/* Puts read_file, list_dir and fingerprint into the table on top. */
+/* Puts read_file, list_dir, fingerprint, fingerprint_bytes and required into the table on top. */
 void flume__vm_open(lua_State *L);
 
 #endif

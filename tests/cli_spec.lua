@@ -1,84 +1,11 @@
 -- The command line: the flume binary, run as a process.
 
+local binary = require "tests.support.binary"
 local flume = require "flume"
 local world = require "tests.support.world"
 
-local PATIENCE = 600 -- looks, a twentieth of a second apart
-
-local function quote(text)
-  return "'" .. text:gsub("'", "'\\''") .. "'"
-end
-
-local function read_file(path)
-  local file = assert(io.open(path, "rb"))
-  local text = file:read "a"
-  file:close()
-  return text
-end
-
--- The command line for the shell; env is a string of assignments.
-local function command(args, env)
-  local words = {"env -u FLUME_VIEWS -u FLUME_PROGRESS", env or "", "flume"}
-  for _, arg in ipairs(args) do words[#words + 1] = quote(arg) end
-  return table.concat(words, " ")
-end
-
--- Runs flume to its end: {out =, err =, code =}. options: input (text), env.
-local function run(args, options)
-  options = options or {}
-  local dir = world.dir()
-  world.write(dir .. "/in", options.input or "")
-  local _, _, code = os.execute(("%s <%s/in >%s/out 2>%s/err"):format(command(args, options.env), dir, dir, dir))
-  return {out = read_file(dir .. "/out"), err = read_file(dir .. "/err"), code = code}
-end
-
--- The output of a run that has to go well.
-local function output(args, options)
-  local result = run(args, options)
-  assert.equal("", result.err)
-  assert.equal(0, result.code)
-  return result.out
-end
-
--- What a run that has to fail says on standard error.
-local function failure(args, options, code)
-  local result = run(args, options)
-  assert.equal(code or 1, result.code)
-  assert.is_not_nil(result.err:find "^flume: ")
-  return result.err, result.out
-end
-
--- A flume that runs beside the test: {pid =, pipe = what it prints, and in the end its exit status}. redirections are
--- for the shell; fifo is one that they name, and is made.
-local function start(args, redirections, fifo)
-  if fifo then assert(os.execute("mkfifo " .. fifo)) end
-  local line = command(args):gsub("'", "'\\''")
-  local pipe = io.popen(("sh -c 'echo $$; exec %s %s'; echo $?"):format(line, redirections or ""))
-  local child = {pid = pipe:read "l", pipe = pipe}
-  function child.interrupt() os.execute("kill -INT " .. child.pid) end
-  function child:close()
-    os.execute(("kill -KILL %s 2>/dev/null"):format(self.pid))
-    pipe:close()
-  end
-  return world.keep(child)
-end
-
-local function wait_until(fn)
-  for _ = 1, PATIENCE do
-    if fn() then return end
-    os.execute "sleep 0.05"
-  end
-  error("it did not happen", 2)
-end
-
--- A database with the records {n = 1} … {n = count}.
-local function filled(count)
-  local dir = world.dir() .. "/data"
-  local db = assert(flume.open(dir))
-  for n = 1, count do assert(db:append{n = n}) end
-  db:close()
-  return dir
-end
+local command, failure, filled, output = binary.command, binary.failure, binary.filled, binary.output
+local read_file, run, start = binary.read_file, binary.run, binary.start
 
 local SUM = [[
 return {
@@ -160,168 +87,6 @@ describe("the command line", function ()
   end)
 end)
 
-describe("append", function ()
-  after_each(world.clean)
-
-  it("takes lines from standard input and from files", function ()
-    local dir = world.dir()
-    local file = world.write(dir .. "/lines", '{"n":3}\n[1,2]\n"text"\n\n  \n7\n')
-    assert.equal("1 record appended\n", output({dir .. "/data", "append"}, {input = '{"n":1}\n'}))
-    assert.equal("1 record appended\n", output({dir .. "/data", "append", "-"}, {input = '{"n":2}'}))
-    assert.equal("4 records appended\n", output {dir .. "/data", "append", file})
-    assert.equal("0 records appended\n", output({dir .. "/data", "append"}, {input = "\n\n"}))
-    assert.equal('{"n":1}\n{"n":2}\n{"n":3}\n[1,2]\n"text"\n7\n', output {dir .. "/data", "stream", "--json"})
-  end)
-
-  it("reports as JSON", function ()
-    local result = output({world.dir() .. "/data", "append", "--json"}, {input = "1\n2\n"})
-    assert.same({appended = 2, skipped = 0, since = 1}, flume.json.decode(result))
-  end)
-
-  it("takes many lines, long ones and Windows ones", function ()
-    local dir, lines = world.dir(), {}
-    for n = 1, 20000 do lines[n] = ('{"n":%d,"text":"%s"}'):format(n, ("x"):rep(n % 97)) end
-    lines[#lines + 1] = '"' .. ("y"):rep(2000000) .. '"'
-    lines[#lines + 1] = '{"last":true}\r'
-    local text = table.concat(lines, "\n") .. "\n"
-    assert.equal("20002 records appended\n", output({dir .. "/data", "append"}, {input = text}))
-    assert.equal(text:gsub("\r", ""), output {dir .. "/data", "stream", "--json"})
-  end)
-
-  it("stops at a bad line, and keeps the lines before it", function ()
-    for _, bad in ipairs {1, 2, 3000, 20000} do
-      local dir, lines = world.dir() .. "/data", {}
-      for n = 1, 20000 do lines[n] = n == bad and '{"n":' or ('{"n":%d,"text":"some more text"}'):format(n) end
-      local message, out = failure({dir, "append"}, {input = table.concat(lines, "\n")})
-      assert.is_not_nil(message:find(("append: line %d: column 6: "):format(bad), 1, true), message)
-      assert.equal(("%d record%s appended\n"):format(bad - 1, bad == 2 and "" or "s"), out)
-      assert.equal(("log since %d\n"):format(bad - 2), output {dir, "status"})
-    end
-  end)
-
-  it("counts empty lines in the number of a bad one", function ()
-    assert.is_not_nil(failure({world.dir() .. "/data", "append"}, {input = "\n1\n\n\nx\n2\n"}):find "line 5: ")
-  end)
-
-  it("passes over bad lines when told to", function ()
-    local dir, lines = world.dir() .. "/data", {}
-    for n = 1, 9000 do lines[n] = n % 9 == 0 and "oops" or tostring(n) end
-    assert.equal("8000 records appended, 1000 bad lines skipped\n",
-      output({dir, "append", "--skip-bad"}, {input = table.concat(lines, "\n")}))
-    assert.equal("7999\t8999\n", output {dir, "tail", "-n", "1"})
-    assert.equal("1 record appended, 1 bad line skipped\n", output({dir, "append", "--skip-bad"}, {input = "x\n1"}))
-  end)
-
-  it("says which file is not there", function ()
-    assert.is_not_nil(failure({world.dir() .. "/data", "append", "/no/such/file"}):find("/no/such/file", 1, true))
-  end)
-
-  it("stores what has come while it waits for more", function ()
-    local dir = world.dir() .. "/data"
-    local pipe = io.popen(command {dir, "append"} .. " >/dev/null", "w")
-    pipe:write '{"n":1}\n{"n":2'
-    pipe:flush()
-    wait_until(function () return run({dir, "stream", "--json"}).out == '{"n":1}\n' end)
-    pipe:write '}\n'
-    assert.is_true(pipe:close())
-    assert.equal('{"n":1}\n{"n":2}\n', output {dir, "stream", "--json"})
-  end)
-
-  it("can be interrupted while it waits, and keeps what it has", function ()
-    local dir = world.dir()
-    assert.is_true(os.execute("mkfifo " .. dir .. "/in"))
-    local child = start({dir .. "/data", "append"}, ("<%s/in 2>%s/err"):format(dir, dir))
-    local input <close> = io.open(dir .. "/in", "w")
-    input:write "1\n"
-    input:flush()
-    wait_until(function () return run({dir .. "/data", "stream"}).out == "0\t1\n" end)
-    child.interrupt()
-    assert.equal("1 record appended\n1\n", child.pipe:read "a")
-    assert.equal("flume: interrupted\n", read_file(dir .. "/err"))
-  end)
-
-  it("says who has the database when another has", function ()
-    local dir = world.dir() .. "/data"
-    local db = world.keep(assert(flume.open(dir)))
-    db:append{n = 1}
-    local message = failure({dir, "append"}, {input = "1"})
-    assert.is_not_nil(message:find "open for writing in process %d+")
-    assert.is_not_nil(message:find "%-%-readonly")
-    assert.equal('{"n":1}\n', output {dir, "get", "0", "--json"})
-    assert.equal("0\t{n = 1}\n", output {dir, "stream"})
-    assert.equal("1\n", output {dir, "--readonly", "-e", "db:get(0).n"})
-  end)
-end)
-
-describe("append, under attack,", function ()
-  after_each(world.clean)
-
-  -- Runs flume append on what a shell command writes.
-  local function fed(source, args, env)
-    local dir = world.dir()
-    local words = {dir .. "/data", "append", table.unpack(args or {})}
-    local _, _, code = os.execute(("%s | %s >%s/out 2>%s/err"):format(source, command(words, env), dir, dir))
-    return {out = read_file(dir .. "/out"), err = read_file(dir .. "/err"), code = code, data = dir .. "/data"}
-  end
-
-  it("refuses junk in its first line", function ()
-    for _, source in ipairs {"head -c 3000000 /dev/zero", "head -c 1000000 build/lib/lua/5.4/flume.so",
-      [[printf '\\377\\376{}\\n']], [[printf '"\\200"\\n']]} do
-      local result = fed(source)
-      assert.equal(1, result.code, source)
-      assert.equal("0 records appended\n", result.out)
-      assert.is_not_nil(result.err:find "^flume: append: line 1: ", result.err)
-      assert.is_true(#result.err < 300)
-    end
-  end)
-
-  it("holds no line that is too long, and passes over it when told to", function ()
-    -- a third of a GB without a newline: twice what a record may have would not fit into this memory
-    local lines = [[{ echo 1; head -c 330000000 /dev/zero | tr '\\0' ' '; echo; echo 2; echo 3; }]]
-    local result = fed("ulimit -v 900000; " .. lines, {"--skip-bad"})
-    assert.equal("", result.err)
-    assert.equal("3 records appended, 1 bad line skipped\n", result.out)
-    result = fed(lines)
-    assert.equal("flume: append: line 2: longer than 268 MB\n", result.err)
-    assert.equal("1 record appended\n", result.out)
-  end)
-
-  it("stores what it has reported when it is told to end, and ends by that signal", function ()
-    for _, signal in ipairs {"TERM", "HUP"} do
-      local dir = world.dir()
-      local child = start({dir .. "/data", "append"}, ("<%s/in 2>%s/err"):format(dir, dir), dir .. "/in")
-      local input <close> = io.open(dir .. "/in", "w")
-      input:write "1\n2\n"
-      input:flush()
-      wait_until(function () return run({dir .. "/data", "stream"}).out == "0\t1\n1\t2\n" end)
-      os.execute(("kill -%s %s"):format(signal, child.pid))
-      assert.equal(("2 records appended\n%d\n"):format(signal == "TERM" and 143 or 129), child.pipe:read "a")
-      assert.equal("0\t1\n1\t2\n", output {dir .. "/data", "stream"})
-    end
-  end)
-
-  it("says so when its input can't be read", function ()
-    local dir = world.dir()
-    local _, _, code = os.execute(("%s <&- >%s/out 2>%s/err"):format(command {dir .. "/data", "append"}, dir, dir))
-    assert.equal(1, code)
-    assert.is_not_nil(read_file(dir .. "/err"):find "Bad file descriptor")
-    assert.is_not_nil(failure({dir .. "/data", "append", dir}):find "Is a directory")
-  end)
-end)
-
-describe("import", function ()
-  after_each(world.clean)
-
-  it("takes lines of JSON", function ()
-    local dir = world.dir()
-    local file = world.write(dir .. "/lines", "1\nx\n2\n")
-    assert.equal("1 record appended\n", output({dir .. "/data", "import"}, {input = "0\n"}))
-    assert.is_not_nil(failure({dir .. "/data", "import", "--from", "json", file}):find "^flume: import: line 2: ")
-    assert.equal("2 records appended, 1 bad line skipped\n", output {dir .. "/data", "import", file, "--skip-bad"})
-    assert.equal("0\n1\n1\n2\n", output {dir .. "/data", "stream", "--json"})
-  end)
-end)
-
 describe("get, stream and tail", function ()
   after_each(world.clean)
 
@@ -369,7 +134,8 @@ describe("get, stream and tail", function ()
   it("fail when their output can't be written", function ()
     local dir = world.dir()
     for _, case in ipairs {
-      {">/dev/full", "writing the output"}, {">&-", "writing the output"}, {"| true", ""}, {"| head -n 1 >/dev/null", ""},
+      {">/dev/full", "writing the output"}, {">&-", "writing the output"}, {"| true", ""},
+      {"| head -n 1 >/dev/null", ""},
     } do
       for _, args in ipairs {{"stream"}, {"status"}, {"tail"}, {"-e", "for i = 1, 1e5 do print(i) end"}} do
         local words = {filled(2), table.unpack(args)}
@@ -515,60 +281,6 @@ describe("views on the command line", function ()
   end)
 end)
 
-describe("new view and test", function ()
-  after_each(world.clean)
-
-  it("begin a view that works, and test it", function ()
-    local dir = world.dir() .. "/my views"
-    local view, spec = dir .. "/tags.lua", dir .. "/spec/tags.lua"
-    assert.equal(("%s\n%s\nTry 'flume test %s'.\n"):format(view, spec, spec), output {"new", "view", "tags", "--views", dir})
-    local text = output {"test", spec}
-    assert.is_not_nil(text:find "\n2 passed, 0 failed\n$")
-    local data = filled(2)
-    output({data, "append"}, {input = '{"type":"a"}\n{"type":"b"}\n{"type":"a"}\n'})
-    assert.equal("2\n", output {"--views", dir, data, "tags.get", "a"})
-    assert.equal('[{"count":2,"type":"a"}]\n', (output {"--views", dir, "--json", data, "tags.top", "1"}
-      :gsub('{"type":"a","count":2}', '{"count":2,"type":"a"}')))
-    assert.is_not_nil(failure {"new", "view", "tags", "--views", dir}:find "tags.lua is there already")
-    assert.is_not_nil(failure {"new", "view", "../x"}:find "a view's name is a letter")
-    assert.is_not_nil(failure {"new", "view", "x", "--views", "/dev/null"}:find "^flume: new view: ")
-  end)
-
-  it("tell which case fails, and why", function ()
-    local dir = world.dir()
-    world.write(dir .. "/sum.lua", SUM:format(1))
-    world.write(dir .. "/events.jsonl", '{"n":1}\n\n{"n":2}\n')
-    local spec = world.write(dir .. "/spec.lua", [[return {
-      view = "sum.lua",
-      {name = "good", events = "events.jsonl", expect = 3, calls = {{"list", 2, expect = {3, 6}}}},
-      {name = "bad", events = {{n = 1}}, expect = 3},
-    }]])
-    local result = run {"test", spec}
-    assert.equal(1, result.code)
-    assert.equal("", result.err)
-    assert.equal(("ok      %s: good\nFAILED  %s: bad\n        state: expected 3, got 1\n1 passed, 1 failed\n"):format(
-      spec, spec), result.out)
-    local report = flume.json.decode(run({"test", "--json", spec}).out)
-    assert.equal(spec, report.file)
-    assert.same({name = "bad", ok = false, message = "state: expected 3, got 1"}, report.results[2])
-  end)
-
-  it("say what is wrong with a file", function ()
-    local dir = world.dir()
-    for _, case in ipairs {
-      {"return", "a test file returns a table"}, {"return {view = 'x'}", "there are no cases"}, {"oops(", "spec.lua:1: "},
-      {"return {view = 'x.lua', {events = 'none', expect = 1}}", "none: No such file"}, {"error 'oh'", "spec.lua:1: oh"},
-    } do
-      local spec = world.write(dir .. "/spec.lua", case[1])
-      local message = failure {"test", spec}
-      assert.is_not_nil(message:find(case[2], 1, true), message)
-    end
-    assert.is_not_nil(failure {"test", dir .. "/none.lua"}:find "none.lua")
-    local spec = world.write(dir .. "/spec.lua", "return {view = 'none.lua', {events = {}, expect = 1}}")
-    assert.is_not_nil(run({"test", spec}).out:find "none.lua: no such file")
-  end)
-end)
-
 describe("a database that can't be opened", function ()
   after_each(world.clean)
 
@@ -668,7 +380,7 @@ describe("lines of Lua on standard input", function ()
       failure({dir}, {input = "1\n.frobnicate\n"}))
     assert.is_not_nil(failure({dir}, {input = "1\n1 1\n"}):find "^flume: stdin:2: ")
     assert.is_not_nil(failure({dir}, {input = "1\nfor i = 1, 2 do\n"}):find "^flume: stdin:3?2?: .*<eof>\n$")
-    assert.is_not_nil(failure({dir}, {input = ".mode colourful\n"}):find "'colourful' is none of auto, lua, json, table")
+    assert.is_not_nil(failure({dir}, {input = ".mode blue\n"}):find "'blue' is none of auto, lua, json, table")
   end)
 
   it("print in the mode asked for", function ()

@@ -1,6 +1,7 @@
 -- Values to bytes and back: MessagePack, JSON, lazy records.
 -- Random tests print their seed; FLUME_SEED=n repeats one.
 
+local core = require "flume.core"
 local flume = require "flume"
 
 local seed = tonumber(os.getenv "FLUME_SEED") or os.time()
@@ -491,5 +492,40 @@ describe("random values, seed " .. seed, function()
       local fine, message = pcall(function() walk(flume.record(text), 0) end)
       assert.is_true(fine or message:find("not valid MessagePack", 1, true) ~= nil, message)
     end
+  end)
+end)
+
+describe("sorted encoding", function()
+  -- The same contents, put in in another order.
+  local function rebuilt(value)
+    if type(value) ~= "table" then return value end
+    local keys, copy = {}, {}
+    for key in pairs(value) do table.insert(keys, math.random(#keys + 1), key) end
+    for _, key in ipairs(keys) do copy["filler" .. tostring(key)] = 1 end
+    for _, key in ipairs(keys) do copy["filler" .. tostring(key)] = nil end
+    for _, key in ipairs(keys) do copy[key] = rebuilt(value[key]) end
+    return setmetatable(copy, getmetatable(value))
+  end
+
+  it("gives the same bytes whatever the order of insertion, and the same value", function()
+    math.randomseed(seed)
+    for _ = 1, 300 do
+      local value = { random_value(4), random_value(4) }
+      local bytes = assert(core.encode_sorted(value))
+      assert.equal(hex(bytes), hex(assert(core.encode_sorted(rebuilt(value)))))
+      assert.is_true(same(flume.decode(bytes), flume.decode(encode(value))))
+      assert.equal(#encode(value), #bytes)
+    end
+  end)
+
+  it("has the keys of a map in the order of their bytes", function()
+    assert.equal("83a16101a16202a2616103", hex(core.encode_sorted { b = 2, aa = 3, a = 1 }))
+    assert.equal(hex(encode {}), hex(core.encode_sorted {}))
+    assert.equal(hex(encode { 1, 2, 3 }), hex(core.encode_sorted { 1, 2, 3 }))
+  end)
+
+  it("refuses what can't be stored, with its path", function()
+    local value, message, code = core.encode_sorted { a = { b = 1, c = print } }
+    assert.same({ nil, "value.a.c: function cannot be stored", "EINVAL" }, { value, message, code })
   end)
 end)

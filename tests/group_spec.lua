@@ -15,7 +15,7 @@ local function both(tests)
 end
 
 local function seed()
-  return math.tointeger(tonumber(os.getenv "FLUME_TEST_SEED")) or math.tointeger(os.time() % 1000000)
+  return math.tointeger(tonumber(os.getenv "FLUME_SEED")) or math.tointeger(os.time() % 1000000)
 end
 
 local SUM = [[
@@ -262,7 +262,7 @@ describe("a reducer with groups", function ()
         end
       end)
       if not ok then
-        print("FLUME_TEST_SEED=" .. start)
+        print("FLUME_SEED=" .. start)
         error(message, 0)
       end
     end)

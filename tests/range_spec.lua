@@ -14,7 +14,7 @@ end}]]
 local SMALL = [[return {version = 1, indexer = function (item, seq, emit) emit(item.key, item.value) end}]]
 
 local function seed()
-  return math.tointeger(tonumber(os.getenv "FLUME_TEST_SEED")) or math.tointeger(os.time() % 1000000)
+  return math.tointeger(tonumber(os.getenv "FLUME_SEED")) or math.tointeger(os.time() % 1000000)
 end
 
 local KEYS = {
@@ -89,7 +89,7 @@ describe("a range", function ()
         compare(db, "script", model, random, 10)
       end)
       if not ok then
-        print("FLUME_TEST_SEED=" .. start)
+        print("FLUME_SEED=" .. start)
         error(message, 0)
       end
     end)

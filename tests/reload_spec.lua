@@ -176,6 +176,84 @@ for _, where in ipairs {"memory", "disk"} do
       assert.equal(500500 * 3, db.v:get())
     end)
 
+    -- Each rewrites and reloads at once, without waiting; all are answered.
+    local function reload_at_once(db, rewrite, sources)
+      local calls, cb = world.recorder()
+      for _, source in ipairs(sources) do
+        rewrite(source)
+        db:reload("v", cb)
+      end
+      world.run_until(function () return #calls == #sources end)
+      for _, call in ipairs(calls) do assert.same({nil, true}, {call[1], call[2]}) end
+    end
+
+    -- The same version with another source.
+    local function same_version(factor)
+      return summing(factor, "1, source = " .. factor)
+    end
+
+    it("answers who waits for a version that another takes the place of", function ()
+      local db, rewrite = open(same_version(1))
+      append(db, 1, 20000)
+      db.v:ready()
+      reload_at_once(db, rewrite, {summing(2, 2), same_version(3), same_version(4), summing(5, 5), same_version(4)})
+      assert.equal(20000 * 20001 // 2, db.v:get())
+      append(db, 1, 1)
+      assert.equal(20000 * 20001 // 2 + 4, db.v:get())
+      assert.is_nil(db:status().views.v.next)
+    end)
+
+    it("goes back to what answers although other code was about to take over", function ()
+      local db, rewrite = open(same_version(1))
+      append(db, 1, 10)
+      db.v:ready()
+      reload_at_once(db, rewrite, {same_version(2), same_version(1)})
+      append(db, 1, 1)
+      assert.equal(56, db.v:get())
+    end)
+
+    it("and a rebuild at once answer both, with the newest code", function ()
+      local db, rewrite = open(same_version(1))
+      append(db, 1, 1000)
+      db.v:ready()
+      local calls, cb = world.recorder()
+      rewrite(same_version(2))
+      db:reload("v", cb)
+      db.v:rebuild(cb)
+      rewrite(same_version(3))
+      db:reload("v", cb)
+      world.run_until(function () return #calls == 3 end)
+      for _, call in ipairs(calls) do assert.same({nil, true}, {call[1], call[2]}) end
+      assert.equal(500500 * 3, db.v:get())
+    end)
+
+    it("has no state to hand over when that can't be stored", function ()
+      local db, rewrite = open [[return {version = 1, initial = {}, methods = {sum = "async"},
+        sum = function (view) return view:get().sum end,
+        reducer = function (acc, item)
+          acc.sum, acc.f = (acc.sum or 0) + item.n, print
+          return acc
+        end}
+      ]]
+      append(db, 1, 10)
+      assert.equal(55, db.v:sum())
+      rewrite(summing(1, 1))
+      assert.is_true(db:reload())
+      assert.equal(55, db.v:get())
+    end)
+
+    it("of the same version ends with ECLOSED when the database closes", function ()
+      local db, rewrite = open(same_version(1))
+      append(db, 1, 10)
+      db.v:ready()
+      rewrite(same_version(2))
+      local calls, cb = world.recorder()
+      db:reload(cb)
+      db:close()
+      world.run_until(function () return #calls == 1 end)
+      assert.equal("ECLOSED", calls[1][1].code)
+    end)
+
     it("that is under way ends with ECLOSED when the database closes", function ()
       local db, rewrite = open(summing(1))
       append(db, 1, 1000)
@@ -316,6 +394,22 @@ describe("the versions on disk", function ()
     db:close()
   end)
 
+  it("are one when other code has taken over what was still being built", function ()
+    local dir = world.dir() .. "/data"
+    local db, rewrite, folder = with_script(summing(1, 1), nil, dir)
+    append(db, 1, 10)
+    assert.equal(55, db.v:get())
+    db:close()
+    rewrite(summing(2, 2))
+    db = world.open_db(dir, {views = folder, ready = false})
+    rewrite(summing(2, "2, source = 2"))
+    assert.is_true(db:reload())
+    db.ready:set(true)
+    assert.equal(110, db.v:get())
+    world.run_until(function () return not db:status().views.v.next end)
+    assert.same({"2", "active"}, names_in(dir .. "/views/v"))
+  end)
+
   it("are kept when the source goes back before the new one has caught up", function ()
     local dir = world.dir() .. "/data"
     local db, rewrite, folder = with_script(summing(1), nil, dir)
@@ -331,6 +425,27 @@ describe("the versions on disk", function ()
     assert.equal(9, db:status().views.v.since)
     db:close()
     assert.same({"1", "active"}, names_in(dir .. "/views/v"))
+  end)
+
+  it("are gone on with when a script that could not be mounted is mended", function ()
+    local dir = world.dir() .. "/data"
+    local db, rewrite, folder = with_script(summing(1, 1), nil, dir)
+    append(db, 1, 10)
+    assert.equal(55, db.v:get())
+    db:close()
+    rewrite "return {"
+    db = world.open_db(dir, {views = folder})
+    local sinces = {}
+    db.v.since(function (since) sinces[#sinces + 1] = since end)
+    rewrite(summing(2, 1))
+    assert.is_true(db:reload())
+    assert.equal(55, db.v:get())
+    rewrite(summing(2, 2))
+    assert.is_true(db:reload())
+    assert.equal(110, db.v:get())
+    assert.same({-1, 9}, sinces)
+    world.run_until(function () return #names_in(dir .. "/views/v") == 2 end)
+    assert.same({"2", "active"}, names_in(dir .. "/views/v"))
   end)
 
   it("that a crash has left behind are swept away", function ()

@@ -22,7 +22,7 @@ describe("fold", function ()
   end)
 
   it("gives the entries of an index", function ()
-    local tags = {version = 1, indexer = function (item, seq, emit)
+    local tags = {version = 1, indexer = function (item, _, emit)
       for _, tag in ipairs(item.tags or {}) do emit(tag, item.n) end
     end}
     assert.same({

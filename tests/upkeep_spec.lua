@@ -70,6 +70,58 @@ describe("skip", function ()
     assert.equal(50, script.v:get())
   end)
 
+  it("of a record that is being consumed takes it out again", function ()
+    for steps = 0, 8 do
+      for _, view in ipairs {flume.index(1, "n"), world.write(world.dir() .. "/v.lua", "return {version = 1, "
+        .. "indexer = function (item, seq, emit) emit(item.n) end}")} do
+        local db = filled(world.memory_db():use("v", view), 3)
+        assert.equal(3, db.v:count())
+        db:append({n = 4}, function () end)
+        for _ = 1, steps do flume.step(0) end
+        assert.is_true(db.v:skip(3))
+        filled(db, 1)
+        assert.equal(4, db.v:count(), steps .. " steps")
+        assert.is_nil((db.v:get(4)))
+      end
+    end
+  end)
+
+  it("of a record that was consumed counts although the view failed behind it", function ()
+    local dir = world.dir() .. "/data"
+    local db, path = with_script(POISONED, dir)
+    filled(db, 2)
+    assert.equal(3, db.v:get())
+    db:close()
+    db = world.open_db(dir):use("v", path)
+    db:append {{n = 3}, {n = 4}}
+    assert.is_nil((db.v:get()))
+    assert.is_true(db.v:skip(0))
+    assert.is_true(db.v:skip(2))
+    assert.equal(2 + 4, db.v:get())
+  end)
+
+  for kind, view in pairs {inline = flume.reduce(1, function (acc, item) return acc + item.n end, 0), script = false} do
+    it("of a record that was consumed outlives a rebuild that is cut short, " .. kind, function ()
+      local dir = world.dir() .. "/data"
+      local path = world.write(world.dir() .. "/v.lua", "return {version = 1, initial = 0, "
+        .. "reducer = function (acc, item) return acc + item.n end}")
+      local db = filled(world.open_db(dir):use("v", view or path), 10)
+      assert.equal(55, db.v:get())
+      local calls, cb = world.recorder()
+      db.v:skip(4, cb)
+      db:close()
+      assert.equal("ECLOSED", calls[1][1].code)
+      db = world.open_db(dir):use("v", view or path)
+      assert.equal(50, db.v:get())
+      world.run_until(function () return not db:status().views.v.next end)
+      db:close()
+      db = world.open_db(dir, {ready = false}):use("v", view or path)
+      assert.equal(9, db.v.since.value)
+      assert.is_true(db.v:skip(4)) -- it is passed over already
+      assert.equal(9, db.v.since.value)
+    end)
+  end
+
   it("of a record that is not there yet passes over it when it comes", function ()
     local db = filled(with_script(POISONED), 2)
     assert.equal(3, db.v:get())
@@ -233,6 +285,22 @@ describe("accept", function ()
     db = world.open_db(dir):use("v", path)
     assert.equal(9, db.v.since.value)
     assert.equal(1, #db:status().views.v.accepted)
+  end)
+
+  it("answers who waits for the version that was being built", function ()
+    local dir = world.dir() .. "/data"
+    local db, path = with_script(SUM, dir)
+    filled(db, 10)
+    assert.equal(55, db.v:get())
+    db:close()
+    world.write(path, SAME)
+    db = world.open_db(dir, {ready = false}):use("v", path)
+    local calls, cb = world.recorder()
+    db:reload("v", cb)
+    db.v:accept("a local more", cb)
+    world.run_until(function () return #calls == 2 end)
+    for _, call in ipairs(calls) do assert.same({nil, true}, {call[1], call[2]}) end
+    assert.equal(9, db.v.since.value)
   end)
 
   it("may be said when the view is mounted", function ()

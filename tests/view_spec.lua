@@ -115,6 +115,28 @@ describe("methods", function ()
     assert.equal(5, db.v:now())
   end)
 
+  it("of type sync call back too", function ()
+    local path = world.write(world.dir() .. "/v.lua", [[
+      return {
+        version = 1, initial = 0, reducer = function (acc, item) return acc + item.foo end,
+        methods = {now = "sync", fail = "sync"},
+        now = function (v, a) return v.get() + a, nil, "third" end, fail = function () error "no" end,
+      }
+    ]])
+    for _, definition in ipairs {path, assert(dofile(path))} do
+      local db = memory():use("v", definition)
+      db:append {foo = 5}
+      db.v:ready()
+      local calls, cb = world.recorder()
+      assert.is_true(db.v:now(1, cb))
+      assert.is_true(db.v:fail(cb))
+      assert.equal(0, #calls)
+      world.run_until(function () return #calls == 2 end)
+      assert.same({n = 4, nil, 6, nil, "third"}, calls[1])
+      assert.equal("EVIEW", calls[2][1].code)
+    end
+  end)
+
   it("of type async wait, and give all results", function ()
     local db = memory():use("v", view())
     db:append {foo = 5}
@@ -210,7 +232,9 @@ describe("methods", function ()
     local db = memory():use("a", sum())
     assert.error_matches(function () db.a:get {since = "now"} end, "since must be an integer")
     assert.error_matches(function () db.a:get {since = 1.5} end, "since must be an integer")
-    assert.error_matches(function () db.a:get {timeout = "soon"} end, "timeout must be a number")
+    for _, timeout in ipairs {"soon", -1, 0 / 0} do
+      assert.error_matches(function () db.a:get {timeout = timeout} end, "timeout must be a number")
+    end
   end)
 end)
 
@@ -407,6 +431,15 @@ describe("progress", function ()
     world.run_until(function () return seen[#seen] == 0 end)
     off()
     assert.equal(-1, seen[1])
+  end)
+
+  it("is none while the database closes, and afterwards", function ()
+    local db = memory():use("sum", sum())
+    db:close(function () end)
+    assert.is_nil(db.sum.progress.value)
+    world.run_until(function () return db.closed end)
+    assert.is_nil(db.sum.progress.value)
+    assert.equal(-1, db.sum.since.value)
   end)
 end)
 

@@ -150,7 +150,9 @@ local function exists(dir)
 end
 
 local READ_ONLY_HINTS = {
-  ELOCKED = "; --readonly reads beside it", EACCES = "; --readonly does not write", EROFS = "; --readonly does not write",
+  ELOCKED = "; --readonly reads beside it",
+  EACCES = "; --readonly does not write",
+  EROFS = "; --readonly does not write",
 }
 
 local function open(request)

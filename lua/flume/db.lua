@@ -15,7 +15,8 @@ local versions = require "flume.versions"
 require "flume.upkeep"
 
 local OPTIONS = {ready = "boolean", mapper = "function|string", views = "string", watch = "boolean"}
-local USE_OPTIONS = {memory = "integer", budget = "integer", accept = "string"}
+local USE_OPTIONS = {memory = "integer", budget = "integer", accept = "string", trusted = "boolean",
+  params = "table"}
 
 local DB = {}
 DB.__name = "flume.db"
@@ -160,6 +161,8 @@ local function mount_options(self, name, extra)
     memory = extra.memory,
     budget = extra.budget,
     accept = extra.accept,
+    trusted = extra.trusted,
+    params = extra.params,
   }
 end
 
@@ -168,6 +171,8 @@ function DB:use(name, definition, extra)
   check_open(self, "use", 2)
   check_name(self, name)
   local given = mount_options(self, name, options.check("use", extra, USE_OPTIONS, 2))
+  if given.trusted and given.budget then error("use: a trusted view has no budget", 2) end
+  if given.params and type(definition) ~= "string" then error("use: params are for a script", 2) end
   if type(definition) == "string" then
     local path, folder = find_script(self, definition)
     if not path then error("use: " .. folder, 2) end

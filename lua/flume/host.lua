@@ -107,12 +107,39 @@ end
 
 -- --- Putting it together -----------------------------------------------------------------------------------------
 
-local function load_script(invalid, options, env)
-  local source, message = core.read_file(options.path)
-  if not source then invalid('view "%s": %s', options.name, message) end
-  local chunk, why = load(source, "@" .. options.path, "t", env)
-  if not chunk then invalid('view "%s": %s', options.name, why) end
-  return chunk(options.name), source
+-- What a script needs to run: its environment, and where its sources are noted.
+local function prepare(options, new_observable)
+  local sandbox = own_module(options, "sandbox")
+  local world = {
+    folder = options.folder, read = core.read_file, core = options.lib and core,
+    package = options.trusted and options.package,
+    provided = {
+      flume = {
+        null = core.null, array = core.array, map = core.map, table = core.table, observable = new_observable,
+      },
+    },
+  }
+  local sources = own_module(options, "sources").new(function (name) return sandbox.find(world, name) end)
+  world.on_load = sources.add_module
+  local env = options.trusted and sandbox.trusted(world) or sandbox.new(world)
+  return {sources = sources, compile = sandbox.compile, env = env}
+end
+
+local function run_script(invalid, prepared, name, path, params)
+  local source, message = core.read_file(path)
+  if not source then invalid('view "%s": %s', name, message) end
+  local chunk, why = prepared.compile(source, path, prepared.env)
+  if not chunk then invalid('view "%s": %s', name, why) end
+  prepared.sources.add(source)
+  return chunk(name, params)
+end
+
+-- The script's own copy of the parameters.
+local function copy_params(invalid, options)
+  if options.params == nil then return nil end
+  local bytes, message = core.encode(options.params)
+  if not bytes then invalid('view "%s": params: %s', options.name, message) end
+  return (core.decode(bytes))
 end
 
 -- A mapper, and a codec of the caller's own, make the item that the view sees.
@@ -124,33 +151,21 @@ local function transform_for(options, mapper)
 end
 
 --- options: name; definition (a table) or path (a file); folder (of modules); lib (flume's own modules, in a view's
---- own state); decode; mapper (a function) or mapper_path; log (for create); on_end
+--- own state); trusted, package (paths); params (of the script); decode; mapper (a function) or mapper_path; log (for
+--- create); on_end
 return function (options)
   local observable, kinds = own_module(options, "observable"), own_module(options, "kinds")
-  local hash, env = 0, nil
-  local provided = {
-    flume = {null = core.null, array = core.array, map = core.map, table = core.table, observable = observable.new},
-  }
-  local function sandboxed()
-    env = env or own_module(options, "sandbox").new {
-      folder = options.folder, read = core.read_file, provided = provided, exhausted = core.exhausted,
-      on_load = function (source) hash = core.fingerprint(source, hash) end,
-    }
-    return env
-  end
-
-  local definition, mapper = options.definition, options.mapper
+  local definition, mapper, prepared = options.definition, options.mapper, nil
+  if options.path or options.mapper_path then prepared = prepare(options, observable.new) end
   if options.path then
-    local source
-    definition, source = load_script(kinds.invalid, options, sandboxed())
-    hash = core.fingerprint(source, hash)
+    local params = copy_params(kinds.invalid, options)
+    definition = run_script(kinds.invalid, prepared, options.name, options.path, params)
   end
   if options.mapper_path then
-    local source
-    mapper, source = load_script(kinds.invalid, {name = "mapper", path = options.mapper_path}, sandboxed())
+    mapper = run_script(kinds.invalid, prepared, "mapper", options.mapper_path)
     if type(mapper) ~= "function" then kinds.invalid("mapper %s: it must return a function", options.mapper_path) end
-    hash = core.fingerprint(source, hash)
   end
+  local fingerprint = prepared and prepared.sources.fingerprint(options.params) or 0
 
   local host = make(kinds, options.name, definition, options)
   host.transform, host.bytes = transform_for(options, mapper)
@@ -158,7 +173,7 @@ return function (options)
 
   function host.describe()
     return {
-      version = definition.version, fingerprint = hash, kind = host.kind, methods = core.map(host.methods),
+      version = definition.version, fingerprint = fingerprint, kind = host.kind, methods = core.map(host.methods),
       builtin = core.map(host.builtin), since = host.raw and kinds.since_of(host.raw) or nil,
     }
   end

@@ -411,6 +411,8 @@ function DB:close(cb) end
 ---@class flume.UseOptions
 ---@field memory? integer bytes that its state may use; 256 MiB
 ---@field budget? integer instructions that it may spend on one record or call; 200 million, about a second
+---@field trusted? boolean all of Lua's library, without a budget, and without a limit of memory unless one is given
+---@field params? table handed to the script as the second value of its "..."; part of its fingerprint
 ---@field accept? string keeps the state although version or source have changed, for this reason
 
 --- What db:status() gives.

@@ -33,8 +33,8 @@ local function escape_all(bytes)
   return (bytes:gsub(".", escape_byte))
 end
 
--- text as it stands between quotes. The bytes of valid UTF-8 stay as they are, apart from control characters; the others
--- are escaped one by one.
+-- text as it stands between quotes. The bytes of valid UTF-8 stay as they are, apart from control characters; the
+-- others are escaped one by one.
 local function escape(text, ascii)
   if not text:find '[%c"\\\127-\255]' then return text end
   local escaped = text:gsub('[%c\\"\127]', escape_byte)

@@ -8,8 +8,8 @@
 --   testing.difference(expected, got)                                 nil, or where they differ, in words
 --   testing.run{view =, {name =, events =, expect =, …}, …}           the cases of `flume test`, see run
 --
--- A view is what db:use takes: a table, or the path of a file. It runs as it does in a database: a script in its sandbox,
--- with its limits. Events are a list of values, and get the seqs 0, 1, 2 …
+-- A view is what db:use takes: a table, or the path of a file. It runs as it does in a database: a script in its
+-- sandbox, with its limits. Events are a list of values, and get the seqs 0, 1, 2 …
 
 local flume = require "flume"
 local pretty = require "flume.pretty"
@@ -68,8 +68,9 @@ local STATES = {
   end,
 }
 
---- The state of a view after the events. Of a reducer: its state. Of a grouped one: a table of the groups' states. Of an
---- indexer: a list of its entries {key =, value =, seq =} in the order of keys; value is the record where it emitted none.
+--- The state of a view after the events. Of a reducer: its state. Of a grouped one: a table of the groups' states. Of
+--- an indexer: a list of its entries {key =, value =, seq =} in the order of keys; value is the record where it emitted
+--- none.
 function M.fold(view, events)
   check_events(events, 2)
   return M.with(view, events, function (mounted, db)
@@ -111,7 +112,7 @@ function M.difference(expected, got, path)
   return difference(expected, got, path or "value")
 end
 
--- --- Running the cases of a file --------------------------------------------------------------------------------------
+-- --- Running the cases of a file ------------------------------------------------------------------------------------
 
 local CASE = {name = "string", events = "table", expect = "any", calls = "table", fails = "string"}
 
@@ -120,7 +121,9 @@ local function check_case(case, number)
   for key, value in pairs(case) do
     local wanted = CASE[key]
     if not wanted then return ("case %d has an unknown field %s"):format(number, pretty.line(key)) end
-    if wanted ~= "any" and type(value) ~= wanted then return ("case %d: %s must be a %s"):format(number, key, wanted) end
+    if wanted ~= "any" and type(value) ~= wanted then
+      return ("case %d: %s must be a %s"):format(number, key, wanted)
+    end
   end
   if case.expect == nil and not case.calls and not case.fails then
     return ("case %d expects nothing: expect, calls or fails"):format(number)

@@ -2,44 +2,58 @@
 -- to =}.
 
 local async = require "flume.async"
-local core = require "flume.core"
 local errors = require "flume.errors"
 local options = require "flume.options"
+local rebuilding = require "flume.rebuild"
 local versions = require "flume.versions"
 local View = require "flume.view"
 
-local dirs = core.view_dir
-
 -- --- Skipping ----------------------------------------------------------------------------------------------------
+
+-- Whether the record is in a state, of the version that answers or of one that is built.
+local function is_consumed(self, seq)
+  local consumed = false
+  for instance in pairs(self._instances) do
+    local has_it = not instance.retired and instance.core:reached() >= seq
+    instance.has_skipped = instance.has_skipped or has_it
+    consumed = consumed or has_it
+  end
+  return consumed
+end
 
 -- Durable before it counts.
 local function note_skip(self, seq)
-  local skips, dir = table.move(self._skips, 1, #self._skips, 1, {}), self:_writable_dir()
-  for _, other in ipairs(skips) do
-    if other == seq then return true end
-  end
-  skips[#skips + 1] = seq
-  table.sort(skips)
-  if dir then
-    local ok, message, code = dirs.write(dir, "skipped", table.concat(skips, "\n") .. "\n")
-    if not ok then return nil, message, code end
-  end
-  self._skips = skips
-  for instance in pairs(self._instances) do instance.core:skips(skips) end
+  if self._notes:is_skipped(seq) then return true end
+  local consumed = is_consumed(self, seq)
+  local ok, message, code = self._notes:skip(seq, consumed and self._notes.dir and versions.next_number(self) or nil)
+  if not ok then return nil, message, code end
+  for instance in pairs(self._instances) do instance.core:skips(self._notes.skips) end
   return true
+end
+
+-- Those that failed at the record go on behind it.
+local function revive(self, seq)
+  for instance in pairs(self._instances) do
+    local failed, at = instance.core:failure()
+    if failed and at == seq then
+      instance.core:revive()
+      if instance == self._next then versions.settle(self, instance) end
+    end
+  end
 end
 
 local function skip(self, seq, done)
   if self._broken then return done(self._broken) end
   local ok, message, code = note_skip(self, seq)
   if not ok then return done(errors.new(message, code)) end
-  for instance in pairs(self._instances) do
-    local failed, at = instance.core:failure()
-    if failed and at == seq then instance.core:revive() end
-  end
-  if self._next and not self:_failure(self._next) then versions.settle(self, self._next) end
-  if self:_failure() or self._core:since() < seq then return done(nil) end
-  versions.rebuild(self, done) -- the state has it already
+  revive(self, seq)
+  local failed, next_one = self:_failure(), self._next
+  if not (self._instance.has_skipped or next_one and next_one.has_skipped) then return done(nil) end
+  rebuilding.rebuild(self, function (err)
+    if not err then self._notes:settle_skip(seq) end
+    if not failed then done(err) end
+  end)
+  if failed then done(nil) end -- it may fail again, at another record
 end
 
 --- From now on the view passes over the record seq, here and whenever it is rebuilt. One that failed at it goes on; one
@@ -58,8 +72,8 @@ end
 
 --- What was accepted, oldest first: lines of text, as in the file; nil for nothing.
 function View:_accepted()
-  local list = self._accepts
-  return list[1] and table.move(list, 1, #list, 1, {}) or nil
+  local list = self._notes:accepted()
+  return list[1] and list or nil
 end
 
 -- A version is being built because it differs from the active one on disk, which nobody answers for: take that one up.
@@ -70,7 +84,7 @@ local function accept_on_disk(self, reason, done)
   local place = versions.place_at(self, self._active_number, {accept = true})
   since, message, code = versions.start_at(self, instance, place)
   if not since then return done(errors.new(message or "its state can't be gone on with", code or "EVIEW")) end
-  local ok, why, errno = versions.note_accept(self, "the state on disk", instance, since, reason)
+  local ok, why, errno = self._notes:accept("the state on disk", instance, since, reason)
   if not ok then
     self:_end_instance(instance, "keep", function () end)
     return done(errors.new(why, errno))
@@ -78,6 +92,7 @@ local function accept_on_disk(self, reason, done)
   self._next = nil
   self:_answer_with(instance)
   versions.retire(self, building, function () done(nil) end)
+  versions.answer_swaps(self, nil)
 end
 
 -- The code as the file has it now takes over the state that answers.
@@ -89,12 +104,9 @@ local function accept_here(self, reason, done)
   if old.fingerprint == instance.fingerprint and old.version_text == instance.version_text then
     return done(errors.new(('view "%s": there is nothing to accept'):format(self.name), "EINVAL"))
   end
-  local ok, why, errno = versions.note_accept(self, versions.describe(old), instance, self._core:since(), reason)
+  local ok, why, errno = self._notes:accept(old, instance, self._core:since(), reason)
   if not ok then return done(errors.new(why, errno)) end
-  versions.hand_over(self, instance, function (err)
-    if not err then versions.answer_swaps(self, nil) end
-    done(err)
-  end)
+  versions.hand_over(self, instance, done)
 end
 
 --- Keeps the state although the version, or the source of a view without one, is another now: you vouch that it would
@@ -178,7 +190,7 @@ local function explain(self, range, done)
     and self._instance or nil
   local ok, why, errno = dry.core:start_dry(base and base.core)
   if not ok then return done(errors.new(why, errno)) end
-  dry.core:skips(self._skips)
+  dry.core:skips(self._notes.skips)
   run_dry(self, dry, base, from, to, done)
 end
 

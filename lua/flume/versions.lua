@@ -10,10 +10,10 @@
 --
 -- A new version that fails takes nobody's place: the old one goes on, and status tells.
 
-local async = require "flume.async"
 local core = require "flume.core"
 local errors = require "flume.errors"
 local make_host = require "flume.host"
+local notes = require "flume.notes"
 local View = require "flume.view"
 
 local dirs = core.view_dir
@@ -33,11 +33,18 @@ local bytecode = setmetatable({}, {__index = function (self, name)
   return bytes
 end})
 
+local function memory_of(script)
+  return script.memory or not script.trusted and SCRIPT_MEMORY_BYTES or nil
+end
+
 local function load_script(handle, script)
   local ok, message, code = handle:load(bytecode.host, {
     name = script.name, path = script.path, folder = script.folder, mapper_path = script.mapper_path,
-    memory = script.memory or SCRIPT_MEMORY_BYTES,
-    lib = {observable = bytecode.observable, sandbox = bytecode.sandbox, kinds = bytecode.kinds},
+    memory = memory_of(script), trusted = script.trusted, package = {path = package.path, cpath = package.cpath},
+    params = script.params,
+    lib = {
+      observable = bytecode.observable, sandbox = bytecode.sandbox, kinds = bytecode.kinds, sources = bytecode.sources,
+    },
   })
   if not ok then return nil, message, code end
   local done, described, why = handle:call_now("describe")
@@ -66,7 +73,8 @@ end
 local function new_instance(db, script)
   local host, described, handle, message, code
   if not (script.definition or script.in_caller) then
-    handle = core.view(db._pump, nil, script.memory or SCRIPT_MEMORY_BYTES, script.budget or SCRIPT_BUDGET)
+    local budget = script.trusted and "trusted" or script.budget or SCRIPT_BUDGET
+    handle = core.view(db._pump, nil, memory_of(script), budget)
     described, message, code = load_script(handle, script)
     if not described then return nil, message, code end
   end
@@ -89,7 +97,9 @@ local function new_instance(db, script)
     begins_behind = described.since,
     accepts = false,            -- it goes on with a state that another version has made
     reason = nil,               -- why it is built anew
+    has_skipped = false,        -- a record is in its state that was skipped later
     number = nil,               -- of its directory
+    activates = false,          -- its first checkpoint makes it the active one there
     sources = 0,                -- iterators that are open in it
     retired = false,            -- another one has taken its place
     on_end = nil,               -- called when it is closed
@@ -109,16 +119,19 @@ local function answer_swaps(self, err)
   for _, done in ipairs(swaps) do done(err) end
 end
 
-local function close_raw(raw, done)
+-- Calls a function of a raw view, which calls back when it is through, or returns true, or takes no callback: done(err)
+-- once.
+local function call_raw(fn, done)
   local answered = false
-  local function closed()
+  local function through(err)
     if answered then return end
     answered = true
-    done()
+    done(err)
   end
-  local info = debug.getinfo(raw.close, "u")
-  local ok, result = pcall(raw.close, closed)
-  if not ok or result == true or (info.nparams == 0 and not info.isvararg) then closed() end
+  local info = debug.getinfo(fn, "u")
+  local ok, result = pcall(fn, through)
+  if not ok then return through(result) end
+  if result == true or (info.nparams == 0 and not info.isvararg) then through(nil) end
 end
 
 --- Closes an instance, "keep"ing or "drop"ping its state; done() when that is over.
@@ -135,7 +148,7 @@ function View:_end_instance(instance, how, done)
     end, how)
   end
   local raw = instance.host and instance.host.raw
-  if raw then return close_raw(raw, finish) end
+  if raw then return call_raw(raw.close, finish) end
   finish()
 end
 
@@ -197,7 +210,10 @@ end
 -- --- Starting ----------------------------------------------------------------------------------------------------
 
 local function place_at(self, number, more)
-  local place = {dir = self._script.state_dir, number = number, active = number == self._active_number}
+  local place = {
+    dir = self._script.state_dir, number = number, active = number == self._active_number,
+    unusable_from = self._notes:unusable_from(number),
+  }
   for key, value in pairs(more or {}) do place[key] = value end
   return place
 end
@@ -208,8 +224,9 @@ local function start_at(self, instance, place)
   if not since then return since, message, code end
   instance.accepts = message
   instance.number = place and not place.read and place.number or nil
+  instance.activates = place and place.activate or false
   self._instances[instance] = true
-  instance.core:skips(self._skips)
+  instance.core:skips(self._notes.skips)
   return since
 end
 
@@ -262,6 +279,7 @@ local function start_where_it_fits(self, instance, accept)
     if since == nil then return nil, reason, code end
     if since then
       if not is_active then instance.reason = first_reason end
+      if number >= (self._active_number or number) then self._notes:settle_version(number) end
       if #numbers > 1 then sweep(self, number) end
       return since
     end
@@ -282,7 +300,6 @@ local function swap(self, instance)
   self._next, self._reload_error = nil, nil
   if instance == old then return answer_swaps(self, nil) end
   self:_answer_with(instance)
-  if not old then return answer_swaps(self, nil) end
   local swaps = self._swaps
   self._swaps = {}
   retire(self, old, function ()
@@ -298,22 +315,49 @@ end
 
 local take_place
 
+-- Takes a version that is not the active one any more off the disk, unless it is open: then that happens at its end.
+local function remove_unused(self, number)
+  for instance in pairs(self._instances) do
+    if instance.number == number then return end
+  end
+  dirs.remove(self._script.state_dir, number)
+end
+
+-- One after the other, so that the last to be made the active one is the newest: calls again() when an instance that is
+-- being closed, and the one that answers, have done what they do to that. False: there is nothing to wait for.
+local function waits_for_others(self, instance, again)
+  local _, waiting = next(self._ending)
+  if waiting then
+    waiting[#waiting + 1] = again
+    return true
+  end
+  local old = self._instance
+  if old == instance or not old.activates then return false end
+  old.core:activate(function ()
+    old.activates = false
+    again()
+  end)
+  return true
+end
+
 -- It has caught up: its version becomes the active one on disk, and then it answers.
 local function activate(self, instance)
+  if not is_wanted(self, instance) then return end
   local function activated(err)
+    local before = self._active_number
+    if not err then self._active_number = instance.number end
     if not is_wanted(self, instance) then return end
     if err then return answer_swaps(self, errors.new(err.message, err.code)) end
-    local before = self._active_number
-    self._active_number = instance.number
+    if before and before ~= instance.number then remove_unused(self, before) end
     if self._instance == instance then -- it has answered all the time, since there was no other
-      if before and before ~= instance.number then dirs.remove(self._script.state_dir, before) end
       self._next = nil
       return answer_swaps(self, nil)
     end
     take_place(self, instance)
   end
-  if instance.number and instance.number ~= self._active_number then return instance.core:activate(activated) end
-  activated(nil)
+  if not instance.number or instance.number == self._active_number then return activated(nil) end
+  if waits_for_others(self, instance, function () activate(self, instance) end) then return end
+  instance.core:activate(activated)
 end
 
 -- Waits until the instance is not behind the one that answers, and swaps them.
@@ -329,8 +373,7 @@ end
 -- Lets the instance catch up, and then take the place.
 local function settle(self, instance)
   instance.core:wait(self._db:_since(), nil, function (code)
-    if not is_wanted(self, instance) then return end
-    if code then return answer_swaps(self, self:_failure(instance)) end
+    if code and is_wanted(self, instance) then return answer_swaps(self, self:_failure(instance)) end
     activate(self, instance)
   end)
 end
@@ -342,6 +385,12 @@ local function drop_next(self)
   self:_end_instance(instance, "drop", function () end)
 end
 
+local function reason_of(old, new)
+  if old.version_text == new.version_text then return "the source has changed" end
+  local function name(text) return text ~= "" and text or "(none)" end
+  return ("version %s -> %s"):format(name(old.version_text), name(new.version_text))
+end
+
 -- Builds the instance beside the one that answers; in its place when that one has failed.
 local function build_beside(self, instance, reason)
   drop_next(self)
@@ -351,41 +400,87 @@ local function build_beside(self, instance, reason)
   if not since then return answer_swaps(self, errors.new(message, code)) end
   local old = self._instance
   self._next = instance
-  if not old or self:_failure() then
-    self._broken = nil
+  if self:_failure() then
     self:_answer_with(instance)
-    if old then retire(self, old, function () end) end
+    retire(self, old, function () end)
   end
   settle(self, instance)
 end
 
--- The instance takes over the state of the one that answers, as soon as that one has nothing under way.
+-- The heir's instance takes over the state of the old one, which is quiet.
+local function take_over(self, old, heir)
+  local instance = heir.instance
+  local function answer(err)
+    for _, done in ipairs(heir.swaps) do done(err) end
+  end
+  if self:_is_over() then return answer(self:_closed_error()) end
+  if self._instance ~= old then return answer(nil) end -- one that was built from the file later
+  if self:_failure() then
+    table.move(heir.swaps, 1, #heir.swaps, #self._swaps + 1, self._swaps)
+    return build_beside(self, instance, reason_of(old, instance))
+  end
+  local since, message, code = instance.core:adopt(old.core, instance.version_text, instance.fingerprint)
+  if not since then
+    old.core:hold(false)
+    return answer(errors.new(message, code))
+  end
+  instance.number, old.number = old.number, nil
+  instance.activates, instance.has_skipped = old.activates, old.has_skipped
+  self._instances[instance] = true
+  instance.core:skips(self._notes.skips)
+  self:_answer_with(instance)
+  self._reload_error = nil
+  if instance.number ~= self._active_number and not self._next then -- what it goes on with was still being built
+    self._next = instance
+    settle(self, instance)
+  end
+  retire(self, old, function () answer(nil) end)
+end
+
+-- The instance takes over the state of the one that answers, as soon as that one has nothing under way; who waits for
+-- another instance waits for this one. When it fails before, there is no state to take over.
 local function hand_over(self, instance, done)
-  local old = self._instance
+  local old, heir, swaps = self._instance, self._heir, self._swaps
   drop_next(self)
+  self._swaps = {}
+  swaps[#swaps + 1] = done
+  if heir then -- newer code takes the place of what waits already
+    heir.instance = instance
+    table.move(swaps, 1, #swaps, #heir.swaps + 1, heir.swaps)
+    return
+  end
+  heir = {instance = instance, swaps = swaps}
+  self._heir = heir
   old.core:quiet(function ()
-    if self:_is_over() then return done(self:_closed_error()) end
-    local since, message, code = instance.core:adopt(old.core, instance.version_text, instance.fingerprint)
-    if not since then
-      old.core:hold(false)
-      return done(errors.new(message, code))
-    end
-    instance.number, old.number = old.number, nil
-    self._instances[instance] = true
-    instance.core:skips(self._skips)
-    self:_answer_with(instance)
-    self._next, self._reload_error = nil, nil
-    retire(self, old, function () done(nil) end)
+    self._heir = nil
+    take_over(self, old, heir)
   end)
 end
 
 -- --- Reloading ---------------------------------------------------------------------------------------------------
 
-local function reason_of(old, new)
-  if not old then return nil end
-  if old.version_text == new.version_text then return "the source has changed" end
-  local function name(text) return text ~= "" and text or "(none)" end
-  return ("version %s -> %s"):format(name(old.version_text), name(new.version_text))
+-- The instance is the first to answer. since; nil, message, code.
+local function begin(self, instance, accept)
+  local since, message, code = start_where_it_fits(self, instance, accept)
+  if not since then return nil, message, code end
+  self._broken = nil
+  self:_answer_with(instance)
+  if instance.accepts then self._notes:accept("the state on disk", instance, since, accept) end
+  if instance.number and self._active_number and instance.number ~= self._active_number then
+    self._next = instance
+    settle(self, instance)
+  elseif instance.number and not self._active_number and not self._script.reads_only then
+    self._active_number = instance.number -- by its first checkpoint
+  end
+  return since
+end
+
+-- What could not be mounted can be now.
+local function begin_late(self, instance, done)
+  local since, message, code = begin(self, instance, nil)
+  if not since then return done(errors.new(message, code)) end
+  if not self._next then return done(nil) end
+  self._swaps[#self._swaps + 1] = done
 end
 
 -- What reload does with an instance of the file as it is now.
@@ -395,22 +490,21 @@ local function put_in_place(self, instance, force, done)
     self._swaps[#self._swaps + 1] = done
     how(self, ...)
   end
+  if not old then return begin_late(self, instance, done) end
   if force then return join(build_beside, instance, "asked for") end
-  if following and not self:_failure(following) and is_same_version(following, instance)
-    and following.fingerprint == instance.fingerprint then
-    self._swaps[#self._swaps + 1] = done
-    return
+  if following and not self:_failure(following) and is_same_version(following, instance) then
+    if following.fingerprint == instance.fingerprint then
+      self._swaps[#self._swaps + 1] = done
+      return
+    end
+    if following ~= old then return join(build_beside, instance, following.reason) end
   end
-  if not old or self:_failure() then return join(build_beside, instance, reason_of(old, instance)) end
-  if is_same_version(old, instance) then
-    if old.fingerprint ~= instance.fingerprint and old.kind == instance.kind then
-      return hand_over(self, instance, done)
-    end
-    if old.kind == instance.kind then
-      drop_next(self)
-      answer_swaps(self, nil)
-      return done(nil)
-    end
+  if self:_failure() then return join(build_beside, instance, reason_of(old, instance)) end
+  if is_same_version(old, instance) and old.kind == instance.kind then
+    if old.fingerprint ~= instance.fingerprint or self._heir then return hand_over(self, instance, done) end
+    drop_next(self)
+    answer_swaps(self, nil)
+    return done(nil)
   end
   join(build_beside, instance, reason_of(old, instance))
 end
@@ -432,121 +526,17 @@ function View:_reload(force, done)
   put_in_place(self, instance, force, done)
 end
 
--- A raw view destroys its own state, and gets a new sink. One that can't has failed.
-local function rebuild_raw(self, done)
-  local instance = self._instance
-  local raw, handle = instance.host.raw, instance.core
-  handle:hold(true)
-  local answered = false
-  local function finish(message)
-    if message then
-      handle:fail(message)
-      handle:hold(false)
-      return done(self:_failure())
-    end
-    handle:rebuild()
-    handle:hold(false)
-    done(nil)
-  end
-  local function destroyed(err)
-    if answered then return end
-    answered = true
-    if err then return finish("destroy: " .. tostring(err)) end
-    local ok, why = pcall(instance.host.start)
-    finish(not ok and tostring(type(why) == "table" and why.message or why) or nil)
-  end
-  local info = debug.getinfo(raw.destroy, "u")
-  local ok, result = pcall(raw.destroy, destroyed)
-  if not ok then return destroyed(result) end
-  if result == true or (info.nparams == 0 and not info.isvararg) then destroyed(nil) end
-end
-
--- Starts over where it is: reads wait meanwhile.
-local function rebuild_here(self, done)
-  self.reason = "asked for"
-  self._instance.reason = "asked for"
-  local function begun(err)
-    if err then return done(err) end
-    local target = self._db:_since()
-    core.later(function () -- in the next turn: the view may still be at work on what it had
-      if self:_is_over() then return done(self:_closed_error()) end
-      self:_with_patience(target, nil, done)
-    end)
-  end
-  if self._instance.kind == "sink" then return rebuild_raw(self, begun) end
-  self._core:rebuild()
-  begun(nil)
-end
-
-local function rebuild(self, done)
-  if self._script.path and not (self._instance and self._instance.host) then
-    return self:_reload(true, function (err)
-      if err then return done(err) end
-      self:_with_patience(self._db:_since(), nil, done)
-    end)
-  end
-  if self._broken then return done(self._broken) end
-  rebuild_here(self, done)
-end
-
---- Builds the view's state again from the log, and waits until it has caught up. A script goes on answering meanwhile.
-function View:rebuild(cb)
-  self:_check_alive("rebuild", 2)
-  return async.call(function (done)
-    rebuild(self, function (err) done(err, err == nil or nil) end)
-  end, cb)
-end
-
 -- --- Mounting ----------------------------------------------------------------------------------------------------
-
---- The directory of the view's state, where this process may write it.
-function View:_writable_dir()
-  return not self._script.reads_only and self._script.state_dir or nil
-end
-
-local function read_skips(self)
-  local dir = self._script.state_dir
-  local skips, text = {}, dir and dirs.read(dir, "skipped") or ""
-  for seq in text:gmatch "[^\n]+" do skips[#skips + 1] = math.tointeger(tonumber(seq)) end
-  table.sort(skips)
-  return skips
-end
-
-local function read_accepts(self)
-  local dir, list = self._script.state_dir, {}
-  for line in (dir and dirs.read(dir, "accepted") or ""):gmatch "[^\n]+" do list[#list + 1] = line end
-  return list
-end
-
-local function describe(instance)
-  local version = instance.version_text ~= "" and "version " .. instance.version_text or "no version"
-  return ("%s (source %016x)"):format(version, instance.fingerprint)
-end
-
--- One line in the file for those who ask later why a state is older than the code.
-local function note_accept(self, before, after, since, reason)
-  local line = ("%s  %s -> %s  at record %d: %s"):format(os.date "!%Y-%m-%dT%H:%M:%SZ", before, describe(after), since,
-    reason:gsub("%s+", " "))
-  local list, dir = table.move(self._accepts, 1, #self._accepts, 1, {}), self:_writable_dir()
-  list[#list + 1] = line
-  if dir then
-    local ok, message, code = dirs.write(dir, "accepted", table.concat(list, "\n") .. "\n")
-    if not ok then return nil, message, code end
-  end
-  self._accepts = list
-  return true
-end
 
 local function new_view(db, script)
   local self = View.new(db, script.name, script)
   self._active_number = nil -- of its directory on disk
-  self._skips = read_skips(self)
-  self._accepts = read_accepts(self)
+  self._notes = notes.open(script.state_dir, not script.reads_only)
   return self
 end
 
-M.new_instance, M.start_at, M.place_at, M.rebuild = new_instance, start_at, place_at, rebuild
-M.note_accept, M.describe = note_accept, describe
+M.new_instance, M.start_at, M.place_at, M.call_raw = new_instance, start_at, place_at, call_raw
+M.next_number = next_number
 M.settle, M.hand_over, M.retire, M.answer_swaps = settle, hand_over, retire, answer_swaps
 
 --- script: name; definition, or path and folder; mapper or mapper_path; decode; in_caller: not in a state of its own;
@@ -557,22 +547,10 @@ function M.mount(db, script)
   if not instance then return nil, message, code end
   local self = new_view(db, script)
   local since
-  since, message, code = start_where_it_fits(self, instance, script.accept)
+  since, message, code = begin(self, instance, script.accept)
   if not since then return nil, message, code end
-  self:_answer_with(instance)
-  if instance.accepts then note_accept(self, "the state on disk", instance, since, script.accept) end
-  if instance.number and self._active_number and instance.number ~= self._active_number then
-    self._next = instance
-    settle(self, instance)
-  elseif instance.number and not self._active_number and not script.reads_only then
-    self._active_number = instance.number -- by its first checkpoint
-  end
   if instance.host and instance.host.raw then
-    function instance.host.start_over()
-      rebuild_raw(self, function (err)
-        if err then error(err, 0) end
-      end)
-    end
+    function instance.host.start_over() self:_start_over_raw() end
   end
   return self
 end

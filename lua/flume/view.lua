@@ -1,7 +1,7 @@
 -- A mounted view: what db.NAME is.
 --
 --   db.NAME:METHOD(args… [, cb])    the view's methods, by their type
---       sync     answers at once, with what there is
+--       sync     answers with what there is now, and waits for nothing
 --       async    waits until the view has come to the log's since as of the call
 --       source   the same, and gives a stream of results
 --   db.NAME.since, db.NAME.progress observables
@@ -93,8 +93,9 @@ local function patience(self, method, args)
   local options = is_options(last) and last or {}
   local since = check_integer(self, method, "since", options.since, 5)
   local timeout_ms = options.timeout
-  if timeout_ms ~= nil and type(timeout_ms) ~= "number" then
-    error(("%s:%s: option timeout must be a number of milliseconds"):format(self.name, method), 5)
+  if timeout_ms ~= nil and not (type(timeout_ms) == "number" and timeout_ms >= 0) then
+    error(("%s:%s: option timeout must be a number of milliseconds, not %s"):format(self.name, method,
+      tostring(timeout_ms)), 5)
   end
   if options.wait == false or since == -1 then return nil, timeout_ms end
   return since or self._db:_since(), timeout_ms
@@ -167,18 +168,28 @@ function View:_call_on(instance, done, name, ...)
   if not ok then done(errors.new(message, code)) end
 end
 
-local function call_sync(self, method, args)
+local function answer_now(self, method, args, done)
   local err = self:_failure()
-  if err then return errors.unpack(err) end
+  if err then return done(err) end
   local instance = self._instance
   if instance.host then
     local results = table.pack(pcall(instance.host.call, method, table.unpack(args, 1, args.n)))
-    if results[1] then return table.unpack(results, 2, results.n) end
-    return errors.unpack(view_error(self, results[2]))
+    if results[1] then return done(nil, table.unpack(results, 2, results.n)) end
+    return done(view_error(self, results[2]))
   end
   local results = table.pack(instance.core:call_now("call", method, table.unpack(args, 1, args.n)))
-  if results[1] then return table.unpack(results, 2, results.n) end
-  return nil, results[2], results[3]
+  if results[1] then return done(nil, table.unpack(results, 2, results.n)) end
+  return done(errors.new(results[2], results[3]))
+end
+
+local function as_results(err, ...)
+  if err ~= nil then return errors.unpack(err) end
+  return ...
+end
+
+local function call_sync(self, method, args, cb)
+  if not cb then return answer_now(self, method, args, as_results) end
+  return async.call(function (done) answer_now(self, method, args, done) end, cb)
 end
 
 -- The entry of an index that has no value of its own stands for the record that it is of.
@@ -323,13 +334,13 @@ end
 
 -- --- Observables -------------------------------------------------------------------------------------------------
 
--- Whoever watches since goes on watching when another instance takes the place.
+-- Whoever watches since goes on watching when another instance takes the place, or the first one comes.
 local function watch_since(self, notify)
-  local watcher = {notify = notify, observer = self._core:observe(notify)}
+  local watcher = {notify = notify, observer = self._core and self._core:observe(notify)}
   self._watchers[watcher] = true
   return function ()
     self._watchers[watcher] = nil
-    watcher.observer:stop()
+    if watcher.observer then watcher.observer:stop() end
   end
 end
 
@@ -339,15 +350,12 @@ local function add_observables(self)
       if self._broken then return -1 end
       return self._core:since()
     end,
-    start = function (notify)
-      if self._broken then return function () end end
-      return watch_since(self, notify)
-    end,
+    start = function (notify) return watch_since(self, notify) end,
     call = async.spawn,
   })
   self.progress = observable.new(nil, {
     get = function ()
-      if self._broken or self._db.closed then return nil end
+      if self._broken or self:_is_over() then return nil end
       return self:_progress_of(self._next or self._instance)
     end,
     start = function (notify) return self.since(function () notify() end, false) end,
@@ -362,7 +370,7 @@ function View:_answer_with(instance)
   self.methods, self._builtin, self._kind = instance.methods, instance.builtin, instance.kind
   self.version, self.reason = instance.version, instance.reason
   for watcher in pairs(self._watchers) do
-    watcher.observer:stop()
+    if watcher.observer then watcher.observer:stop() end
     watcher.observer = self._core:observe(watcher.notify)
     if self._core:since() ~= before then watcher.notify() end
   end
@@ -383,10 +391,12 @@ function View.new(db, name, script)
     _instance = nil,          -- the one that answers
     _core = nil,              -- of it
     _next = nil,              -- the one that is built to take its place
+    _heir = nil,              -- {instance =, swaps =}: the one that is to take over its state when it is quiet
     _instances = {},          -- set of all that are open
     _watchers = {},           -- set of {notify =, observer =}
     _raw_waits = {},          -- set of functions that answer the calls that wait for a raw view's since
     _ending = {},             -- instance that is being closed -> list of functions to be called then
+    _notes = nil,             -- what it keeps from one version to the next: notes.lua
     _dry = {},                -- set of the instances that make dry runs
     _swaps = {},              -- list of functions that wait until the next instance answers: done(err)
     _reload_error = nil,      -- why the file as it is now could not be mounted

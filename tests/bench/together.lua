@@ -2,8 +2,8 @@
 --
 --   lua5.4 together.lua DIR RECORDS ROUNDS
 --
--- Works in DIR/together. Prints measurements (see bench.h), and how many blocks were read for one pass and for four views
--- at once; ends with exit code 1 when a result is wrong.
+-- Works in DIR/together. Prints measurements (see bench.h), and how many blocks were read for one pass and for four
+-- views at once; ends with exit code 1 when a result is wrong.
 
 local flume = require "flume"
 local lfs = require "lfs"
@@ -81,9 +81,9 @@ for round = 1, rounds do
   local names = {}
   for i = 1, 4 do
     names[i] = ("view%d_%d"):format(i, round)
-    write(dir .. "/" .. names[i] .. ".lua", SOURCE:format(i * 0))
+    write(dir .. "/" .. names[i] .. ".lua", SOURCE:format(0))
   end
-  local apart, together, once, shared = 0, nil, nil, nil
+  local apart, once = 0, nil
   for i = 1, 4 do
     local name = ("alone%d_%d"):format(i, round)
     write(dir .. "/" .. name .. ".lua", SOURCE:format(0))
@@ -91,9 +91,9 @@ for round = 1, rounds do
     taken, once = build {name}
     apart = apart + taken
   end
-  together, shared = build(names)
+  local together, shared = build(names)
   print(("build4\tapart\t%d\t%.9f\t%d"):format(round, apart, count))
   print(("build4\ttogether\t%d\t%.9f\t%d"):format(round, together, count))
-  io.stderr:write(("together: %.2f x as fast as one after the other; blocks read: %d for one view, %d for four\n"):format(
-    apart / together, once, shared))
+  local text = "together: %.2f x as fast as one after the other; blocks read: %d for one view, %d for four\n"
+  io.stderr:write(text:format(apart / together, once, shared))
 end

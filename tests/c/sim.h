@@ -76,6 +76,7 @@ struct sim_fs {
   int items_count;
   int items_cap;
   uint64_t time;
+  bool never_crashes; /* only the cache is kept: a disk for tests that have no use for the rest, and larger files */
 };
 
 /* With an empty root directory. The caller frees it with sim_fs_free. */

@@ -1,7 +1,8 @@
 /* Kills a process that appends, at any moment, and looks at what is left of its log.
  *
- *   kill9 [rounds]     rounds on one log, 30 by default; FLUME_TEST_SEED=N repeats a run
- *   kill9 --million    one kill while a million records are appended in batches of a thousand
+ *   kill9 [rounds]              rounds on one log, 30 by default; FLUME_TEST_SEED=N repeats a run
+ *   kill9 --MODE [rounds]       deletes, batches, segments, interval, compact: see the table of modes
+ *   kill9 --million             one kill while a million records are appended in batches of a thousand
  *
  * The child writes each seq that was acknowledged, and each delete, to a pipe; all that came through it was promised.
  * The parent kills the child after a random number of these, opens the log, and checks: everything promised is there;
@@ -25,6 +26,26 @@
 #define BATCH_MAX 1000
 #define RECORD_MAX 5000
 
+struct mode {
+  const char *name;
+  enum flume_sync sync; /* a kill leaves what was written, so all that was acknowledged is there in every mode */
+  uint64_t segment_bytes;
+  uint32_t batch_max;
+  uint32_t delete_one_in; /* records; 0: none is deleted */
+  bool compacts;          /* all the time */
+};
+
+static const struct mode modes[] = {
+    {"--all", FLUME_SYNC_ALWAYS, 100000, 60, 20, false},
+    {"--deletes", FLUME_SYNC_ALWAYS, 100000, 3, 2, false},
+    {"--batches", FLUME_SYNC_ALWAYS, 1000000, 1000, 50, false},
+    {"--segments", FLUME_SYNC_ALWAYS, 3000, 8, 20, false},
+    {"--interval", FLUME_SYNC_INTERVAL, 100000, 60, 20, false},
+    {"--compact", FLUME_SYNC_ALWAYS, 20000, 20, 4, true},
+    {"--million", FLUME_SYNC_ALWAYS, 32u << 20, MILLION_BATCH, 0, false},
+};
+
+static const struct mode *mode = &modes[0];
 static bool million;
 
 static uint64_t mix(uint64_t z) {
@@ -43,7 +64,7 @@ static uint64_t random_next(uint64_t *state) {
 static size_t batch_count(int64_t seq) {
   if (million) return MILLION_BATCH;
   uint64_t h = mix((uint64_t)seq);
-  return h % 3 == 0 ? 1 + h / 3 % 60 : 1;
+  return h % 3 == 0 ? 1 + h / 3 % mode->batch_max : 1;
 }
 
 static uint32_t record_len(int64_t seq) {
@@ -61,7 +82,7 @@ static void record_fill(int64_t seq, uint8_t *out) {
 }
 
 static bool may_be_deleted(int64_t seq) {
-  return !million && mix((uint64_t)seq ^ 0x3333) % 20 == 0;
+  return mode->delete_one_in > 0 && mix((uint64_t)seq ^ 0x3333) % mode->delete_one_in == 0;
 }
 
 /* --- The child ------------------------------------------------------------------------------------------------ */
@@ -121,7 +142,19 @@ static void submit(struct pending *p) {
 }
 
 static struct flume_log_options log_options(void) {
-  return (struct flume_log_options){.sync = FLUME_SYNC_ALWAYS, .segment_bytes = million ? 32u << 20 : 100000};
+  return (struct flume_log_options){.sync = mode->sync, .interval_ms = 5, .segment_bytes = mode->segment_bytes};
+}
+
+static void compact(struct flume_compact *req);
+
+static void on_compacted(struct flume_compact *req, int status, const struct flume_err *err) {
+  if (status != 0) die("compact", err->msg);
+  compact(req);
+}
+
+static void compact(struct flume_compact *req) {
+  struct flume_err err;
+  if (flume_log_compact(log_, req, on_compacted, &err) != 0) die("compact", err.msg);
 }
 
 static int child(const char *dir) {
@@ -130,6 +163,8 @@ static int child(const char *dir) {
   if (flume_log_open(&log_, uv_default_loop(), dir, &options, &err) != 0) die("open", err.msg);
   next_seq = flume_log_since(log_) + 1;
   for (int i = 0; i < (million ? 2 : IN_FLIGHT); i++) submit(&pending[i]);
+  static struct flume_compact compaction;
+  if (mode->compacts) compact(&compaction);
   uv_run(uv_default_loop(), UV_RUN_DEFAULT);
   flume_log_close(log_, NULL, NULL);
   uv_run(uv_default_loop(), UV_RUN_DEFAULT);
@@ -183,7 +218,7 @@ static pid_t spawn(const char *dir, int *pipe_end) {
     dup2(ends[1], STDOUT_FILENO);
     close(ends[0]);
     close(ends[1]);
-    execl("/proc/self/exe", "kill9", million ? "--child-million" : "--child", dir, (char *)NULL);
+    execl("/proc/self/exe", "kill9", mode->name, "--child", dir, (char *)NULL);
     _exit(3);
   }
   close(ends[1]);
@@ -303,12 +338,21 @@ static bool run_million(const char *dir, uint64_t *random) {
   return good;
 }
 
-int main(int argc, char **argv) {
-  million = argc > 1 && strcmp(argv[1], "--million") == 0;
-  if (argc == 3 && strncmp(argv[1], "--child", 7) == 0) {
-    million = strcmp(argv[1], "--child-million") == 0;
-    return child(argv[2]);
+/* The mode that the first argument names, if it does. */
+static bool take_mode(const char *name) {
+  for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+    if (strcmp(modes[i].name, name) != 0) continue;
+    mode = &modes[i];
+    million = strcmp(name, "--million") == 0;
+    return true;
   }
+  return false;
+}
+
+int main(int argc, char **argv) {
+  bool named = argc > 1 && take_mode(argv[1]);
+  if (named && argc == 4 && strcmp(argv[2], "--child") == 0) return child(argv[3]);
+  const char *rounds = argc > 1 + named ? argv[1 + named] : "30";
   const char *text = getenv("FLUME_TEST_SEED"), *tmp = getenv("TMPDIR");
   uint64_t seed = text != NULL ? strtoull(text, NULL, 10) : uv_hrtime() % 1000000000u, random = seed;
   char dir[512];
@@ -316,7 +360,7 @@ int main(int argc, char **argv) {
   if (mkdtemp(dir) == NULL) abort();
   printf("FLUME_TEST_SEED=%llu\n", (unsigned long long)seed);
   fflush(stdout);
-  bool good = million ? run_million(dir, &random) : run_rounds(dir, argc > 1 ? atoi(argv[1]) : 30, &random);
+  bool good = million ? run_million(dir, &random) : run_rounds(dir, atoi(rounds), &random);
   if (good) flume_io_remove_all(&flume_io_posix, dir);
   else printf("FAILED; the log is in %s\n", dir);
   printf("%d passed, %d failed, 0 skipped\n", good, !good);

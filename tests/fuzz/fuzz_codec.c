@@ -1,8 +1,10 @@
-/* Any bytes as MessagePack, and any text as JSON: what is read as a value can be written and read again. */
+/* Any bytes as MessagePack: what is read as a value can be written as JSON and as a key, and read again. Keys sort as
+ * bytes and are prefix-free. */
 #include <assert.h>
 
 #include "buf.h"
 #include "json.h"
+#include "key.h"
 #include "msgpack.h"
 
 static void walk(const uint8_t *data, size_t len) {
@@ -28,16 +30,41 @@ static void from_msgpack(const uint8_t *data, size_t len) {
   flume_buf_fini(&packed);
 }
 
-static void from_json(const char *text, size_t len) {
-  struct flume_buf packed, again;
+/* A key that was decoded encodes to the same bytes. */
+static void check_key(const uint8_t *bytes, size_t len) {
+  struct flume_buf value, again;
   struct flume_err err;
-  flume_buf_init(&packed, &flume_io_posix);
+  const uint8_t *p = bytes, *skipped = bytes;
+  flume_buf_init(&value, &flume_io_posix);
   flume_buf_init(&again, &flume_io_posix);
-  if (flume_json_to_msgpack(text, len, &packed, &err) == 0) {
-    assert(flume_msgpack_check(packed.data, packed.len) == 0);
-    assert(flume_msgpack_to_json(packed.data, packed.len, &again, &err) == 0);
+  if (flume_key_decode(&p, bytes + len, &value) == 0) {
+    assert(flume_key_skip(&skipped, bytes + len) == 0 && skipped == p);
+    assert(flume_msgpack_check(value.data, value.len) == 0);
+    if (flume_key_encode(value.data, value.len, &again, &err) == 0) {
+      const uint8_t *end = again.data + again.len, *q = again.data;
+      assert(flume_key_skip(&q, end) == 0 && q == end);
+    }
   }
-  flume_buf_fini(&packed);
+  flume_buf_fini(&value);
+  flume_buf_fini(&again);
+}
+
+static void to_key(const uint8_t *data, size_t len) {
+  struct flume_buf key, value, again;
+  struct flume_err err;
+  flume_buf_init(&key, &flume_io_posix);
+  flume_buf_init(&value, &flume_io_posix);
+  flume_buf_init(&again, &flume_io_posix);
+  if (flume_key_encode(data, len, &key, &err) == 0) {
+    const uint8_t *p = key.data;
+    assert(flume_key_decode(&p, key.data + key.len, &value) == 0 && p == key.data + key.len);
+    assert(flume_key_encode(value.data, value.len, &again, &err) == 0);
+    assert(again.len == key.len && memcmp(again.data, key.data, key.len) == 0);
+    key.len = 0;
+    flume_key_encode_prefix(data, len, &key, &err);
+  }
+  flume_buf_fini(&key);
+  flume_buf_fini(&value);
   flume_buf_fini(&again);
 }
 
@@ -46,6 +73,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
   walk(data, len);
   from_msgpack(data, len);
-  from_json((const char *)data, len);
+  to_key(data, len);
+  check_key(data, len);
   return 0;
 }

@@ -39,7 +39,8 @@ function M.start(options)
   local dir = world.dir()
   local self = world.keep(setmetatable({dir = dir, is_open = false}, Screen))
   local line = ("env -u NO_COLOR -u FLUME_VIEWS -u FLUME_PROGRESS -u XDG_CONFIG_HOME HOME=%s FLUME_HISTORY=%s/history "
-    .. "TERM=screen env %s flume %s"):format(dir, options.dir or dir, options.env or "", options.arguments or dir .. "/data")
+    .. "TERM=screen env %s flume %s"):format(dir, options.dir or dir, options.env or "",
+    options.arguments or dir .. "/data")
   self:_run("new-session", "-d", "-x", tostring(options.columns or 80), "-y", tostring(options.rows or 24),
     ("echo; %s; echo status $?.; exec cat"):format(line))
   self.is_open = true

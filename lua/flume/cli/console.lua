@@ -81,7 +81,8 @@ end
 function Console:_as_columns(value, seqs)
   if self.mode ~= "auto" and self.mode ~= "table" then return nil end
   return columns.format(value, {
-    width = self.output.width, ascii = self.output.ascii, rows = MAX_ROWS, seqs = seqs, is_forced = self.mode == "table",
+    width = self.output.width, ascii = self.output.ascii, rows = MAX_ROWS, seqs = seqs,
+    is_forced = self.mode == "table",
   })
 end
 

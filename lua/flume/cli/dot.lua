@@ -16,8 +16,8 @@ local M = {}
 local TAIL_COUNT = 10
 local EXPLAIN_COUNT = 10
 
--- name: {usage =, about =, more =, example =, words = the most it takes (0), run = function (console, words) → nil or what is
--- wrong}
+-- name: {usage =, about =, more =, example =, words = the most it takes (0), run = function (console, words) → nil or
+-- what is wrong}
 local COMMANDS = {}
 
 local ORDER = {"help", "views", "status", "tail", "explain", "rebuild", "reload", "skip", "check", "compact", "backup",
@@ -194,8 +194,9 @@ COMMANDS.dump = {
 
 COMMANDS.mode = {
   usage = ".mode [MODE]", about = "how results are printed", example = ".mode json", words = 1,
-  more = "auto: lists of records in columns where that is readable, all else as Lua. lua: as Lua, which can be read back.\n"
-    .. "json: one text a line. table: all lists of records in columns.",
+  more = "auto: lists of records in columns where that is readable, all else as Lua.\n"
+    .. "lua: as Lua, which can be read back. json: one text a line.\n"
+    .. "table: all lists of records in columns.",
   run = function (console, words)
     if not words[1] then
       console.output:line(console.mode)

@@ -2,9 +2,9 @@
 --
 --   json = {about = "lines of JSON", run = function (db, request, output) … end}
 --
--- run(db, request, output) appends the records of the file request.words[1] (nil or "-": standard input) in order, shows
--- its progress, and prints a report. It returns true, or nil and what went wrong. A format that numbers its records
--- otherwise than 0, 1, 2 … says so in its report.
+-- run(db, request, output) appends the records of the file request.words[1] (nil or "-": standard input) in order,
+-- shows its progress, and prints a report. It returns true, or nil and what went wrong. A format that numbers its
+-- records otherwise than 0, 1, 2 … says so in its report.
 
 local M = {}
 

@@ -5,7 +5,8 @@ local M = {}
 -- How many letters have to be changed, left out, put in or swapped with their neighbour to get from one word to the
 -- other.
 local function distance(from, to)
-  local before, above, row = nil, nil, {}
+  local before, above, row -- those of the two letters before, and of this one
+  row = {}
   for j = 0, #to do row[j] = j end
   for i = 1, #from do
     before, above, row = above, row, {[0] = i}

@@ -48,9 +48,7 @@ local function print_more(db, range, output)
 end
 
 -- Prints what comes, each record as it comes.
-local function print_live(db, range, output)
-  range.live = true
-  local stream <close> = db:stream(range)
+local function print_live(stream, output)
   while true do
     local seq, value, code = stream:next()
     if code then runner.fail(value) end
@@ -63,9 +61,14 @@ end
 -- Prints the records of a range, and those that come later. Ctrl-C is the way to end it.
 local function follow(db, range, output)
   if not print_more(db, range, output) then return true end
-  local ok, message = runner.call(function () print_live(db, range, output) end)
-  if ok or message == runner.INTERRUPTED then return true end
-  return nil, message
+  range.live = true
+  local stream = db:stream(range)
+  local ok, message = runner.call(function () print_live(stream, output) end)
+  stream:close()
+  if ok then return true end
+  if message ~= runner.INTERRUPTED then return nil, message end
+  runner.turn(0) -- the task that waited has ended with the stream; that it was interrupted is no news
+  return true
 end
 
 function M.stream(db, request, output)

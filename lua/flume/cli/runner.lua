@@ -76,7 +76,6 @@ end
 
 -- What has become of a task that has no result yet: false and an error, or nil when it goes on.
 local function end_of(task, alive)
-  if coroutine.status(task) == "dead" then return {false, M.INTERRUPTED, n = 2} end
   if not alive then return {false, M.STUCK, n = 2} end
   if not terminal.interrupted() then return nil end
   terminal.abandon(task)
@@ -87,14 +86,10 @@ end
 function M.call(fn)
   local result
   terminal.interrupted()
-  local task = flume.spawn(function ()
-    terminal.watch(coroutine.running())
-    result = table.pack(xpcall(fn, explain))
-    terminal.watch()
-  end)
+  local task = flume.spawn(terminal.guard, fn, explain, function (...) result = table.pack(...) end)
   while not result do
     terminal.watch(task)
-    local alive = coroutine.status(task) ~= "dead" and M.turn(STEP_MS)
+    local alive = M.turn(STEP_MS)
     result = result or end_of(task, alive)
   end
   terminal.watch()

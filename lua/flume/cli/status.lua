@@ -4,7 +4,8 @@ local progress = require "flume.progress"
 
 local M = {}
 
--- The columns of the table: title, and what stands there for a row of db:status(). Those that no row fills are left out.
+-- The columns of the table: title, and what stands there for a row of db:status(). Those that no row fills are left
+-- out.
 local COLUMNS = {
   {"view", function (row) return row.name end},
   {"version", function (row) return row.version end},

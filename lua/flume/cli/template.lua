@@ -1,5 +1,5 @@
--- flume new view NAME: a view to begin with, DIR/NAME.lua, and cases for it, DIR/spec/NAME.lua, which `flume test` runs.
--- DIR is that of --views; what is in its sub-folders is not mounted.
+-- flume new view NAME: a view to begin with, DIR/NAME.lua, and cases for it, DIR/spec/NAME.lua, which `flume test`
+-- runs. DIR is that of --views; what is in its sub-folders is not mounted.
 
 local core = require "flume.core"
 
@@ -96,7 +96,8 @@ local function is_there(path)
 end
 
 local function fill(template, name, dir)
-  return (template:gsub("%f[%w]NAME%f[%W]", (name:gsub("%%", "%%%%"))):gsub("%f[%w]DIR%f[%W]", (dir:gsub("%%", "%%%%"))))
+  local words = {NAME = name, DIR = dir}
+  return (template:gsub("%f[%w]%u+%f[%W]", words))
 end
 
 -- Returns true, or nil and what went wrong.

@@ -1,7 +1,7 @@
 -- What the views do while somebody sits at the prompt: builds that are under way, and notes of what happened.
 --
 --   local watcher = watch.new(db)
---   local build = watcher:look()     {label =, total =, done =, records =, started =}, or nil when nothing is being built
+--   local build = watcher:look()     {label =, total =, done =, records =, started =}; nil when nothing is being built
 --   while watcher:has_note() do print(watcher:take_note()) end
 
 local progress = require "flume.progress"
@@ -63,7 +63,8 @@ function M:_on_reloaded(change)
   end
 end
 
--- The build of a view that is under way: of the version that is to answer next, or of the one that answers. nil for none.
+-- The build of a view that is under way: of the version that is to answer next, or of the one that answers. nil for
+-- none.
 local function build_of(row, before)
   local following = row.next and row.next.state ~= "failed" and row.next
   local is_building = following or row.state == "building" and row.since < row.target
