@@ -109,6 +109,8 @@ void flume__store_end(struct flume_store *store, MDB_txn *txn);
 int flume__store_begin_writing(struct flume_store *store, MDB_txn **txn);
 /* Makes the environment one for writing. */
 int flume__store_open_for_writing(struct flume_store *store, struct flume_err *err);
+/* Opens the environment, with flags of LMDB's. A code of LMDB's or of ours. */
+int flume__store_open_env(struct flume_store *store, unsigned flags);
 void flume__store_close_env(struct flume_store *store);
 /* After a commit: LMDB does not write pages that were allocated and freed again in the same transaction, and so leaves a
  * file that may end before the last page it counts. Makes it as long as that, so that a shorter one is damaged. Where this

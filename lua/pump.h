@@ -13,7 +13,7 @@ struct flume_lua_pump {
   /* Closes the views that are still attached when it is to be closed: see view.c, which sets it. */
   void (*close_left)(struct flume_lua_pump *pump);
   struct flume_deferred left; /* calls it */
-  int pin; /* registry: this userdata, while it closes */
+  int pin;                    /* registry: this userdata, while it closes */
   int cb;
 };
 
