@@ -35,12 +35,12 @@ static int read_all(const char *path, struct flume_buf *text) {
 /* read_file(path) -> text | nil, message */
 static int read_file(lua_State *L) {
   const char *path = luaL_checkstring(L, 1);
+  lua_settop(L, 1);
   struct flume_buf *text = flume_box_buf(L);
   int rv = read_all(path, text);
-  if (rv == 0) {
-    lua_pushlstring(L, (const char *)text->data, text->len);
-    return 1;
-  }
+  if (rv == 0) lua_pushlstring(L, (const char *)text->data, text->len);
+  flume_box_free(L, 2); /* now: where all memory is used up, finalizers may fail */
+  if (rv == 0) return 1;
   lua_pushnil(L);
   lua_pushfstring(L, "%s: %s", path, flume_strerror(rv));
   return 2;
