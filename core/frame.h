@@ -31,6 +31,11 @@ struct flume_frame {
   uint64_t durable_off; /* every byte of the file before this one was on disk when the frame was written */
 };
 
+/* The seq of the next record, where the frame stands: an index begins with records before it, all others have it. */
+static inline int64_t flume_frame_next_seq(const struct flume_frame *frame) {
+  return frame->kind == FLUME_FRAME_INDEX ? frame->first_seq + frame->count : frame->first_seq;
+}
+
 /* Where a frame stands. It goes into the header's checksum, so that a frame that was copied elsewhere, by a misplaced
  * write or inside a record, is not taken for one. */
 struct flume_place {

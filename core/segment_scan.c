@@ -4,7 +4,7 @@
  *
  * At a bad place, what comes behind it answers three questions:
  *
- *   Is any record missing? Frames carry the seq of their first record. If a good frame follows that begins with the very
+ *   Is any record missing? Frames carry the seq of the record that comes next. If a good frame follows that has the very
  *   seq that was expected, what is bad is an index or end frame, which holds no records: it is passed over.
  *
  *   Was it ever acknowledged? Each frame says up to which byte the file was on disk when it was written. If any frame
@@ -81,9 +81,9 @@ static int scan_frame(struct flume_segment *segment, struct flume_window *window
   if (frame.body_bytes > rest - FLUME_FRAME_HEADER_BYTES) return BAD("the file ends within a frame");
   uint64_t body_off = off + FLUME_FRAME_HEADER_BYTES;
   uint64_t end_off = body_off + frame.body_bytes;
+  if (flume_frame_next_seq(&frame) != segment->next_seq) return BAD("frame with an unexpected seq");
   switch (frame.kind) {
     case FLUME_FRAME_DATA:
-      if (frame.first_seq != segment->next_seq) return BAD("frame with an unexpected seq");
       rv = scan_records(segment, window, &frame, body_off, &removed, why);
       if (rv != 0) return rv;
       segment->removed_count += removed;
@@ -156,7 +156,7 @@ int flume__segment_find_frame(const struct flume_segment *segment, struct flume_
 
 /* What comes behind a bad place. */
 struct sequel {
-  uint64_t next_off; /* of a frame that begins with the very seq that was expected; 0 when there is none */
+  uint64_t next_off; /* of a frame that stands at the very seq that was expected; 0 when there is none */
   bool witness;      /* a frame knows the bad place to have been on disk */
 };
 
@@ -166,7 +166,7 @@ static int find_sequel(struct flume_segment *segment, struct flume_window *windo
   struct flume_frame frame = {.kind = 0};
   int rv = 0;
   for (uint64_t off = bad_off + 1; (rv = flume__segment_find_frame(segment, window, &off, &frame)) == 1; off++) {
-    if (frame.first_seq == segment->next_seq) sequel->next_off = off;
+    if (flume_frame_next_seq(&frame) == segment->next_seq) sequel->next_off = off;
     if (frame.durable_off > bad_off) sequel->witness = true;
     if (sequel->next_off != 0 || sequel->witness) return 0;
   }

@@ -198,11 +198,6 @@ static int verify_body(struct flume_verify *verify, const struct flume_frame *fr
   return frame->kind == FLUME_FRAME_INDEX ? verify_index(verify, frame, body) : verify_end(verify, frame, body);
 }
 
-/* The seq that the records behind a frame header begin with. */
-static int64_t seq_behind(const struct flume_frame *frame) {
-  return frame->kind == FLUME_FRAME_INDEX ? frame->first_seq + frame->count : frame->first_seq;
-}
-
 /* What comes behind a bad place. */
 struct sequel {
   uint64_t off; /* of the next good frame; the end of the file when there is none */
@@ -218,8 +213,8 @@ static int look_behind(struct flume_verify *verify, struct sequel *sequel) {
   for (uint64_t off = verify->off + 1; !sequel->witness; off++) {
     rv = flume__segment_find_frame(verify->segment, &verify->window, &off, &frame);
     if (rv != 1) break;
-    if (seq_behind(&frame) < verify->next_seq) continue;
-    if (!found) *sequel = (struct sequel){.off = off, .seq = seq_behind(&frame)};
+    if (flume_frame_next_seq(&frame) < verify->next_seq) continue;
+    if (!found) *sequel = (struct sequel){.off = off, .seq = flume_frame_next_seq(&frame)};
     found = true;
     if (frame.durable_off > verify->off || sequel->seq == verify->next_seq) sequel->witness = true;
   }

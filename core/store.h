@@ -161,7 +161,8 @@ enum flume_store_sharing {
 
 /* Puts a compacted copy of the store in directory from into the directory to, which is there; not synced. FLUME_ENOENT
  * when there is no store; FLUME_ECORRUPT, or an errno. */
-int flume_store_copy(const char *from, const char *to, enum flume_store_sharing sharing, struct flume_err *err);
+int flume_store_copy(const struct flume_io *io, const char *from, const char *to, enum flume_store_sharing sharing,
+                     struct flume_err *err);
 
 /* Reads all of the store in directory dir: meta data, checksums, every entry. FLUME_ENOENT when nothing was ever
  * committed; FLUME_ECORRUPT, FLUME_EVERSION, FLUME_ENOMEM, or an errno. */

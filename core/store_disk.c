@@ -82,7 +82,7 @@ void flume__store_fill_file(struct flume_store *store) {
   if (mdb_env_get_fd(store->env, &file) == 0) store->io->truncate(store->io->ctx, file, wanted);
 }
 
-static int open_env(struct flume_store *store, unsigned flags) {
+int flume__store_open_env(struct flume_store *store, unsigned flags) {
   int rv = mdb_env_create(&store->env);
   if (rv != 0) {
     store->env = NULL;
@@ -137,7 +137,7 @@ int flume__store_begin(struct flume_store *store, MDB_txn **txn, struct flume_er
     store->idle = NULL;
     return 0;
   }
-  int rv = store->env != NULL ? 0 : open_env(store, MDB_RDONLY);
+  int rv = store->env != NULL ? 0 : flume__store_open_env(store, MDB_RDONLY);
   if (rv == 0) rv = find_dbs(store);
   if (rv == 0) rv = begin(store, txn);
   if (rv != 0) return flume__store_fail(store, err, rv, "reading");
@@ -170,7 +170,7 @@ int flume__store_open_for_writing(struct flume_store *store, struct flume_err *e
   int rv = flume_io_mkdir_all(store->io, store->dir);
   if (rv == 0) rv = flume_io_sync_name(store->io, store->dir);
   if (rv != 0) return flume_err_set(err, rv, "creating %s: %s", store->dir, flume_strerror(rv));
-  rv = open_env(store, 0);
+  rv = flume__store_open_env(store, 0);
   if (rv != 0) return flume__store_fail(store, err, rv, "opening");
   rv = store->io->sync_dir(store->io->ctx, store->dir); /* LMDB syncs what it writes, but not the name of its file */
   if (rv != 0) {

@@ -109,6 +109,8 @@ void flume__store_end(struct flume_store *store, MDB_txn *txn);
 int flume__store_begin_writing(struct flume_store *store, MDB_txn **txn);
 /* Makes the environment one for writing. */
 int flume__store_open_for_writing(struct flume_store *store, struct flume_err *err);
+/* Opens the environment, with flags of LMDB's. A code of LMDB's or of ours. */
+int flume__store_open_env(struct flume_store *store, unsigned flags);
 void flume__store_close_env(struct flume_store *store);
 /* Of an environment that was just opened: learns the size of its pages. FLUME_ECORRUPT when the file was cut short. */
 int flume__store_look_at_env(struct flume_store *store);

@@ -26,7 +26,7 @@ static int join(char *path, size_t size, const char *dir, const char *name) {
 
 static int copy_store(const struct copying *copying) {
   struct flume_store_meta meta;
-  int rv = flume_store_copy(copying->from, copying->to, copying->sharing, NULL);
+  int rv = flume_store_copy(copying->io, copying->from, copying->to, copying->sharing, NULL);
   return rv == 0 ? flume_store_check(copying->io, copying->to, FLUME_STORE_RESTS, &meta, NULL) : rv;
 }
 

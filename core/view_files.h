@@ -18,7 +18,7 @@ int flume_views_copy(const struct flume_io *io, const char *from, const char *to
                      struct flume_copied *copied, struct flume_err *err);
 
 /* Reads every store of the views in directory dir, and adds what is wrong with it to the report, as of the file
- * views/NAME/VERSION. (LMDB has no checksums: of an index or of groups it is seen whether they can be read.) */
+ * views/NAME/VERSION. */
 int flume_views_check(const struct flume_io *io, const char *dir, enum flume_store_sharing sharing,
                       struct flume_report *report, struct flume_err *err);
 

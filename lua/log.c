@@ -210,7 +210,7 @@ static int log_append_wait(lua_State *L) {
 /* One line of JSON more into the batch; empty lines are passed over. */
 static int encode_line(const struct flume_lua_log *self, const char *line, size_t len, struct flume_buf *buf,
                        struct flume_buf *ends, struct flume_err *err) {
-  while (len > 0 && memchr(" \t\r", line[len - 1], 3) != NULL) len--;
+  while (len > 0 && (line[len - 1] == ' ' || line[len - 1] == '\t' || line[len - 1] == '\r')) len--;
   if (len == 0) return 0;
   size_t start = buf->len;
   int rv = flume_json_to_msgpack(line, len, buf, err);

@@ -13,13 +13,14 @@
 #include "budget.h"
 
 #define STEPS_PER_KEY 8
-#define INSERTED_MAX 12 /* so few are sorted by insertion */
+#define INSERTED_MAX 12    /* so few are sorted by insertion */
+#define USER_VALUES_MAX 64 /* so many keys of a list are user values */
 
 enum rank { RANK_POSITIVE, RANK_INTEGER, RANK_FLOAT, RANK_STRING, RANK_BOOLEAN, RANK_OTHER };
 
 struct key {
   enum rank rank;
-  int slot; /* in the table of the list: the key itself */
+  int slot; /* where the list has the key itself, from 1 */
   union {
     lua_Integer integer; /* 0 and 1 for booleans; equal for all others */
     lua_Number number;
@@ -29,7 +30,8 @@ struct key {
   size_t len;
 };
 
-/* A userdata with the table of the keys as its first user value, and the table that they are of as its second. */
+/* A userdata. Its first user value is the table that the keys are of; the keys by slot follow: as user values, or when
+ * there are many in a table. */
 struct list {
   int count;
   int at; /* the key that was given last */
@@ -134,11 +136,15 @@ static struct list *push_list(lua_State *L, int table) {
     lua_pushnil(L);
     return NULL;
   }
-  struct list *list = lua_newuserdatauv(L, sizeof *list + (size_t)count * sizeof list->keys[0], 2);
+  bool is_small = count <= USER_VALUES_MAX;
+  size_t bytes = sizeof(struct list) + (size_t)count * sizeof(struct key);
+  struct list *list = lua_newuserdatauv(L, bytes, is_small ? 1 + count : 2);
   int at = lua_gettop(L), slot = 0;
   lua_pushvalue(L, table);
-  lua_setiuservalue(L, at, 2);
-  lua_createtable(L, count, 0);
+  lua_setiuservalue(L, at, 1);
+  if (!is_small) lua_createtable(L, count, 0);
+  list->count = count;
+  list->at = -1;
   lua_pushnil(L);
   while (slot < count && lua_next(L, table)) {
     lua_pop(L, 1);
@@ -147,25 +153,37 @@ static struct list *push_list(lua_State *L, int table) {
     read_key(L, -1, key);
     key->slot = slot;
     lua_pushvalue(L, -1);
-    lua_rawseti(L, at + 1, slot);
+    if (is_small) lua_setiuservalue(L, at, 1 + slot);
+    else lua_rawseti(L, at + 1, slot);
   }
-  lua_settop(L, at + 1);
-  lua_setiuservalue(L, at, 1);
-  list->count = slot;
-  list->at = -1;
-  sort(list->keys, slot);
+  if (!is_small) {
+    lua_settop(L, at + 1);
+    lua_setiuservalue(L, at, 2);
+  }
+  lua_settop(L, at);
+  sort(list->keys, count);
   return list;
+}
+
+/* Pushes the key number i of the list, from 0. */
+static void push_key(lua_State *L, const struct list *list, int list_index, int i) {
+  int slot = list->keys[i].slot;
+  if (list->count <= USER_VALUES_MAX) {
+    lua_getiuservalue(L, list_index, 1 + slot);
+    return;
+  }
+  lua_getiuservalue(L, list_index, 2);
+  lua_rawgeti(L, -1, slot);
+  lua_remove(L, -2);
 }
 
 /* Pushes the next key of the list that still has a value, and the value: 2. Nil when there is none: 1. */
 static int give_next(lua_State *L, struct list *list, int list_index, int table) {
-  lua_getiuservalue(L, list_index, 1);
-  int keys = lua_gettop(L);
   while (++list->at < list->count) {
-    lua_rawgeti(L, keys, list->keys[list->at].slot);
+    push_key(L, list, list_index, list->at);
     lua_pushvalue(L, -1);
     if (lua_rawget(L, table) != LUA_TNIL) return 2;
-    lua_settop(L, keys);
+    lua_pop(L, 2);
   }
   lua_pushnil(L);
   return 1;
@@ -257,7 +275,7 @@ static int give_first(lua_State *L) {
 static struct list *list_of_table(lua_State *L) {
   struct list *list = lua_touserdata(L, LIST);
   if (list == NULL) return NULL;
-  lua_getiuservalue(L, LIST, 2);
+  lua_getiuservalue(L, LIST, 1);
   bool is_same = lua_rawequal(L, -1, 1);
   lua_pop(L, 1);
   return is_same ? list : NULL;
@@ -270,10 +288,9 @@ static void forget_list(lua_State *L) {
 
 static bool is_key_at(lua_State *L, const struct list *list, int i, const struct key *key) {
   if (key->rank != RANK_OTHER) return compare_value(&list->keys[i], key) == 0;
-  lua_getiuservalue(L, LIST, 1);
-  lua_rawgeti(L, -1, list->keys[i].slot);
+  push_key(L, list, LIST, i);
   bool is_same = lua_rawequal(L, -1, 2);
-  lua_pop(L, 2);
+  lua_pop(L, 1);
   return is_same;
 }
 

@@ -6,6 +6,7 @@
  * %b and references to captures as many as there are characters to look at. */
 #include "pattern.h"
 
+#include <assert.h>
 #include <lauxlib.h>
 #include <string.h>
 
@@ -220,30 +221,36 @@ static bool is_frontier(struct flume_match *match, const char *s, const char *p,
   return !is_in_set(before, p, end - 1) && is_in_set(behind, p, end - 1);
 }
 
-/* The item at *p if it is one of %b, %f and %1: moves *s and *p behind it, or sets *s to NULL. False: it is another. */
-static bool match_special(struct flume_match *match, const char **s, const char **p) {
-  const char *item = *p + 1;
-  if (item >= match->pattern_end) return false;
+enum special { SPECIAL_NONE, SPECIAL_MATCHED, SPECIAL_FAILED };
+
+/* The item at *p if it is one of %b, %f and %1: when it matches, *s and *p are moved behind it. */
+static enum special match_special(struct flume_match *match, const char **s, const char **p) {
+  const char *item = *p + 1, *behind, *matched;
+  if (item >= match->pattern_end) return SPECIAL_NONE;
   if (*item == 'b') {
-    *s = match_balanced(match, *s, item + 1);
-    *p = item + 3;
+    matched = match_balanced(match, *s, item + 1);
+    behind = item + 3;
   } else if (*item == 'f') {
     if (++item >= match->pattern_end || *item != '[') luaL_error(match->L, "missing '[' after '%%f' in pattern");
-    *p = set_end(match, item);
-    if (!is_frontier(match, *s, item, *p)) *s = NULL;
+    behind = set_end(match, item);
+    matched = is_frontier(match, *s, item, behind) ? *s : NULL;
   } else if (*item >= '0' && *item <= '9') {
-    *s = match_again(match, *s, (unsigned char)*item);
-    *p = item + 1;
+    matched = match_again(match, *s, (unsigned char)*item);
+    behind = item + 1;
   } else {
-    return false;
+    return SPECIAL_NONE;
   }
-  return true;
+  if (matched == NULL) return SPECIAL_FAILED;
+  *s = matched;
+  *p = behind;
+  return SPECIAL_MATCHED;
 }
 
 /* --- The items of a pattern, one after the other ------------------------------------------------------------------ */
 
 static const char *match_items(struct flume_match *match, const char *s, const char *p) {
   const char *pattern_end = match->pattern_end;
+  assert(s != NULL);
   while (p < pattern_end) {
     spend(match, 1);
     if (*p == '(') {
@@ -252,10 +259,9 @@ static const char *match_items(struct flume_match *match, const char *s, const c
     }
     if (*p == ')') return match_closed(match, s, p + 1);
     if (*p == '$' && p + 1 == pattern_end) return s == match->subject_end ? s : NULL;
-    if (*p == '%' && match_special(match, &s, &p)) {
-      if (s == NULL) return NULL;
-      continue;
-    }
+    enum special special = *p == '%' ? match_special(match, &s, &p) : SPECIAL_NONE;
+    if (special == SPECIAL_FAILED) return NULL;
+    if (special == SPECIAL_MATCHED) continue;
     const char *end = class_end(match, p);
     switch (end < pattern_end ? *end : '\0') {
       case '*': return match_longest(match, s, p, end, 0);

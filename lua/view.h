@@ -56,7 +56,7 @@ struct flume_view_call {
 
 struct explain;
 
-struct flume_view { // NOLINT(clang-analyzer-optin.performance.Padding): fields stand by what they are about
+struct flume_view {  // NOLINT(clang-analyzer-optin.performance.Padding): fields stand by what they are about
   struct flume_sink sink;
   struct flume_lua_pump *pump;
   struct flume_loop *loop;

@@ -35,12 +35,12 @@ static int read_all(const char *path, struct flume_buf *text) {
 /* read_file(path) -> text | nil, message */
 static int read_file(lua_State *L) {
   const char *path = luaL_checkstring(L, 1);
+  lua_settop(L, 1);
   struct flume_buf *text = flume_box_buf(L);
   int rv = read_all(path, text);
-  if (rv == 0) {
-    lua_pushlstring(L, (const char *)text->data, text->len);
-    return 1;
-  }
+  if (rv == 0) lua_pushlstring(L, (const char *)text->data, text->len);
+  flume_box_free(L, 2); /* now: where all memory is used up, finalizers may fail */
+  if (rv == 0) return 1;
   lua_pushnil(L);
   lua_pushfstring(L, "%s: %s", path, flume_strerror(rv));
   return 2;
@@ -171,6 +171,7 @@ struct flume_vm *flume_vm_new_trusted(size_t memory_max_bytes) {
 
 void flume_vm_free(struct flume_vm *vm) {
   lua_sethook(vm->L, NULL, 0, 0);
+  vm->budget.memory_max_bytes = SIZE_MAX; /* what is freed by finalizers must not fail for want of memory */
   lua_close(vm->L);
   uv_mutex_destroy(&vm->mutex);
   free(vm);

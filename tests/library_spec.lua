@@ -95,7 +95,6 @@ xpcall(function (x) return x end, print, 5), xpcall(error, function (m) return m
 (function () local co = coroutine.create(coroutine.yield) coroutine.resume(co) return coroutine.close(co) end)()
 load("return 1 + 1")(), select("#", load("x =")), load("return ...", "n", "t")(7), load(function () end) ~= nil
 (function () local p = {"return ", "4", "2"} local i = 0 return load(function () i = i + 1 return p[i] end)() end)()
-(load(function () error("reader", 0) end)), (load(function () return {} end))
 (function () local t = {} for k, v in pairs({10, 20, 30}) do t[#t + 1] = k .. "=" .. v end return table.unpack(t) end)()
 next({}), next({7}), next({7}, 1), pcall(next), next({a = 1})
 (function () local t = {} for i = 1, 20 do t[i] = i end for k in pairs(t) do t[k] = nil end return next(t) end)()
@@ -117,6 +116,16 @@ describe("a function of the library in a view", function ()
       assert.same(plain(in_lua(code)), plain(table.pack(view:run(code))))
     end)
   end
+end)
+
+describe("load in a view", function ()
+  after_each(world.clean)
+
+  it("answers with the error of its reader, as Lua's does", function ()
+    local view = new_runner()
+    assert.same({nil, "reader"}, {view:run "return load(function () error('reader', 0) end)"})
+    assert.same({nil, "reader function must return a string"}, {view:run "return load(function () return {} end)"})
+  end)
 end)
 
 -- Code that works on random tables; it gives a text.

@@ -121,9 +121,9 @@ function M.check_range(options)
   for option, value in pairs(options) do
     local wanted = RANGE_OPTIONS[option]
     if not wanted then return ("unknown option %q of a range"):format(tostring(option)) end
-    local kind = math.type(value) or type(value)
-    local fits = wanted == "any" or kind == wanted or wanted == "number" and type(value) == "number"
-    if not fits then return ("option %s must be of type %s, not %s"):format(option, wanted, kind) end
+    if wanted ~= "any" and type(value) ~= wanted and math.type(value) ~= wanted then
+      return ("option %s must be of type %s, not %s"):format(option, wanted, math.type(value) or type(value))
+    end
   end
   if options.reverse and options.live then return "reverse and live exclude each other" end
 end

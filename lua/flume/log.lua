@@ -292,7 +292,7 @@ function Log:check(given, cb)
 end
 
 --- Repairs the log in a directory, which nobody may have open for writing: what check gives, and the list repairs of
---- what was done. See flume_log_repair in core/flume.h. Errors: ELOCKED, ENOENT, ECORRUPT (it can't be proven what was),
+--- what was done. See flume_log_repair in core/flume.h. Errors: ELOCKED, ENOENT, ECORRUPT (it can't be proven what was)
 --- …
 function Log.repair(dir)
   if type(dir) ~= "string" or dir == "" then error("repair: dir must be a string that names a directory", 2) end

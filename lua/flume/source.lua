@@ -148,8 +148,7 @@ local function start_range(self, options)
   options = options or {}
   self.range = view._kind == "group" and options.seqs == nil
     and setmetatable({seqs = false}, {__index = options}) or options
-  self.bounds = {gt = options.gt, gte = options.gte, lt = options.lt, lte = options.lte, prefix = options.prefix,
-    reverse = options.reverse}
+  self.bounds = options
   self.left = options.limit and options.limit >= 0 and options.limit or math.maxinteger
   self.max_seq = view._kind == "index" and since or nil
   self.paging = options.old ~= false
@@ -278,7 +277,7 @@ local function new(view, method, args, target, timeout_ms)
     instance = nil,         -- where the iterator is
     id = nil,               -- of the iterator there
     range = nil,            -- or the options of the range
-    bounds = nil,           -- of these, what the store has to know
+    bounds = nil,           -- the same, for the store
     resume = nil,           -- behind the last entry that was fetched
     paging = false,         -- there may be more to read of the range
     begun_seq = view._db:_since(), -- of the log, when the source was made

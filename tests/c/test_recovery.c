@@ -273,6 +273,46 @@ TEST(damage_is_refused_and_read_up_to) {
   end();
 }
 
+static void flip_in(struct image_file *file, size_t at) {
+  file->data[at] ^= 0x10;
+}
+
+/* An index begins with the seq of a record that lies before it: that is no sign that none is missing. */
+TEST(damage_before_an_index) {
+  begin();
+  make("1r1", 0);
+  struct image_file *file = last_segment(&made.closed);
+  flip_in(file, made.frames[1].off + 50);
+  image_put(&made.closed, dir);
+  write_file(path_in(dir, file->name), file->data, file->len - 60, file->len - 60); /* without its end frame */
+  CHECK_INT_EQ(try_open_with(false, false), FLUME_ECORRUPT);
+  CHECK(names_file_and_byte(file->name));
+  CHECK_INT_EQ(try_open_with(true, false), FLUME_ECORRUPT);
+  CHECK_INT_EQ(try_open_with(true, true), 0);
+  end();
+}
+
+/* The end frame says how many records there are. When neither the index nor they can be read, that is found when they
+ * are asked for, and nothing is appended behind them. */
+TEST(damage_to_an_index_and_its_records) {
+  begin();
+  make("1r1r11", 0);
+  struct image_file *file = last_segment(&made.closed);
+  flip_in(file, made.frames[1].off + 50);
+  flip_in(file, made.frames[3].end_off + 50);
+  image_put(&made.closed, dir);
+  struct flume_log *log = must_open(0);
+  struct flume_slice record = slice_text("no");
+  struct flume_record got;
+  int64_t seq = -1;
+  CHECK_INT_EQ(flume_log_since(log), 3);
+  for (int i = 0; i < 4; i++) CHECK_INT_EQ(flume_log_get(log, i, &got, &err), FLUME_ECORRUPT);
+  CHECK(names_file_and_byte(file->name));
+  CHECK_INT_EQ(flume_log_append_wait(log, &record, 1, &seq, &err), FLUME_ECORRUPT);
+  log_close_wait(log, &loop);
+  end();
+}
+
 /* What is in the segments around one that can't be read is there; the first look and the second say the same. */
 static void check_lost_segment(int64_t first, int64_t next) {
   struct flume_log *log = must_open(300);
