@@ -9,9 +9,9 @@
 
 #include "view.h"
 
-/* A checkpoint that took t is followed by none for 20 t, and a second at least: they cost a twentieth at most. */
+/* A checkpoint that took t is followed by none for 20 t, and half a second at least: they cost a twentieth at most. */
 #define COMMIT_SHARE 20u
-#define COMMIT_PAUSE_NS (1000u * 1000 * 1000)
+#define COMMIT_PAUSE_NS (500u * 1000 * 1000)
 
 /* A snapshot of a store that another process writes is kept no longer than this, if there is a newer one: it keeps that
  * process from using room again. */

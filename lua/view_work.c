@@ -19,10 +19,10 @@
 #define SCRIPT_SLICE_NS (20u * 1000 * 1000)
 #define INLINE_SLICE_NS (4u * 1000 * 1000)
 
-#define FIRST_COMMIT_NS (1000u * 1000 * 1000) /* after a view was opened */
-#define STALL_NS (1000u * 1000 * 1000)        /* until a checkpoint that found no room is tried again */
-#define PENDING_MAX_BYTES (16u << 20)         /* of a store: then a checkpoint is due */
-#define PENDING_STALLED_BYTES (128u << 20)    /* of a store that can't be written: then the view ends */
+#define FIRST_COMMIT_NS (200u * 1000 * 1000) /* after a view was opened */
+#define STALL_NS (1000u * 1000 * 1000)       /* until a checkpoint that found no room is tried again */
+#define PENDING_MAX_BYTES (16u << 20)        /* of a store: then a checkpoint is due */
+#define PENDING_STALLED_BYTES (128u << 20)   /* of a store that can't be written: then the view ends */
 
 /* --- The steps ------------------------------------------------------------------------------------------------- */
 

@@ -120,7 +120,7 @@ describe("a build", function ()
   it("that is killed goes on from its last checkpoint", function ()
     local dir, folder = filled(world.dir() .. "/data", 60000), world.dir()
     world.write(folder .. "/v.lua", [[
-      return {version = 1, initial = 0, reducer = function (acc, item) for _ = 1, 3000 do end return acc + item.n end}
+      return {version = 1, initial = 0, reducer = function (acc, item) for _ = 1, 8000 do end return acc + item.n end}
     ]])
     local pipe, pid = child.start([[
       local flume = require "flume"
