@@ -240,11 +240,12 @@ local function numbers_of(self)
   return numbers
 end
 
+-- No number is given out twice: a version that is being closed may not have a directory yet, and will take it away.
 local function next_number(self)
-  local largest = self._active_number or 0
+  local largest = math.max(self._active_number or 0, self._last_number)
   for _, number in ipairs(dirs.list(self._script.state_dir) or {}) do largest = math.max(largest, number) end
-  for instance in pairs(self._instances) do largest = math.max(largest, instance.number or 0) end
-  return largest + 1
+  self._last_number = largest + 1
+  return self._last_number
 end
 
 local function sweep(self, ...)
@@ -530,7 +531,7 @@ end
 
 local function new_view(db, script)
   local self = View.new(db, script.name, script)
-  self._active_number = nil -- of its directory on disk
+  self._active_number, self._last_number = nil, 0 -- of directories on disk
   self._notes = notes.open(script.state_dir, not script.reads_only)
   return self
 end
