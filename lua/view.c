@@ -265,13 +265,14 @@ static int view_quiet(lua_State *L) {
 }
 
 /* activate(self, cb): a checkpoint, and then this version is the active one on disk; cb(err), also when it is closed
- * before */
+ * before. EAGAIN: it has started over, and may be asked again when it has caught up. */
 static int view_activate(lua_State *L) {
   struct flume_view *self = check_view(L);
   luaL_checktype(L, 2, LUA_TFUNCTION);
   luaL_unref(L, LUA_REGISTRYINDEX, self->active_cb);
   self->active_cb = ref_value(L, 2);
   self->wants_active = true;
+  self->activation_off = false;
   flume_defer(&self->pump->pump.log->defer, &self->nudge);
   return 0;
 }
@@ -381,7 +382,9 @@ static void close_left(struct flume_lua_pump *pump) {
 }
 
 static void nudge(struct flume_deferred *deferred) {
-  flume__view_next(FLUME_CONTAINER_OF(deferred, struct flume_view, nudge));
+  struct flume_view *self = FLUME_CONTAINER_OF(deferred, struct flume_view, nudge);
+  flume__view_tell_active(self);
+  flume__view_next(self);
 }
 
 /* close(self, cb [, "drop"]): a last checkpoint, unless its state is to be dropped; then cb() */

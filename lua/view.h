@@ -108,7 +108,9 @@ struct flume_view {  // NOLINT(clang-analyzer-optin.performance.Padding): fields
   bool reads_only;          /* another process writes the store: this one folds on in memory, and never commits */
   int64_t unusable_from;    /* a state that has come to this seq can't be gone on with */
   bool accepting;           /* it goes on with a state of another version */
+  bool activates_first;     /* there was none: its first commit makes it so */
   bool activating;          /* the next commit makes it so */
+  bool activation_off;      /* what was asked for can't be done now: to be told */
   bool wants_active;        /* asked for: see flume__view_take_wishes */
   int active_cb;            /* registry: called once when that is done */
   bool dirty;               /* folded since the last commit */
@@ -161,6 +163,8 @@ void flume__view_work_init(struct flume_view *view);
 void flume__view_work_start(struct flume_view *view);
 /* Begins what is next for the view, if nothing is under way. */
 void flume__view_next(struct flume_view *view);
+/* Tells who asked for it what became of making the version the active one, as soon as that is known. */
+void flume__view_tell_active(struct flume_view *view);
 /* What was asked for while it was at work: nothing is under way now. */
 void flume__view_take_wishes(struct flume_view *view);
 void flume__view_call_free(lua_State *L, struct flume_view_call *call);

@@ -290,7 +290,7 @@ static int open_store(lua_State *L, struct flume_view *view, int index, struct f
     lua_getfield(L, index, "accept");
     lua_getfield(L, index, "read");
     lua_getfield(L, index, "unusable_from");
-    view->activating = lua_toboolean(L, -4);
+    view->activating = view->activates_first = lua_toboolean(L, -4);
     view->accepting = lua_toboolean(L, -3);
     view->reads_only = lua_toboolean(L, -2);
     view->unusable_from = luaL_optinteger(L, -1, INT64_MAX);
@@ -389,7 +389,7 @@ int flume__view_adopt(lua_State *L) {
   other->dir = NULL;
   view->number = other->number;
   view->active = other->active;
-  view->activating = other->activating;
+  view->activating = view->activates_first = other->activates_first;
   view->dirty = true;
   view->next_commit_ns = 0;
   attach(L, view);

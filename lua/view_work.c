@@ -198,15 +198,29 @@ static void after_retract(struct flume_view *view) {
   view->meta.deletions = view->gone_until;
 }
 
-static void tell_active(struct flume_view *view) {
-  if (view->active_cb == LUA_NOREF || !(view->active || view->commit_status != 0)) return;
+/* What became of making the version the active one: 0, or the error, also in *err; 1 while it is not known. */
+static int activation_status(const struct flume_view *view, struct flume_err *err) {
+  if (view->active) return 0;
+  if (view->activation_off) return flume_err_set(err, FLUME_EAGAIN, "the view has started over");
+  if (view->sink.state != FLUME_SINK_FAILED && view->commit_status == 0) return 1;
+  *err = view->sink.state == FLUME_SINK_FAILED ? view->sink.failure : view->err;
+  return err->code;
+}
+
+void flume__view_tell_active(struct flume_view *view) {
+  struct flume_err err;
+  if (view->active_cb == LUA_NOREF || view->wants_active) return;
+  int status = activation_status(view, &err);
+  if (status > 0) return;
   lua_State *L = view->loop->L;
   int cb = view->active_cb;
   view->active_cb = LUA_NOREF;
+  view->activation_off = false;
+  if (status < 0 && status != FLUME_EAGAIN) view->activating = view->activates_first = false;
   lua_rawgeti(L, LUA_REGISTRYINDEX, cb);
   luaL_unref(L, LUA_REGISTRYINDEX, cb);
-  if (view->active) lua_pushnil(L);
-  else flume__push_error(L, view->commit_status, &view->err);
+  if (status == 0) lua_pushnil(L);
+  else flume__push_error(L, status, &err);
   flume__loop_call(view->loop, 1);
 }
 
@@ -286,7 +300,7 @@ static void job_done(struct flume_job *job) {
   if (worked == FLUME_WORK_RETRACT) after_retract(view);
   if (worked == FLUME_WORK_CALL) after_call(view);
   if (worked == FLUME_WORK_COMMIT) after_commit(view);
-  tell_active(view);
+  flume__view_tell_active(view);
   flume__view_next(view);
 }
 
@@ -347,6 +361,11 @@ static void restart(struct flume_view *view) {
   int rv = view->rebuilding ? flume__view_reset(view, &err) : flume__view_revert(view, &err);
   if (view->vm != NULL) flume_vm_leave(view->vm);
   view->rebuilding = view->reviving = false;
+  if (view->active_cb != LUA_NOREF) { /* the state that was to be the active one is gone */
+    view->activating = view->activates_first;
+    view->activation_off = true;
+    flume_defer(&view->pump->pump.log->defer, &view->nudge);
+  }
   let_go(view);
   view->traceback.len = 0;
   flume_sink_restart(&view->sink, view->meta.since, view->meta.deletions);
@@ -395,7 +414,7 @@ static void commit_after_sync(struct flume_view *view) {
   view->commit_due = false;
   if (view->sync_status == 0) view->err = view->sink.failure;
   view->commit_status = view->err.code;
-  tell_active(view);
+  flume__view_tell_active(view);
 }
 
 /* Nothing is under way and nobody waits: who asked for that is told, once. A view whose state can't be saved has none
@@ -497,23 +516,24 @@ static void forget(struct flume_sink *sink) {
 /* --- */
 
 static void next_work(struct flume_view *view) {
+  if (view->forgetting && !view->held) forget_step(view);
+  if (view->working != FLUME_WORK_NONE || view->rebuilding) return;
   bool has_call = !flume_queue_empty(&view->calls);
-  if (view->forgetting && !view->held) {
-    forget_step(view);
-  } else if (has_call && !(view->called_last && view->block != NULL)) {
+  bool may_feed = view->block != NULL && !view->held && view->quiet_cb == LUA_NOREF;
+  if (has_call && !(view->called_last && may_feed)) {
     start_call(view);
-  } else if (view->block != NULL && !view->held && view->quiet_cb == LUA_NOREF) {
+  } else if (may_feed) {
     view->called_last = false;
     view->meta.deletions = view->sink.deletions;
     start_work(view, FLUME_WORK_FEED);
-  } else if (!has_call && view->quiet_cb != LUA_NOREF) {
+  } else if (view->quiet_cb != LUA_NOREF) {
     tell_quiet(view);
   }
 }
 
 void flume__view_take_wishes(struct flume_view *view) {
   if (view->wants_active && !view->reads_only) {
-    view->wants_active = false;
+    view->wants_active = view->active = false; /* another may have been made it meanwhile */
     view->activating = view->dirty = view->commit_due = true;
   }
   if (view->new_skips != NULL) {

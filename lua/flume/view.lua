@@ -70,7 +70,7 @@ function View:_wait(target, timeout_ms, done, deadline)
     if core ~= self._core and not self:_is_over() then -- another version has taken its place
       return self:_wait(target, deadline and math.max(0, deadline - self._db._now()), done, deadline)
     end
-    if code == "ECLOSED" then return done(self:_closed_error()) end
+    if code == "ECLOSED" or self:_is_over() then return done(self:_closed_error()) end
     local _, why = self._db.log:following()
     done(self:_failure() or errors.new(why or code, code))
   end)
@@ -149,6 +149,7 @@ local QUICK = {page = true, recent = true, follow = true}
 
 --- host[name](...) where the host of the instance lives; done(err, results...).
 function View:_call_on(instance, done, name, ...)
+  if self:_is_over() then return done(self:_closed_error()) end
   if instance.host then
     local results = table.pack(pcall(instance.host[name], ...))
     if results[1] then return done(nil, table.unpack(results, 2, results.n)) end
@@ -395,6 +396,7 @@ function View.new(db, name, script)
     _instances = {},          -- set of all that are open
     _watchers = {},           -- set of {notify =, observer =}
     _raw_waits = {},          -- set of functions that answer the calls that wait for a raw view's since
+    _activating = nil,        -- while a version is made the active one on disk: list of functions to be called then
     _ending = {},             -- instance that is being closed -> list of functions to be called then
     _notes = nil,             -- what it keeps from one version to the next: notes.lua
     _dry = {},                -- set of the instances that make dry runs
