@@ -85,7 +85,8 @@ local KINDS = {
 
 local function source_of(kind, version, factor, variant)
   local text = KINDS[kind].source:gsub("%f[%w]F%f[%W]", tostring(factor)):gsub("%%d", tostring(factor))
-  return (text:gsub("%%s", (version and "version = " .. factor .. ", " or "") .. "x = " .. variant .. ","):gsub("%%%%", "%%"))
+  local head = (version and "version = " .. factor .. ", " or "") .. "x = " .. variant .. ","
+  return (text:gsub("%%s", head):gsub("%%%%", "%%"))
 end
 
 local function raw_view()
@@ -180,7 +181,7 @@ local function new_run(sync)
   return self
 end
 
--- --- What is done ------------------------------------------------------------------------------------------------------
+-- --- What is done ---------------------------------------------------------------------------------------------------
 
 local DO = {}
 
@@ -324,7 +325,7 @@ function DO:status()
   end
 end
 
-function DO:wait()
+function DO.wait()
   for _ = 1, math.random(4) do flume.step(0) end
 end
 
@@ -344,7 +345,7 @@ local function operations()
   return list
 end
 
--- --- What must hold ----------------------------------------------------------------------------------------------------
+-- --- What must hold -------------------------------------------------------------------------------------------------
 
 local function end_sources(self)
   for _, source in ipairs(self.sources) do source:close() end

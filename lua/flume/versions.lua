@@ -137,20 +137,25 @@ end
 
 local settle
 
+-- Takes all versions off the disk but the active one and the set of numbers.
+local function remove_others(self, keep)
+  local dir = not self._script.reads_only and self._script.state_dir
+  for _, number in ipairs(dir and dirs.list(dir) or {}) do
+    if number ~= self._active_number and not keep[number] then dirs.remove(dir, number) end
+  end
+end
+
 -- When nothing is under way, what answers is the active version on disk, and no other is there.
 local function tidy(self)
-  local dir = not self._script.reads_only and self._script.state_dir
-  if not dir or self:_is_over() or self._activating or next(self._ending) then return end
-  local instance = self._instance
-  if instance and not self._next and not self._heir and instance.number and instance.number ~= self._active_number then
-    self._next = instance
-    return settle(self, instance)
+  if self:_is_over() or self._activating or next(self._ending) then return end
+  local now = self._instance
+  if now and now.number and now.number ~= self._active_number and not self._next and not self._heir then
+    self._next = now
+    return settle(self, now)
   end
-  local keep = {[self._active_number or 0] = true}
+  local keep = {}
   for instance in pairs(self._instances) do keep[instance.number or 0] = true end
-  for _, number in ipairs(dirs.list(dir) or {}) do
-    if not keep[number] then dirs.remove(dir, number) end
-  end
+  remove_others(self, keep)
 end
 
 --- Closes an instance, "keep"ing or "drop"ping its state; done() when that is over.
@@ -163,8 +168,8 @@ function View:_end_instance(instance, how, done)
         dirs.remove(self._script.state_dir, instance.number)
       end
       self._ending[instance] = nil
-      for _, each in ipairs(waiting) do each() end
       tidy(self)
+      for _, each in ipairs(waiting) do each() end
     end, how)
   end
   local raw = instance.host and instance.host.raw
@@ -176,20 +181,20 @@ end
 local function activate_at_the_end(self)
   local instance, before = self._instance, self._active_number
   local number = instance.number
-  if self._activating or next(self._ending) then return end -- it is found and gone on with when the view is mounted next
-  if not (number and before) or number == before or instance.core:since() < self._db:_since() then return end
+  if self._activating or not (number and before) or number == before then return end
+  if instance.core:since() < self._db:_since() then return end
   instance.core:activate(function (err)
-    if err then return end
-    self._active_number = number
-    dirs.remove(self._script.state_dir, before)
+    if not err then self._active_number = number end
   end)
 end
 
 local function end_instances(self, done)
-  local pending = 1
+  local pending, kept = 1, {}
   local function one()
     pending = pending - 1
-    if pending == 0 then done() end
+    if pending > 0 then return end
+    if self._active_number then remove_others(self, kept) end
+    done()
   end
   answer_swaps(self, self:_closed_error())
   activate_at_the_end(self)
@@ -199,7 +204,9 @@ local function end_instances(self, done)
   end
   for instance in pairs(self._instances) do
     pending = pending + 1
-    self:_end_instance(instance, instance.retired and "drop" or "keep", one)
+    local how = instance.retired and "drop" or "keep"
+    if how == "keep" then kept[instance.number or 0] = true end
+    self:_end_instance(instance, how, one)
   end
   one()
 end
@@ -438,7 +445,7 @@ end
 
 --- Calls cb() when an instance is quiet, or closed: from then on nothing happens to its state, until release. One that
 --- asks meanwhile waits for that.
-function View:_quiet(instance, cb)
+function View._quiet(_, instance, cb)
   if instance.quiet then
     instance.quiet[#instance.quiet + 1] = cb
     return
