@@ -171,7 +171,7 @@ coverage: deps-test
 	@$(MAKE) --no-print-directory covered BUILD=build-coverage SANITIZE='--coverage -DNDEBUG'
 
 covered: OPTIMIZE = -O0 -g
-covered: test-programs
+covered: $(C_TESTS)
 	@for t in $(C_TESTS); do echo RUN $$t; $$t >$$t.log 2>&1 || { cat $$t.log; exit 1; }; done
 	@tests/coverage $(BUILD)
 
