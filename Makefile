@@ -133,6 +133,8 @@ $(BUILD)/tests/%: tests/c/%.c $(TEST_SUPPORT) $(BUILD)/libflume.a
 $(BUILD)/tests/test_crash_store: LDLIBS_CORE = -luv -l:liblmdb.a -lpthread
 $(BUILD)/tests/test_crash_store: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=%,open close pwrite write writev fdatasync fsync \
   ftruncate msync)
+$(BUILD)/tests/test_faults_store: LDLIBS_CORE = -luv -l:liblmdb.a -lpthread
+$(BUILD)/tests/test_faults_store: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=%,pwrite writev fdatasync)
 comma = ,
 
 -include $(C_TESTS:%=%.d) $(TEST_SUPPORT:.o=.d)

@@ -123,6 +123,7 @@ static void forget_pending(struct flume_store *store) {
   flume_memtable_clear(&store->tables[FLUME_STORE_INDEX]);
   flume_buf_fini(&store->state);
   store->has_state = false;
+  store->in_doubt = false;
 }
 
 int flume_store_commit(struct flume_store *store, const struct flume_store_meta *meta, struct flume_err *err) {

@@ -59,7 +59,8 @@ int flume_store_renew(struct flume_store *store, const struct flume_store_meta *
                       const struct flume_store_meta *limit, struct flume_store_meta *meta, struct flume_err *err);
 
 /* Everything written since the last commit, and meta, durably and at once; all of it or nothing. After a failure
- * what was pending is still pending. FLUME_STORE_READ: FLUME_EREADONLY. */
+ * what was pending is still pending. FLUME_STORE_READ: FLUME_EREADONLY. (When the disk does not even let it be told which
+ * of the two it is, all reads and commits answer UV_EIO until flume_store_rollback or flume_store_clear.) */
 int flume_store_commit(struct flume_store *store, const struct flume_store_meta *meta, struct flume_err *err);
 
 /* Lets go of everything written since the last commit; in memory, of everything. */

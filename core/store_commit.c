@@ -111,6 +111,32 @@ static int put_rows(struct flume_store *store, MDB_txn *txn, enum flume_store_ki
   return rv;
 }
 
+static size_t last_txn(const struct flume_store *store) {
+  MDB_envinfo info;
+  return mdb_env_info(store->env, &info) == 0 ? info.me_last_txnid : 0;
+}
+
+/* A transaction could not be committed. LMDB may answer everything with MDB_PANIC from now on, reads too, so another
+ * environment takes the place of this one. Seldom the transaction is there all the same, when its last write was done
+ * but said to have failed, and could not be taken back: then it counts as soon as it is durable. As long as that is not
+ * known nothing can be read or written, lest what is pending be there twice. */
+static int replace_env(struct flume_store *store, size_t before, int failure) {
+  flume__store_close_env(store);
+  bool is_open = flume__store_open_for_writing(store, NULL) == 0;
+  if (is_open && last_txn(store) <= before) return failure;
+  if (is_open && mdb_env_sync(store->env, 1) == 0) return 0;
+  flume__store_close_env(store);
+  store->in_doubt = true;
+  return failure;
+}
+
+static int commit(struct flume_store *store, MDB_txn *txn) {
+  size_t before = last_txn(store);
+  int rv = mdb_txn_commit(txn);
+  if (rv == 0) store->has_dbs = true;
+  return rv == 0 || rv == MDB_MAP_FULL ? rv : replace_env(store, before, rv);
+}
+
 static int write_once(struct flume_store *store, const struct flume_store_meta *meta) {
   MDB_txn *txn;
   int rv = flume__store_begin_writing(store, &txn);
@@ -123,9 +149,8 @@ static int write_once(struct flume_store *store, const struct flume_store_meta *
     mdb_txn_abort(txn);
     return rv;
   }
-  rv = mdb_txn_commit(txn);
+  rv = commit(store, txn);
   if (rv != 0) return rv;
-  store->has_dbs = true;
   flume__store_fill_file(store);
   return 0;
 }
@@ -156,11 +181,10 @@ int flume__store_drop(struct flume_store *store, struct flume_err *err) {
     rv = mdb_drop(txn, store->meta_db, 0);
     if (rv == 0) rv = mdb_drop(txn, store->dbs[FLUME_STORE_GROUPS], 0);
     if (rv == 0) rv = mdb_drop(txn, store->dbs[FLUME_STORE_INDEX], 0);
-    if (rv == 0) rv = mdb_txn_commit(txn);
+    if (rv == 0) rv = commit(store, txn);
     else mdb_txn_abort(txn);
   }
   if (rv != 0) return flume__store_fail(store, err, rv, "clearing");
-  store->has_dbs = true;
   flume__store_fill_file(store);
   return 0;
 }

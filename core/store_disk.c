@@ -83,6 +83,7 @@ void flume__store_fill_file(struct flume_store *store) {
 }
 
 int flume__store_open_env(struct flume_store *store, unsigned flags) {
+  if (store->in_doubt) return UV_EIO;
   int rv = mdb_env_create(&store->env);
   if (rv != 0) {
     store->env = NULL;
@@ -105,13 +106,14 @@ static int open_dbs(struct flume_store *store, MDB_txn *txn, unsigned flags) {
   return rv;
 }
 
+/* Another process may have made the file larger than what is mapped, and readers that were killed may have left no place
+ * for others. */
 static int begin(struct flume_store *store, MDB_txn **txn) {
-  int rv = mdb_txn_begin(store->env, NULL, MDB_RDONLY, txn);
-  if (rv == MDB_MAP_RESIZED) {
-    rv = mdb_env_set_mapsize(store->env, 0); /* as large as another process has made it */
-    if (rv == 0) rv = mdb_txn_begin(store->env, NULL, MDB_RDONLY, txn);
-  }
-  return rv;
+  int rv = mdb_txn_begin(store->env, NULL, MDB_RDONLY, txn), dead;
+  if (rv == MDB_MAP_RESIZED) rv = mdb_env_set_mapsize(store->env, 0);
+  else if (rv == MDB_READERS_FULL) rv = mdb_reader_check(store->env, &dead);
+  else return rv;
+  return rv == 0 ? mdb_txn_begin(store->env, NULL, MDB_RDONLY, txn) : rv;
 }
 
 /* Handles of databases that a transaction for reading has opened are lost when it is aborted: it has to be committed. */
@@ -156,7 +158,8 @@ void flume__store_end(struct flume_store *store, MDB_txn *txn) {
 }
 
 int flume__store_begin_writing(struct flume_store *store, MDB_txn **txn) {
-  int rv = mdb_txn_begin(store->env, NULL, 0, txn);
+  int dead, rv = mdb_reader_check(store->env, &dead); /* one that was killed would keep old pages for ever */
+  if (rv == 0) rv = mdb_txn_begin(store->env, NULL, 0, txn);
   if (rv != 0) return rv;
   rv = open_dbs(store, *txn, MDB_CREATE);
   if (rv != 0) mdb_txn_abort(*txn);
@@ -164,7 +167,6 @@ int flume__store_begin_writing(struct flume_store *store, MDB_txn **txn) {
 }
 
 int flume__store_open_for_writing(struct flume_store *store, struct flume_err *err) {
-  int dead;
   if (store->writable) return 0;
   flume__store_close_env(store);
   int rv = flume_io_mkdir_all(store->io, store->dir);
@@ -177,7 +179,6 @@ int flume__store_open_for_writing(struct flume_store *store, struct flume_err *e
     flume__store_close_env(store);
     return flume_err_set(err, rv, "syncing %s: %s", store->dir, flume_strerror(rv));
   }
-  mdb_reader_check(store->env, &dead); /* a reader that was killed would keep old pages for ever */
   return 0;
 }
 

@@ -44,7 +44,8 @@ struct flume_store {
   MDB_txn *held; /* FLUME_STORE_READ: the snapshot that everything is read from; NULL until there is one */
   size_t page_bytes;
   bool writable;
-  bool has_dbs; /* the numbers below are known */
+  bool in_doubt; /* what is pending may be on disk, see store_commit.c: nothing is opened */
+  bool has_dbs;  /* the numbers below are known */
   MDB_dbi meta_db;
   MDB_dbi dbs[2];                  /* by enum flume_store_kind */
   struct flume_memtable tables[2]; /* what is not committed; in memory, all of it */

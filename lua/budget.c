@@ -72,6 +72,10 @@ int flume_budget_raise(lua_State *L, const struct flume_budget *budget) {
   return luaL_error(L, "instruction budget of %I spent", (LUAI_UACINT)budget->steps_max);
 }
 
+int flume_budget_raise_memory(lua_State *L) {
+  return luaL_error(L, "not enough memory");
+}
+
 static uint64_t now_ns(clockid_t clock) {
   struct timespec time;
   clock_gettime(clock, &time);

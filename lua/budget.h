@@ -52,6 +52,9 @@ static inline int64_t flume_budget_left(const struct flume_budget *budget) {
  * is left around it that could: see sandbox.lua. */
 int flume_budget_raise(lua_State *L, const struct flume_budget *budget);
 
+/* Raises a memory error. */
+int flume_budget_raise_memory(lua_State *L);
+
 /* Takes steps, and raises nothing when they are spent. */
 static inline void flume_budget_take(struct flume_budget *budget, uint64_t steps) {
   budget->spent = steps < UINT64_MAX - budget->spent ? budget->spent + steps : UINT64_MAX;
@@ -62,6 +65,13 @@ static inline void flume_budget_charge(lua_State *L, struct flume_budget *budget
   if (budget == NULL) return;
   flume_budget_take(budget, steps);
   if (flume_budget_is_spent(budget)) flume_budget_raise(L, budget);
+}
+
+/* Raises a memory error when so many bytes that are not Lua's would, with those that are, be more than the state may have;
+ * budget may be NULL. */
+static inline void flume_budget_check_bytes(lua_State *L, const struct flume_budget *budget, size_t bytes) {
+  if (budget == NULL || budget->memory_bytes > budget->memory_max_bytes) return;
+  if (bytes > budget->memory_max_bytes - budget->memory_bytes) flume_budget_raise_memory(L);
 }
 
 #endif

@@ -11,7 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "budget.h"
 #include "record.h"
+
+#define TABLE_BYTES 56 /* that an empty table takes in Lua */
+#define TOO_MUCH "more than the view may have in memory"
 
 /* Their addresses are the registry keys of the marking metatables. */
 static const char array_mark = 'a';
@@ -32,6 +36,8 @@ struct encoder {
   const void *array_mark; /* identity of the metatable; NULL when the state has none */
   const void *map_mark;
   struct flume_buf *pairs; /* of the maps in work, to be sorted; NULL for the order that Lua gives */
+  size_t tables_left;      /* a table that is in many places counts, and costs, as often */
+  size_t bytes_max;        /* of out */
   unsigned depth;          /* levels in use */
   struct level levels[FLUME_MSGPACK_MAX_DEPTH];
 };
@@ -119,7 +125,8 @@ static int fail(struct encoder *e, const char *fmt, ...) {
 }
 
 static int fail_write(struct encoder *e, int rv) {
-  return rv == FLUME_ENOMEM ? flume_err_nomem(e->err) : fail(e, "longer than 4 GiB");
+  if (rv == FLUME_ENOMEM) return flume_err_nomem(e->err);
+  return fail(e, "%s", e->out->len > e->bytes_max ? TOO_MUCH : "longer than 4 GiB");
 }
 
 /* --- Encoding ------------------------------------------------------------------------------------------------- */
@@ -134,6 +141,7 @@ static inline int encode_number(struct encoder *e, int index) {
 static inline int encode_string(struct encoder *e, int index) {
   size_t len;
   const char *s = lua_tolstring(e->L, index, &len);
+  if (e->out->len > e->bytes_max) return FLUME_E2BIG;
   return flume_msgpack_write_str(e->out, s, len);
 }
 
@@ -283,6 +291,7 @@ static int encode_table(struct encoder *e, int index) {
     if (e->levels[i].table == table) return fail(e, "cycle");
   }
   if (e->depth == FLUME_MSGPACK_MAX_DEPTH) return fail(e, "nested deeper than %d", FLUME_MSGPACK_MAX_DEPTH);
+  if (e->tables_left-- == 0 || e->out->len > e->bytes_max) return fail(e, TOO_MUCH);
   if (!lua_checkstack(L, 4)) return flume_err_nomem(e->err);
   if (lua_getmetatable(L, index)) {
     mark = lua_topointer(L, -1);
@@ -347,6 +356,13 @@ static const void *mark_identity(lua_State *L, const char *key) {
   return identity;
 }
 
+/* What a state with limited memory can hold can be stored. The same table in many places may stand for far more. */
+static void limit(struct encoder *e, const struct flume_budget *budget) {
+  size_t max_bytes = budget != NULL ? budget->memory_max_bytes : SIZE_MAX;
+  e->tables_left = max_bytes / TABLE_BYTES;
+  e->bytes_max = max_bytes < SIZE_MAX - e->out->len ? e->out->len + max_bytes : SIZE_MAX;
+}
+
 static int encode(lua_State *L, int index, struct flume_buf *pairs, struct flume_buf *out, struct flume_err *err) {
   struct encoder e;
   size_t before = out->len;
@@ -356,6 +372,7 @@ static int encode(lua_State *L, int index, struct flume_buf *pairs, struct flume
   e.out = out;
   e.err = err;
   e.pairs = pairs;
+  limit(&e, flume_budget_of(L));
   e.depth = 0;
   if (!lua_checkstack(L, 4)) return flume_err_nomem(err);
   e.array_mark = mark_identity(L, &array_mark);

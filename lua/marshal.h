@@ -27,6 +27,9 @@ void flume_marshal_open(lua_State *L);
  * FLUME_EINVAL for a value that can't be stored, naming where: "value.a.b[3]: function cannot be stored";
  * FLUME_ENOMEM. On failure out is as long as before.
  *
+ * In a view's own state what comes out is no longer than the memory that the state may have: a table that is in many places
+ * is written as often, and the rest is FLUME_EINVAL.
+ *
  * A table marked as an array has nil for its holes; it may have at most 3 holes for each element, and 1024 more. A lazy
  * record goes out as the bytes it stands for. */
 int flume_marshal_encode(lua_State *L, int index, struct flume_buf *out, struct flume_err *err);

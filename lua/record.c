@@ -8,7 +8,11 @@
 #include <lauxlib.h>
 
 #include "../core/msgpack.h"
+#include "budget.h"
 #include "marshal.h"
+
+#define CHARGED_BYTES 4096 /* less is looked through for free */
+#define BYTES_PER_STEP 16
 
 struct record {
   const uint8_t *data;
@@ -91,6 +95,11 @@ static inline struct record *check_record(lua_State *L) {
   return r;
 }
 
+/* Takes steps for looking through so many bytes of a large record. */
+static inline void charge_bytes(lua_State *L, size_t bytes) {
+  if (bytes >= CHARGED_BYTES) flume_budget_charge(L, flume_budget_of(L), bytes / BYTES_PER_STEP);
+}
+
 static int find_element(struct record *r, uint32_t count, lua_Integer index, const uint8_t *first,
                         const uint8_t **value) {
   const uint8_t *at = first, *end = r->data + r->len;
@@ -158,9 +167,21 @@ static int find_other(lua_State *L, struct record *r, const uint8_t **value) {
   return header.type == FLUME_TYPE_MAP ? find_pair(at, end, header.count, &key, value) : FLUME_ENOENT;
 }
 
+/* How much of the record was looked through to find the value; all of it when there was none. Elements of an array are
+ * found from the one that was asked for last, which was at before_off. */
+static size_t looked_through(const struct record *r, int rv, const uint8_t *value, uint32_t before_off) {
+  if (rv != 0) {
+    const uint8_t *end = r->data;
+    return flume_msgpack_skip(&end, r->data + r->len) == 0 ? (size_t)(end - r->data) : r->len;
+  }
+  uint32_t off = (uint32_t)(value - r->data);
+  return off == r->cursor_off && off >= before_off ? off - before_off : off;
+}
+
 static int get_index(lua_State *L) {
   struct record *r = check_record(L);
-  const uint8_t *value;
+  const uint8_t *value = NULL;
+  uint32_t before_off = r->cursor_off;
   int rv;
   if (lua_type(L, 2) == LUA_TSTRING) {
     size_t len;
@@ -169,6 +190,7 @@ static int get_index(lua_State *L) {
   } else {
     rv = find_other(L, r, &value);
   }
+  if (r->len >= CHARGED_BYTES) charge_bytes(L, looked_through(r, rv, value, before_off));
   if (rv == 0) {
     push_inner(L, r, 1, value);
   } else if (rv == FLUME_ENOENT) {
@@ -220,7 +242,9 @@ static int next(lua_State *L) {
     lua_pushinteger(L, i + 1);
   }
   push_inner(L, r, NEXT_RECORD, p);
+  const uint8_t *from = p;
   if (flume_msgpack_skip(&p, r->data + r->len) != 0) raise_corrupt(L);
+  charge_bytes(L, (size_t)(p - from));
   lua_pushinteger(L, i + 1);
   lua_replace(L, NEXT_INDEX);
   lua_pushinteger(L, p - r->data);
@@ -302,7 +326,8 @@ void flume_record_copy(lua_State *L, int index) {
   luaL_checkstack(L, 1, NULL);
   if (!flume_record_bytes(L, index, &data, &len)) {
     lua_pushvalue(L, index);
-  } else if (flume_marshal_push(L, data, len) != 0) {
-    raise_corrupt(L);
+    return;
   }
+  charge_bytes(L, len);
+  if (flume_marshal_push(L, data, len) != 0) raise_corrupt(L);
 }

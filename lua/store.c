@@ -4,10 +4,12 @@
 
 #include "../core/bytes.h"
 #include "../core/key.h"
+#include "budget.h"
 #include "marshal.h"
 
 #define BEHIND 0xff /* a byte that puts a bound behind a key, see struct flume_store_range */
 #define ENTRY_HEADER_BYTES 8
+#define EMITTED_BYTES_PER_STEP 8
 #define RECENT_HEADER_BYTES 16 /* seq, and bytes of entries */
 
 int flume__store_init(struct flume_lua_store *self, const struct flume_io *io) {
@@ -170,6 +172,9 @@ static int emit(lua_State *L) {
   self->value.len = 0;
   bool is_null = lua_islightuserdata(L, 2) && lua_touserdata(L, 2) == NULL;
   if (!lua_isnil(L, 2) && !is_null) pack(L, 2, &self->value);
+  struct flume_budget *budget = flume_budget_of(L);
+  flume_budget_charge(L, budget, (self->key.len + self->value.len) / EMITTED_BYTES_PER_STEP);
+  flume_budget_check_bytes(L, budget, self->emitted.len);
   if (flume__emitted_add(&self->emitted, &self->key, &self->value) != 0) return luaL_error(L, "not enough memory");
   return 0;
 }

@@ -269,19 +269,20 @@ describe("an index", function ()
           db:use("quick" .. i, flume.index(1, paths))
           db:use("slow" .. i, flume.index(1, slow(paths)))
         end
-        local random = math.random
-        for _ = 1, 20 do
-          local batch = {}
-          for j = 1, 30 do batch[j] = {a = values(random), b = values(random), c = values(random)} end
-          db:append(batch)
-        end
-        local with_entries = 0
-        for i = 1, 7 do
-          local quick = collect(db["quick" .. i]:read())
-          assert.same(collect(db["slow" .. i]:read()), quick)
-          with_entries = with_entries + (#quick > 0 and 1 or 0)
-        end
-        assert.equal(6, with_entries)
+        entries.seeded(function (random)
+          for _ = 1, 20 do
+            local batch = {}
+            for j = 1, 30 do batch[j] = {a = values(random), b = values(random), c = values(random)} end
+            db:append(batch)
+          end
+          local with_entries = 0
+          for i = 1, 7 do
+            local quick = collect(db["quick" .. i]:read())
+            assert.same(collect(db["slow" .. i]:read()), quick)
+            with_entries = with_entries + (#quick > 0 and 1 or 0)
+          end
+          assert.equal(6, with_entries)
+        end)
       end)
     end
 

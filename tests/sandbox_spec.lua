@@ -15,10 +15,10 @@ local function with_reducer(body, options)
 end
 
 -- The error that the view's reads answer after one record.
-local function failure_of(body, options)
+local function failure_of(body, options, record)
   local db = with_reducer(body, options)
   local start = os.clock()
-  db:append {n = 1}
+  db:append(record or {n = 1})
   local value, message, code = db.v:get()
   assert.is_true(os.clock() - start < SOON_S, "it took " .. os.clock() - start .. " s")
   assert.is_nil(value)
@@ -31,13 +31,13 @@ end
 
 local BUDGET = {budget = 10 * 1000 * 1000, memory = 64 << 20}
 
-local function describe_cases(what, cases)
+local function describe_cases(what, cases, record)
   describe(what, function ()
     after_each(world.clean)
 
     for name, body in pairs(cases) do
       it(name, function ()
-        local message = failure_of((body:gsub("SPIN", "function () while true do end end")), BUDGET)
+        local message = failure_of((body:gsub("SPIN", "function () while true do end end")), BUDGET, record)
         assert.is_truthy(message:find "instruction budget" or message:find "not enough memory", message)
       end)
     end
@@ -136,6 +136,18 @@ describe_cases("loading", {
   ["deep nesting"] = "while true do load(('('):rep(1000)) end",
 })
 
+local large = {list = {}}
+for i = 1, 200000 do large["key" .. i], large.list[i] = i, {i} end
+
+describe_cases("work on a large record", {
+  ["a key that it lacks"] = "while true do local _ = item.missing end",
+  ["elements from the end on"] = [[
+    local list = item.list
+    while true do for i = 200000, 1, -1 do local _ = list[i] end end]],
+  ["a copy"] = "local flume = require 'flume' while true do flume.table(item) end",
+  ["pairs"] = "while true do for _ in pairs {item} do for _ in pairs(item) do end end end",
+}, large)
+
 describe_cases("recursion", {
   ["of calls"] = "local function f() return 1 + f() end f()",
   ["that is caught"] = "local function f() return 1 + f() end while true do pcall(f) end",
@@ -207,6 +219,55 @@ describe_cases("the error of a spent budget is not held up", {
     local t = {}
     while true do pcall(coroutine.wrap(function () t[#t + 1] = ('x'):rep(1 << 20) .. #t end)) end]],
 })
+
+-- A value that takes little memory and stands for much.
+local SHARED = "local t = {} for i = 1, 60 do t = {t, t} end "
+
+describe("what a view gives out", function ()
+  after_each(world.clean)
+
+  it("is no more than it may have in memory", function ()
+    local db = world.memory_db()
+    db:use("v", world.write(world.dir() .. "/v.lua", ([[
+      return {version = 1, initial = 0, reducer = function (n) return n + 1 end,
+        methods = {much = "async", sum = "async"},
+        much = function () SHARED return t end, sum = function () return 1 end}
+    ]]):gsub("SHARED", SHARED)), BUDGET)
+    local value, message = db.v:much()
+    assert.is_nil(value)
+    assert.is_truthy(message:find "more than the view may have in memory", message)
+    assert.equal(1, db.v:sum())
+  end)
+
+  it("as its state is no more either", function ()
+    for _, body in ipairs {
+      SHARED .. "return t",
+      "local s, t = ('x'):rep(1000000), {} for i = 1, 100000 do t[i] = s end return t",
+    } do
+      local db = with_reducer(body, BUDGET)
+      db:append {n = 1}
+      local value, message = db.v:get()
+      assert.is_nil(value)
+      assert.is_truthy(message:find "more than the view may have in memory", message)
+      assert.equal(1, db.good:get())
+    end
+  end)
+
+  it("by emit counts as memory, and as work", function ()
+    for _, body in ipairs {
+      "while true do emit('k') end", "local s = ('x'):rep(1000000) while true do emit('k', s) end",
+    } do
+      local db = world.memory_db()
+      db:use("v", world.write(world.dir() .. "/v.lua",
+        ("return {version = 1, indexer = function (item, seq, emit) %s end}"):format(body)), BUDGET)
+      db:append {n = 1}
+      local count, message, code = db.v:count()
+      assert.is_nil(count)
+      assert.equal("EVIEW", code)
+      assert.is_truthy(message:find "instruction budget" or message:find "not enough memory", message)
+    end
+  end)
+end)
 
 describe("a trusted view", function ()
   after_each(world.clean)

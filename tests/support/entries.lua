@@ -7,6 +7,7 @@
 --   entries.count(list, options)
 --   entries.collect(source)          list of packed results
 --   entries.random_options(random, keys)
+--   entries.seeded(fn)               fn(random), with FLUME_SEED or another seed each time; a failure prints it
 
 local flume = require "flume"
 
@@ -125,6 +126,17 @@ function M.random_options(random, keys)
   if random(4) == 1 then o.seqs = false end
   if random(20) == 1 then o.old = false end
   return o
+end
+
+function M.seeded(fn)
+  local seed = math.tointeger(tonumber(os.getenv "FLUME_SEED")) or os.time() % 1000000
+  math.randomseed(seed)
+  local ok, err = xpcall(fn, function (message)
+    print("FLUME_SEED=" .. seed)
+    return message
+  end, math.random)
+  math.randomseed(os.time())
+  if not ok then error(err, 0) end
 end
 
 return M
