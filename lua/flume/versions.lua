@@ -281,7 +281,7 @@ local function start_where_it_fits(self, instance, accept)
     if since then
       if not is_active then instance.reason = first_reason end
       if number >= (self._active_number or number) then self._notes:settle_version(number) end
-      if #numbers > 1 then sweep(self, number) end
+      sweep(self, number)
       return since
     end
     first_reason = first_reason or reason
@@ -289,7 +289,7 @@ local function start_where_it_fits(self, instance, accept)
   instance.reason = first_reason
   local number = next_number(self)
   local since, message, code = start_at(self, instance, place_at(self, number, {activate = not self._active_number}))
-  if since and #numbers > 0 then sweep(self, number) end
+  if since then sweep(self, number) end
   return since, message, code
 end
 
@@ -330,6 +330,10 @@ local function waits_for_others(self, instance, again)
   local _, waiting = next(self._ending)
   if waiting then
     waiting[#waiting + 1] = again
+    return true
+  end
+  if self._erasing then
+    self._erasing[#self._erasing + 1] = again
     return true
   end
   local old = self._instance
