@@ -132,7 +132,7 @@ $(BUILD)/tests/%: tests/c/%.c $(TEST_SUPPORT) $(BUILD)/libflume.a
 # LMDB in it, so that its system calls can be recorded.
 $(BUILD)/tests/test_crash_store: LDLIBS_CORE = -luv -l:liblmdb.a -lpthread
 $(BUILD)/tests/test_crash_store: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=%,open close pwrite write writev fdatasync fsync \
-  ftruncate msync)
+  ftruncate msync rename mkdir unlink rmdir)
 $(BUILD)/tests/test_faults_store: LDLIBS_CORE = -luv -l:liblmdb.a -lpthread
 $(BUILD)/tests/test_faults_store: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=%,pwrite writev fdatasync)
 comma = ,

@@ -16,7 +16,6 @@
 
 #define IO (&flume_io_posix)
 #define PATH_BYTES 4096
-#define UNFINISHED "new"
 
 /* --- On a worker thread ------------------------------------------------------------------------------------------- */
 
@@ -27,23 +26,19 @@ static int path_of(char *path, const char *dir, const char *name, struct flume_e
 
 /* The new store takes the old one's place. */
 static int publish(struct flume_view *view) {
-  char from[PATH_BYTES], to[PATH_BYTES], name[16];
+  char path[PATH_BYTES], name[16];
   snprintf(name, sizeof name, "%u", (unsigned)view->erase_number);
-  int rv = path_of(from, view->dir, UNFINISHED, &view->err);
-  if (rv == 0) rv = path_of(to, view->dir, name, &view->err);
-  if (rv != 0) return rv;
-  rv = IO->rename(IO->ctx, from, to);
-  if (rv == 0) rv = IO->sync_dir(IO->ctx, view->dir);
-  if (rv != 0) return flume_err_set(&view->err, rv, "renaming %s: %s", from, flume_strerror(rv));
-  if (view->active) rv = flume_view_dir_activate(IO, view->dir, view->erase_number, &view->err);
-  if (rv == 0) rv = flume_store_move(view->kept.store, to, &view->err);
+  int rv = path_of(path, view->dir, name, &view->err);
+  if (rv == 0) rv = flume_view_dir_number(IO, view->dir, view->erase_number, &view->err);
+  if (rv == 0 && view->active) rv = flume_view_dir_activate(IO, view->dir, view->erase_number, &view->err);
+  if (rv == 0) rv = flume_store_move(view->kept.store, path, &view->err);
   if (rv == 0) view->number = view->erase_number;
   return rv;
 }
 
 static int begin(struct flume_view *view) {
   char path[PATH_BYTES];
-  int rv = path_of(path, view->dir, UNFINISHED, &view->err);
+  int rv = path_of(path, view->dir, FLUME_VIEW_DIR_NEW, &view->err);
   if (rv != 0) return rv;
   rv = flume_store_rewrite_begin(&view->rewrite, view->kept.store, path, &view->meta, &view->err);
   return rv == 0 ? 1 : rv;
