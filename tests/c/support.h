@@ -203,6 +203,16 @@ static inline bool image_is(const struct image *image, const char *dir, int chan
   return same;
 }
 
+/* --- Forked processes ----------------------------------------------------------------------------------------- */
+
+void __gcov_dump(void) __attribute__((weak)); /* there when coverage is counted */
+
+/* Ends a child that was forked from a test, and nothing of the test with it. */
+static inline _Noreturn void child_exit(int status) {
+  if (__gcov_dump != NULL) __gcov_dump();
+  _exit(status);
+}
+
 /* --- A door that fails on demand ------------------------------------------------------------------------------ */
 
 enum fault_op {
