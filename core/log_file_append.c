@@ -238,7 +238,10 @@ static int commit_run(struct flume_commit *commit) {
     case FLUME_COMMIT_END: break;
   }
   rv = flume_segment_end(commit->segment, &commit->err);
-  return rv == 0 ? flume__deleted_end(commit) : rv;
+  if (rv == 0) rv = flume__deleted_end(commit);
+  if (rv != 0) return rv;
+  commit->log->note.since = commit->segment->next_seq - 1;
+  return write_note(commit);
 }
 
 /* --- Back on the loop thread --------------------------------------------------------------------------------- */
