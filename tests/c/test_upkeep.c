@@ -272,6 +272,8 @@ TEST(compaction_without_memory) {
     made_append(log, 1);
     made_del(log, 1);
     made_del(log, made.count - 1);
+    log_close_wait(log, &loop);
+    log = must_open(300);
     faults_arm(&faults, FAULT_ALLOC, nth, UV_ENOMEM);
     struct compaction_answer answer;
     int rv = log_compact(log, &loop, &answer);
