@@ -4,8 +4,10 @@
 #include "crc32c.h"
 #include "err.h"
 
+#define AT_CRC (FLUME_NOTE_BYTES - 4)
+
 static uint32_t note_crc(const uint8_t *log_id, const uint8_t *bytes) {
-  return flume_crc32c(flume_crc32c(0, log_id, 16), bytes, FLUME_NOTE_BYTES - 4);
+  return flume_crc32c(flume_crc32c(0, log_id, 16), bytes, AT_CRC);
 }
 
 int flume_note_write(const struct flume_io *io, int lock_file, const uint8_t *log_id, const struct flume_note *note) {
@@ -13,12 +15,12 @@ int flume_note_write(const struct flume_io *io, int lock_file, const uint8_t *lo
   flume_put_le64(bytes, (uint64_t)note->since);
   flume_put_le64(bytes + 8, note->deleted_end_off);
   flume_put_le64(bytes + 16, note->writer);
-  flume_put_le32(bytes + FLUME_NOTE_BYTES - 4, note_crc(log_id, bytes));
+  flume_put_le32(bytes + AT_CRC, note_crc(log_id, bytes));
   return flume_io_write_full(io, lock_file, bytes, sizeof bytes, FLUME_IO_LOCK_BYTES);
 }
 
 int flume_note_get(const uint8_t *bytes, const uint8_t *log_id, struct flume_note *note) {
-  if (flume_get_le32(bytes + FLUME_NOTE_BYTES - 4) != note_crc(log_id, bytes)) return FLUME_ENOENT;
+  if (flume_get_le32(bytes + AT_CRC) != note_crc(log_id, bytes)) return FLUME_ENOENT;
   note->since = (int64_t)flume_get_le64(bytes);
   note->deleted_end_off = flume_get_le64(bytes + 8);
   note->writer = flume_get_le64(bytes + 16);

@@ -200,7 +200,7 @@ static void take_place(struct flume_store *store, struct flume_store *other) {
 int flume_store_follow(struct flume_store *store, const char *dir, const struct flume_store_meta *own,
                        const struct flume_store_meta *limit, struct flume_store_meta *meta, struct flume_err *err) {
   struct flume_store *other;
-  struct flume_store_meta found;
+  struct flume_store_meta found = *own;
   int rv = flume_store_open(&other, store->io, dir, FLUME_STORE_READ, err);
   if (rv != 0) return rv;
   rv = flume_store_load(other, &found, err);

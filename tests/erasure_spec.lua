@@ -306,7 +306,7 @@ describe("a compaction", function ()
     local dir = world.dir() .. "/data"
     local db = world.open_db(dir)
     local file = dir .. "/raw"
-    db:use("v", {create = function (log)
+    db:use("v", {create = function ()
       local view = {since = flume.observable(-1), methods = {}}
       function view.create_sink()
         return function (record, seq)
