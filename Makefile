@@ -132,7 +132,7 @@ $(BUILD)/tests/%: tests/c/%.c $(TEST_SUPPORT) $(BUILD)/libflume.a
 # LMDB in it, so that its system calls can be recorded.
 $(BUILD)/tests/test_crash_store: LDLIBS_CORE = -luv -l:liblmdb.a -lpthread
 $(BUILD)/tests/test_crash_store: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=%,open close pwrite write writev fdatasync fsync \
-  ftruncate msync)
+  ftruncate msync rename mkdir unlink rmdir)
 $(BUILD)/tests/test_faults_store: LDLIBS_CORE = -luv -l:liblmdb.a -lpthread
 $(BUILD)/tests/test_faults_store: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=%,pwrite writev fdatasync)
 comma = ,
@@ -170,10 +170,10 @@ $(BUILD)/bin/lua: tests/support/lua.c
 # What the C tests reach of core; without asserts, as a failing one is not to be reached.
 coverage: deps-test
 	@rm -rf build-coverage
-	@$(MAKE) --no-print-directory covered BUILD=build-coverage SANITIZE='--coverage -DNDEBUG'
+	@$(MAKE) --no-print-directory covered BUILD=build-coverage SANITIZE='--coverage -DNDEBUG -DFLUME_COVERAGE'
 
 covered: OPTIMIZE = -O0 -g
-covered: test-programs
+covered: $(C_TESTS)
 	@for t in $(C_TESTS); do echo RUN $$t; $$t >$$t.log 2>&1 || { cat $$t.log; exit 1; }; done
 	@tests/coverage $(BUILD)
 
@@ -184,15 +184,8 @@ valgrind: deps-test
 
 # Crashes: every one that a simulated disk allows, and kill -9 of a writing process over and over.
 crash: deps-test
-	@$(MAKE) --no-print-directory test-programs
-	@eval "$$($(MAKE) -s env BUILD=$(BUILD))"; export FLUME_CRASH=all; \
-	for t in crash crash_store crash_views damage lua_memory; do echo RUN $$t; $(BUILD)/tests/test_$$t || exit 1; done
-	@for mode in all deletes batches segments interval compact; do for i in 1 2 3 4 5; do \
-	  echo KILL $$mode; $(BUILD)/tests/kill9 --$$mode 80 || exit 1; \
-	done; done # a new log now and then: every round reads all of it
-	@$(BUILD)/tests/kill9 --million
-	@eval "$$($(MAKE) -s env BUILD=$(BUILD))"; FLUME_CRASH=all $(BUSTED) --output=tests/support/output.lua --pattern=_spec \
-	  tests/crash_spec.lua
+	@$(MAKE) --no-print-directory all test-programs
+	@tests/crash/run $(BUILD) '$(BUSTED)'
 
 # libFuzzer, FUZZ_SECONDS for each target; what it finds is left in build/fuzz, and becomes a file of the corpus.
 FUZZ_SECONDS = 20

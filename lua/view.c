@@ -444,6 +444,7 @@ static void push_view_metatable(lua_State *L) {
                                      {"skips", view_skips},
                                      {"quiet", view_quiet},
                                      {"activate", view_activate},
+                                     {"erase", flume__view_erase},
                                      {"size", view_size},
                                      {"hold", view_hold},
                                      {"fail", view_fail},
@@ -468,7 +469,7 @@ static int view_new(lua_State *L) {
   self->pump = pump;
   pump->close_left = close_left;
   self->loop = pump->log->loop;
-  self->host = self->pin = self->close_cb = self->quiet_cb = self->active_cb = LUA_NOREF;
+  self->host = self->pin = self->close_cb = self->quiet_cb = self->active_cb = self->erase_cb = LUA_NOREF;
   flume__view_work_init(self);
   flume_deferred_init(&self->nudge, nudge);
   int rv = flume__store_init(&self->kept, &flume_io_posix);

@@ -172,11 +172,26 @@ int flume__view_revert(struct flume_view *view, struct flume_err *err) {
   return restore(view, err);
 }
 
+/* The process that writes may have gone on in another directory: with the version written anew, or with another one. */
+static int follow(struct flume_view *view, const struct flume_store_meta *limit, struct flume_store_meta *meta) {
+  char path[4096];
+  uint32_t number = FLUME_VIEW_DIR_NONE;
+  int rv = flume_view_dir_active(&flume_io_posix, view->dir, &number, NULL);
+  if (rv != 0 || number == FLUME_VIEW_DIR_NONE || number == view->number) return FLUME_EAGAIN;
+  int len = snprintf(path, sizeof path, "%s/%u", view->dir, (unsigned)number);
+  if (len < 0 || (size_t)len >= sizeof path) return FLUME_EAGAIN;
+  rv = flume_store_follow(view->kept.store, path, &view->meta, limit, meta, NULL);
+  if (rv == 0) view->number = number;
+  return rv;
+}
+
 void flume__view_renew(struct flume_view *view) {
   struct flume_store_meta limit = {.since = view->log_since, .deletions = view->log_deletions}, meta;
   struct flume_err err;
   view->next_commit_ns = uv_hrtime() + RENEW_NS;
-  if (flume_store_renew(view->kept.store, &view->meta, &limit, &meta, NULL) != 0) return;
+  if (follow(view, &limit, &meta) != 0 && flume_store_renew(view->kept.store, &view->meta, &limit, &meta, NULL) != 0) {
+    return;
+  }
   view->meta.since = meta.since;
   view->meta.deletions = meta.deletions;
   view->fold_status = restore(view, &err);

@@ -120,7 +120,8 @@ static void commit_if_due(struct flume_view *view) {
 static void run_job(struct flume_job *job) {
   struct flume_view *view = FLUME_CONTAINER_OF(job, struct flume_view, job);
   if (view->vm == NULL) {
-    commit(view);
+    if (view->working == FLUME_WORK_ERASE) flume__view_erase_run(view);
+    else commit(view);
     return;
   }
   flume_vm_enter(view->vm);
@@ -138,6 +139,7 @@ static void run_job(struct flume_job *job) {
       save(view);
       commit(view);
       break;
+    case FLUME_WORK_ERASE: flume__view_erase_run(view); break;
     case FLUME_WORK_NONE: break;
   }
   flume_vm_leave(view->vm);
@@ -300,6 +302,7 @@ static void job_done(struct flume_job *job) {
   if (worked == FLUME_WORK_RETRACT) after_retract(view);
   if (worked == FLUME_WORK_CALL) after_call(view);
   if (worked == FLUME_WORK_COMMIT) after_commit(view);
+  if (worked == FLUME_WORK_ERASE) flume__view_erase_ran(view);
   flume__view_tell_active(view);
   flume__view_next(view);
 }
@@ -386,6 +389,7 @@ static bool wants_last_commit(const struct flume_view *view) {
 
 static void close_step(struct flume_view *view) {
   struct flume_queue *node;
+  flume__view_erase_end(view, FLUME_ECLOSED);
   if (view->end == FLUME_VIEW_DROP &&
       !flume_queue_empty(&view->calls)) { /* its place was taken: what it was asked it answers */
     start_call(view);
@@ -552,6 +556,7 @@ void flume__view_next(struct flume_view *view) {
     return;
   }
   if (view->rebuilding || view->reviving) restart(view);
+  if (flume__view_erase_next(view)) return;
   if (view->commit_due && log_is_synced(view)) commit_after_sync(view);
   if (view->working != FLUME_WORK_NONE || view->syncing) return;
   next_work(view);

@@ -303,6 +303,11 @@ function DO:backup()
   self.db:backup(("%s.backup%d"):format(self.dir, self.backups), self:once("backup", "EVIEW"))
 end
 
+function DO:compact()
+  if not self.dir then return end
+  self.db:compact(self:once("compact", "EVIEW", "EBUSY"))
+end
+
 function DO:check()
   if not self.dir then return end
   self.db:check(self:once("check"))

@@ -57,7 +57,7 @@ exit status: 0 done, 1 failed or interrupted, 2 wrong usage
 local READERS = {get = true, stream = true, tail = true, backup = true, check = true}
 local MAKERS = {append = true, import = true}
 local NO_VIEWS = {
-  append = true, import = true, get = true, stream = true, tail = true, compact = true, backup = true, check = true,
+  append = true, import = true, get = true, stream = true, tail = true, backup = true, check = true,
 }
 
 local function complain(message)

@@ -79,10 +79,12 @@ function DB:sync(cb)
   return self.log:sync(cb)
 end
 
---- Removes the bytes of deleted records from the log's files; see log.lua.
+--- Removes the bytes of deleted records from the log's files (see log.lua), and what views had taken from them from
+--- theirs: waits until each has taken them back. EVIEW: the log is compacted, and the message names the views in whose
+--- files something may be left.
 function DB:compact(given, cb)
   check_open(self, "compact", 2)
-  return self.log:compact(given, cb)
+  return maintenance.compact(self, given, cb)
 end
 
 --- Copies the database, log and views, as of now, to the new directory dir: {since =, bytes =, files =}. It goes on

@@ -1,6 +1,8 @@
--- Backup and check of a database: the views rest while their files are read, and then the log has its turn.
+-- Compaction, backup and check of a database. For the last two the views rest while their files are read, and then the
+-- log has its turn.
 
 local async = require "flume.async"
+local erasure = require "flume.erasure"
 local errors = require "flume.errors"
 local Log = require "flume.log"
 
@@ -75,6 +77,16 @@ local function run(db, where, given, cb, begin)
       if not ok then finish(errors.new(message, code)) end
     end)
   end, callback)
+end
+
+function M.compact(db, given, cb)
+  if type(given) == "function" and cb == nil then given, cb = nil, given end
+  return async.call(function (done)
+    db.log:compact(given, function (err, statistics)
+      if err then return done(err) end
+      erasure.erase(db, function (failed) done(failed, statistics) end)
+    end)
+  end, cb)
 end
 
 function M.backup(db, dir, given, cb)

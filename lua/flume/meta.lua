@@ -303,12 +303,14 @@ function Records:del(seqs, cb) end
 ---@return flume.Code? code
 function Records:sync(cb) end
 
---- Removes the bytes of deleted records from the files. Seqs stay what they are; reads and appends go on.
+--- Removes the bytes of deleted records from the files. Seqs stay what they are; reads and appends go on. Of a
+--- database also what views have made of them, once each has taken them back; EVIEW: the log is compacted, and the
+--- message names the views in whose files something may be left, and why.
 ---@param options? flume.UpkeepOptions
 ---@param cb? fun(err: flume.Error?, done: flume.Compaction?)
 ---@return flume.Compaction? done
 ---@return string? message
----@return flume.Code? code EBUSY, EREADONLY, ECORRUPT, ENOTSUP
+---@return flume.Code? code EBUSY, EREADONLY, ECORRUPT, ENOTSUP, EVIEW
 function Records:compact(options, cb) end
 
 --- Copies the database, or the log, as of now, into a new folder, while it is in use.

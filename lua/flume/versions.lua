@@ -140,14 +140,16 @@ local settle
 -- Takes all versions off the disk but the active one and the set of numbers.
 local function remove_others(self, keep)
   local dir = not self._script.reads_only and self._script.state_dir
-  for _, number in ipairs(dir and dirs.list(dir) or {}) do
-    if number ~= self._active_number and not keep[number] then dirs.remove(dir, number) end
+  local numbers = dir and dirs.list(dir) or {}
+  local active = #numbers > 1 and dirs.active(dir) or nil
+  for _, number in ipairs(numbers) do
+    if number ~= self._active_number and number ~= active and not keep[number] then dirs.remove(dir, number) end
   end
 end
 
 -- When nothing is under way, what answers is the active version on disk, and no other is there.
 local function tidy(self)
-  if self:_is_over() or self._activating or next(self._ending) then return end
+  if self:_is_over() or self._activating or self._erasing or next(self._ending) then return end
   local now = self._instance
   if now and now.number and now.number ~= self._active_number and not self._next and not self._heir then
     self._next = now
@@ -181,7 +183,7 @@ end
 local function activate_at_the_end(self)
   local instance, before = self._instance, self._active_number
   local number = instance.number
-  if self._activating or not (number and before) or number == before then return end
+  if self._activating or self._erasing or not (number and before) or number == before then return end
   if instance.core:since() < self._db:_since() then return end
   instance.core:activate(function (err)
     if not err then self._active_number = number end
@@ -309,7 +311,7 @@ local function start_where_it_fits(self, instance, accept)
     if since then
       if not is_active then instance.reason = first_reason end
       if number >= (self._active_number or number) then self._notes:settle_version(number) end
-      if #numbers > 1 then sweep(self, number) end
+      sweep(self, number)
       return since
     end
     first_reason = first_reason or reason
@@ -317,7 +319,7 @@ local function start_where_it_fits(self, instance, accept)
   instance.reason = first_reason
   local number = next_number(self)
   local since, message, code = start_at(self, instance, place_at(self, number, {activate = not self._active_number}))
-  if since and #numbers > 0 then sweep(self, number) end
+  if since then sweep(self, number) end
   return since, message, code
 end
 
@@ -349,8 +351,8 @@ local take_place, activate, make_active
 function make_active(self, instance, done)
   local function again() make_active(self, instance, done) end
   local _, waiting = next(self._ending)
-  if waiting or self._activating then
-    waiting = waiting or self._activating
+  waiting = waiting or self._activating or self._erasing
+  if waiting then
     waiting[#waiting + 1] = again
     return
   end

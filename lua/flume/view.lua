@@ -398,6 +398,7 @@ function View.new(db, name, script)
     _raw_waits = {},          -- set of functions that answer the calls that wait for a raw view's since
     _activating = nil,        -- while a version is made the active one on disk: list of functions to be called then
     _ending = {},             -- instance that is being closed -> list of functions to be called then
+    _erasing = nil,           -- while its store is written anew: list of functions to be called then; see erasure.lua
     _notes = nil,             -- what it keeps from one version to the next: notes.lua
     _dry = {},                -- set of the instances that make dry runs
     _swaps = {},              -- list of functions that wait until the next instance answers: done(err)
