@@ -438,6 +438,24 @@ static bool is_in(const struct flume_store_range *range, const struct flume_emit
          (range->upper == NULL || compare(entry->key, entry->key_len, range->upper, range->upper_len) < 0);
 }
 
+/* within(range, key) -> whether the key is in the range */
+static int within(lua_State *L) {
+  struct flume_lua_store *self = self_of(L);
+  struct flume_store_range range;
+  lua_settop(L, 2);
+  get_range(L, self, 1, &range);
+  put_key(L, self, 2, &self->key, flume_key_encode);
+  struct flume_emitted entry = {.key = self->key.data, .key_len = self->key.len};
+  lua_pushboolean(L, is_in(&range, &entry));
+  return 1;
+}
+
+/* since() -> integer */
+static int since(lua_State *L) {
+  lua_pushinteger(L, self_of(L)->seq);
+  return 1;
+}
+
 /* recent(range, from_seq) -> items, and the seq to ask for next | nil */
 static int recent(lua_State *L) {
   struct flume_lua_store *self = self_of(L);
@@ -471,7 +489,8 @@ static int recent(lua_State *L) {
 void flume__store_push(lua_State *L, struct flume_lua_store *self, int owner) {
   static const luaL_Reg functions[] = {{"emit", emit},     {"get", get},       {"put", put},
                                        {"id", id},         {"page", page},     {"count", count},
-                                       {"recent", recent}, {"follow", follow}, {NULL, NULL}};
+                                       {"recent", recent}, {"follow", follow},
+                                       {"within", within}, {"since", since}, {NULL, NULL}};
   luaL_newlibtable(L, functions);
   lua_pushlightuserdata(L, self);
   if (owner != 0) lua_pushvalue(L, owner);

@@ -21,7 +21,7 @@ struct flume_lua_store {
   enum flume_store_kind kind;
   uv_mutex_t guard;         /* held while it is committed, which another thread may do than the one that reads */
   struct flume_store *base; /* of a dry run: groups that are not in store are read here; NULL for none */
-  int64_t seq;              /* of the record that is being folded */
+  int64_t seq;              /* of the record that is being folded, else of the last one in the state */
   struct flume_buf emitted; /* what it emitted so far; see flume_emitted_next */
   struct flume_recent recent;
   /* scratch */
@@ -74,6 +74,8 @@ int flume__store_page(lua_State *L, struct flume_lua_store *self, int first);
  *   count(range, max_seq) -> integer
  *   recent(range, from_seq) -> items, next seq | nil
  *                                  what came since, in the same form; nil: it is not known any more
+ *   within(range, key) -> boolean
+ *   since() -> integer             up to which seq the state was folded, outside of a fold
  *   follow(change)                 change is 1 for one more who follows, -1 for one less
  *
  * range: {gt=, gte=, lt=, lte=, prefix=, reverse=}, each optional. Bad keys raise an error. */

@@ -75,7 +75,7 @@ static void fold(struct flume_view *view, uint64_t slice_ns) {
   view->fold_status = flume_fold_run(flume__view_state(view), &view->fold, &view->traceback, &view->err);
   if (view->fold_status != 0) return;
   view->dirty = true;
-  view->meta.since = view->block->first_seq + view->fold.next - 1;
+  view->meta.since = view->kept.seq = view->block->first_seq + view->fold.next - 1;
   view->commit_due = view->commit_due || wants_commit(view);
   if (wants_renewal(view)) flume__view_renew(view);
 }

@@ -316,6 +316,15 @@ function DB:_record(seq)
   return mapped
 end
 
+--- The same of a record that was deleted; nil when its bytes are gone.
+function DB:_deleted_record(seq)
+  local found, value = self.log.core:deleted(seq)
+  if not found then return nil end
+  local transform, ok = self.log:transform(self._map), true
+  if transform then ok, value = pcall(transform, value, seq) end
+  return ok and value or nil
+end
+
 -- --- Opening and closing -----------------------------------------------------------------------------------------
 
 local function load_mapper(self, mapper)

@@ -556,6 +556,17 @@ function View:explain(options, cb) end
 ---@field wait? boolean false: not at all
 ---@field timeout? number gives up after so many milliseconds, with ETIMEDOUT
 
+--- Options of the method `deltas`, which reducers, groups and indexes have: a flume.Source of changes, each
+--- `"reset" | "set" | "remove" | "at", key, value, seq`; see views/README.md.
+---@class flume.DeltaOptions: flume.Patience
+---@field after? string|integer the position of an "at", from which it goes on; or a seq
+---@field live? boolean goes on with what comes later
+---@field gt? flume.Value keys greater than this
+---@field gte? flume.Value … or equal
+---@field lt? flume.Value keys less than this
+---@field lte? flume.Value … or equal
+---@field prefix? flume.Value arrays that begin with these elements, or strings that begin with this
+
 --- How far a view has come.
 ---@class flume.Progress
 ---@field start integer the seq that it started from
