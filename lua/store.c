@@ -487,9 +487,8 @@ static int recent(lua_State *L) {
 }
 
 void flume__store_push(lua_State *L, struct flume_lua_store *self, int owner) {
-  static const luaL_Reg functions[] = {{"emit", emit},     {"get", get},       {"put", put},
-                                       {"id", id},         {"page", page},     {"count", count},
-                                       {"recent", recent}, {"follow", follow},
+  static const luaL_Reg functions[] = {{"emit", emit},     {"get", get},     {"put", put},       {"id", id},
+                                       {"page", page},     {"count", count}, {"recent", recent}, {"follow", follow},
                                        {"within", within}, {"since", since}, {NULL, NULL}};
   luaL_newlibtable(L, functions);
   lua_pushlightuserdata(L, self);
