@@ -66,6 +66,8 @@ int flume__store_page(lua_State *L, struct flume_lua_store *self, int first);
  *   emit(key [, value])            an entry of the record that is being folded
  *   get(key) -> value or nil       of a group
  *   put(key, value or nil)         of a group
+ *   get_used(key) -> value or nil  rows beside the groups, which no range has: the states of what a view uses
+ *   put_used(key, value or nil)
  *   id(key) -> string              the key's bytes
  *   page(range, n, min_seq, max_seq, resume or nil) -> items, resume or nil
  *                                  up to n entries of the range, each as {key, seq} or {key, seq, value}; nil as a key is

@@ -464,13 +464,14 @@ static int fetch_gone(struct flume_view *view) {
 }
 
 static bool can_retract(struct flume_view *view) {
-  if (view->kind == FLUME_VIEW_INDEX) return true;
   lua_State *L = flume__view_state(view);
   if (view->vm != NULL) flume_vm_enter(view->vm);
   lua_rawgeti(L, LUA_REGISTRYINDEX, flume__view_host(view));
   lua_pushliteral(L, "retract");
   bool can = lua_rawget(L, -2) == LUA_TFUNCTION;
-  lua_pop(L, 2);
+  lua_pushliteral(L, "anew"); /* of a view that uses others */
+  if (view->kind == FLUME_VIEW_INDEX) can = lua_rawget(L, -3) == LUA_TNIL;
+  lua_pop(L, 3);
   if (view->vm != NULL) flume_vm_leave(view->vm);
   return can;
 }

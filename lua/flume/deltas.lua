@@ -11,7 +11,7 @@
 -- Nothing is kept for this between two rounds; so it makes no difference whether the view was opened anew in between.
 --
 -- Where the way from a position is not known (another version, a record passed over, a deleted record whose bytes are
--- gone), the stream begins anew with "reset".
+-- gone; any deleted one, for a view that uses others), the stream begins anew with "reset".
 
 local async = require "flume.async"
 local errors = require "flume.errors"
@@ -142,6 +142,7 @@ local function deleted_items(self, with_values)
     local seq = log:deletion_at(number)
     if seq < 0 then return nil end
     if seq <= self.seq then
+      if self.instance.uses then return nil end -- it was built anew, and any of it may be another
       local value = with_values and self.view._db:_deleted_record(seq)
       if with_values and value == nil then return nil end
       items[#items + 1] = {seq, value}
