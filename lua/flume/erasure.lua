@@ -120,6 +120,7 @@ end
 --- Waits until nothing is left of what was deleted before in what views have stored: done(err) with a text that names
 --- those of which that can't be said.
 function M.erase(db, done)
+  if db.closed or db.closing then return done(errors.new("the database was closed", "ECLOSED")) end
   local deletions = db.dir and db.log.core:deletions() or 0
   if deletions == 0 then return done(nil) end
   if not db:_is_ready() then
