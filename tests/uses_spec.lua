@@ -2,6 +2,7 @@
 --
 -- FLUME_USES_SEED repeats a run.
 
+local child = require "tests.support.child"
 local world = require "tests.support.world"
 
 local SEED = math.tointeger(tonumber(os.getenv "FLUME_USES_SEED" or os.time()))
@@ -45,6 +46,28 @@ local function found_in(db)
   for key, state in db.mean:read {} do found.mean[key] = state end
   for key, value, seq in db.entries:read {} do found.entries[seq] = {key, value} end
   return found
+end
+
+-- Appends for ever, in a process of its own: it is killed.
+local WRITER = [[
+  local flume = require "flume"
+  local dir, folder = ...
+  io.stdout:setvbuf "line"
+  local db = assert(flume.open(dir, {views = folder}))
+  while true do
+    local batch = {}
+    for i = 1, math.random(20) do batch[i] = {k = math.random(4), n = math.random(0, 9)} end
+    print(assert(db:append(batch)))
+    if math.random(3) == 1 then db.trace:get() end
+  end
+]]
+
+local function kill_after(acknowledgements, dir, folder)
+  local pipe, pid = child.start(WRITER, dir, folder)
+  for _ = 1, acknowledgements do assert(math.tointeger(tonumber(pipe:read "l"))) end
+  os.execute("kill -9 " .. pid)
+  pipe:read "a"
+  pipe:close()
 end
 
 describe("views on views", function ()
@@ -117,6 +140,17 @@ describe("views on views", function ()
     assert.is_nil(dry.error)
   end)
 
+  it("go on after a kill, with what belongs together", function ()
+    for name in pairs(SOURCES) do write(name, 1) end
+    for round = 1, 4 do
+      kill_after(round * 100, dir, folder)
+      local db, records = open(), {}
+      for seq, item in db:stream {} do records[#records + 1] = {k = item.k, n = item.n, seq = seq} end
+      assert.same(expect(records, versions), found_in(db))
+      db:close()
+    end
+  end)
+
   it("are built anew when what they use is another, also further down", function ()
     for name in pairs(SOURCES) do write(name, 1) end
     local db = open()
@@ -128,6 +162,29 @@ describe("views on views", function ()
     assert.not_equal(before.trace, after.trace)
     assert.not_same(before.entries, after.entries)
     assert.matches("^version 1%+%x+ %-> 1%+%x+$", db:status().views.trace.reason)
+  end)
+
+  it("have deltas, which begin anew with a delete", function ()
+    for name in pairs(SOURCES) do write(name, 1) end
+    local db = open()
+    assert(db:append {{k = 1, n = 5}, {k = 2, n = 7}})
+    local function ops(name, after)
+      local list, position = {}, nil
+      for op, key in db[name]:deltas {after = after} do
+        list[#list + 1] = op
+        if op == "at" then position = key end
+      end
+      return table.concat(list, " "), position
+    end
+    for _, name in ipairs {"mean", "entries"} do
+      local text, position = ops(name)
+      assert.equal("reset set set at", text)
+      assert(db:append {k = 2, n = 1})
+      text, position = ops(name, position)
+      assert.equal("set at", text)
+      assert(db:del(db.since:get()))
+      assert.equal("reset set set at", (ops(name, position)))
+    end
   end)
 
   it("can only read", function ()
