@@ -523,9 +523,10 @@ static int recent(lua_State *L) {
 }
 
 void flume__store_push(lua_State *L, struct flume_lua_store *self, int owner) {
-  static const luaL_Reg functions[] = {{"emit", emit},     {"get", get},     {"put", put},       {"id", id},
-                                       {"page", page},     {"count", count}, {"recent", recent}, {"follow", follow},
-                                       {"within", within}, {"get_used", get_used}, {"put_used", put_used}, {"since", since}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"emit", emit},         {"get", get},       {"put", put},       {"id", id},         {"page", page},
+      {"count", count},       {"recent", recent}, {"follow", follow}, {"within", within}, {"get_used", get_used},
+      {"put_used", put_used}, {"since", since},   {NULL, NULL}};
   luaL_newlibtable(L, functions);
   lua_pushlightuserdata(L, self);
   if (owner != 0) lua_pushvalue(L, owner);

@@ -3,7 +3,7 @@
 --   "reset"                    the copy is to be emptied: what follows is all there is
 --   "set", key, value, seq     an entry of an index; or the state of a group, or of a reducer (whose key is nil)
 --   "remove", key, nil, seq    a group that is no more; of an index, all entries of the record seq (key is nil)
---   "at", position, nil, seq   the copy is now what the view was at seq, and a stream with after = position goes on here
+--   "at", position, nil, seq   the copy is now what the view was at seq, and a stream after position goes on here
 --
 -- A round leads from one position to the next. The view goes on while its parts are read, so what they were read at is
 -- compared in the end, and more is read until it is one seq and there is no deletion that the view has not taken back.

@@ -204,7 +204,8 @@ return function (options)
       stamp, uses = own_module(options, "used").stamp(kinds.invalid, options.name, definition.version, used)
     end
     return {
-      version = definition.version, version_text = stamp, uses = uses, fingerprint = fingerprint, kind = host.kind, methods = core.map(host.methods),
+      version = definition.version, version_text = stamp, uses = uses,
+      fingerprint = fingerprint, kind = host.kind, methods = core.map(host.methods),
       builtin = core.map(host.builtin), since = host.raw and kinds.since_of(host.raw) or nil,
     }
   end

@@ -1,8 +1,8 @@
 -- Views on views: what a script reads of the views that its `uses` names.
 --
--- It has instances of them for itself, in the same Lua state, and their states in its own store, committed along with its
--- own. Each record is folded into them first, in the order in which they use each other, and then into the view: so at
--- record n it sees them at n, live and in a rebuild, wherever the views of these names are themselves.
+-- It has instances of them for itself, in the same Lua state, and their states in its own store, committed along with
+-- its own. Each record is folded into them first, in the order in which they use each other, and then into the view: so
+-- at record n it sees them at n, live and in a rebuild, wherever the views of these names are themselves.
 --
 -- Runs in a script view's own Lua state too.
 
@@ -78,8 +78,8 @@ local function bind(definition, used)
 end
 
 --- The definition with its functions bound to what it uses; and what has to be done for that, see M.attach; the
---- definition alone when it uses nothing. world: kinds, options (of the host), find(name) -> source, run(name, source) ->
---- definition, fingerprint(source)
+--- definition alone when it uses nothing. world: kinds, options (of the host), find(name) -> source,
+--- run(name, source) -> definition, fingerprint(source)
 function M.resolve(name, definition, world)
   local invalid, order, made, path = world.kinds.invalid, {}, {}, {name}
 
