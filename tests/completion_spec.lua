@@ -89,7 +89,7 @@ for _, each in ipairs {{"bash", BASH}, {"zsh", ZSH}} do
     end)
 
     case("views and their methods", function ()
-      assert.equal("totals.get totals.of", complete("--views", "views", "data", "tot"))
+      assert.equal("totals.deltas totals.get totals.of", complete("--views", "views", "data", "tot"))
       assert.equal("totals.of", complete("--views", "views", "data", "totals.o"))
       assert.equal("totals", complete("--views", "views", "data", "rebuild", ""))
     end)

@@ -87,7 +87,7 @@ describe("a session", function ()
     s:enter "count:get{} + 1000"
     s:expect "\n1003\n"
     s:enter ".views"
-    s:expect "count  get (async)"
+    s:expect "count  deltas (source), get (async)"
     s:enter ".rebuild coutn"
     s:expect "there is no view 'coutn'; did you mean count?"
     s:enter ".staus"

@@ -271,8 +271,8 @@ local function reload_one(self, view, done)
 end
 
 --- Mounts what the scripts say now: of one view and of those that use it, or of all, and what is new in the views'
---- folder. A view whose version or source is another goes on answering as it was until the new one has caught up; this waits for that. A script that
---- can't be mounted changes nothing: nil, message, code.
+--- folder. A view whose version or source is another goes on answering as it was until the new one has caught up; this
+--- waits for that. A script that can't be mounted changes nothing: nil, message, code.
 function DB:reload(name, cb)
   if cb == nil and type(name) == "function" then name, cb = nil, name end
   check_open(self, "reload", 2)
