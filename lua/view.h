@@ -112,7 +112,7 @@ struct flume_view {  // NOLINT(clang-analyzer-optin.performance.Padding): fields
   bool wants_active;        /* asked for: see flume__view_take_wishes */
   int active_cb;            /* registry: called once when that is done */
   bool dirty;               /* folded since the last commit */
-  uint64_t committed_bytes; /* size of the store after the last commit */
+  uint64_t committed_bytes; /* size of the store when it was opened, or after the last commit */
   uint64_t size_bytes;      /* the same, for the loop thread */
   bool commit_due;
   uint64_t next_commit_ns;

@@ -79,7 +79,8 @@ describe("the command line", function ()
   it("names a database that can't be opened", function ()
     local missing = world.dir() .. "/none"
     for _, command_name in ipairs {"status", "stream", "tail", "rebuild", "sum.get"} do
-      assert.equal(("flume: %s: there is no database here\n"):format(missing), (failure {missing, command_name}))
+      assert.equal(("flume: %s: there is no database here; append and import make one\n"):format(missing),
+        (failure {missing, command_name}))
     end
     assert.is_nil(io.open(missing))
     assert.is_not_nil(failure({"/dev/null/data", "append"}):find("/dev/null/data", 1, true))
@@ -94,8 +95,8 @@ describe("get, stream and tail", function ()
     local dir = filled(3)
     assert.equal("{n = 2}\n", output {dir, "get", "1"})
     assert.equal('{"n":2}\n', output {dir, "get", "1", "--json"})
-    assert.is_not_nil(failure({dir, "get", "3"}):find "get: record 3: ")
-    assert.is_not_nil(failure({dir, "get", "-1"}):find "get: record %-1: ")
+    assert.equal("flume: get: no record 3: the log ends at 2\n", (failure {dir, "get", "3"}))
+    assert.is_not_nil(failure({dir, "get", "-1"}):find "'%-1' is no sequence number")
     assert.is_not_nil(failure({dir, "get", "first"}):find "'first' is no sequence number")
   end)
 
@@ -137,7 +138,7 @@ describe("get, stream and tail", function ()
       {">/dev/full", "writing the output"}, {">&-", "writing the output"}, {"| true", ""},
       {"| head -n 1 >/dev/null", ""},
     } do
-      for _, args in ipairs {{"stream"}, {"status"}, {"tail"}, {"-e", "for i = 1, 1e5 do print(i) end"}} do
+      for _, args in ipairs {{"stream"}, {"status"}, {"tail"}, {"-e", "for i = 1, 1e5 do print(i) end"}, {"--help"}} do
         local words = {filled(2), table.unpack(args)}
         os.execute(("{ %s 2>%s/err; echo $? >%s/code; } %s"):format(command(words), dir, dir, case[1]))
         local code, err = tonumber(read_file(dir .. "/code")), read_file(dir .. "/err")
@@ -243,7 +244,7 @@ describe("views on the command line", function ()
     world.write(folder .. "/broken.lua", "return {versio")
     assert.is_not_nil(failure({"--views", folder, dir, "broken.get"}):find "broken.lua:1: ")
     assert.equal("3\n", output {"--views", folder, dir, "sum.get"})
-    assert.is_not_nil(output({"--views", folder, dir, "status"}):find "\nbroken +failed +%-1 +2\n")
+    assert.is_not_nil(output({"--views", folder, dir, "status"}):find "\nbroken +%- +failed +%-1 +2 +%- +%- +%-\n")
     local status = flume.json.decode(output {"--views", folder, dir, "status", "--json"})
     assert.equal("failed", status.views[1].state)
     assert.is_not_nil(status.views[1].error:find "broken.lua:1: ")
@@ -265,7 +266,8 @@ describe("views on the command line", function ()
     local dir, folder = filled(5), views()
     output {"--views", folder, dir, "sum.get"}
     local lines = output {"--views", folder, dir, "status"}
-    assert.equal("log since 4\nview  version  state  since  lag\nsum   1        live       4    0\n", lines)
+    assert.equal("log since 4\nview  version  state  since  lag  rate  ETA     size\n"
+      .. "sum   1        live       4    0     -    -  16.4 kB\n", lines)
     assert.equal("log since 4\n", output {dir, "status"})
     local status = flume.json.decode(output {"--views", folder, dir, "status", "--json"})
     assert.equal(4, status.since)
@@ -345,6 +347,19 @@ describe("code on the command line", function ()
     assert.is_not_nil(failure({dir, "-e", "db:get(7)"}):find "^flume: .*%(ENOENT%)\n$")
   end)
 
+  it("ends with a signal that came before it began", function ()
+    local dir = world.dir()
+    assert.is_true(os.execute("mkfifo " .. dir .. "/slow.lua")) -- a view that takes its time to be read
+    for _, code in ipairs {"print 'it ran'", "coroutine.yield()"} do
+      local child = start({"--views", dir, dir .. "/data", "-e", code}, ("2>%s/err"):format(dir))
+      local view = io.open(dir .. "/slow.lua", "w")
+      child.interrupt()
+      view:close()
+      assert.equal("1\n", child.pipe:read "a")
+      assert.equal("flume: interrupted!\n", read_file(dir .. "/err"))
+    end
+  end)
+
   it("that waits for ever is told so", function ()
     assert.is_not_nil(failure({filled(0), "-e", "coroutine.yield()"}):find "cannot happen any more")
   end)
@@ -369,6 +384,7 @@ describe("lines of Lua on standard input", function ()
     assert.is_not_nil(out:find "\n1\t{n = 2}\n")
     assert.is_not_nil(out:find "\nrebuilt sum in ")
     assert.is_not_nil(out:find "\nlog since 1\n")
+    assert.equal("source", flume.json.decode(output({"--views", folder, "--json", dir}, {input = ".views"})).sum.list)
   end)
 
   it("stop at the first that fails", function ()
@@ -381,6 +397,31 @@ describe("lines of Lua on standard input", function ()
     assert.is_not_nil(failure({dir}, {input = "1\n1 1\n"}):find "^flume: stdin:2: ")
     assert.is_not_nil(failure({dir}, {input = "1\nfor i = 1, 2 do\n"}):find "^flume: stdin:3?2?: .*<eof>\n$")
     assert.is_not_nil(failure({dir}, {input = ".mode blue\n"}):find "'blue' is none of auto, lua, json, table")
+    assert.is_not_nil(failure({dir}, {input = ".check --repair\ndb:get(0)\n"}):find "flume DB check %-%-repair mends")
+  end)
+
+  it("may have words with spaces in quotes", function ()
+    local dir, copies = filled(2), world.dir()
+    output({dir}, {input = (".dump '%s/all of it'\n.backup \"%s/my copy\"\n"):format(copies, copies)})
+    assert.equal('{"n":1}\n{"n":2}\n', read_file(copies .. "/all of it"))
+    assert.equal("1\t{n = 2}\n", output {copies .. "/my copy", "tail", "-n", "1"})
+  end)
+
+  it("say so when they can't be read, or are interrupted", function ()
+    local dir = world.dir()
+    for _, case in ipairs {{"<" .. dir, "Is a directory"}, {"<&-", "Bad file descriptor"}} do
+      local _, _, code = os.execute(("%s %s 2>%s/err"):format(command {dir .. "/data"}, case[1], dir))
+      assert.equal(1, code)
+      assert.equal(("flume: standard input: %s\n"):format(case[2]), read_file(dir .. "/err"))
+    end
+    local child = start({dir .. "/data"}, ("<%s/in 2>%s/err"):format(dir, dir), dir .. "/in")
+    local input <close> = io.open(dir .. "/in", "w")
+    input:write "40 + 2\n"
+    input:flush()
+    assert.equal("42", child.pipe:read "l")
+    child.interrupt()
+    assert.equal("1\n", child.pipe:read "a")
+    assert.equal("flume: interrupted\n", read_file(dir .. "/err"))
   end)
 
   it("print in the mode asked for", function ()

@@ -39,7 +39,10 @@ local function stdin_source()
   if twin then twin:close() end
   return {
     total = total and total - here,
-    read = function (wait_ms) return terminal.read(STDIN, CHUNK_BYTES, wait_ms) end,
+    read = function (wait_ms)
+      local bytes, why = terminal.read(STDIN, CHUNK_BYTES, wait_ms)
+      return bytes, why and "standard input: " .. why
+    end,
   }
 end
 
@@ -48,7 +51,10 @@ local function file_source(path)
   if not file then return nil, message end
   return {
     total = bytes_left(file),
-    read = function () return file:read(CHUNK_BYTES) end,
+    read = function ()
+      local bytes, why = file:read(CHUNK_BYTES)
+      return bytes, why and ("%s: %s"):format(path, why)
+    end,
   }
 end
 
@@ -274,7 +280,7 @@ end
 -- Returns true, or nil and what went wrong.
 function M.run(db, request, output)
   local source, message = open_source(request.words[1])
-  if not source then return nil, message end
+  if not source then return nil, ("%s: %s"):format(request.command, message) end
   local state = new(db, source, request.skip_bad)
   local ok, err = pcall(state.run, state, request.command)
   if not ok then state:settle() end

@@ -8,8 +8,9 @@ local TAIL_COUNT = 10
 
 function M.get(db, request, output)
   local seq = math.tointeger(tonumber(request.words[1]))
-  if not seq then return nil, ("get: '%s' is no sequence number"):format(request.words[1]) end
+  if not seq or seq < 0 then return nil, ("get: '%s' is no sequence number"):format(request.words[1]) end
   local value, message, code = db:get(seq)
+  if code == "ENOENT" then return nil, "get: " .. message end
   if code then return nil, ("get: record %d: %s"):format(seq, message) end
   if not output.json then
     output:value(value)
