@@ -126,7 +126,8 @@ describe("append, under attack,", function ()
   it("holds no line that is too long, and passes over it when told to", function ()
     -- a third of a GB without a newline: twice what a record may have would not fit into this memory
     local lines = [[{ echo 1; head -c 330000000 /dev/zero | tr '\\0' ' '; echo; echo 2; echo 3; }]]
-    local result = fed("ulimit -v 900000; " .. lines, {"--skip-bad"})
+    local limit = os.getenv "SANITIZE" and "" or "ulimit -v 900000; " -- a sanitizer takes terabytes of addresses
+    local result = fed(limit .. lines, {"--skip-bad"})
     assert.equal("", result.err)
     assert.equal("3 records appended, 1 bad line skipped\n", result.out)
     result = fed(lines)

@@ -566,8 +566,9 @@ local ReducerView = {}
 ---@return flume.Code? code
 function ReducerView:get(options, cb) end
 
---- What a reducer with `group` and an index have in common: what is kept by key. Keys are nil, booleans, numbers, strings
---- and arrays of them, in this order. A view's own functions have the same as view:range (or view:read) and view:count.
+--- What a reducer with `group` and an index have in common: what is kept by key. Keys are nil, booleans, numbers,
+--- strings and arrays of them, in this order. A view's own functions have the same as view:range (or view:read) and
+--- view:count.
 ---@class flume.KeyedView: flume.View
 local KeyedView = {}
 
