@@ -226,12 +226,21 @@ static int read_some(lua_State *L) {
   return 1;
 }
 
+static bool is_reader_gone(void) {
+  struct pollfd output = {.fd = STDOUT_FILENO, .events = POLLOUT};
+  return poll(&output, 1, 0) > 0 && (output.revents & POLLERR);
+}
+
+/* reader_gone() → whether standard output is a pipe that nobody reads any more. */
+static int reader_gone(lua_State *L) {
+  lua_pushboolean(L, is_reader_gone());
+  return 1;
+}
+
 /* output_state() → "good"; "failed" when something could not be written to standard output, as Lua's print does not
  * tell; or "gone" when that was since nobody reads it any more. */
 static int output_state(lua_State *L) {
-  struct pollfd output = {.fd = STDOUT_FILENO, .events = POLLOUT};
-  bool is_gone = ferror(stdout) && poll(&output, 1, 0) > 0 && (output.revents & POLLERR);
-  lua_pushstring(L, is_gone ? "gone" : ferror(stdout) ? "failed" : "good");
+  lua_pushstring(L, !ferror(stdout) ? "good" : is_reader_gone() ? "gone" : "failed");
   return 1;
 }
 
@@ -269,6 +278,7 @@ int flume_terminal_open(lua_State *L) {
                                        {"columns", columns},
                                        {"read", read_some},
                                        {"output_state", output_state},
+                                       {"reader_gone", reader_gone},
                                        {NULL, NULL}};
   luaL_newlib(L, functions);
   return 1;

@@ -172,6 +172,12 @@ describe("get, stream and tail", function ()
     assert.is_not_nil(failure({dir, "tail", "-n", "-1"}):find "not negative, got %-1")
   end)
 
+  it("tail the log until nobody reads it any more", function ()
+    local dir, report = filled(2), world.dir() .. "/code"
+    os.execute(("{ timeout 60 %s; echo $? >%s; } | head -n 1 >/dev/null"):format(command {dir, "tail", "-f"}, report))
+    assert.equal("1\n", read_file(report))
+  end)
+
   it("tail the log as it grows, until interrupted", function ()
     local dir = filled(3)
     local child = start {dir, "tail", "-f", "-n", "1"}

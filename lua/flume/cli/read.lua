@@ -1,6 +1,7 @@
 -- flume DB get | stream | tail: records of the log.
 
 local runner = require "flume.cli.runner"
+local terminal = require "flume.terminal"
 
 local M = {}
 
@@ -61,6 +62,11 @@ local function print_live(stream, output)
   end
 end
 
+-- A reader that has gone, as that of `| head`, is noticed while there is nothing to print, too.
+local function why_end()
+  return terminal.reader_gone() and ""
+end
+
 -- Prints the records of a range, and those that come later. Ctrl-C is the way to end it, and is noticed at any moment.
 local function follow(db, range, output)
   local stream
@@ -69,11 +75,11 @@ local function follow(db, range, output)
     range.live = true
     stream = db:stream(range)
     print_live(stream, output)
-  end)
+  end, why_end)
   if stream then stream:close() end
   if ok then return true end
-  if message ~= runner.INTERRUPTED then return nil, message end
   runner.turn(0) -- the task that waited has ended with the stream; that it was interrupted is no news
+  if message ~= runner.INTERRUPTED then return nil, message end
   return true
 end
 

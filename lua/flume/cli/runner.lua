@@ -79,23 +79,25 @@ function M.turn(timeout_ms)
 end
 
 -- What has become of a task that has no result yet: false and an error, or nil when it goes on.
-local function end_of(task, alive)
+local function end_of(task, alive, why_end)
   if not alive then return {false, M.STUCK, n = 2} end
-  if not terminal.interrupted() then return nil end
+  local reason = terminal.interrupted() and M.INTERRUPTED or why_end and why_end()
+  if not reason then return nil end
   terminal.abandon(task)
-  return {false, M.INTERRUPTED, n = 2}
+  return {false, reason, n = 2}
 end
 
 -- Runs fn(): true and its results; false and an error with its traceback, M.INTERRUPTED or M.STUCK. A signal that came
--- before is for fn, which is not run then; one that fn did not live to see is for what is run next.
-function M.call(fn)
+-- before is for fn, which is not run then; one that fn did not live to see is for what is run next. why_end() is asked
+-- while fn waits: its error ends it.
+function M.call(fn, why_end)
   if terminal.interrupted() then return false, M.INTERRUPTED end
   local result
   local task = flume.spawn(terminal.guard, fn, explain, function (...) result = table.pack(...) end)
   while not result do
     terminal.watch(task)
     local alive = M.turn(STEP_MS)
-    result = result or end_of(task, alive)
+    result = result or end_of(task, alive, why_end)
   end
   terminal.watch()
   if result[2] == M.INTERRUPTED then terminal.interrupted() end
