@@ -2,6 +2,7 @@
 
 local binary = require "tests.support.binary"
 local flume = require "flume"
+local shell = require "tests.support.shell"
 local world = require "tests.support.world"
 
 local command, failure, filled, output = binary.command, binary.failure, binary.filled, binary.output
@@ -404,6 +405,30 @@ describe("lines of Lua on standard input", function ()
     assert.is_not_nil(failure({dir}, {input = "1\nfor i = 1, 2 do\n"}):find "^flume: stdin:3?2?: .*<eof>\n$")
     assert.is_not_nil(failure({dir}, {input = ".mode blue\n"}):find "'blue' is none of auto, lua, json, table")
     assert.is_not_nil(failure({dir}, {input = ".check --repair\ndb:get(0)\n"}):find "flume DB check %-%-repair mends")
+  end)
+
+  it("have examples in the help, which work as they stand there", function ()
+    local dir, folder = filled(20), views()
+    local help = output({dir}, {input = ".help\n"})
+    local column, lines, names = help:find "for example\n", {}, {}
+    for line in help:gmatch "[^\n]+" do
+      local name = line:match "^%.(%a+)"
+      if name then
+        names[#names + 1] = name
+        lines[#lines + 1] = line:sub(column)
+        assert.equal(name, line:match("^%.(%a+)", column))
+      end
+    end
+    assert.equal("quit", table.remove(names))
+    lines[#lines] = help:match "\n([^\n]*)\n$":gsub("   ", "\n")
+    world.write(dir .. "/here/lines", table.concat(lines, "\n") .. "\n.quit\nerror()")
+    local out = shell.output(("cd %s/here && %s <lines"):format(dir, command {"--views", folder, dir}))
+    assert.is_not_nil(out:find "20 records in 1 segment")
+    local man = read_file "bin/flume.1"
+    for _, name in ipairs(names) do
+      assert.is_not_nil(output({dir}, {input = ".help " .. name}):find("^%." .. name .. ".*\nfor example: %." .. name))
+      assert.is_not_nil(man:find("\n.It Ic ." .. name, 1, true), name)
+    end
   end)
 
   it("may have words with spaces in quotes", function ()
