@@ -354,17 +354,15 @@ describe("code on the command line", function ()
     assert.is_not_nil(failure({dir, "-e", "db:get(7)"}):find "^flume: .*%(ENOENT%)\n$")
   end)
 
-  it("ends with a signal that came before it began", function ()
-    local dir = world.dir()
-    assert.is_true(os.execute("mkfifo " .. dir .. "/slow.lua")) -- a view that takes its time to be read
-    for _, code in ipairs {"print 'it ran'", "coroutine.yield()"} do
-      local child = start({"--views", dir, dir .. "/data", "-e", code}, ("2>%s/err"):format(dir))
-      local view = io.open(dir .. "/slow.lua", "w")
-      child.interrupt()
-      view:close()
-      assert.equal("1\n", child.pipe:read "a")
-      assert.equal("flume: interrupted!\n", read_file(dir .. "/err"))
-    end
+  it("is not run when a signal came before", function ()
+    local code = [[
+      local terminal, runner = require "flume.terminal", require "flume.cli.runner"
+      terminal.watch() -- nobody is interrupted
+      io.popen "kill -INT $PPID":close()
+      print(runner.call(function () print "it ran" end))
+      print(runner.call(function () return "and the next one" end))
+    ]]
+    assert.equal("false\tinterrupted!\ntrue\tand the next one\n", output {filled(0), "-e", code})
   end)
 
   it("that waits for ever is told so", function ()
