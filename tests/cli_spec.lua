@@ -77,6 +77,15 @@ describe("the command line", function ()
     end
   end)
 
+  it("tells who forgets the database", function ()
+    for _, words in ipairs {{"append", "records.jsonl"}, {"status"}} do
+      assert.is_not_nil(failure(words):find("which database? It comes first: flume DB " .. words[1], 1, true))
+      assert.is_nil(io.open(words[1]))
+    end
+    assert.is_not_nil(failure({"append", "records"}, nil, 2):find "It comes first: flume DB append\n")
+    assert.is_not_nil(failure({"tail", "-n", "3"}, nil, 2):find "It comes first: flume DB tail\n")
+  end)
+
   it("names a database that can't be opened", function ()
     local missing = world.dir() .. "/none"
     for _, command_name in ipairs {"status", "stream", "tail", "rebuild", "sum.get"} do
@@ -477,7 +486,9 @@ describe("progress", function ()
   it("is shown for views that are built, with those alone", function ()
     local dir, folder = filled(50), views()
     local function err() return run({"--views", folder, dir, "sum.get"}, {env = "FLUME_PROGRESS=1"}).err end
-    assert.is_not_nil(err():find "building sum  .* 100%%  50 records  ")
+    world.write(folder .. "/broken.lua", "return {")
+    local shown = err()
+    assert.is_not_nil(shown:find "building sum  .* 100%%  50 records  ", shown)
     assert.equal("", err())
   end)
 

@@ -163,10 +163,18 @@ local function hint(request, code)
   return READ_ONLY_HINTS[code] or ""
 end
 
+-- What to say when there is no database, and none is to be made; nil when there is, or may be.
+local function complaint_of_absence(request)
+  local makes_one = not request.command or MAKERS[request.command]
+  local is_slip = options.is_command(request.db) and not request.code -- the database was forgotten
+  if makes_one and not is_slip or exists(request.db) then return nil end
+  if is_slip then return options.forgotten(request.db) end
+  return ("%s: there is no database here; append and import make one"):format(request.db)
+end
+
 local function open(request)
-  if request.command and not MAKERS[request.command] and not exists(request.db) then
-    return nil, ("%s: there is no database here; append and import make one"):format(request.db)
-  end
+  local complaint = complaint_of_absence(request)
+  if complaint then return nil, complaint end
   local views = request.views or os.getenv "FLUME_VIEWS"
   if views == "" or NO_VIEWS[request.command] then views = nil end
   local db, message, code = flume.open(request.db, {

@@ -149,6 +149,7 @@ local function check_options(request)
   for _, name in ipairs(request.given) do
     local of = OPTIONS[name].of
     if of and not of[command] then
+      if of[request.db] then return M.forgotten(request.db) end
       if of[""] then return ("%s and the command '%s' exclude each other"):format(name, command) end
       return ("%s is an option of %s"):format(name, table.concat(nearest.keys(of), " and "))
     end
@@ -162,11 +163,22 @@ local function check_words(request)
   if command == "new" and not request.db then
     return "new view NAME is what there is; a database of the name new is ./new"
   end
+  if not bounds and COMMANDS[request.db] then return M.forgotten(request.db) end
   if not bounds then
     return ("unknown command '%s'%s"):format(command, nearest.hint(command, nearest.keys(COMMANDS)))
   end
   if count < bounds[1] then return ("%s wants %s"):format(command, bounds[3]) end
   if count > bounds[2] then return ("%s: '%s' is one argument too many"):format(command, request.words[count]) end
+end
+
+-- What to say when a command stands where the database should.
+function M.forgotten(command)
+  return ("which database? It comes first: flume DB %s"):format(command)
+end
+
+-- Whether a word is a command's name.
+function M.is_command(word)
+  return COMMANDS[word] ~= nil
 end
 
 -- All options and commands by name, sorted.
