@@ -57,6 +57,10 @@ describe("append", function ()
       output({dir, "append", "--skip-bad"}, {input = table.concat(lines, "\n")}))
     assert.equal("7999\t8999\n", output {dir, "tail", "-n", "1"})
     assert.equal("1 record appended, 1 bad line skipped\n", output({dir, "append", "--skip-bad"}, {input = "x\n1"}))
+    for n = 1, 9000 do lines[n] = n % 2 == 0 and "{oops}" or n % 9 == 0 and " " or ('{"n":%d}'):format(n) end
+    assert.equal("4000 records appended, 4500 bad lines skipped\n",
+      output({dir, "append", "--skip-bad"}, {input = table.concat(lines, "\n") .. "\n\n"}))
+    assert.equal('{"n":8997}\n{"n":8999}\n', output {dir, "tail", "-n", "2", "--json"})
   end)
 
   it("says which file is not there", function ()
