@@ -49,8 +49,7 @@ local function turn(timeout_ms)
 end
 
 --- Runs the event loop once. Raises what a callback or a task raised meanwhile.
----@param timeout_ms number|nil how long to wait for something to happen; nil: until it does, or Lua has to look at
---- whether there was a Ctrl-C
+---@param timeout_ms number|nil how long to wait for something to happen; nil: BLOCK_MS
 ---@return boolean whether anything is left to wait for
 function M.step(timeout_ms)
   if timeout_ms ~= nil and type(timeout_ms) ~= "number" then
