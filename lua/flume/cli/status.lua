@@ -80,13 +80,16 @@ end
 
 -- The views with their methods and the methods' types.
 function M.print_views(db, output)
-  local rows, as_data = {}, flume.map{}
+  local rows, as_data = {}, flume.map {}
   for name, view in pairs(db.views) do
-    local methods = {}
-    for method, kind in pairs(view.methods or {}) do methods[#methods + 1] = ("%s (%s)"):format(method, kind) end
+    local methods, kinds = {}, flume.map {}
+    for method, kind in pairs(view.methods or {}) do
+      methods[#methods + 1] = ("%s (%s)"):format(method, kind)
+      kinds[method] = kind
+    end
     table.sort(methods)
     rows[#rows + 1] = {name, table.concat(methods, ", ")}
-    as_data[name] = flume.map(view.methods or {})
+    as_data[name] = kinds
   end
   table.sort(rows, function (a, b) return a[1] < b[1] end)
   if output.json then
