@@ -10,7 +10,7 @@ local M = {}
 
 local OK, FAILED, USAGE = 0, 1, 2
 local STDIN = 0
-local ENOENT, EINTR, ENOTDIR = 2, 4, 20
+local ENOENT, ENOTDIR = 2, 20
 
 local HELP = [[
 usage: flume [options] DB [command]
@@ -123,10 +123,7 @@ local function run_lines(db, request)
   local interactive = is_prompt(request)
   local console, env = new_console(db, request, interactive)
   local session = repl.new(env, {count_lines = not interactive})
-  if not interactive then
-    local done, message, errno = repl.batch(session, console)
-    return done, errno == EINTR and runner.INTERRUPTED or message
-  end
+  if not interactive then return repl.batch(session, console, require "flume.cli.lines".new()) end
   console:greet()
   local rc = require "flume.cli.rc"
   local path = not request.no_rc and rc.find()

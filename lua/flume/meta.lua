@@ -212,7 +212,7 @@ function flume.run(fn, ...) end
 function flume.spawn(fn, ...) end
 
 --- Runs the event loop once. Raises what a callback or a task raised meanwhile.
----@param timeout_ms? number how long to wait for something to happen; nil: 200, so that Ctrl-C is noticed; 0: not at all
+---@param timeout_ms? number how long to wait for something to happen; nil: 200, for Ctrl-C to be noticed; 0: not at all
 ---@return boolean alive whether anything is left to wait for
 function flume.step(timeout_ms) end
 

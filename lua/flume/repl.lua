@@ -135,17 +135,16 @@ function M.loop(session, console, terminal)
   until terminal.terminated() or not take(self, line, why)
 end
 
--- Runs the lines of standard input, stopping at the first error. Returns true; or nil and what went wrong, if that has
--- not been told, with the system's number when the lines can't be read.
-function M.batch(session, console)
-  local line, message, errno = io.read "l"
+-- Runs the lines that next_line() gives, stopping at the first error. Returns true; or nil and what went wrong, if that
+-- has not been told.
+function M.batch(session, console, next_line)
+  local line, message = next_line()
   while line do
     if not console:take(session, line) then return nil end
     if console.quit then return true end
-    line, message, errno = io.read "l"
+    line, message = next_line()
   end
-  if errno then return nil, "standard input: " .. message, errno end
-  message = session:finish()
+  message = message or session:finish()
   return not message or nil, message
 end
 
