@@ -20,6 +20,13 @@ describe("append", function ()
     assert.equal('{"n":1}\n{"n":2}\n{"n":3}\n[1,2]\n"text"\n7\n', output {dir .. "/data", "stream", "--json"})
   end)
 
+  it("passes over the byte order mark that some editors write", function ()
+    local dir = world.dir() .. "/data"
+    assert.equal("1 record appended\n", output({dir, "append"}, {input = '\xef\xbb\xbf{"n":1}\n'}))
+    assert.equal('{"n":1}\n', output {dir, "stream", "--json"})
+    assert.is_not_nil(failure({dir, "append"}, {input = '1\n\xef\xbb\xbf2\n'}):find "line 2: ")
+  end)
+
   it("reports as JSON", function ()
     local result = output({world.dir() .. "/data", "append", "--json"}, {input = "1\n2\n"})
     assert.same({appended = 2, skipped = 0, since = 1}, flume.json.decode(result))

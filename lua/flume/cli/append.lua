@@ -19,6 +19,7 @@ local MAX_LINE_BYTES = 256 * 1024 * 1024
 local IN_FLIGHT = 4
 local STDIN = 0
 local WAIT_MS = 200
+local BYTE_ORDER_MARK = "^\xef\xbb\xbf"
 
 -- --- Where the bytes come from ------------------------------------------------------------------------------------
 
@@ -97,6 +98,7 @@ local function new(db, source, skip_bad)
     partial = {},       -- pieces of a line whose end has not come yet
     partial_bytes = 0,
     overlong = false,   -- the line that comes is refused: its rest is passed over
+    begun = false,      -- something came
     ended = false,      -- the source is at its end
     in_flight = 0,
     lines_sent = 0,     -- lines of all chunks that were dealt with
@@ -239,7 +241,8 @@ function Append:_read()
   if not bytes then
     self:_end_of_input(message)
   elseif bytes ~= "" then
-    self:_take(bytes)
+    self:_take(self.begun and bytes or (bytes:gsub(BYTE_ORDER_MARK, "")))
+    self.begun = true
     return true
   end
   return false
