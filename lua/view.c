@@ -277,7 +277,7 @@ static int view_activate(lua_State *L) {
   return 0;
 }
 
-/* size(self) -> bytes on disk, after the last checkpoint */
+/* size(self) -> bytes on disk, when it was opened or after the last checkpoint */
 static int view_size(lua_State *L) {
   lua_pushinteger(L, (lua_Integer)check_view(L)->size_bytes);
   return 1;

@@ -122,7 +122,7 @@ struct flume_view {  // NOLINT(clang-analyzer-optin.performance.Padding): fields
   struct flume_store_rewrite *rewrite; /* NULL: not under way */
   int erase_status;                    /* 1: there is more to write */
   bool dirty;                          /* folded since the last commit */
-  uint64_t committed_bytes;            /* size of the store after the last commit */
+  uint64_t committed_bytes;            /* size of the store when it was opened, or after the last commit */
   uint64_t size_bytes;                 /* the same, for the loop thread */
   bool commit_due;
   uint64_t next_commit_ns;

@@ -323,6 +323,8 @@ static int open_store(lua_State *L, struct flume_view *view, int index, struct f
 
 static void attach(lua_State *L, struct flume_view *view) {
   view->open = true;
+  if (view->kept.store != NULL) view->committed_bytes = flume_store_size_bytes(view->kept.store);
+  view->size_bytes = view->committed_bytes;
   lua_pushvalue(L, 1);
   view->pin = luaL_ref(L, LUA_REGISTRYINDEX);
   flume__view_work_start(view);

@@ -8,6 +8,9 @@ local world = require "tests.support.world"
 local CLASSES, BY_NAME = read "lua/flume/meta.lua", {}
 for _, class in ipairs(CLASSES) do BY_NAME[class.name] = class end
 
+-- The views that have methods by themselves.
+local OF_VIEWS = {"flume.ReducerView", "flume.KeyedView", "flume.GroupView", "flume.IndexView"}
+
 -- Public by their names, and nobody's business outside.
 local INTERNAL = {
   ["flume.Log"] = {file = true, memory = true, repair = true, is = true, transform = true, maintenance = true},
@@ -15,6 +18,7 @@ local INTERNAL = {
   ["flume.Stream"] = {abort = true},
   ["flume.Observable"] = {notify = true},
 }
+for _, name in ipairs(OF_VIEWS) do INTERNAL[name] = INTERNAL["flume.View"] end
 
 -- The fields and functions of a class, those of its parents too: name -> field, name -> function.
 local function members(class)
@@ -99,6 +103,9 @@ local function specimens()
     list = function () return {1} end,
   })
   memory:use("broken", {version = "a", reducer = function () error "no" end})
+  memory:use("one", counting(1))
+  memory:use("grouped", {version = 1, group = "k", initial = 0, reducer = function (n) return n end})
+  memory:use("index", flume.index(1, "k"))
   db:append {1, 2}
   memory:append {1, 2}
   memory.count:ready()
@@ -121,6 +128,10 @@ local function specimens()
     ["flume.Status"] = {db:status(), memory:status()},
     ["flume.ViewStatus"] = {memory:status().views.count, memory:status().views.broken},
     ["flume.View"] = {memory.count, memory.broken},
+    ["flume.ReducerView"] = {memory.one},
+    ["flume.KeyedView"] = {memory.grouped, memory.index},
+    ["flume.GroupView"] = {memory.grouped},
+    ["flume.IndexView"] = {memory.index},
     ["flume.Progress"] = {memory.count.progress.value},
     ["flume.Source"] = {world.keep(memory.count:list())},
     ["flume.Stream"] = {world.keep(db:stream())},
@@ -165,13 +176,17 @@ describe("the annotations of the API", function ()
   end)
 
   it("declare functions that are there, with their parameters", function ()
+    local _, view_functions = members(BY_NAME["flume.View"])
+    local members_of_view = {}
+    for _, name in ipairs(OF_VIEWS) do members_of_view[name] = true end
     for name, values in pairs(specimens()) do
       local _, functions = members(BY_NAME[name])
       for fn_name, fn in pairs(functions) do
         local real = values[1][fn_name]
         assert.equal("function", type(real), name .. "." .. fn_name)
         local info = debug.getinfo(real, "Su")
-        if info.what ~= "C" then
+        local is_of_view = members_of_view[name] and view_functions[fn_name] == nil -- which takes whatever there is
+        if info.what ~= "C" and not is_of_view then
           local own = debug.getlocal(real, 1) == "self" and 1 or 0
           local vararg = fn.params[#fn.params] == "..."
           assert.equal(info.nparams - own, #fn.params - (vararg and 1 or 0), name .. "." .. fn_name)
@@ -179,6 +194,30 @@ describe("the annotations of the API", function ()
         end
       end
     end
+  end)
+
+  it("declare the methods that views have by themselves, and what their results are", function ()
+    local all = specimens()
+    for _, name in ipairs(OF_VIEWS) do
+      local _, functions = members(BY_NAME[name])
+      for _, view in ipairs(name == "flume.KeyedView" and {} or all[name]) do
+        for method in pairs(view.methods) do assert.is_not_nil(functions[method], name .. "." .. method) end
+      end
+      for _, fn in ipairs(BY_NAME[name].functions) do
+        for _, view in ipairs(all[name]) do assert.is_not_nil(view.methods[fn.name], name .. "." .. fn.name) end
+      end
+    end
+    local db = world.memory_db()
+    db:use("index", flume.index(1, "k")):use("grouped", {
+      version = 1, group = "k", initial = 0, reducer = function (n) return n + 1 end,
+    })
+    db:append {{k = "a"}, {k = "b"}, {k = "a"}}
+    assert.same({{k = "a"}, 2}, {db.index:get("a", {timeout = 60000})})
+    assert.equal(2, db.index:count {prefix = "a"})
+    assert.same({"b", {k = "b"}, 1}, {db.index:read {gt = "a"}:next()})
+    assert.equal(2, db.grouped:get "a")
+    assert.equal(0, db.grouped:get "none")
+    assert.same({"b", 1}, {db.grouped:read {reverse = true, limit = 1}:next()})
   end)
 
   it("declare every function that there is", function ()
@@ -218,6 +257,7 @@ describe("the annotations of the API", function ()
   it("declare the options that are taken", function ()
     local db = world.memory_db()
     local count = db:use("counted", counting(1)).counted
+    local index = db:use("index", flume.index(1, "k")).index
     for name, call in pairs {
       ["flume.OpenOptions"] = function (options) return flume.open(world.dir(), options) end,
       ["flume.NewOptions"] = function (options) return flume.new(flume.log.memory(), options) end,
@@ -225,6 +265,7 @@ describe("the annotations of the API", function ()
       ["flume.UseOptions"] = function (options) return db:use("count", counting(1), options) end,
       ["flume.UpkeepOptions"] = function (options) return db:check(options) end,
       ["flume.ExplainOptions"] = function (options) return count:explain(options) end,
+      ["flume.KeyRange"] = function (options) error((select(2, index:count(options))), 0) end,
       ["flume.Range"] = function (options) return db:stream(options) end,
     } do
       local declared = {}

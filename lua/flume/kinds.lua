@@ -114,13 +114,18 @@ local RANGE_OPTIONS = {
   wait = "boolean", timeout = "number",
 }
 
+local range_names = {}
+for option in pairs(RANGE_OPTIONS) do range_names[#range_names + 1] = option end
+table.sort(range_names)
+range_names = table.concat(range_names, ", ")
+
 --- What is wrong with the options of a range, or nil.
 function M.check_range(options)
   if options == nil then return nil end
   if type(options) ~= "table" then return "a range is a table of options" end
   for option, value in pairs(options) do
     local wanted = RANGE_OPTIONS[option]
-    if not wanted then return ("unknown option %q of a range"):format(tostring(option)) end
+    if not wanted then return ("unknown option %q of a range; there are %s"):format(tostring(option), range_names) end
     if wanted ~= "any" and type(value) ~= wanted and math.type(value) ~= wanted then
       return ("option %s must be of type %s, not %s"):format(option, wanted, math.type(value) or type(value))
     end

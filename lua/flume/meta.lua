@@ -212,7 +212,7 @@ function flume.run(fn, ...) end
 function flume.spawn(fn, ...) end
 
 --- Runs the event loop once. Raises what a callback or a task raised meanwhile.
----@param timeout_ms? number how long to wait for something to happen; nil: as long as it takes; 0: not at all
+---@param timeout_ms? number how long to wait for something to happen; nil: 200, for Ctrl-C to be noticed; 0: not at all
 ---@return boolean alive whether anything is left to wait for
 function flume.step(timeout_ms) end
 
@@ -555,6 +555,83 @@ function View:explain(options, cb) end
 ---@field since? integer waits for this seq instead of the log's; -1: not at all
 ---@field wait? boolean false: not at all
 ---@field timeout? number gives up after so many milliseconds, with ETIMEDOUT
+
+--- A reducer with one state. Methods of its own come beside this one, and may take its name.
+---@class flume.ReducerView: flume.View
+local ReducerView = {}
+
+--- The state.
+---@param options? flume.Patience
+---@param cb? fun(err: flume.Error?, state: flume.Value)
+---@return flume.Value? state a copy
+---@return string? message
+---@return flume.Code? code
+function ReducerView:get(options, cb) end
+
+--- What a reducer with `group` and an index have in common: what is kept by key. Keys are nil, booleans, numbers,
+--- strings and arrays of them, in this order. A view's own functions have the same as view:range (or view:read) and
+--- view:count.
+---@class flume.KeyedView: flume.View
+local KeyedView = {}
+
+--- What there is in a range of keys, in their order: for key, state in db.NAME:read{gte = "a"} do of a reducer with
+--- groups; for key, value, seq in … do of an index, where an entry that has no value of its own gives the record.
+---@param range? flume.KeyRange
+---@param cb? fun(err: flume.Error?, source: flume.Source?)
+---@return flume.Source source
+function KeyedView:read(range, cb) end
+
+--- How many groups, or entries, there are in a range of keys.
+---@param range? flume.KeyRange
+---@param cb? fun(err: flume.Error?, count: integer?)
+---@return integer? count
+---@return string? message
+---@return flume.Code? code
+function KeyedView:count(range, cb) end
+
+--- A reducer with a state for each key.
+---@class flume.GroupView: flume.KeyedView
+local GroupView = {}
+
+--- The state of a key; initial for a key that no record had.
+---@param key flume.Key
+---@param options? flume.Patience
+---@param cb? fun(err: flume.Error?, state: flume.Value)
+---@return flume.Value? state
+---@return string? message
+---@return flume.Code? code
+function GroupView:get(key, options, cb) end
+
+--- An index.
+---@class flume.IndexView: flume.KeyedView
+local IndexView = {}
+
+--- The newest entry of a key; nil when there is none.
+---@param key flume.Key
+---@param options? flume.Patience
+---@param cb? fun(err: flume.Error?, value: flume.Value, seq: integer?)
+---@return flume.Value? value what was emitted with the key, or the record where nothing was
+---@return integer|string|nil seq of the record; of a failure its message
+---@return flume.Code? code
+function IndexView:get(key, options, cb) end
+
+---@alias flume.Key nil|boolean|number|string|flume.Null|table
+
+--- A range of keys. prefix = {"a"} are the arrays that begin with "a", prefix = "a" the strings that do. Without any of
+--- the first five, all of them.
+---@class flume.KeyRange: flume.Patience
+---@field gt? flume.Key keys greater than this
+---@field gte? flume.Key … or equal
+---@field lt? flume.Key keys less than this
+---@field lte? flume.Key … or equal
+---@field prefix? flume.Key what they begin with
+---@field reverse? boolean the greatest first
+---@field limit? integer how many at most
+---@field live? boolean goes on with the entries of records that come later, in their order
+---@field old? boolean false, with live: only those
+---@field keys? boolean false: without the key
+---@field values? boolean false: without the value, or state
+---@field seqs? boolean false: without the seq; a group has none
 
 --- How far a view has come.
 ---@class flume.Progress

@@ -40,7 +40,8 @@ end
 function M.with(view, events, fn)
   check_events(events, 2)
   local db <close> = assert(flume.new(flume.log.memory()))
-  db:use(NAME, view)
+  local mounted, problem = pcall(db.use, db, NAME, view)
+  if not mounted then error(problem, 0) end
   append_all(db, events)
   local ok, message = db[NAME]:ready()
   if not ok then error(message, 0) end

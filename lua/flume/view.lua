@@ -289,7 +289,8 @@ local function state_of(self, row)
   elseif stalls then
     row.state, row.reason = "stalled", reason
   else
-    row.state = (self._next or row.since < row.target) and "building" or "live"
+    local has_heir = self._next and not self:_failure(self._next)
+    row.state = (has_heir or row.since < row.target) and "building" or "live"
     row.reason = reason or row.reason
   end
 end
