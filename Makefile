@@ -34,7 +34,7 @@ C_TESTS = $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/test_*.c))
 MODULE = $(BUILD)/lib/lua/$(LUA_ABI)/flume.so
 SHARE = $(BUILD)/share/lua/$(LUA_ABI)
 LUA_MODULES = $(sort $(shell find lua/flume -name '*.lua'))
-VIEWS = $(wildcard views/*.lua)
+VIEWS = $(sort $(shell find views -name '*.lua'))
 BINARY = $(BUILD)/bin/flume
 
 .PHONY: all lib env deps deps-test deps-lint deps-bench test test-programs demo bench lint lint-sources layers format \

@@ -210,6 +210,12 @@ static int put(lua_State *L) {
   return rv == 0 ? 0 : raise_error(L, &err);
 }
 
+/* seq() -> of the record that is being folded, or was last */
+static int seq(lua_State *L) {
+  lua_pushinteger(L, self_of(L)->seq);
+  return 1;
+}
+
 /* id(key) -> the key's bytes */
 static int id(lua_State *L) {
   struct flume_lua_store *self = self_of(L);
@@ -469,9 +475,9 @@ static int recent(lua_State *L) {
 }
 
 void flume__store_push(lua_State *L, struct flume_lua_store *self, int owner) {
-  static const luaL_Reg functions[] = {{"emit", emit},     {"get", get},       {"put", put},
-                                       {"id", id},         {"page", page},     {"count", count},
-                                       {"recent", recent}, {"follow", follow}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"emit", emit}, {"get", get},     {"put", put},       {"id", id},
+                                       {"page", page}, {"count", count}, {"recent", recent}, {"follow", follow},
+                                       {"seq", seq},   {NULL, NULL}};
   luaL_newlibtable(L, functions);
   lua_pushlightuserdata(L, self);
   if (owner != 0) lua_pushvalue(L, owner);

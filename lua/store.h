@@ -67,6 +67,7 @@ int flume__store_page(lua_State *L, struct flume_lua_store *self, int first);
  *   get(key) -> value or nil       of a group
  *   put(key, value or nil)         of a group
  *   id(key) -> string              the key's bytes
+ *   seq() -> integer               of the record that is being folded, or was last; -1 before the first
  *   page(range, n, min_seq, max_seq, resume or nil) -> items, resume or nil
  *                                  up to n entries of the range, each as {key, seq} or {key, seq, value}; nil as a key is
  *                                  null, the seq of a group -1. The second result goes on behind the last of them, and

@@ -6,14 +6,14 @@
 --   transform, bytes             a mapper, or a decoder, before the step function
 --   describe()                   what the database has to know: version, fingerprint, kind, methods
 --   call(method, ...)            results
---   open(method, ...) -> id      a source; pull(id, n) -> done, items; close(id). Instead of an id the options of a
---   range                              of the view's own, when that is what the method gives
+--   open(method, ...)            a source -> id, nil, the seq as of which it is; or nil, options when the method gives
+--                                a range of the view's own. pull(id, n) -> done, items; close(id)
 --
 -- A wrong definition raises an error object {message =, code = "EINVAL"}.
 
 local core = rawget(_G, "flume_core") or require "flume.core"
 
-local TYPES = {sync = true, async = true, source = true}
+local TYPES = {sync = true, async = true, source = true, record = true, records = true}
 
 --- One of flume's own modules, which a state without require is given as bytecode.
 local function own_module(options, name)
@@ -26,7 +26,8 @@ end
 local function check_methods(invalid, name, methods, functions)
   for method, kind in pairs(methods) do
     if not TYPES[kind] then
-      invalid('view "%s": method %s must be "sync", "async" or "source", not %s', name, method, tostring(kind))
+      invalid('view "%s": method %s must be "sync", "async", "source", "record" or "records", not %s', name,
+        method, tostring(kind))
     end
     if type(functions[method]) ~= "function" then
       invalid('view "%s": it names a method %s that it does not have', name, method)
@@ -84,7 +85,7 @@ local function add_sources(kinds, host, name)
     if kinds.is_range(results[1]) then return nil, results[1].options end
     last = last + 1
     open[last] = iterator_of(name, method, table.unpack(results, 1, results.n))
-    return last
+    return last, nil, host.store and host.store.seq()
   end
 
   function host.pull(id, n)
@@ -108,14 +109,15 @@ end
 -- --- Putting it together -----------------------------------------------------------------------------------------
 
 -- What a script needs to run: its environment, and where its sources are noted.
-local function prepare(options, new_observable)
+local function prepare(options, new_observable, path)
   local sandbox = own_module(options, "sandbox")
   local world = {
     folder = options.folder, read = core.read_file, core = options.lib and core,
     package = options.trusted and options.package,
     provided = {
       flume = {
-        null = core.null, array = core.array, map = core.map, table = core.table, observable = new_observable,
+        null = core.null, array = core.array, map = core.map, table = core.table, is_array = core.is_array,
+        path = path, observable = new_observable,
       },
     },
   }
@@ -156,7 +158,7 @@ end
 return function (options)
   local observable, kinds = own_module(options, "observable"), own_module(options, "kinds")
   local definition, mapper, prepared = options.definition, options.mapper, nil
-  if options.path or options.mapper_path then prepared = prepare(options, observable.new) end
+  if options.path or options.mapper_path then prepared = prepare(options, observable.new, kinds.path) end
   if options.path then
     local params = copy_params(kinds.invalid, options)
     definition = run_script(kinds.invalid, prepared, options.name, options.path, params)

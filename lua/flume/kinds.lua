@@ -64,11 +64,15 @@ end
 
 -- --- Paths -------------------------------------------------------------------------------------------------------
 
+local function is_path(path)
+  return type(path) == "string" and path ~= "" and not (path:find "^%." or path:find "%.$" or path:find("..", 1, true))
+end
+
 local function check_paths(name, field, given)
   local list = type(given) == "table" and given or {given}
   if #list == 0 then invalid('view "%s": %s is an empty list of paths', name, field) end
   for _, path in ipairs(list) do
-    if type(path) ~= "string" or path == "" or path:find "^%." or path:find "%.$" or path:find("..", 1, true) then
+    if not is_path(path) then
       invalid('view "%s": %s must be a function, a path or a list of paths, not %s', name, field, tostring(path))
     end
   end
@@ -106,12 +110,23 @@ local function key_function(paths, is_list)
   end
 end
 
+--- A function that gives the value at a path of an item, nil for none or null; for a list of paths, the array of their
+--- values with null where there is none, nil when there is none at all.
+function M.path(given)
+  local list = type(given) == "table" and given or {given}
+  for _, path in ipairs(list) do
+    if not is_path(path) then error(("flume.path: a path such as \"a.b\", not %s"):format(tostring(path)), 2) end
+  end
+  if #list == 0 then error("flume.path: an empty list of paths", 2) end
+  return key_function(list, type(given) == "table")
+end
+
 -- --- Ranges ------------------------------------------------------------------------------------------------------
 
 local RANGE_OPTIONS = {
   gt = "any", gte = "any", lt = "any", lte = "any", prefix = "any", reverse = "boolean", limit = "integer",
   live = "boolean", old = "boolean", keys = "boolean", values = "boolean", seqs = "boolean", since = "integer",
-  wait = "boolean", timeout = "number",
+  wait = "boolean", timeout = "number", after = "integer",
 }
 
 --- What is wrong with the options of a range, or nil.
@@ -160,7 +175,8 @@ function Range:__call()
   local item = self.items[self.at]
   while not item do
     if self.ended then return nil end
-    self.items, self.resume = self.fetch(options, PAGE, nil, nil, self.resume)
+    local first_seq = options.after and options.after + 1
+    self.items, self.resume = self.host.page(options, PAGE, first_seq, self.last_seq, self.resume)
     self.at, self.ended = 1, self.resume == nil
     item = self.items[1]
   end
@@ -171,15 +187,16 @@ function Range:__call()
   return shaped(options, item[1], item[3], item[2])
 end
 
--- view:range and view:read. fetch is the host's page.
-local function range_function(fetch)
+-- view:range and view:read: what there is when it is made.
+local function range_function(host)
   return function (_, options)
     local wrong = M.check_range(options)
     if wrong then error(wrong, 2) end
     options = options or {}
     return setmetatable({
       options = options,
-      fetch = fetch,
+      host = host,
+      last_seq = host.store.seq(), -- of an index: what comes later is not in it
       items = {},       -- fetched, not delivered
       at = 1,
       resume = nil,     -- behind the last of them
@@ -220,7 +237,7 @@ local function add_reading(host, builtin)
   end
 
   local view = host.view
-  view.range = range_function(host.page)
+  view.range = range_function(host)
   view.read = view.range
   function view.count(_, range)
     local wrong = M.check_range(range)
@@ -240,6 +257,7 @@ local function one_state(name, definition, options)
     initial = encode_initial(name, definition), acc = nil, methods = {get = "async"},
   }
   host.view = {name = name, get = function () return host.acc end}
+  function host.attach(store) host.store = store end
   function host.changes() return {state = host.acc} end
   -- What leaves a state of its own is copied on the way; here the caller must not get hold of the state itself.
   host.functions = with_builtin(definition, {
