@@ -117,7 +117,7 @@ local function prepare(options, new_observable, path)
     provided = {
       flume = {
         null = core.null, array = core.array, map = core.map, table = core.table, is_array = core.is_array,
-        path = path, observable = new_observable,
+        path = path, hash = core.hash, observable = new_observable,
       },
     },
   }

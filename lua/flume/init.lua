@@ -26,6 +26,7 @@ local M = {
   table = core.table,
   is_array = core.is_array,
   path = kinds.path,
+  hash = core.hash,
   record = core.record,
   encode = core.encode,
   decode = core.decode,

@@ -2,6 +2,7 @@
 --
 --   reducer              one state: state = reducer(state, item, seq)
 --   reducer with group   one state for each key, kept in the view's store and fetched when it is needed
+--   aggregate            counts and the like for each key, which the core makes from paths without calling Lua
 --   indexer              entries (key, seq, value) in the store, by a function that emits them or by paths
 --   create               a view that feeds and keeps itself: the raw protocol
 --
@@ -383,6 +384,73 @@ local function reducer(name, definition, options)
   return one_state(name, definition, options)
 end
 
+-- --- Aggregates --------------------------------------------------------------------------------------------------
+
+local NEEDS_PATH = {count = false, sum = true, min = true, max = true, distinct = true}
+
+-- One field of the declaration, name = op or name = {op, path}, as {op, path, name =}.
+local function aggregate_field(name, field, given)
+  local op, path = given, nil
+  if type(given) == "table" then op, path = given[1], given[2] end
+  local needs_path = NEEDS_PATH[op]
+  if type(field) ~= "string" or needs_path == nil or (needs_path or path ~= nil) and not is_path(path) then
+    invalid('view "%s": aggregate.%s must be "count", or a list of count, sum, min, max or distinct and a path', name,
+      tostring(field))
+  end
+  return {op, path, name = field}
+end
+
+local function aggregate_fields(name, declared)
+  local fields = {}
+  if type(declared) ~= "table" then invalid('view "%s": aggregate must be a table of fields', name) end
+  for field, given in pairs(declared) do fields[#fields + 1] = aggregate_field(name, field, given) end
+  if #fields == 0 then invalid('view "%s": aggregate has no fields', name) end
+  table.sort(fields, function (a, b) return a.name < b.name end)
+  return fields
+end
+
+-- A group's state (core/aggregate.h) as it is shown.
+local function shown_aggregate(fields, state)
+  if state == nil then return nil end
+  local shown = {}
+  for i, field in ipairs(fields) do
+    local value = state[i + 1]
+    if field[1] == "distinct" then value = core.distinct(value) end
+    if value ~= core.null then shown[field.name] = value end
+  end
+  return shown
+end
+
+local function aggregate(name, definition)
+  local fields = aggregate_fields(name, definition.aggregate)
+  local host = {kind = "group", aggregate = fields, initial = nil, store = nil, view = {name = name}}
+  if definition.group ~= nil then host.paths, host.paths_are_list = check_paths(name, "group", definition.group) end
+  function host.flush() host.store.flush() end
+  function host.forget() host.store.forget() end
+  function host.step(item) host.store.add(item) end -- for items that a mapper or a decoder has made
+  function host.retract(item) host.store.remove(item) end
+
+  function host.view.get(_, key)
+    if not host.paths then key = true end
+    host.flush()
+    return shown_aggregate(fields, host.store.get(key))
+  end
+
+  local builtin = {get = host.view.get}
+  add_reading(host, builtin)
+
+  local function shown(items, ...)
+    for _, item in ipairs(items or {}) do item[3] = shown_aggregate(fields, item[3]) end
+    return items, ...
+  end
+  local page, recent = host.page, host.recent
+  function host.page(...) return shown(page(...)) end
+  function host.recent(...) return shown(recent(...)) end
+
+  host.functions = with_builtin(definition, builtin)
+  return host
+end
+
 -- --- Indexers ----------------------------------------------------------------------------------------------------
 
 local function is_key(value)
@@ -470,12 +538,18 @@ function M.make(name, definition, options)
   if definition.reducer ~= nil and definition.indexer ~= nil then
     invalid('view "%s": it has both a reducer and an indexer', name)
   end
+  if definition.aggregate ~= nil then
+    if definition.reducer ~= nil or definition.indexer ~= nil then
+      invalid('view "%s": it has an aggregate and something else as well', name)
+    end
+    return aggregate(name, definition)
+  end
   if definition.reducer ~= nil then
     check_function(name, "reducer", definition.reducer)
     return reducer(name, definition, options)
   end
   if definition.indexer ~= nil then return indexer(name, definition) end
-  invalid('view "%s": it has neither a reducer nor an indexer nor create', name)
+  invalid('view "%s": it has neither a reducer nor an aggregate nor an indexer nor create', name)
 end
 
 return M

@@ -137,6 +137,7 @@ function flume.index(version, fn) end
 ---@field reducer? fun(acc: flume.Value, item: flume.Value, seq: integer): flume.Value the next state
 ---@field group? string|fun(item: flume.Value, seq: integer): any of a reducer: one state for each key
 ---@field retract? function takes a deleted record out again; without it a delete builds the view anew
+---@field aggregate? table<string, string|string[]> counts, sums and the like by group, made without calling Lua
 ---@field indexer? string|string[]|function of an index: as in flume.index
 ---@field create? fun(log: table, name: string): table a view that feeds and keeps itself
 ---@field methods? table<string, flume.MethodType> the functions of the view that can be called, and how
@@ -162,6 +163,12 @@ function flume.table(item) end
 ---@param value flume.Value
 ---@return boolean is_array
 function flume.is_array(value) end
+
+--- A number that is always the same for a key (nil, a boolean, a number, a string or an array of them), on every
+--- machine, and most likely another one for another key: 64 bits.
+---@param key any
+---@return integer hash
+function flume.hash(key) end
 
 --- What reads a path such as "author" or "content.type" in an item: a function that gives the value there; nil for
 --- none, or null. For a list of paths the array of their values, with null for those that are not there, or nil when
