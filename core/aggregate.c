@@ -445,25 +445,26 @@ static int unreadable(int rv, struct flume_err *err) {
   return flume_err_set(err, rv, "the record can't be read: %s", flume_strerror(rv));
 }
 
-/* The record's group: 1 and *group; 0 for none. */
-static int group_of(struct flume_aggregate *self, struct flume_store *store, struct flume_store *base,
-                    const struct text *record, struct group **group, struct flume_err *err) {
+/* The record's group; NULL: it is in none, and *rv is 0, or *rv is an error. */
+static struct group *group_of(struct flume_aggregate *self, struct flume_store *store, struct flume_store *base,
+                              const struct text *record, int *rv, struct flume_err *err) {
+  struct group *group = NULL;
   self->last = NULL;
-  int rv = make_room(self, store, err);
-  if (rv < 0) return rv;
-  rv = get_group_key(self, record);
-  if (rv < 0) return unreadable(rv, err);
-  if (rv == 0) return 0;
-  rv = fetch_group(self, store, base, group, err);
-  return rv < 0 ? rv : 1;
+  *rv = make_room(self, store, err);
+  if (*rv != 0) return NULL;
+  *rv = get_group_key(self, record);
+  if (*rv < 0) unreadable(*rv, err);
+  if (*rv <= 0) return NULL;
+  *rv = fetch_group(self, store, base, &group, err);
+  return *rv == 0 ? group : NULL;
 }
 
 int flume_aggregate_add(struct flume_aggregate *self, struct flume_store *store, struct flume_store *base,
                         const uint8_t *data, size_t len, struct flume_err *err) {
   struct text record = {data, len};
-  struct group *group;
-  int rv = group_of(self, store, base, &record, &group, err);
-  if (rv <= 0) return rv;
+  int rv;
+  struct group *group = group_of(self, store, base, &record, &rv, err);
+  if (group == NULL) return rv;
   group->records++;
   group->changed = true;
   for (size_t i = 0; i < self->count; i++) {
@@ -508,9 +509,9 @@ static int remove_field(struct flume_aggregate *self, const struct field *field,
 int flume_aggregate_remove(struct flume_aggregate *self, struct flume_store *store, struct flume_store *base,
                            const uint8_t *data, size_t len, struct flume_err *err) {
   struct text record = {data, len};
-  struct group *group;
-  int rv = group_of(self, store, base, &record, &group, err);
-  if (rv <= 0) return rv;
+  int rv;
+  struct group *group = group_of(self, store, base, &record, &rv, err);
+  if (group == NULL) return rv;
   if (group->records <= 1) {
     rv = flume_store_del_group(store, group->key, group->key_len, err);
     if (rv == 0) take_out(self, group);

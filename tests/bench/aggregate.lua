@@ -3,8 +3,8 @@
 --
 --   lua5.4 aggregate.lua [RECORDS [ROUNDS]]
 --
--- Prints the median of the rounds for each, in processor time of all threads, which a busy machine does not change. Ends
--- with exit code 1 when they do not come to the same.
+-- Prints the median of the rounds for each, in processor time of all threads, which a busy machine does not change.
+-- Ends with exit code 1 when they do not come to the same.
 
 local flume = require "flume"
 local testing = require "flume.testing"
