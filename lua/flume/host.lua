@@ -108,12 +108,38 @@ end
 
 -- --- Putting it together -----------------------------------------------------------------------------------------
 
+-- Modules in C, which a state of its own can't load by itself.
+local NATIVES = {["flume.text"] = "luaopen_flume_text"}
+local STEPS_PER_BYTE = 10 -- of the budget, for finding the words of a text
+
+-- flume.text for a state with a budget.
+local function charged_text(text)
+  return {
+    languages = text.languages,
+    analyser = function (language)
+      local analyse = text.analyser(language)
+      return function (s)
+        if type(s) == "string" then core.charge(#s * STEPS_PER_BYTE) end
+        return analyse(s)
+      end
+    end,
+  }
+end
+
+local function open_native(options, name)
+  if not options.lib then return require(name) end
+  local path = options.natives[name]
+  if path == "" then error(("module %q is not installed"):format(name), 0) end
+  return charged_text(core.open_module(path, NATIVES[name]))
+end
+
 -- What a script needs to run: its environment, and where its sources are noted.
 local function prepare(options, new_observable, path)
   local sandbox = own_module(options, "sandbox")
   local world = {
     folder = options.folder, read = core.read_file, core = options.lib and core,
     package = options.trusted and options.package,
+    natives = NATIVES, open_native = function (name) return open_native(options, name) end,
     provided = {
       flume = {
         null = core.null, array = core.array, map = core.map, table = core.table, is_array = core.is_array,
