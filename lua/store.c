@@ -250,6 +250,12 @@ static int take_back(lua_State *L) {
   return change(L, flume__store_aggregate_remove);
 }
 
+/* rebuild(): the record that is being taken back can't be */
+static int rebuild(lua_State *L) {
+  self_of(L)->must_rebuild = true;
+  return 0;
+}
+
 static int flush(lua_State *L) {
   struct flume_lua_store *self = self_of(L);
   struct flume_err err;
@@ -526,10 +532,10 @@ static int recent(lua_State *L) {
 }
 
 void flume__store_push(lua_State *L, struct flume_lua_store *self, int owner) {
-  static const luaL_Reg functions[] = {{"emit", emit},     {"get", get},     {"put", put},          {"id", id},
-                                       {"page", page},     {"count", count}, {"recent", recent},    {"follow", follow},
-                                       {"seq", seq},       {"add", add},     {"remove", take_back}, {"flush", flush},
-                                       {"forget", forget}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"emit", emit},        {"get", get},       {"put", put},       {"id", id},           {"page", page},
+      {"count", count},      {"recent", recent}, {"follow", follow}, {"seq", seq},         {"add", add},
+      {"remove", take_back}, {"flush", flush},   {"forget", forget}, {"rebuild", rebuild}, {NULL, NULL}};
   luaL_newlibtable(L, functions);
   lua_pushlightuserdata(L, self);
   if (owner != 0) lua_pushvalue(L, owner);

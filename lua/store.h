@@ -77,6 +77,7 @@ int flume__store_page(lua_State *L, struct flume_lua_store *self, int first);
  *   id(key) -> string              the key's bytes
  *   seq() -> integer               of the record that is being folded, or was last; -1 before the first
  *   add(item), remove(item)        to the aggregate's groups, or from them; flush(), forget() what it has at hand
+ *   rebuild()                      the record that is being taken back can't be: the view is to be built anew
  *   page(range, n, min_seq, max_seq, resume or nil) -> items, resume or nil
  *                                  up to n entries of the range, each as {key, seq} or {key, seq, value}; nil as a key is
  *                                  null, the seq of a group -1. The second result goes on behind the last of them, and

@@ -250,13 +250,25 @@ local function add_reading(host, builtin)
   host.methods = {get = "async", read = "source", count = "async"}
 end
 
+-- The retract of a definition, which answers nil, "rebuild" when it can't take the record back.
+local function retracting(host, retract)
+  return retract and function (acc, item, seq)
+    local state, wish = retract(acc, item, seq)
+    if wish == nil then return state end
+    if wish ~= "rebuild" then error(('retract may return a state, or nil and "rebuild"'), 0) end
+    host.store.rebuild()
+    return acc
+  end
+end
+
 -- --- Reducers ----------------------------------------------------------------------------------------------------
 
 local function one_state(name, definition, options)
   local host = {
-    kind = "reduce", step = definition.reducer, retract = definition.retract,
+    kind = "reduce", step = definition.reducer, store = nil,
     initial = encode_initial(name, definition), acc = nil, methods = {get = "async"},
   }
+  host.retract = retracting(host, definition.retract)
   host.view = {name = name, get = function () return host.acc end}
   function host.attach(store) host.store = store end
   function host.changes() return {state = host.acc} end
@@ -364,7 +376,7 @@ local function grouped(name, definition, options)
     end
   end
 
-  host.step, host.retract = folding(definition.reducer), folding(definition.retract)
+  host.step, host.retract = folding(definition.reducer), folding(retracting(host, definition.retract))
 
   function host.view.get(_, key)
     local state = groups.look_up(key)

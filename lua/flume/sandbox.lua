@@ -160,8 +160,9 @@ local function nothing() end
 
 local UNGUARDED = {exhausted = nothing, caught = nothing, charge = nothing}
 
---- An environment for a script. host = {folder=, read=function(path), provided={name=value},
---- natives={name=…} and open_native=function(name) of modules in C, on_load=function(name, source), core = the core of a view's own state, or nil}
+--- An environment for a script. host = {folder=, read=function(path), provided={name=value}, natives={name=…} and
+--- open_native=function(name) of modules in C or nil, on_load=function(name, source), core = the core of a view's own
+--- state, or nil}
 function M.new(host)
   local env, library, guard = {}, host.core and host.core.library or {}, host.core or UNGUARDED
   for _, name in ipairs(BASE) do env[name] = _G[name] end
