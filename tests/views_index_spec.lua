@@ -135,6 +135,33 @@ describe("the index view", function ()
     assert.equal(1, db.by:count())
   end)
 
+  it("can be what a script goes on from", function ()
+    local function source(key)
+      return ([[
+        local view = require("flume").view("index", {key = "%s", each = true})
+        view.methods = {newest = "record"}
+        function view.newest(self) return select(3, self:range {reverse = true} ()) end
+        return view]]):format(key)
+    end
+    local dir, folder = world.dir(), world.dir()
+    world.write(folder .. "/by.lua", source "tags")
+    local db = world.open_db(dir, {views = folder})
+    db:append(flume.array(RECORDS))
+    assert.equal(5, db.by:count())
+    assert.same({RECORDS[5], 4}, {db.by:newest()})
+    db:close()
+    world.write(folder .. "/by.lua", source "author")
+    db = world.open_db(dir, {views = folder})
+    assert.equal(3, db.by:count())
+    assert.same({RECORDS[4], 3}, {db.by:newest()})
+    db:use("trusted", folder .. "/by.lua", {trusted = true})
+    assert.equal(3, db.trusted:count())
+    for _, name in ipairs {"nothing", "../index", "lib.each"} do
+      local path = world.write(world.dir() .. "/v.lua", ("return require('flume').view(%q, {})"):format(name))
+      assert.error_matches(function () db:use("v", path) end, "there is no built%-in view")
+    end
+  end)
+
   for how, params in pairs {
     ["a path"] = {key = "author"}, ["a path inside"] = {key = "a.b"}, ["an array"] = {key = "tags"},
     ["each of an array"] = {key = "tags", each = true}, ["each on the way"] = {key = "a.b", each = true},

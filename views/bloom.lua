@@ -9,8 +9,8 @@
 -- A Bloom filter that grows in layers (Almeida et al. 2007): the first has half of the error, and each has twice the
 -- room of the one before and half its error, so that together they keep to it. Bits are in integers of 64.
 --
--- Bits are not taken back when a record is deleted: has goes on saying true. When half of the keys are gone, the filter is
--- built anew.
+-- Bits are not taken back when a record is deleted: has goes on saying true. When half of the keys are gone, the filter
+-- is built anew.
 
 local flume = require "flume"
 local parameters = require "lib.parameters"

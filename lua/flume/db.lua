@@ -111,6 +111,11 @@ end
 
 local BUILT_IN = "flume.views"
 
+local function built_in_folder()
+  local path = package.searchpath(BUILT_IN .. ".index", package.path)
+  return path and path:match "^(.*)/[^/]*$" or nil
+end
+
 -- The file of a view that is given by name or by path, and the folder that it may require from. By name it is looked
 -- for in the views' folder, among the built-in views, and along package.path.
 local function find_script(self, given)
@@ -169,6 +174,7 @@ local function mount_options(self, name, extra)
     accept = extra.accept,
     trusted = extra.trusted,
     params = extra.params,
+    built_in = built_in_folder(),
   }
 end
 

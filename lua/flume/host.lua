@@ -133,6 +133,18 @@ local function open_native(options, name)
   return charged_text(core.open_module(path, NATIVES[name]))
 end
 
+-- flume.view(name, params): the definition that a built-in view gives, for a script that returns it, or goes on from
+-- it. It requires from its own folder, and belongs to the fingerprint.
+local function built_in(options, sandbox, world, name, params)
+  local path = ("%s/%s.lua"):format(options.built_in, tostring(name))
+  local source = type(name) == "string" and name:find "^[%w_]+$" and core.read_file(path)
+  if not source then error(("flume.view: there is no built-in view %s"):format(tostring(name)), 2) end
+  local function note(module, text) world.on_load("flume.views." .. module, text) end
+  local inner = setmetatable({folder = options.built_in, on_load = note}, {__index = world})
+  note(name, source)
+  return assert(sandbox.compile(source, path, sandbox.new(inner)))(options.name, params)
+end
+
 -- What a script needs to run: its environment, and where its sources are noted.
 local function prepare(options, new_observable, path)
   local sandbox = own_module(options, "sandbox")
@@ -149,6 +161,7 @@ local function prepare(options, new_observable, path)
   }
   local sources = own_module(options, "sources").new(function (name) return sandbox.find(world, name) end)
   world.on_load = sources.add_module
+  world.provided.flume.view = function (name, params) return built_in(options, sandbox, world, name, params) end
   local env = options.trusted and sandbox.trusted(world) or sandbox.new(world)
   return {sources = sources, compile = sandbox.compile, env = env}
 end
@@ -179,7 +192,8 @@ local function transform_for(options, mapper)
 end
 
 --- options: name; definition (a table) or path (a file); folder (of modules); lib (flume's own modules, in a view's
---- own state); trusted, package (paths); params (of the script); decode; mapper (a function) or mapper_path; log (for
+--- own state); natives (paths of modules in C by their names, there); built_in (folder of the built-in views); trusted,
+--- package (paths); params (of the script); decode; mapper (a function) or mapper_path; log (for
 --- create); on_end
 return function (options)
   local observable, kinds = own_module(options, "observable"), own_module(options, "kinds")
