@@ -2,6 +2,7 @@
 
 local entries = require "tests.support.entries"
 local flume = require "flume"
+local testing = require "flume.testing"
 local world = require "tests.support.world"
 
 local collect = entries.collect
@@ -40,6 +41,21 @@ local function both(tests)
   tests("inline", function (db) db:use("even", assert(load(EVEN))()) end)
   tests("as a script", function (db) db:use("even", world.write(world.dir() .. "/even.lua", EVEN)) end)
 end
+
+describe("the cases of flume.testing", function ()
+  it("can call methods that answer with records", function ()
+    local results = testing.run {
+      view = assert(load(EVEN))(),
+      {
+        events = {{n = 1}, {n = 4}, {n = 2}},
+        calls = {
+          {"any", 4, expect = {n = 4}}, {"all", expect = {{4, {n = 4}}, {2, {n = 2}}}}, {"any", 1},
+        },
+      },
+    }
+    assert.same({true, nil}, {results[1].ok, results[1].message})
+  end)
+end)
 
 both(function (how, use)
   describe("methods that answer with records " .. how, function ()
