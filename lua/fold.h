@@ -31,6 +31,7 @@ struct flume_fold {
   enum flume_codec codec;
   struct flume_lua_store *store;
   const struct flume_extract *extract; /* of an index declared by paths: no Lua is called; else NULL */
+  bool aggregates;                     /* into the store's aggregate: no Lua is called either */
   const int64_t *skips;                /* ascending: records that the view passes over; borrowed */
   size_t skips_count;
   struct flume_block *block;    /* loaded; borrowed */

@@ -27,6 +27,8 @@ int flume__store_init(struct flume_lua_store *self, const struct flume_io *io) {
 void flume__store_fini(struct flume_lua_store *self) {
   if (self->store != NULL) flume_store_close(self->store);
   self->store = NULL;
+  flume_aggregate_free(self->aggregate);
+  self->aggregate = NULL;
   flume_buf_fini(&self->emitted);
   flume_buf_fini(&self->recent.entries);
   flume_buf_fini(&self->packed);
@@ -104,6 +106,24 @@ static void note_group(struct flume_lua_store *self) {
   self->emitted.len = 0;
   if (flume__emitted_add(&self->emitted, &self->key, &self->value) == 0) note_recent(self);
   self->emitted.len = 0;
+}
+
+int flume__store_aggregate_add(struct flume_lua_store *self, const uint8_t *record, size_t len, struct flume_err *err) {
+  int rv = flume_aggregate_add(self->aggregate, self->store, self->base, record, len, err);
+  if (rv != 0 || self->recent.readers == 0) return rv;
+  self->key.len = self->value.len = 0;
+  rv = flume_aggregate_last(self->aggregate, &self->key, &self->value);
+  if (rv < 0) return flume_err_nomem(err);
+  if (rv == 1) note_group(self);
+  return 0;
+}
+
+int flume__store_aggregate_remove(struct flume_lua_store *self, const uint8_t *record, size_t len,
+                                  struct flume_err *err) {
+  int rv = flume_aggregate_remove(self->aggregate, self->store, self->base, record, len, err);
+  if (rv != FLUME_EAGAIN) return rv;
+  self->must_rebuild = true;
+  return 0;
 }
 
 int flume__store_add_emitted(struct flume_lua_store *self, struct flume_err *err) {
@@ -208,6 +228,49 @@ static int put(lua_State *L) {
     if (rv == 0) note_group(self);
   }
   return rv == 0 ? 0 : raise_error(L, &err);
+}
+
+typedef int (*change_aggregate)(struct flume_lua_store *self, const uint8_t *record, size_t len, struct flume_err *err);
+
+/* An item that is not the record as it is in the log. */
+static int change(lua_State *L, change_aggregate fn) {
+  struct flume_lua_store *self = self_of(L);
+  struct flume_err err;
+  luaL_checkany(L, 1);
+  pack(L, 1, &self->packed);
+  return fn(self, self->packed.data, self->packed.len, &err) == 0 ? 0 : raise_error(L, &err);
+}
+
+static int add(lua_State *L) {
+  return change(L, flume__store_aggregate_add);
+}
+
+/* (remove is a function of C.) */
+static int take_back(lua_State *L) {
+  return change(L, flume__store_aggregate_remove);
+}
+
+/* rebuild(): the record that is being taken back can't be */
+static int rebuild(lua_State *L) {
+  self_of(L)->must_rebuild = true;
+  return 0;
+}
+
+static int flush(lua_State *L) {
+  struct flume_lua_store *self = self_of(L);
+  struct flume_err err;
+  return flume_aggregate_flush(self->aggregate, self->store, &err) == 0 ? 0 : raise_error(L, &err);
+}
+
+static int forget(lua_State *L) {
+  flume_aggregate_forget(self_of(L)->aggregate);
+  return 0;
+}
+
+/* seq() -> of the record that is being folded, or was last */
+static int seq(lua_State *L) {
+  lua_pushinteger(L, self_of(L)->seq);
+  return 1;
 }
 
 /* id(key) -> the key's bytes */
@@ -469,9 +532,10 @@ static int recent(lua_State *L) {
 }
 
 void flume__store_push(lua_State *L, struct flume_lua_store *self, int owner) {
-  static const luaL_Reg functions[] = {{"emit", emit},     {"get", get},       {"put", put},
-                                       {"id", id},         {"page", page},     {"count", count},
-                                       {"recent", recent}, {"follow", follow}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"emit", emit},        {"get", get},       {"put", put},       {"id", id},           {"page", page},
+      {"count", count},      {"recent", recent}, {"follow", follow}, {"seq", seq},         {"add", add},
+      {"remove", take_back}, {"flush", flush},   {"forget", forget}, {"rebuild", rebuild}, {NULL, NULL}};
   luaL_newlibtable(L, functions);
   lua_pushlightuserdata(L, self);
   if (owner != 0) lua_pushvalue(L, owner);

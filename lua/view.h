@@ -88,6 +88,7 @@ struct flume_view {  // NOLINT(clang-analyzer-optin.performance.Padding): fields
   uint32_t from;
   struct flume_fold fold;
   struct flume_extract *extract; /* of an index by paths */
+  bool aggregates;               /* records go into kept.aggregate as they are */
   int64_t *skips;                /* ascending: records that it passes over; owned */
   size_t skips_count;
   int64_t *new_skips; /* in their place, as soon as nothing is under way; NULL for no change. Owned */

@@ -7,6 +7,7 @@
 #include <lauxlib.h>
 #include <string.h>
 
+#include "aggregate.h"
 #include "view.h"
 
 /* A checkpoint that took t is followed by none for 20 t, and half a second at least: they cost a twentieth at most. */
@@ -75,6 +76,16 @@ static int make_extract(lua_State *L, struct flume_view *view, struct flume_err 
   return rv;
 }
 
+static int make_aggregate(lua_State *L, struct flume_view *view, struct flume_err *err) {
+  flume_aggregate_free(view->kept.aggregate);
+  view->kept.aggregate = NULL;
+  int rv = flume__aggregate_make(L, lua_gettop(L), &view->kept.aggregate, err);
+  bool transforms = lua_getfield(L, -1, "transform") != LUA_TNIL;
+  lua_pop(L, 1);
+  view->aggregates = view->kept.aggregate != NULL && !transforms && view->pump->log->codec == FLUME_CODEC_MSGPACK;
+  return rv;
+}
+
 struct meeting {
   struct flume_view *view;
   int owner; /* stack index of the view's userdata; 0 in a state of its own */
@@ -90,6 +101,7 @@ static int meet_host(lua_State *L) {
   view->kind = kind_of(L);
   view->kept.kind = view->kind == FLUME_VIEW_INDEX ? FLUME_STORE_INDEX : FLUME_STORE_GROUPS;
   if (view->kind == FLUME_VIEW_INDEX) meeting->status = make_extract(L, view, meeting->err);
+  if (view->kind == FLUME_VIEW_GROUP) meeting->status = make_aggregate(L, view, meeting->err);
   if (lua_getfield(L, -1, "attach") != LUA_TFUNCTION) return 0;
   flume__store_push(L, &view->kept, view->vm == NULL ? 2 : 0);
   lua_call(L, 1, 0);

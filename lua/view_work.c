@@ -60,6 +60,7 @@ static void prepare(struct flume_view *view, enum flume_fold_action action, uint
                                    .codec = view->pump->log->codec,
                                    .store = &view->kept,
                                    .extract = view->extract,
+                                   .aggregates = view->aggregates,
                                    .skips = view->skips,
                                    .skips_count = view->skips_count,
                                    .until_ns = uv_hrtime() + slice_ns};
@@ -83,7 +84,7 @@ static void fold(struct flume_view *view, uint64_t slice_ns) {
 /* Takes back the records that were fetched. */
 static void retract(struct flume_view *view) {
   view->fold_status = 0;
-  for (unsigned i = 0; i < view->gone_count && view->fold_status == 0; i++) {
+  for (unsigned i = 0; i < view->gone_count && view->fold_status == 0 && !view->kept.must_rebuild; i++) {
     prepare(view, FLUME_FOLD_RETRACT, 0);
     view->fold.block = view->gone[i];
     view->failing_seq = view->gone[i]->first_seq;
@@ -190,8 +191,15 @@ static void drop_gone(struct flume_view *view) {
   view->gone_count = 0;
 }
 
+static void start_over(struct flume_view *view);
+
 static void after_retract(struct flume_view *view) {
   drop_gone(view);
+  if (view->kept.must_rebuild) {
+    view->kept.must_rebuild = false;
+    start_over(view);
+    return;
+  }
   if (view->fold_status != 0) {
     view->forgetting = false;
     fail(view, view->failing_seq);

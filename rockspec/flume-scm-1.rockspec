@@ -17,6 +17,8 @@ dependencies = {
 external_dependencies = {
   LIBUV = {header = "uv.h"},
   LMDB = {header = "lmdb.h"},
+  UTF8PROC = {header = "utf8proc.h"},
+  LIBSTEMMER = {header = "libstemmer.h"},
 }
 build = {
   type = "make",

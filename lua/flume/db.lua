@@ -111,7 +111,15 @@ local function is_file(path)
   return ok
 end
 
--- The file of a view that is given by name or by path, and the folder that it may require from.
+local BUILT_IN = "flume.views"
+
+local function built_in_folder()
+  local path = package.searchpath(BUILT_IN .. ".index", package.path)
+  return path and path:match "^(.*)/[^/]*$" or nil
+end
+
+-- The file of a view that is given by name or by path, and the folder that it may require from. By name it is looked
+-- for in the views' folder, among the built-in views, and along package.path.
 local function find_script(self, given)
   if given:find("/", 1, true) or given:find "%.lua$" then
     if not is_file(given) then return nil, given .. ": no such file" end
@@ -120,9 +128,12 @@ local function find_script(self, given)
   local folder = self._views_folder
   local in_folder = folder and folder .. "/" .. given:gsub("%.", "/") .. ".lua"
   if in_folder and is_file(in_folder) then return in_folder, folder end
+  local built_in = package.searchpath(BUILT_IN .. "." .. given, package.path)
+  if built_in then return built_in, (built_in:sub(1, -#("/" .. given .. ".lua") - 1)) end
   local path = package.searchpath(given, package.path)
   if path then return path, path:match "^(.*)/[^/]*$" or "." end
-  return nil, ("view module %q: not found in %spackage.path"):format(given, folder and folder .. " or " or "")
+  return nil, ("view module %q: not found in %samong the built-in views or in package.path"):format(given,
+    folder and folder .. ", " or "")
 end
 
 local function check_name(self, name)
@@ -165,6 +176,7 @@ local function mount_options(self, name, extra)
     accept = extra.accept,
     trusted = extra.trusted,
     params = extra.params,
+    built_in = built_in_folder(),
   }
 end
 

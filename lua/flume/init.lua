@@ -9,6 +9,7 @@
 local async = require "flume.async"
 local core = require "flume.core"
 local db = require "flume.db"
+local kinds = require "flume.kinds"
 local Log = require "flume.log"
 local observable = require "flume.observable"
 
@@ -23,6 +24,9 @@ local M = {
   array = core.array,
   map = core.map,
   table = core.table,
+  is_array = core.is_array,
+  path = kinds.path,
+  hash = core.hash,
   record = core.record,
   encode = core.encode,
   decode = core.decode,

@@ -127,6 +127,9 @@ function flume.reduce(version, fn, initial) end
 ---@return flume.Definition definition
 function flume.index(version, fn) end
 
+--- How a method of a view is called: views/README.md.
+---@alias flume.MethodType "sync"|"async"|"source"|"record"|"records"
+
 --- What a view's module returns, and what db:use takes: a reducer, an index, or the raw protocol. See views/README.md.
 ---@class flume.Definition
 ---@field version? integer|number|string when it changes, the view is built anew; without one the source decides
@@ -134,9 +137,10 @@ function flume.index(version, fn) end
 ---@field reducer? fun(acc: flume.Value, item: flume.Value, seq: integer): flume.Value the next state
 ---@field group? string|fun(item: flume.Value, seq: integer): any of a reducer: one state for each key
 ---@field retract? function takes a deleted record out again; without it a delete builds the view anew
+---@field aggregate? table<string, string|string[]> counts, sums and the like by group, made without calling Lua
 ---@field indexer? string|string[]|function of an index: as in flume.index
 ---@field create? fun(log: table, name: string): table a view that feeds and keeps itself
----@field methods? table<string, "sync"|"async"|"source"> the functions of the view that can be called, and how
+---@field methods? table<string, flume.MethodType> the functions of the view that can be called, and how
 
 -- --- Values --------------------------------------------------------------------------------------------------------
 
@@ -154,6 +158,24 @@ function flume.map(t) end
 ---@param item flume.Value
 ---@return flume.Value value
 function flume.table(item) end
+
+--- Whether a value is an array: a table or a lazy record that is stored as one.
+---@param value flume.Value
+---@return boolean is_array
+function flume.is_array(value) end
+
+--- A number that is always the same for a key (nil, a boolean, a number, a string or an array of them), on every
+--- machine, and most likely another one for another key: 64 bits.
+---@param key any
+---@return integer hash
+function flume.hash(key) end
+
+--- What reads a path such as "author" or "content.type" in an item: a function that gives the value there; nil for
+--- none, or null. For a list of paths the array of their values, with null for those that are not there, or nil when
+--- none is.
+---@param paths string|string[]
+---@return fun(item: flume.Value): any
+function flume.path(paths) end
 
 --- A lazy record over the bytes of a value: it reads like the table that it stands for, decodes what is touched, and
 --- can't be changed. What a view is given for each record.
@@ -498,7 +520,7 @@ function Stream:close() end
 ---@class flume.View
 ---@field name string
 ---@field version? integer|number|string
----@field methods table<string, "sync"|"async"|"source">
+---@field methods table<string, flume.MethodType>
 ---@field reason? string why it was built anew when it was mounted
 ---@field since flume.Observable the last seq that it has consumed
 ---@field progress flume.Observable a flume.Progress

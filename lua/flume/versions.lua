@@ -41,7 +41,8 @@ local function load_script(handle, script)
   local ok, message, code = handle:load(bytecode.host, {
     name = script.name, path = script.path, folder = script.folder, mapper_path = script.mapper_path,
     memory = memory_of(script), trusted = script.trusted, package = {path = package.path, cpath = package.cpath},
-    params = script.params,
+    params = script.params, built_in = script.built_in,
+    natives = {["flume.text"] = package.searchpath("flume.text", package.cpath) or ""},
     lib = {
       observable = bytecode.observable, sandbox = bytecode.sandbox, kinds = bytecode.kinds, sources = bytecode.sources,
     },

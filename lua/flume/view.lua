@@ -4,6 +4,8 @@
 --       sync     answers with what there is now, and waits for nothing
 --       async    waits until the view has come to the log's since as of the call
 --       source   the same, and gives a stream of results
+--       record   as async; it answers with the seq of a record, and the caller gets the record and the seq
+--       records  as source; each result is a key and the seq of a record, and the caller gets key, record and seq
 --   db.NAME.since, db.NAME.progress observables
 --   db.NAME:ready([cb])             waits until the view has caught up
 --   db.NAME:rebuild([cb])           builds it anew from the log, and waits for that
@@ -203,9 +205,22 @@ local function resolving(self, done)
   end
 end
 
+-- The record whose seq a method answers with.
+local function fetching(self, method, done)
+  return function (err, seq)
+    if err ~= nil or seq == nil then return done(err) end
+    if math.type(seq) ~= "integer" then
+      return done(errors.new(('view "%s": %s must answer with a seq, not a %s'):format(self.name, method, type(seq)),
+        "EVIEW"))
+    end
+    resolving(self, done)(nil, nil, seq)
+  end
+end
+
 local function call_async(self, method, args, cb)
   local target, timeout_ms = patience(self, method, args)
   return async.call(function (done)
+    if self.methods[method] == "record" then done = fetching(self, method, done) end
     if method == "get" and self._kind == "index" and self._builtin.get then done = resolving(self, done) end
     self:_with_patience(target, timeout_ms, function (err)
       if err then return done(err) end
@@ -224,7 +239,9 @@ end
 
 -- --- The handle --------------------------------------------------------------------------------------------------
 
-local CALLS = {sync = call_sync, async = call_async, source = open_source}
+local CALLS = {
+  sync = call_sync, async = call_async, record = call_async, source = open_source, records = open_source,
+}
 
 function View:_check_alive(method, level)
   if self:_is_over() then
@@ -385,7 +402,7 @@ function View.new(db, name, script)
     name = name,
     version = nil,
     reason = nil,             -- why the instance that answers was built anew, or nil
-    methods = {},             -- name -> "sync" | "async" | "source"
+    methods = {},             -- name -> "sync" | "async" | "source" | "record" | "records"
     _kind = nil,
     _builtin = {},            -- name -> true: the kind's own
     _db = db,
