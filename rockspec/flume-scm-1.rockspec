@@ -17,6 +17,7 @@ dependencies = {
 external_dependencies = {
   LIBUV = {header = "uv.h"},
   LMDB = {header = "lmdb.h"},
+  ROARING = {header = "roaring/roaring.h"},
 }
 build = {
   type = "make",
