@@ -74,7 +74,7 @@ static int to_table(lua_State *L) {
 }
 
 static int is_array(lua_State *L) {
-  lua_pushboolean(L, flume_marshal_is_array(L, 1));
+  lua_pushboolean(L, flume_marshal_is_array(L, 1) || flume_record_is_array(L, 1));
   return 1;
 }
 

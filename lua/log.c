@@ -9,6 +9,7 @@
 #include "box.h"
 #include "marshal.h"
 #include "observer.h"
+#include "record.h"
 
 #define LOG_TYPE "flume.log"
 #define KEEP_BYTES ((size_t)1 << 20)
@@ -288,20 +289,38 @@ static int log_del(lua_State *L) {
 
 /* --- Reading --------------------------------------------------------------------------------------------------- */
 
+/* Pushes the block of record seq, and gives its bytes. */
+static int read_record(lua_State *L, struct flume_lua_log *self, int64_t seq, struct flume_record *record,
+                       struct flume_err *err) {
+  int rv = flume_log_get(self->log, seq, record, err);
+  if (rv == 0) flume__block_push(L, record->block); /* from here on the reference is Lua's */
+  return rv;
+}
+
 /* get(self, seq) -> true, value | nil, message, code */
 static int log_get(lua_State *L) {
   struct flume_lua_log *self = flume__log_check(L, 1);
   struct flume_record record;
   struct flume_err err;
   int64_t seq = luaL_checkinteger(L, 2);
-  int rv = flume_log_get(self->log, seq, &record, &err);
+  int rv = read_record(L, self, seq, &record, &err);
   if (rv != 0) return flume__fail(L, rv, &err);
-  flume__block_push(L, record.block); /* from here on the reference is Lua's */
   lua_pushboolean(L, 1);
   rv = flume__value_push(L, self->codec, record.data, record.len);
   if (rv == 0) return 2;
   flume_err_set(&err, rv, "record %lld can't be decoded", (long long)seq);
   return flume__fail(L, rv, &err);
+}
+
+/* record(self, seq) -> lazy record or plain value | nil, message, code; of a log of MessagePack */
+static int log_record(lua_State *L) {
+  struct flume_lua_log *self = flume__log_check(L, 1);
+  struct flume_record record;
+  struct flume_err err;
+  int rv = read_record(L, self, luaL_checkinteger(L, 2), &record, &err);
+  if (rv != 0) return flume__fail(L, rv, &err);
+  flume_record_push(L, record.data, record.len, lua_gettop(L));
+  return 1;
 }
 
 static int log_since(lua_State *L) {
@@ -404,6 +423,7 @@ static void push_log_metatable(lua_State *L) {
                                      {"sync", log_sync},
                                      {"del", log_del},
                                      {"get", log_get},
+                                     {"record", log_record},
                                      {"since", log_since},
                                      {"deletions", log_deletions},
                                      {"id", log_id},

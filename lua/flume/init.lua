@@ -11,6 +11,7 @@ local core = require "flume.core"
 local db = require "flume.db"
 local Log = require "flume.log"
 local observable = require "flume.observable"
+local query = require "flume.query"
 
 local M = {
   _VERSION = core.version,
@@ -27,6 +28,7 @@ local M = {
   encode = core.encode,
   decode = core.decode,
   json = core.json,
+  query = query,
 
   run = async.run,
   spawn = async.spawn,
