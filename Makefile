@@ -87,7 +87,7 @@ BUILD_PACKAGES = gcc make pkg-config lua5.4 liblua5.4-dev libuv1-dev liblmdb-dev
 TEST_PACKAGES = $(BUILD_PACKAGES) lua-busted lua-messagepack lua-luv lua-cjson lua-cqueues lua-copas lua-socket \
   lua-ldoc luarocks mandoc tmux zsh
 LINT_PACKAGES = $(TEST_PACKAGES) lua-check cppcheck clang-format clang-tidy
-BENCH_PACKAGES = $(BUILD_PACKAGES) libsqlite3-dev sqlite3
+BENCH_PACKAGES = $(BUILD_PACKAGES) libsqlite3-dev sqlite3 lua-sql-sqlite3
 
 # Installs what is missing; needs root (or sudo) only when something is.
 define ensure

@@ -323,6 +323,34 @@ static int log_record(lua_State *L) {
   return 1;
 }
 
+/* get_list(self, seqs, from, count, values) -> how many tables | nil, message, code: puts the values of seqs[from] to
+ * seqs[from + count - 1] into values, at the same places; nil for what was deleted */
+static int log_get_list(lua_State *L) {
+  struct flume_lua_log *self = flume__log_check(L, 1);
+  lua_Integer from = luaL_checkinteger(L, 3), count = luaL_checkinteger(L, 4), tables = 0;
+  luaL_checktype(L, 2, LUA_TTABLE);
+  luaL_checktype(L, 5, LUA_TTABLE);
+  for (lua_Integer i = from; i < from + count; i++) {
+    struct flume_record record;
+    struct flume_err err;
+    lua_settop(L, 5);
+    lua_rawgeti(L, 2, i);
+    int64_t seq = luaL_checkinteger(L, -1);
+    int rv = read_record(L, self, seq, &record, &err);
+    if (rv == FLUME_EDELETED || rv == FLUME_ENOENT) continue;
+    if (rv != 0) return flume__fail(L, rv, &err);
+    rv = flume__value_push(L, self->codec, record.data, record.len);
+    if (rv != 0) {
+      flume_err_set(&err, rv, "record %lld can't be decoded", (long long)seq);
+      return flume__fail(L, rv, &err);
+    }
+    if (lua_istable(L, -1)) tables++;
+    lua_rawseti(L, 5, i);
+  }
+  lua_pushinteger(L, tables);
+  return 1;
+}
+
 static int log_since(lua_State *L) {
   struct flume_lua_log *self = to_log(L, 1);
   if (self->log == NULL) return 0;
@@ -424,6 +452,7 @@ static void push_log_metatable(lua_State *L) {
                                      {"del", log_del},
                                      {"get", log_get},
                                      {"record", log_record},
+                                     {"get_list", log_get_list},
                                      {"since", log_since},
                                      {"deletions", log_deletions},
                                      {"id", log_id},

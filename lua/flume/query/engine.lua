@@ -122,7 +122,7 @@ end
 function Engine:run(made, after)
   return Run.new(self, made.condition, {
     path = made.path, reverse = made.reverse, after = after, target = target_of(self, made), timeout_ms = made.timeout,
-    limit = #made.stages == 0 and made.limit or nil,
+    limit = #made.stages == 0 and made.limit or nil, plain = made.plain,
   })
 end
 
@@ -130,28 +130,46 @@ function Engine:results(made)
   return Results.new(self.view, made, self:run(made))
 end
 
--- Calls each(value, seq) for all results but those to come; done(err).
-local function each_of(results, each, done)
-  results.live, results.old = false, true
-  local function one(err, value, seq)
-    while err == nil and value ~= nil do
-      each(value, seq)
-      local ok
-      ok, value, seq = pcall(results, nil, nil)
-      if not ok then return done(results.failure or Run.raised(value)) end
-    end
-    done(err)
+-- Has work(run) done when the run has begun, and tells done(err, results...) what came of it.
+local function when_begun(run, done, work)
+  run:start(function (err)
+    if err then return done(err) end
+    local results = table.pack(pcall(work, run))
+    run:close()
+    if not results[1] then return done(Run.raised(results[2])) end
+    done(nil, table.unpack(results, 2, results.n))
+  end)
+end
+
+-- The values of a run whose query has no stages, at most so many.
+local function take_values(run, limit)
+  local list, count, stats = core.array {}, 0, run.stats
+  while count < limit do
+    local record, seq = run:pull()
+    if not seq then break end
+    count = count + 1
+    local plain = values.plain(record)
+    if plain ~= record then stats.decoded = stats.decoded + 1 end
+    list[count] = plain
   end
-  results:next(one)
+  stats.returned = count
+  return list
+end
+
+-- All results of a query, whatever is to come: done(err, list, run).
+local function collect(self, made, done)
+  if #made.stages == 0 then
+    made.plain = true
+    local run = self:run(made)
+    return when_begun(run, done, function () return take_values(run, made.limit or math.huge), run end)
+  end
+  local results = self:results(made)
+  results:drain(function (err, list) done(err, list, results.run) end)
 end
 
 --- done(err, list of the values)
 function Engine:all(made, done)
-  local list = core.array {}
-  each_of(self:results(made), function (value) list[#list + 1] = value end, function (err)
-    if err then return done(err) end
-    done(nil, list)
-  end)
+  collect(self, made, done)
 end
 
 -- The records alone, none of them decoded.
@@ -162,36 +180,26 @@ local function count_records(run, limit)
     if not seq then break end
     count = count + 1
   end
-  run:close()
   return count
 end
 
 --- done(err, count): how many results there are.
 function Engine:count(made, done)
   if #made.stages > 0 then
-    local count = 0
-    return each_of(self:results(made), function () count = count + 1 end, function (err)
-      done(err, not err and count or nil)
-    end)
+    return collect(self, made, function (err, list) done(err, list and #list) end)
   end
   made.path = nil
-  local run, limit = self:run(made), made.limit or math.huge
-  run:start(function (err)
-    if err then return done(err) end
-    local ok, count = pcall(function ()
-      local known = run:count()
-      return known and math.min(known, limit) or count_records(run, limit)
-    end)
-    if not ok then return done(Run.raised(count)) end
-    done(nil, math.tointeger(count))
+  local limit = made.limit or math.huge
+  when_begun(self:run(made), done, function (run)
+    local known = run:count()
+    return math.tointeger(known and math.min(known, limit) or count_records(run, limit))
   end)
 end
 
 --- done(err, items, place): a page of the results, and where the next one begins; nil behind the last.
 function Engine:page(made, size, after, done)
-  local run = self:run({condition = made.condition, stages = {}, path = made.path, reverse = made.reverse,
-    since = made.since, wait = made.wait, timeout = made.timeout, limit = size}, after)
-  local function take()
+  made.limit, made.plain = size, true
+  when_begun(self:run(made, after), done, function (run)
     local items, place = core.array {}, nil
     for i = 1, size + 1 do
       local record, seq = run:pull()
@@ -201,13 +209,6 @@ function Engine:page(made, size, after, done)
       if i == size then place = run:place(record, seq) end
     end
     return items, place
-  end
-  run:start(function (err)
-    if err then return done(err) end
-    local ok, items, place = pcall(take)
-    run:close()
-    if not ok then return done(Run.raised(items)) end
-    done(nil, items, place)
   end)
 end
 
@@ -231,10 +232,8 @@ end
 
 --- done(err, table): runs the query, and says what that took.
 function Engine:explain(made, done)
-  local results = self:results(made)
-  each_of(results, function () end, function (err)
+  collect(self, made, function (err, _, run)
     if err then return done(err) end
-    local run = results.run
     local ok, candidates = pcall(candidates_of, run)
     if not ok then return done(Run.raised(candidates)) end
     done(nil, core.map {

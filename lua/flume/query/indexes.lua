@@ -77,13 +77,24 @@ local function mount(self, kind, path, name)
   return index
 end
 
---- The index of a path; made when there is none. nil when there can't be one.
-function Indexes:find(kind, path)
-  if not self.usable or not is_indexable(path) then return nil end
+local function find(self, kind, path)
+  if not is_indexable(path) then return nil end
   local name = name_of(kind, path)
   local index = self.open[name]
   if index or self.count >= MAX then return index end
   return (mount(self, kind, path, name))
+end
+
+--- The index of a path; made when there is none. nil when there can't be one.
+function Indexes:find(kind, path)
+  if not self.usable then return nil end
+  local text = table.concat(path, "\0", 1, #path)
+  local index = self.found[kind][text]
+  if index == nil then
+    index = find(self, kind, path) or false
+    self.found[kind][text] = index
+  end
+  return index or nil
 end
 
 --- All that are open, by their names.
@@ -113,6 +124,7 @@ function Indexes:close(done)
     index.view:_close(one)
   end
   self.open, self.count = {}, 0
+  self.found = {is = {}, kind = {}, by = {}}
   one()
 end
 
@@ -124,6 +136,7 @@ function Indexes.new(view, usable)
     dir = dir and dir .. "/indexes",
     usable = usable,
     open = {},   -- name -> {view =, kind =, path =, name =}
+    found = {is = {}, kind = {}, by = {}}, -- path, its steps behind zero bytes -> one of those; false: there can't be one
     count = 0,
   }, Indexes)
   if usable then open_those_on_disk(self) end

@@ -79,6 +79,7 @@ end
 local function plan_range(self, list)
   local range = range_of(list)
   if not range then return nil, false end
+  self.has_range = true
   local set = leaf(self, "by", list[1].path, function (index) return {"range", index, range} end)
   return set, set ~= nil
 end
@@ -297,19 +298,20 @@ end
 ---   set     the records that may meet it; nil: all (or with order.has_range: all in that range)
 ---   exact   whether they all do
 ---   used    set of the indexes that this needs
+---   has_range   whether it depends on how much the indexes have, which is to be asked for when they have caught up
 ---   order   {by = index, range =, rest = set of those that are not in the index, or nil}; nil: that of the log
 ---
 --- last_seq: of the last record that counts; nil while that is not known yet. nil when the order needs an index that
 --- there can't be.
 function M.make(condition, path, indexes, all, last_seq)
-  local self = {indexes = indexes, all = all, used = {}, last_seq = last_seq, walked = nil}
+  local self = {indexes = indexes, all = all, used = {}, last_seq = last_seq, walked = nil, has_range = false}
   local list = not condition and {op = "all"} or condition.op == "all" and condition or {op = "all", condition}
   local order = path and plan_order(self, path, list)
   if path and not order then return nil end
   local set, exact
   if condition and not indexes.usable then exact = false else set, exact = PLANS.all(self, list) end
   if order and not order.has_range then order.rest = rest_of(self, order, set) end
-  return {set = set, exact = exact, used = self.used, order = order}
+  return {set = set, exact = exact, used = self.used, order = order, has_range = self.has_range}
 end
 
 return M

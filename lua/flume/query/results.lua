@@ -6,6 +6,7 @@
 -- comes later follows, as it is appended.
 
 local async = require "flume.async"
+local core = require "flume.core"
 local errors = require "flume.errors"
 local filter = require "flume.query.filter"
 local Run = require "flume.query.run"
@@ -174,6 +175,21 @@ function Results:__call()
   if value == nil and code ~= nil and not (self.live and code == "ECLOSED") then error(seq, 0) end
   if value == nil then return nil end
   return value, seq
+end
+
+--- All that are there, however the query goes on: done(err, list of the values). Before anything else was done with them.
+function Results:drain(done)
+  self.live, self.old = false, true
+  self.run:start(function (err)
+    if err then return done(err) end
+    local list = core.array {}
+    local ok, why = pcall(function ()
+      while advance(self) and self.queue[self.at] do list[#list + 1] = (take(self)) end
+    end)
+    self:close()
+    if not ok then return done(Run.raised(why)) end
+    done(nil, list)
+  end)
 end
 
 --- No more is wanted. A next that waits is told that this is the end.

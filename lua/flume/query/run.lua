@@ -17,6 +17,7 @@ local Run = {}
 Run.__index = Run
 
 local FIRST_PAGE, LAST_PAGE = 32, 4096 -- seqs that are read of a set at once, ever more
+local AT_ONCE = 64                     -- records
 
 -- --- Places ------------------------------------------------------------------------------------------------------
 --
@@ -46,27 +47,50 @@ end
 -- A phase is a function that gives the next record and its seq, or nil; a failure is raised as an error object.
 
 local function fetch(self, seq)
-  self.stats.examined = self.stats.examined + 1
   local record, message, code = self.log.core:record(seq)
-  if record ~= nil then return record end
-  self.stats.examined = self.stats.examined - 1
+  if record ~= nil then
+    self.stats.examined = self.stats.examined + 1
+    return record
+  end
   if code == "EDELETED" or code == "ENOENT" then return nil end
   error(errors.new(message, code), 0)
 end
 
+-- Some records of a list of seqs at once, from one place on: those that nothing is to be looked for in, and all of which
+-- is wanted, so that they need not be lazy. How many; what was deleted is missing.
+local function fetch_some(self, list, at, records)
+  local count = math.min(#list - at + 1, AT_ONCE, self.left)
+  local decoded, message, code = self.log.core:get_list(list, at, count, records)
+  if not decoded then error(errors.new(message, code), 0) end
+  self.stats.decoded = self.stats.decoded + decoded
+  return count
+end
+
 -- Goes through lists of seqs, which more() gives; an empty one is the end.
 local function through_lists(self, more)
-  local list, at = {}, 1
+  local list, at, records, fetched = {}, 1, {}, 0
   return function ()
     while true do
       local seq = list[at]
       if not seq then
-        list, at = more(), 1
+        list, at, fetched = more(), 1, 0
         seq = list[1]
         if not seq then return nil end
       end
+      if at > fetched and self.is_plain and self.left > 0 then
+        fetched = at - 1 + fetch_some(self, list, at, records)
+      end
+      local record
+      if at <= fetched then
+        record = records[at]
+        records[at] = nil
+        if record ~= nil then
+          self.stats.examined, self.left = self.stats.examined + 1, self.left - 1
+        end
+      else
+        record = fetch(self, seq)
+      end
       at = at + 1
-      local record = fetch(self, seq)
       if record ~= nil then return record, seq end
     end
   end
@@ -218,10 +242,11 @@ end
 
 local function begin(self, used)
   self.last_seq = horizon(self, used)
-  local made = make_plan(self, self.last_seq)
+  local made = self.plan.has_range and make_plan(self, self.last_seq) or self.plan
   self.plan = made
   local set = made.set and core.seqset(plan.resolve(made.set))
   self.set, self.test = set, not made.exact and self.condition and filter.compile(self.condition) or nil
+  self.is_plain = self.wants_plain and not self.test
   if made.order then
     self.phase = in_order(self, made, set)
     return
@@ -253,6 +278,7 @@ end
 function Run:start(done)
   local ok, made = pcall(make_plan, self, nil)
   if not ok then return done(raised(made)) end
+  self.plan = made
   wait_for(self, views_of(self, made.used), 1, function (err)
     if err then return done(err) end
     local begun, why = pcall(begin, self, made.used)
@@ -287,7 +313,7 @@ function Run:close()
 end
 
 --- engine: of the view. condition, or nil. options: path (of the order; nil: the log's), reverse, after (a place),
---- limit, target and timeout_ms as for a view's calls.
+--- limit, plain (all of each record is wanted), target and timeout_ms as for a view's calls.
 function Run.new(engine, condition, options)
   local view = engine.view
   local limit = options.limit and options.limit + 1 or FIRST_PAGE
@@ -310,6 +336,9 @@ function Run.new(engine, condition, options)
     set = nil,
     test = nil,         -- what is left to be looked for in the records; nil for nothing
     phase = nil,
+    wants_plain = options.plain or false,
+    left = options.limit or math.huge, -- records that are wanted
+    is_plain = false,   -- records are not lazy
     stream = nil,
     is_sorted = false,  -- in memory: there is no index of the order
     stats = {examined = 0, decoded = 0, returned = 0},
