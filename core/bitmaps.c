@@ -148,19 +148,23 @@ static int load(struct flume_bitmaps *self, const struct entry *entry, roaring_b
   return *bitmap != NULL ? 0 : flume_err_nomem(err);
 }
 
-static int make_entry(struct flume_bitmaps *self, const void *key, size_t key_len, const uint8_t *span, uint32_t hash,
-                      struct entry **out, struct flume_err *err) {
+/* NULL, and *rv says why. */
+static struct entry *make_entry(struct flume_bitmaps *self, const void *key, size_t key_len, const uint8_t *span,
+                                uint32_t hash, int *rv, struct flume_err *err) {
   struct entry *entry = flume_io_alloc(self->io, sizeof *entry + key_len + SPAN_BYTES);
-  if (entry == NULL) return flume_err_nomem(err);
+  if (entry == NULL) {
+    *rv = flume_err_nomem(err);
+    return NULL;
+  }
   entry->hash = hash;
   entry->key_len = (uint32_t)(key_len + SPAN_BYTES);
   entry->changed = false;
   memcpy(entry->key, key, key_len);
   memcpy(entry->key + key_len, span, SPAN_BYTES);
-  int rv = load(self, entry, &entry->bitmap, err);
-  if (rv != 0) {
+  *rv = load(self, entry, &entry->bitmap, err);
+  if (*rv != 0) {
     flume_io_free(self->io, entry);
-    return rv;
+    return NULL;
   }
   entry->bytes = bytes_of(entry);
   self->clean_bytes += entry->bytes;
@@ -168,33 +172,33 @@ static int make_entry(struct flume_bitmaps *self, const void *key, size_t key_le
   struct entry **bucket = &self->buckets[hash & (self->buckets_count - 1)];
   entry->next = *bucket;
   *bucket = entry;
-  *out = entry;
-  return 0;
+  return entry;
 }
 
-static int find(struct flume_bitmaps *self, const void *key, size_t key_len, int64_t span, struct entry **out,
-                struct flume_err *err) {
+/* NULL, and *rv says why. */
+static struct entry *find(struct flume_bitmaps *self, const void *key, size_t key_len, int64_t span, int *rv,
+                          struct flume_err *err) {
   uint8_t bytes[SPAN_BYTES];
-  if (key_len > UINT32_MAX - SPAN_BYTES) return flume_err_set(err, FLUME_E2BIG, "a key of more than 4 GiB");
-  flume_put_be64(bytes, (uint64_t)span);
-  if (self->last != NULL && is_of(self->last, key, key_len, bytes)) {
-    *out = self->last;
-    return 0;
+  *rv = 0;
+  if (key_len > UINT32_MAX - SPAN_BYTES) {
+    *rv = flume_err_set(err, FLUME_E2BIG, "a key of more than 4 GiB");
+    return NULL;
   }
+  flume_put_be64(bytes, (uint64_t)span);
+  if (self->last != NULL && is_of(self->last, key, key_len, bytes)) return self->last;
   uint32_t hash = flume_crc32c(flume_crc32c(0, key, key_len), bytes, SPAN_BYTES);
   struct entry *entry = self->buckets[hash & (self->buckets_count - 1)];
   while (entry != NULL && !(entry->hash == hash && is_of(entry, key, key_len, bytes))) entry = entry->next;
-  int rv = entry != NULL ? 0 : make_entry(self, key, key_len, bytes, hash, &entry, err);
-  if (rv != 0) return rv;
-  *out = self->last = entry;
-  return 0;
+  if (entry == NULL) entry = make_entry(self, key, key_len, bytes, hash, rv, err);
+  if (entry != NULL) self->last = entry;
+  return entry;
 }
 
 int flume_bitmaps_get(struct flume_bitmaps *self, const void *key, size_t key_len, int64_t span,
                       const roaring_bitmap_t **bitmap, struct flume_err *err) {
-  struct entry *entry;
-  int rv = find(self, key, key_len, span, &entry, err);
-  if (rv != 0) return rv;
+  int rv;
+  struct entry *entry = find(self, key, key_len, span, &rv, err);
+  if (entry == NULL) return rv;
   bool is_empty = entry->bitmap == NULL || roaring_bitmap_is_empty(entry->bitmap);
   *bitmap = is_empty ? NULL : entry->bitmap;
   return 0;
@@ -214,10 +218,10 @@ static void note_change(struct flume_bitmaps *self, struct entry *entry) {
 }
 
 int flume_bitmaps_add(struct flume_bitmaps *self, const void *key, size_t key_len, int64_t seq, struct flume_err *err) {
-  struct entry *entry;
+  int rv;
   if (seq < 0) return flume_err_set(err, FLUME_EINVAL, "a seq below 0");
-  int rv = find(self, key, key_len, seq >> FLUME_BITMAP_SPAN_BITS, &entry, err);
-  if (rv != 0) return rv;
+  struct entry *entry = find(self, key, key_len, seq >> FLUME_BITMAP_SPAN_BITS, &rv, err);
+  if (entry == NULL) return rv;
   if (entry->bitmap == NULL) entry->bitmap = roaring_bitmap_create();
   if (entry->bitmap == NULL) return flume_err_nomem(err);
   roaring_bitmap_add(entry->bitmap, (uint32_t)(seq & (FLUME_BITMAP_SPAN - 1)));
@@ -227,10 +231,10 @@ int flume_bitmaps_add(struct flume_bitmaps *self, const void *key, size_t key_le
 
 int flume_bitmaps_remove(struct flume_bitmaps *self, const void *key, size_t key_len, int64_t seq,
                          struct flume_err *err) {
-  struct entry *entry;
+  int rv;
   if (seq < 0) return flume_err_set(err, FLUME_EINVAL, "a seq below 0");
-  int rv = find(self, key, key_len, seq >> FLUME_BITMAP_SPAN_BITS, &entry, err);
-  if (rv != 0 || entry->bitmap == NULL) return rv;
+  struct entry *entry = find(self, key, key_len, seq >> FLUME_BITMAP_SPAN_BITS, &rv, err);
+  if (entry == NULL || entry->bitmap == NULL) return rv;
   roaring_bitmap_remove(entry->bitmap, (uint32_t)(seq & (FLUME_BITMAP_SPAN - 1)));
   note_change(self, entry);
   return 0;

@@ -58,7 +58,10 @@ static void note_view(lua_State *L, const struct leaves *leaves, struct flume_vi
   struct lua_seqset *self = leaves->self;
   size_t size = (self->views_count + 1) * sizeof *self->views;
   struct flume_view **views = flume_io_realloc(&flume_io_posix, self->views, size);
-  if (views == NULL) luaL_error(L, "not enough memory");
+  if (views == NULL) {
+    luaL_error(L, "not enough memory");
+    return;
+  }
   self->views = views;
   lua_pushvalue(L, index);
   lua_rawseti(L, leaves->pins, (lua_Integer)self->views_count + 1);

@@ -14,7 +14,7 @@ local INTERNAL = {
   ["flume.View"] = {new = true},
   ["flume.QueryView"] = {new = true},
   ["flume.Query"] = {new = true},
-  ["flume.Results"] = {new = true},
+  ["flume.Results"] = {new = true, drain = true},
   ["flume.Stream"] = {abort = true},
   ["flume.Observable"] = {notify = true},
 }

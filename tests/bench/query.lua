@@ -1,5 +1,5 @@
--- The newest 25 of a type and an author, by the query view, beside LMDB and SQLite: from C their seqs, from Lua the records
--- as tables (SQLite by LuaSQL, when that is installed).
+-- The newest 25 of a type and an author, by the query view, beside LMDB and SQLite: from C their seqs, from Lua the
+-- records as tables (SQLite by LuaSQL, when that is installed).
 --
 --   lua5.4 query.lua BENCH DIR RECORDS ROUNDS
 --

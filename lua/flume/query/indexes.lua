@@ -136,7 +136,7 @@ function Indexes.new(view, usable)
     dir = dir and dir .. "/indexes",
     usable = usable,
     open = {},   -- name -> {view =, kind =, path =, name =}
-    found = {is = {}, kind = {}, by = {}}, -- path, its steps behind zero bytes -> one of those; false: there can't be one
+    found = {is = {}, kind = {}, by = {}}, -- path as text -> one of those; false: there can't be one
     count = 0,
   }, Indexes)
   if usable then open_those_on_disk(self) end

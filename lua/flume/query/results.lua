@@ -177,7 +177,7 @@ function Results:__call()
   return value, seq
 end
 
---- All that are there, however the query goes on: done(err, list of the values). Before anything else was done with them.
+--- All that are there, however the query goes on: done(err, list of the values). Nothing was done with them before.
 function Results:drain(done)
   self.live, self.old = false, true
   self.run:start(function (err)

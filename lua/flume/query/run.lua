@@ -56,8 +56,8 @@ local function fetch(self, seq)
   error(errors.new(message, code), 0)
 end
 
--- Some records of a list of seqs at once, from one place on: those that nothing is to be looked for in, and all of which
--- is wanted, so that they need not be lazy. How many; what was deleted is missing.
+-- Some records of a list of seqs at once, from one place on, when nothing is to be looked for in them and all of each
+-- is wanted: they need not be lazy then. How many; what was deleted is missing.
 local function fetch_some(self, list, at, records)
   local count = math.min(#list - at + 1, AT_ONCE, self.left)
   local decoded, message, code = self.log.core:get_list(list, at, count, records)
