@@ -322,6 +322,77 @@ local function run(seed, rounds, open, usable)
   end
 end
 
+-- --- Filters -----------------------------------------------------------------------------------------------------
+
+local OPERATORS = {
+  function () return "$eq", pick(SCALARS) end,
+  function () return "$ne", pick(SCALARS) end,
+  function () return pick {"$gt", "$gte", "$lt", "$lte"}, pick {0, 1, 2.5, "a", "b", true, flume.array {1}} end,
+  function () return "$prefix", pick {"a", "", flume.array {}, flume.array {"a"}} end,
+  function () return "$in", flume.array {pick(SCALARS), pick(SCALARS), null} end,
+  function () return "$is", pick {"string", "number", "boolean", "object", "undefined", "array", "map", "null"} end,
+  function () return pick {"$truthy", "$int", "$type"}, true end,
+  function () return "$not", true end,
+  function () return "$mod", 2 end,
+}
+
+local random_rule
+
+local function random_operators()
+  local rule = {}
+  for _ = 1, below(2) + 1 do
+    local name, value = pick(OPERATORS)()
+    rule[name] = value
+  end
+  if below(6) == 0 then rule = {["$not"] = random_rule(2)} end
+  if below(8) == 0 then rule = {["$or"] = flume.array {random_rule(2), random_rule(2)}} end
+  return flume.map(rule)
+end
+
+function random_rule(depth)
+  local chance = below(8)
+  if chance == 0 then return pick(SCALARS) end
+  if chance == 1 then return null end
+  if chance < 5 or depth > 2 then return random_operators() end
+  if chance == 5 then return flume.array {random_rule(depth + 1), below(2) == 0 and random_rule(depth + 1) or nil} end
+  local rule = {}
+  for _ = 1, below(3) do rule[pick {"a", "d", "x", "y", "z", "length", "0"}] = random_rule(depth + 1) end
+  return flume.map(rule)
+end
+
+local function random_filter()
+  local rule = {}
+  for _ = 1, below(3) + 1 do rule[pick {"a", "b", "c", "deep", "tags"}] = random_rule(0) end
+  return flume.map(rule)
+end
+
+describe("random filters", function ()
+  after_each(world.clean)
+
+  it("find the same with indexes and without", function ()
+    state = 4711
+    local model = {count = 0}
+    local indexed = world.memory_db():use("q", "query")
+    local plain = world.memory_db {mapper = function (value) return value end}:use("q", "query")
+    for _ = 1, 8 do
+      local before = model.count
+      append(indexed, model)
+      for seq = before, model.count - 1 do assert(plain:append {model[seq]}) end
+    end
+    local found = 0
+    for _ = 1, 400 do
+      local filter = random_filter()
+      local text = flume.json.encode(filter) or "?"
+      local expected = seqs_of(plain.q:query(flume.array {{["$filter"] = filter}}))
+      assert.same(expected, seqs_of(indexed.q:query(flume.array {{["$filter"] = filter}})), text)
+      assert.equal(#expected, indexed.q:count(flume.array {{["$filter"] = filter}}), text)
+      found = found + math.min(#expected, 1)
+    end
+    assert.is_true(found > 100) -- filters that find something
+    assert.is_true(#indexed.q:indexes() > 10)
+  end)
+end)
+
 describe("random queries", function ()
   after_each(world.clean)
 

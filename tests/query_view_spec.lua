@@ -141,6 +141,17 @@ describe("a query that is built", function ()
     assert.same({nil, "page: it is no cursor of this query", "EINVAL"}, {nothing, message, code})
   end)
 
+  it("has what was there when it began, whatever is appended meanwhile", function ()
+    local db = memory(10)
+    local seen = {}
+    for value in db.q:where(gt("n", 5)):iterate() do
+      seen[#seen + 1] = value.n
+      fill(db, 1, 100 + value.n)
+    end
+    assert.same({6, 7, 8, 9}, seen)
+    assert.equal(8, db.q:where(gt("n", 5)):count())
+  end)
+
   it("goes on live", function ()
     local db = memory(4)
     local live = world.keep((db.q:where(eq("type", "post")):live()))
@@ -244,6 +255,18 @@ describe("the indexes of a query view", function ()
     assert.is_nil(results())
   end)
 
+  it("leave out what the view was told to pass over", function ()
+    local db = memory(6)
+    local built = db.q:where(eq("type", "post"))
+    assert.equal(3, built:count())
+    assert(db.q:skip(2))
+    assert.same({0, 4}, numbers(built:all()))
+    assert.same({0, 1, 3, 4, 5}, numbers(db.q:where():all()))
+    assert.same({5, 4, 3, 1, 0}, numbers(db.q:where():by("n"):descending():all()))
+    assert.same({4}, numbers(db.q:where(gt("n", 1) & eq("type", "post") & has("tags", "blue")):all()))
+    assert.equal(5, db.q:where():count())
+  end)
+
   it("are kept on disk, under the view, and taken up again", function ()
     local dir = world.dir() .. "/data"
     local db = fill(world.open_db(dir), 100):use("q", "query")
@@ -262,6 +285,9 @@ describe("the indexes of a query view", function ()
     fill(db, 10, 100)
     assert.same({108, 106, 104, 102, 100, 98, 96, 94, 92}, ask(db))
     assert(db:rebuild())
+    local bytes = 0
+    for _, index in ipairs(db.q:indexes()) do bytes = bytes + index.bytes end
+    assert.is_true(db:status().views.q.size >= bytes)
     assert.same({108, 106, 104, 102, 100, 98, 96, 94, 92}, ask(db))
     db:close()
     assert(os.execute("rm -r " .. dir .. "/views/q"))

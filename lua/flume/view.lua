@@ -307,7 +307,7 @@ function View:_status()
   end
   row.since = self._core:since()
   row.lag = row.target - row.since
-  row.size = self._core:size()
+  row.size = self._core:size() + (self._engine and self._engine.indexes:size_bytes() or 0)
   state_of(self, row)
   local progress = self:_progress_of(self._next or self._instance)
   row.rate, row.eta = progress.rate, progress.eta

@@ -97,6 +97,11 @@ function Indexes:find(kind, path)
   return index or nil
 end
 
+--- Whether there are records that the query view passes over: then it alone knows which count.
+function Indexes:skip_some()
+  return self.usable and #self.view._notes.skips > 0
+end
+
 --- All that are open, by their names.
 function Indexes:list()
   local list = {}
@@ -126,6 +131,13 @@ function Indexes:close(done)
   self.open, self.count = {}, 0
   self.found = {is = {}, kind = {}, by = {}}
   one()
+end
+
+--- Bytes on disk, after the last checkpoint of each.
+function Indexes:size_bytes()
+  local bytes = 0
+  for _, index in pairs(self.open) do bytes = bytes + index.view._core:size() end
+  return bytes
 end
 
 --- view: the query view, mounted. usable: the records are such that the core can read them.

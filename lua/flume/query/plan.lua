@@ -310,6 +310,7 @@ function M.make(condition, path, indexes, all, last_seq)
   if path and not order then return nil end
   local set, exact
   if condition and not indexes.usable then exact = false else set, exact = PLANS.all(self, list) end
+  if indexes:skip_some() then set = set and {"and", set, everything(self)} or everything(self) end
   if order and not order.has_range then order.rest = rest_of(self, order, set) end
   return {set = set, exact = exact, used = self.used, order = order, has_range = self.has_range}
 end
