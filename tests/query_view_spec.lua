@@ -191,6 +191,15 @@ describe("a query that is built", function ()
     end
   end)
 
+  it("looks at all records when it does not wait for an index that is being built", function ()
+    local db = memory(30)
+    assert(db.q:ready())
+    assert.same({28, 26}, numbers(db.q:where(eq("type", "post")):descending():limit(2):patience {wait = false}:all()))
+    local told = db.q:where(eq("author", "ada")):by("n"):descending():limit(1):patience {wait = false}:explain()
+    assert.same({true, true, 1}, {told.scan, told.sorted_in_memory, told.returned})
+    assert.is_false(db.q:where(eq("author", "ada")):explain().scan)
+  end)
+
   it("waits as other views do", function ()
     local db = memory(3)
     local nothing, _, code = db.q:where(eq("n", 1)):patience {since = 99, timeout = 5}:all()

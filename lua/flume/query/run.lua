@@ -240,9 +240,20 @@ local function make_plan(self, last_seq)
   return plan.make(self.condition, nil, indexes, all, last_seq)
 end
 
+-- For one who does not wait, and whose indexes are still being built.
+local function plan_without_indexes(self)
+  self.is_sorted = self.path ~= nil
+  return {set = nil, exact = self.condition == nil, used = {}}
+end
+
 local function begin(self, used)
   self.last_seq = horizon(self, used)
-  local made = self.plan.has_range and make_plan(self, self.last_seq) or self.plan
+  local made, own_seq = self.plan, self.view._core:since()
+  if self.target == nil and self.last_seq < own_seq then
+    made, self.last_seq = plan_without_indexes(self), own_seq
+  elseif made.has_range then
+    made = make_plan(self, self.last_seq)
+  end
   self.plan = made
   local set = made.set and core.seqset(plan.resolve(made.set))
   self.set, self.test = set, not made.exact and self.condition and filter.compile(self.condition) or nil
@@ -266,12 +277,13 @@ end
 
 Run.raised = raised
 
--- Waits for each of the views; done(err) when all have come to the target.
-local function wait_for(self, views, at, done)
+-- Waits for each of the views; done(err) when all have come to the target, or one has not in time.
+local function wait_for(self, views, at, deadline, done)
   if not views[at] then return done(nil) end
-  views[at]:_with_patience(self.target, self.timeout_ms, function (err)
+  local left_ms = deadline and math.max(0, deadline - self.db._now())
+  views[at]:_with_patience(self.target, left_ms, function (err)
     if err then return done(err) end
-    wait_for(self, views, at + 1, done)
+    wait_for(self, views, at + 1, deadline, done)
   end)
 end
 
@@ -279,7 +291,8 @@ function Run:start(done)
   local ok, made = pcall(make_plan, self, nil)
   if not ok then return done(raised(made)) end
   self.plan = made
-  wait_for(self, views_of(self, made.used), 1, function (err)
+  local deadline = self.timeout_ms and self.db._now() + self.timeout_ms
+  wait_for(self, views_of(self, made.used), 1, deadline, function (err)
     if err then return done(err) end
     local begun, why = pcall(begin, self, made.used)
     done(not begun and raised(why) or nil)
