@@ -13,8 +13,8 @@
 enum {
   FIRST_BUCKETS = 64,
   SPAN_BYTES = 8,
-  ENTRY_BYTES = 160,          /* of memory that an entry takes beside key and bits, about */
-  CLEAN_MAX_BYTES = 32 << 20, /* of what is at hand and not pending */
+  ENTRY_BYTES = 160,         /* of memory that an entry takes beside key and bits, about */
+  CLEAN_MAX_BYTES = 8 << 20, /* of what is at hand and not pending */
 };
 
 struct entry {
