@@ -20,7 +20,7 @@ BUILD = build
 LUA_CFLAGS = $(shell pkg-config --cflags $(LUA) libuv 2>/dev/null)
 CPPFLAGS_ALL = -D_GNU_SOURCE -DFLUME_VERSION='"$(VERSION)"' $(LUA_CFLAGS) $(CPPFLAGS)
 CFLAGS_ALL = -std=gnu11 -fPIC -fvisibility=hidden -pthread $(CWARNS) $(OPTIMIZE) $(SANITIZE) $(CFLAGS)
-LDLIBS_CORE = -luv -llmdb -lpthread -lm
+LDLIBS_CORE = -luv -llmdb -lroaring -lpthread -lm
 
 CORE_SRC = $(wildcard core/*.c)
 LUA_SRC = $(wildcard lua/*.c)
@@ -90,11 +90,12 @@ env:
 
 # --- What has to be installed ---------------------------------------------------------------------------------------
 
-BUILD_PACKAGES = gcc make pkg-config lua5.4 liblua5.4-dev libuv1-dev liblmdb-dev libedit-dev libutf8proc-dev libstemmer-dev
+BUILD_PACKAGES = gcc make pkg-config lua5.4 liblua5.4-dev libuv1-dev liblmdb-dev libroaring-dev libedit-dev libutf8proc-dev \
+  libstemmer-dev
 TEST_PACKAGES = $(BUILD_PACKAGES) lua-busted lua-messagepack lua-luv lua-cjson lua-cqueues lua-copas lua-socket \
   lua-ldoc luarocks mandoc tmux zsh
 LINT_PACKAGES = $(TEST_PACKAGES) lua-check cppcheck clang-format clang-tidy
-BENCH_PACKAGES = $(BUILD_PACKAGES) libsqlite3-dev sqlite3
+BENCH_PACKAGES = $(BUILD_PACKAGES) libsqlite3-dev sqlite3 lua-sql-sqlite3
 
 # Installs what is missing; needs root (or sudo) only when something is.
 define ensure
@@ -137,10 +138,10 @@ $(BUILD)/tests/%: tests/c/%.c $(TEST_SUPPORT) $(BUILD)/libflume.a
 	  $(LDLIBS_CORE)
 
 # LMDB in it, so that its system calls can be recorded.
-$(BUILD)/tests/test_crash_store: LDLIBS_CORE = -luv -l:liblmdb.a -lpthread
+$(BUILD)/tests/test_crash_store: LDLIBS_CORE = -luv -l:liblmdb.a -lroaring -lpthread
 $(BUILD)/tests/test_crash_store: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=%,open close pwrite write writev fdatasync fsync \
   ftruncate msync rename mkdir unlink rmdir)
-$(BUILD)/tests/test_faults_store: LDLIBS_CORE = -luv -l:liblmdb.a -lpthread
+$(BUILD)/tests/test_faults_store: LDLIBS_CORE = -luv -l:liblmdb.a -lroaring -lpthread
 $(BUILD)/tests/test_faults_store: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=%,pwrite writev fdatasync)
 comma = ,
 

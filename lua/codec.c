@@ -76,20 +76,8 @@ static int to_table(lua_State *L) {
   return 1;
 }
 
-static bool is_array_record(lua_State *L, int index) {
-  const uint8_t *data;
-  uint32_t len;
-  struct flume_value header;
-  if (!flume_record_bytes(L, index, &data, &len)) return false;
-  return flume_msgpack_read(&data, data + len, &header) == 0 && header.type == FLUME_TYPE_ARRAY;
-}
-
 static int is_array(lua_State *L) {
-  if (is_array_record(L, 1)) {
-    lua_pushboolean(L, 1);
-    return 1;
-  }
-  lua_pushboolean(L, flume_marshal_is_array(L, 1));
+  lua_pushboolean(L, flume_marshal_is_array(L, 1) || flume_record_is_array(L, 1));
   return 1;
 }
 

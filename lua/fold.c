@@ -144,6 +144,10 @@ static int extract_entry(struct flume_fold *fold, int64_t seq, const uint8_t *da
   int rv = flume_extract_key(fold->extract, data, len, &store->key, &store->packed);
   if (rv < 0) return flume_err_set(err, FLUME_EVIEW, "the record can't be read: %s", flume_strerror(rv));
   if (rv == 0) return 0;
+  if (fold->bitmaps != NULL) {
+    return (fold->action == FLUME_FOLD_STEP ? flume_bitmaps_add : flume_bitmaps_remove)(fold->bitmaps, store->key.data,
+                                                                                        store->key.len, seq, err);
+  }
   if (store->recent.readers == 0 && fold->action == FLUME_FOLD_STEP) {
     return flume_store_add_entry(store->store, store->key.data, store->key.len, seq, NULL, 0, err);
   }

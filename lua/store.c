@@ -328,7 +328,7 @@ static bool get_bound(lua_State *L, struct flume_lua_store *self, int index, con
   return true;
 }
 
-static void get_range(lua_State *L, struct flume_lua_store *self, int index, struct flume_store_range *range) {
+void flume__store_get_range(lua_State *L, struct flume_lua_store *self, int index, struct flume_store_range *range) {
   static const uint8_t behind = BEHIND;
   flume_store_range_init(range);
   if (lua_isnil(L, index)) return;
@@ -409,8 +409,12 @@ static void make_item(lua_State *L, int64_t seq, const uint8_t *value, size_t va
   lua_rawseti(L, -2, 3);
 }
 
+struct flume_store_cursor **flume__store_push_cursor(lua_State *L) {
+  return &push_cursor_box(L)->cursor;
+}
+
 /* Where an entry is: seq and ordinal, then the key. */
-static void push_resume(lua_State *L, struct flume_lua_store *self, const struct flume_store_entry *entry) {
+void flume__store_push_resume(lua_State *L, struct flume_lua_store *self, const struct flume_store_entry *entry) {
   uint8_t header[12];
   flume_put_le64(header, (uint64_t)entry->seq);
   flume_put_le32(header + 8, entry->ordinal);
@@ -420,7 +424,7 @@ static void push_resume(lua_State *L, struct flume_lua_store *self, const struct
   lua_pushlstring(L, (const char *)self->value.data, self->value.len);
 }
 
-static void resume_at(lua_State *L, struct flume_store_cursor *cursor, int index) {
+void flume__store_resume(lua_State *L, struct flume_store_cursor *cursor, int index) {
   size_t len;
   const uint8_t *place = (const uint8_t *)luaL_checklstring(L, index, &len);
   luaL_argcheck(L, len >= 12, index, "no place in a range");
@@ -438,13 +442,13 @@ int flume__store_page(lua_State *L, struct flume_lua_store *self, int first) {
   lua_settop(L, first + PAGE_RESUME);
   lua_Integer count = luaL_checkinteger(L, first + PAGE_COUNT), found = 0;
   int64_t min_seq = luaL_optinteger(L, first + PAGE_MIN_SEQ, INT64_MIN);
-  get_range(L, self, first + PAGE_RANGE, &range);
+  flume__store_get_range(L, self, first + PAGE_RANGE, &range);
   range.max_seq = luaL_optinteger(L, first + PAGE_MAX_SEQ, INT64_MAX);
   struct cursor_box *box = push_cursor_box(L);
   lua_createtable(L, count < 16 ? (int)count : 16, 0);
   lua_pushnil(L);
   if (flume_store_cursor_open(&box->cursor, self->store, self->kind, &range, &err) != 0) return raise_error(L, &err);
-  if (!lua_isnil(L, first + PAGE_RESUME)) resume_at(L, box->cursor, first + PAGE_RESUME);
+  if (!lua_isnil(L, first + PAGE_RESUME)) flume__store_resume(L, box->cursor, first + PAGE_RESUME);
   int rv = 0;
   while (found < count && (rv = flume_store_cursor_next(box->cursor, &entry, &err)) == 1) {
     if (entry.seq < min_seq && self->kind == FLUME_STORE_INDEX) continue;
@@ -460,7 +464,7 @@ int flume__store_page(lua_State *L, struct flume_lua_store *self, int first) {
   }
   if (rv < 0) return raise_error(L, &err);
   lua_pushvalue(L, first + PAGE_ITEMS);
-  if (rv == 1) push_resume(L, self, &entry);
+  if (rv == 1) flume__store_push_resume(L, self, &entry);
   else lua_pushnil(L);
   lua_closeslot(L, first + PAGE_BOX);
   return 2;
@@ -475,7 +479,7 @@ static int count(lua_State *L) {
   struct flume_store_range range;
   struct flume_err err;
   lua_settop(L, 2);
-  get_range(L, self, 1, &range);
+  flume__store_get_range(L, self, 1, &range);
   range.max_seq = luaL_optinteger(L, 2, INT64_MAX);
   int64_t entries = flume_store_count(self->store, self->kind, &range, &err);
   if (entries < 0) return raise_error(L, &err);
@@ -509,7 +513,7 @@ static int recent(lua_State *L) {
   lua_settop(L, 2);
   int64_t from_seq = luaL_checkinteger(L, 2), next_seq = from_seq;
   if (recent->readers == 0 || from_seq < recent->from_seq) return 0;
-  get_range(L, self, 1, &range);
+  flume__store_get_range(L, self, 1, &range);
   lua_newtable(L);
   lua_Integer found = 0;
   for (size_t at = 0; at < recent->entries.len;) {

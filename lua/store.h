@@ -68,6 +68,16 @@ void flume__store_forget_recent(struct flume_lua_store *self);
  * meanwhile. Raises errors. Returns 2. */
 int flume__store_page(lua_State *L, struct flume_lua_store *self, int first);
 
+/* What page does it with; none of them is to be called while something else is done with the store. Each raises errors.
+ *
+ * The range that the table at index is, or all for nil. Its bounds are borrowed until the next call. */
+void flume__store_get_range(lua_State *L, struct flume_lua_store *self, int index, struct flume_store_range *range);
+/* Pushes a userdata that closes the cursor, when there is one: when it is popped, or an error passes. */
+struct flume_store_cursor **flume__store_push_cursor(lua_State *L);
+/* Pushes a string that says where the entry is, and begins a cursor behind the one that such a string names. */
+void flume__store_push_resume(lua_State *L, struct flume_lua_store *self, const struct flume_store_entry *entry);
+void flume__store_resume(lua_State *L, struct flume_store_cursor *cursor, int index);
+
 /* Pushes a table of functions for the host. They keep the value at index owner alive, in which self lives; 0: self
  * outlives the Lua state.
  *

@@ -319,6 +319,8 @@ static void release(lua_State *L, struct flume_view *self) {
   flume__store_fini(&self->kept);
   flume_extract_free(self->extract);
   self->extract = NULL;
+  flume_bitmaps_free(self->bitmaps);
+  self->bitmaps = NULL;
   flume_io_free(&flume_io_posix, self->skips);
   flume_io_free(&flume_io_posix, self->new_skips);
   flume_io_free(&flume_io_posix, self->dir);

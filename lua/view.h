@@ -15,6 +15,7 @@
 #ifndef FLUME_LUA_VIEW_H
 #define FLUME_LUA_VIEW_H
 
+#include "../core/bitmaps.h"
 #include "../core/view_dir.h"
 #include "fold.h"
 #include "pump.h"
@@ -37,6 +38,7 @@ enum flume_view_kind {
   FLUME_VIEW_REDUCE, /* one state */
   FLUME_VIEW_GROUP,  /* a state for each key, in the store */
   FLUME_VIEW_INDEX,  /* entries in the store */
+  FLUME_VIEW_BITMAP, /* sets of records in the store */
   FLUME_VIEW_SINK,   /* keeps itself */
 };
 
@@ -87,8 +89,9 @@ struct flume_view {  // NOLINT(clang-analyzer-optin.performance.Padding): fields
   struct flume_block *block; /* to be fed; a reference */
   uint32_t from;
   struct flume_fold fold;
-  struct flume_extract *extract; /* of an index by paths */
+  struct flume_extract *extract; /* of an index by paths, and of bitmaps */
   bool aggregates;               /* records go into kept.aggregate as they are */
+  struct flume_bitmaps *bitmaps; /* of a view of that kind; else NULL */
   int64_t *skips;                /* ascending: records that it passes over; owned */
   size_t skips_count;
   int64_t *new_skips; /* in their place, as soon as nothing is under way; NULL for no change. Owned */

@@ -27,7 +27,8 @@
 /* --- The steps ------------------------------------------------------------------------------------------------- */
 
 static size_t pending_bytes(const struct flume_view *view) {
-  return view->kept.store != NULL ? flume_store_pending_bytes(view->kept.store) : 0;
+  size_t bytes = view->kept.store != NULL ? flume_store_pending_bytes(view->kept.store) : 0;
+  return view->bitmaps != NULL ? bytes + flume_bitmaps_pending_bytes(view->bitmaps) : bytes;
 }
 
 static bool wants_commit(const struct flume_view *view) {
@@ -61,6 +62,7 @@ static void prepare(struct flume_view *view, enum flume_fold_action action, uint
                                    .store = &view->kept,
                                    .extract = view->extract,
                                    .aggregates = view->aggregates,
+                                   .bitmaps = view->bitmaps,
                                    .skips = view->skips,
                                    .skips_count = view->skips_count,
                                    .until_ns = uv_hrtime() + slice_ns};
@@ -472,7 +474,7 @@ static int fetch_gone(struct flume_view *view) {
 }
 
 static bool can_retract(struct flume_view *view) {
-  if (view->kind == FLUME_VIEW_INDEX) return true;
+  if (view->kind == FLUME_VIEW_INDEX || view->kind == FLUME_VIEW_BITMAP) return true;
   lua_State *L = flume__view_state(view);
   if (view->vm != NULL) flume_vm_enter(view->vm);
   lua_rawgeti(L, LUA_REGISTRYINDEX, flume__view_host(view));

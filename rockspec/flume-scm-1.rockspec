@@ -19,6 +19,7 @@ external_dependencies = {
   LMDB = {header = "lmdb.h"},
   UTF8PROC = {header = "utf8proc.h"},
   LIBSTEMMER = {header = "libstemmer.h"},
+  ROARING = {header = "roaring/roaring.h"},
 }
 build = {
   type = "make",

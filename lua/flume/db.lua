@@ -136,6 +136,14 @@ local function find_script(self, given)
     folder and folder .. ", " or "")
 end
 
+-- A built-in view that has to be in the caller's state; a file of the views' folder goes before it.
+local function builtin_table(self, given)
+  if given ~= "query" then return nil end
+  local folder = self._views_folder
+  if folder and is_file(folder .. "/" .. given .. ".lua") then return nil end
+  return require("flume.views." .. given)
+end
+
 local function check_name(self, name)
   if type(name) ~= "string" or not name:find "^%a[%w_%-]*$" then
     error(("use: a view's name is a letter, then letters, digits, _ and -, not %q"):format(tostring(name)), 3)
@@ -187,6 +195,7 @@ function DB:use(name, definition, extra)
   local given = mount_options(self, name, options.check("use", extra, USE_OPTIONS, 2))
   if given.trusted and given.budget then error("use: a trusted view has no budget", 2) end
   if given.params and type(definition) ~= "string" then error("use: params are for a script", 2) end
+  if type(definition) == "string" then definition = builtin_table(self, definition) or definition end
   if type(definition) == "string" then
     local path, folder = find_script(self, definition)
     if not path then error("use: " .. folder, 2) end

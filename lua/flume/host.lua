@@ -215,7 +215,8 @@ return function (options)
 
   function host.describe()
     return {
-      version = definition.version, fingerprint = fingerprint, kind = host.kind, methods = core.map(host.methods),
+      version = definition.version, fingerprint = fingerprint, kind = host.called or host.kind,
+      methods = core.map(host.methods), in_caller = host.in_caller,
       builtin = core.map(host.builtin), since = host.raw and kinds.since_of(host.raw) or nil,
     }
   end

@@ -12,6 +12,7 @@ local db = require "flume.db"
 local kinds = require "flume.kinds"
 local Log = require "flume.log"
 local observable = require "flume.observable"
+local query = require "flume.query"
 
 local M = {
   _VERSION = core.version,
@@ -31,6 +32,7 @@ local M = {
   encode = core.encode,
   decode = core.decode,
   json = core.json,
+  query = query,
 
   run = async.run,
   spawn = async.spawn,

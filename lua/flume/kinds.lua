@@ -4,6 +4,8 @@
 --   reducer with group   one state for each key, kept in the view's store and fetched when it is needed
 --   aggregate            counts and the like for each key, which the core makes from paths without calling Lua
 --   indexer              entries (key, seq, value) in the store, by a function that emits them or by paths
+--   bitmaps              sets of records by what they have at a path, in the store; for the next
+--   query                what answers queries
 --   create               a view that feeds and keeps itself: the raw protocol
 --
 -- Each constructor takes (name, definition, options) and returns a host (host.lua) with
@@ -488,8 +490,9 @@ end
 local function indexer(name, definition)
   local host = {kind = "index", step = definition.indexer, view = {name = name}}
   if type(host.step) ~= "function" then
-    host.paths, host.paths_are_list = check_paths(name, "indexer", definition.indexer)
-    host.step = path_indexer(host.paths, host.paths_are_list)
+    local paths, is_list = check_paths(name, "indexer", definition.indexer)
+    host.paths, host.shape = paths, is_list and "array" or "value"
+    host.step = path_indexer(paths, is_list)
   end
   function host.flush() end
   function host.forget() end
@@ -508,6 +511,36 @@ local function indexer(name, definition)
   return host
 end
 
+-- --- Bitmaps -----------------------------------------------------------------------------------------------------
+
+-- {shape = "value" | "kind" | "any", path = text}: which records have a value, or a kind of value, or are there at all.
+-- The core makes them, and the query view reads them (lua/seqset.h).
+local function bitmaps(name, definition)
+  local wanted = definition.bitmaps
+  local paths = wanted.shape == "any" and {} or check_paths(name, "bitmaps.path", wanted.path)
+  return {
+    kind = "bitmap", shape = wanted.shape, paths = paths, view = {name = name}, functions = definition, methods = {},
+    flush = function () end, forget = function () end,
+  }
+end
+
+-- What answers queries knows which records there are, and has its indexes beside it: flume.query.engine. Where the core
+-- can't read the records it has none. It has to be in the caller's state: a state of its own learns of that only.
+local function query(name, _, options)
+  if options.lib then return {kind = "query", view = {}, functions = {}, methods = {}, in_caller = true} end
+  local usable = options.log.codec_name == "msgpack" and not options.mapper and not options.mapper_path
+  local host
+  if usable then
+    host = bitmaps(name, {bitmaps = {shape = "any"}})
+  else
+    host = one_state(name, {reducer = function (count) return count + 1 end, initial = 0}, options)
+  end
+  host.called, host.usable, host.engine, host.in_caller = "query", usable, require "flume.query.engine", true
+  host.methods, host.functions = {}, host.engine.METHODS
+  for method, kind in pairs(host.engine.TYPES) do host.methods[method] = kind end
+  return host
+end
+
 -- --- The raw protocol --------------------------------------------------------------------------------------------
 
 local RAW_FIELDS = {"since", "create_sink", "destroy", "close", "methods"}
@@ -520,7 +553,7 @@ local function raw(name, definition, options)
   end
   for _, field in ipairs {"create_sink", "destroy", "close"} do check_function(name, field, made[field]) end
   if type(made.methods) ~= "table" then invalid('view "%s": methods must be a table', name) end
-  local host = {kind = "sink", view = made, raw = made, functions = made, methods = {}}
+  local host = {kind = "sink", view = made, raw = made, functions = made, methods = {}, in_caller = true}
   local sink
   function host.start(on_end)
     sink = made.create_sink(on_end or function () end)
@@ -552,6 +585,8 @@ function M.make(name, definition, options)
     check_function(name, "create", definition.create)
     return raw(name, definition, options)
   end
+  if definition.query == true then return query(name, definition, options) end
+  if definition.bitmaps ~= nil then return bitmaps(name, definition) end
   if definition.reducer ~= nil and definition.indexer ~= nil then
     invalid('view "%s": it has both a reducer and an indexer', name)
   end

@@ -14,6 +14,7 @@
 ---@field null flume.Null stands for null inside tables; a missing key is nil
 ---@field log flume.Logs the kinds of log there are
 ---@field json flume.Json values as JSON
+---@field query flume.Conditions what records have to be like, for the query view
 local flume = {}
 
 --- A null inside a value.
@@ -676,6 +677,257 @@ function Source:next(cb) end
 --- Ends it; a next that waits gets nil. May be called twice.
 ---@return true done
 function Source:close() end
+
+-- --- Queries -------------------------------------------------------------------------------------------------------
+
+--- What records have to be like: flume.query. A path is text, split at its dots, or a list of keys, in which an integer
+--- is a position in an array, from 0 on. Each function gives a condition; they are combined by &, | and ~.
+---@class flume.Conditions
+flume.query = {}
+
+--- A condition on a record.
+---@class flume.Condition
+
+---@alias flume.Path string|(string|integer)[]
+
+--- The value is equal: a number of the same worth, a string of the same bytes, a table with the same in it.
+---@param path flume.Path
+---@param value flume.Value flume.null for null
+---@return flume.Condition condition
+function flume.query.eq(path, value) end
+
+--- It is not, or there is none.
+---@param path flume.Path
+---@param value flume.Value
+---@return flume.Condition condition
+function flume.query.ne(path, value) end
+
+--- The value is above another of its kind.
+---@param path flume.Path
+---@param value number|string|boolean|table a table is an array
+---@return flume.Condition condition
+function flume.query.gt(path, value) end
+
+--- The value is above another of its kind, or equal.
+---@param path flume.Path
+---@param value number|string|boolean|table
+---@return flume.Condition condition
+function flume.query.gte(path, value) end
+
+--- The value is below another of its kind.
+---@param path flume.Path
+---@param value number|string|boolean|table
+---@return flume.Condition condition
+function flume.query.lt(path, value) end
+
+--- The value is below another of its kind, or equal.
+---@param path flume.Path
+---@param value number|string|boolean|table
+---@return flume.Condition condition
+function flume.query.lte(path, value) end
+
+--- The value is from first to last, both included.
+---@param path flume.Path
+---@param first number|string|boolean|table
+---@param last number|string|boolean|table
+---@return flume.Condition condition
+function flume.query.between(path, first, last) end
+
+--- The value is one of a list.
+---@param path flume.Path
+---@param list flume.Value[]
+---@return flume.Condition condition
+function flume.query.one_of(path, list) end
+
+--- The value is a string that begins with this one, or an array that begins with these elements.
+---@param path flume.Path
+---@param value string|table
+---@return flume.Condition condition
+function flume.query.prefix(path, value) end
+
+--- There is a value, other than null.
+---@param path flume.Path
+---@return flume.Condition condition
+function flume.query.exists(path) end
+
+--- The value is of a type: string, number, integer, boolean, array, map, null; object (maps, arrays and null),
+--- undefined (there is none).
+---@param path flume.Path
+---@param name string
+---@return flume.Condition condition
+function flume.query.type(path, name) end
+
+--- The value is an array or a map that has this among its values.
+---@param path flume.Path
+---@param value flume.Value
+---@return flume.Condition condition
+function flume.query.has(path, value) end
+
+--- Any other test. It gets a lazy record where the value is a table, and nil where there is none.
+---@param path flume.Path
+---@param fn fun(value: any): boolean
+---@return flume.Condition condition
+function flume.query.test(path, fn) end
+
+--- A $filter as a condition.
+---@param rule table
+---@return flume.Condition condition
+function flume.query.filter(rule) end
+
+--- Options of a query. Waiting is as for any view's methods.
+---@class flume.QueryOptions: flume.Patience
+---@field query? table read: the stages
+---@field limit? integer results at most
+---@field reverse? boolean from the last record to the first
+---@field by? string|table in the order of the values at a path: a key or a list of keys
+---@field live? boolean goes on with what comes
+---@field old? boolean false: has only what comes
+
+--- The built-in view that answers queries: db:use("q", "query"). See views/README.md.
+---@class flume.QueryView: flume.View
+local QueryView = {}
+
+--- The results of a query, for use in a for loop. A bad query raises what is wrong with it, and where.
+---@param query? table a list of stages ($filter, $map, $reduce, $sort); a filter alone; a flume.Condition
+---@param options? flume.QueryOptions
+---@return flume.Results results
+function QueryView:query(query, options) end
+
+--- The same with the query among the options.
+---@param options? flume.QueryOptions
+---@return flume.Results results
+function QueryView:read(options) end
+
+--- All results of a query.
+---@param query? table
+---@param options? flume.QueryOptions
+---@param cb? fun(err: flume.Error?, list: flume.Value[]?)
+---@return flume.Value[]? list
+---@return string? message
+---@return flume.Code? code
+function QueryView:all(query, options, cb) end
+
+--- How many results a query has. Where indexes know it no record is looked at.
+---@param query? table
+---@param options? flume.QueryOptions
+---@param cb? fun(err: flume.Error?, count: integer?)
+---@return integer? count
+---@return string? message
+---@return flume.Code? code
+function QueryView:count(query, options, cb) end
+
+--- Runs a query, and says what that took: a table with indexes, candidates, examined, decoded, returned, scan, exact,
+--- order, sorted_in_memory, since.
+---@param query? table
+---@param options? flume.QueryOptions
+---@param cb? fun(err: flume.Error?, told: table?)
+---@return table? told
+---@return string? message
+---@return flume.Code? code
+function QueryView:explain(query, options, cb) end
+
+--- A query to be built, step by step.
+---@param condition? flume.Condition
+---@return flume.Query query
+function QueryView:where(condition) end
+
+--- The indexes that there are: a list of {kind =, path =, since =, bytes =}.
+---@return table[] list
+function QueryView:indexes() end
+
+--- A query that is built: db.q:where(…). Each step gives another one. Calling it is iterate.
+---@class flume.Query
+---@overload fun(): flume.Results
+local Query = {}
+
+--- Records that meet this condition too.
+---@param condition? flume.Condition
+---@return flume.Query query
+function Query:where(condition) end
+
+--- From the first to the last; so it is anyway.
+---@return flume.Query query
+function Query:ascending() end
+
+--- From the last to the first.
+---@return flume.Query query
+function Query:descending() end
+
+--- In the order of the values at a path, instead of the log's. Records without one that can be a key come first.
+---@param path flume.Path
+---@return flume.Query query
+function Query:by(path) end
+
+--- At most so many; of page, how many there are on one.
+---@param limit integer
+---@return flume.Query query
+function Query:limit(limit) end
+
+--- How long it waits, as other views' methods are told.
+---@param options flume.Patience
+---@return flume.Query query
+function Query:patience(options) end
+
+--- All of them.
+---@param cb? fun(err: flume.Error?, list: flume.Value[]?)
+---@return flume.Value[]? list
+---@return string? message
+---@return flume.Code? code
+function Query:all(cb) end
+
+--- The first of them.
+---@param cb? fun(err: flume.Error?, value: flume.Value)
+---@return flume.Value value nil when there is none
+---@return string? message
+---@return flume.Code? code
+function Query:first(cb) end
+
+--- How many there are.
+---@param cb? fun(err: flume.Error?, count: integer?)
+---@return integer? count
+---@return string? message
+---@return flume.Code? code
+function Query:count(cb) end
+
+--- Runs it, and says what that took: see QueryView:explain.
+---@param cb? fun(err: flume.Error?, told: table?)
+---@return table? told
+---@return string? message
+---@return flume.Code? code
+function Query:explain(cb) end
+
+--- For a for loop: for value, seq in query:iterate() do … end
+---@return flume.Results results
+function Query:iterate() end
+
+--- A page of them, as long as the limit (25 by default). What is appended meanwhile moves nothing.
+---@param cursor? string what the page before has given; nil for the first page
+---@param cb? fun(err: flume.Error?, items: flume.Value[]?, cursor: string?)
+---@return flume.Value[]? items
+---@return string? cursor of the next page; nil behind the last. Or the message of a failure
+---@return flume.Code? code
+function Query:page(cursor, cb) end
+
+--- Those that come from now on: a stream without end.
+---@param options? table {old = true}: begins with those that are there
+---@return flume.Results results
+function Query:live(options) end
+
+--- What a query gives. Calling it gives the next value and its seq, as `for` does; then a failure raises.
+---@class flume.Results
+---@overload fun(): flume.Value, integer?
+local Results = {}
+
+--- The next value; nil at the end. Of a live query it waits there.
+---@param cb? fun(err: flume.Error?, value: flume.Value, seq: integer?)
+---@return flume.Value value
+---@return integer? seq of its record; nil when several have become one. Or the message of a failure
+---@return flume.Code? code
+function Results:next(cb) end
+
+--- Ends it; a next that waits gets nil. May be called twice.
+---@return true done
+function Results:close() end
 
 -- --- The log -------------------------------------------------------------------------------------------------------
 

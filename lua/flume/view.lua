@@ -262,6 +262,8 @@ local function method_of(self, method)
 end
 
 function View.__index(self, key)
+  local engine = rawget(self, "_engine")
+  if engine and engine.METHODS[key] then return engine.METHODS[key] end
   local own = View[key]
   if own ~= nil then return own end
   local methods = rawget(self, "methods")
@@ -324,7 +326,7 @@ function View:_status()
   end
   row.since = self._core:since()
   row.lag = row.target - row.since
-  row.size = self._core:size()
+  row.size = self._core:size() + (self._engine and self._engine.indexes:size_bytes() or 0)
   state_of(self, row)
   local progress = self:_progress_of(self._next or self._instance)
   row.rate, row.eta = progress.rate, progress.eta
@@ -344,7 +346,8 @@ function View:_close(done)
   local gone, waits = self:_closed_error(), self._raw_waits
   self._raw_waits = {}
   for answer in pairs(waits) do answer(gone) end
-  self:_end_all(done)
+  if not self._engine then return self:_end_all(done) end
+  self._engine:close(function () self:_end_all(done) end)
 end
 
 function View:__tostring()
@@ -411,6 +414,7 @@ function View.new(db, name, script)
     _core = nil,              -- of it
     _next = nil,              -- the one that is built to take its place
     _heir = nil,              -- {instance =, swaps =}: the one that is to take over its state when it is quiet
+    _engine = nil,            -- what has the methods in place of the instance (kinds.lua), or nil
     _instances = {},          -- set of all that are open
     _watchers = {},           -- set of {notify =, observer =}
     _raw_waits = {},          -- set of functions that answer the calls that wait for a raw view's since
