@@ -15,6 +15,31 @@ static int no_memory(int rv, struct flume_err *err) {
   return rv == 0 ? 0 : flume_err_nomem(err);
 }
 
+/* --- The note ------------------------------------------------------------------------------------------------ */
+
+/* Before all else, so that the other files have at least what it says. Zeros when there is none. */
+static int read_note(const struct flume_checker *checker, uint8_t *bytes, struct flume_err *err) {
+  const struct flume_io *io = checker->io;
+  char path[4096];
+  memset(bytes, 0, FLUME_NOTE_BYTES);
+  int len = snprintf(path, sizeof path, "%s/lock", checker->dir);
+  if (len < 0 || (size_t)len >= sizeof path) return flume_err_set(err, UV_ENAMETOOLONG, "%s", checker->dir);
+  int file = io->open(io->ctx, path, FLUME_IO_READ);
+  if (file == UV_ENOENT) return 0;
+  if (file < 0) return flume_err_set(err, file, "opening %s: %s", path, flume_strerror(file));
+  int rv = flume_io_read_full(io, file, bytes, FLUME_NOTE_BYTES, FLUME_IO_LOCK_BYTES);
+  io->close(io->ctx, file);
+  if (rv == 0 || rv == FLUME_ECORRUPT) return 0; /* shorter: no note */
+  return flume_err_set(err, rv, "reading %s: %s", path, flume_strerror(rv));
+}
+
+static void take_note(struct flume_checker *checker, const uint8_t *bytes) {
+  struct flume_note note;
+  if (flume_note_get(bytes, checker->log_id, &note) != 0) return;
+  checker->note = note;
+  if (note.since == FLUME_SEQ_MAX) checker->note.since = -1;
+}
+
 /* --- The directory ------------------------------------------------------------------------------------------- */
 
 static int add_segment(struct flume_checker *checker, int64_t first_seq) {
@@ -112,6 +137,20 @@ static int read_deleted(const struct flume_checker *checker, struct flume_buf *b
   return 0;
 }
 
+/* No frame is bad, but there have been more. */
+static int check_end_of_deleted(struct flume_checker *checker, const struct flume_buf *bytes) {
+  if (checker->deletions_damaged || checker->live_seq >= 0) return 0;
+  uint64_t end_off = checker->deletions.end_off;
+  if (end_off < checker->note.deleted_end_off) {
+    checker->deletions_damaged = true;
+    return flume_report_add(checker->report, FLUME_FINDING_DAMAGE, "deleted", end_off, -1,
+                            "deletes that were acknowledged are missing at the end");
+  }
+  if (bytes->len == 0 || checker->deletions.ended) return 0;
+  return flume_report_add(checker->report, FLUME_FINDING_NOTE, "deleted", end_off, -1,
+                          "torn end, cut when the log is opened");
+}
+
 static int check_deleted(struct flume_checker *checker, struct flume_err *err) {
   struct flume_buf bytes;
   flume_buf_init(&bytes, checker->io);
@@ -124,10 +163,7 @@ static int check_deleted(struct flume_checker *checker, struct flume_err *err) {
     rv = flume_report_add(checker->report, FLUME_FINDING_DAMAGE, "deleted", bad_off, -1, "bad frame");
   }
   checker->report->bytes += bytes.len;
-  if (rv == 0 && bytes.len > 0 && !checker->deletions.ended && checker->live_seq < 0 && !checker->deletions_damaged) {
-    rv = flume_report_add(checker->report, FLUME_FINDING_NOTE, "deleted", checker->deletions.end_off, -1,
-                          "torn end, cut when the log is opened");
-  }
+  if (rv == 0) rv = check_end_of_deleted(checker, &bytes);
   flume_buf_fini(&bytes);
   return rv == FLUME_ENOMEM ? flume_err_nomem(err) : rv;
 }
@@ -177,8 +213,9 @@ int flume_checker_verify(const struct flume_checker *checker, size_t i, const st
     return rv;
   }
   if (first_seq == checker->live_seq && (uint64_t)size > checker->live_off) size = (int64_t)checker->live_off;
-  int64_t deleted_next = flume_tombstones_last(&checker->deletions.deleted) + 1;
-  int64_t bound_seq = last ? (checker->live_seq < 0 ? deleted_next : 0) : checker->segments[i + 1].first_seq;
+  int64_t known_seq = flume_tombstones_last(&checker->deletions.deleted);
+  if (known_seq < checker->note.since) known_seq = checker->note.since;
+  int64_t bound_seq = last ? (checker->live_seq < 0 ? known_seq + 1 : 0) : checker->segments[i + 1].first_seq;
   flume_verify_init(verify, segment, (uint64_t)size, last, bound_seq, ops, arg);
   *out = segment;
   return 0;
@@ -293,12 +330,17 @@ static int check_removed(struct flume_checker *checker, struct flume_err *err) {
 int flume_checker_open(struct flume_checker *checker, const struct flume_io *io, const char *dir, int64_t live_seq,
                        uint64_t live_off, struct flume_report *report, struct flume_err *err) {
   *checker = (struct flume_checker){.io = io, .dir = dir, .report = report, .live_seq = live_seq, .live_off = live_off};
+  uint8_t note[FLUME_NOTE_BYTES];
+  checker->note.since = -1;
   flume_deletions_init(&checker->deletions, io);
   flume_buf_init(&checker->lost, io);
   flume_buf_init(&checker->removed, io);
-  int rv = list(checker, err);
+  int rv = read_note(checker, note, err);
+  if (rv == 0) rv = list(checker, err);
   if (rv == 0) rv = vote(checker, err);
-  if (rv == 0) rv = check_deleted(checker, err);
+  if (rv != 0) return rv;
+  take_note(checker, note);
+  rv = check_deleted(checker, err);
   report->deleted = checker->deletions.deleted.count;
   return rv;
 }

@@ -23,14 +23,13 @@ static void on_check(uv_check_t *check) {
   stop_when_empty(defer);
 }
 
-int flume_defer_open(struct flume_defer *defer, uv_loop_t *loop) {
+void flume_defer_open(struct flume_defer *defer, uv_loop_t *loop) {
   flume_queue_init(&defer->pending);
   uv_idle_init(loop, &defer->idle); /* neither init can fail */
   uv_check_init(loop, &defer->check);
   defer->idle.data = defer;
   defer->check.data = defer;
   defer->open_handles = 2;
-  return 0;
 }
 
 static void on_close(uv_handle_t *handle) {

@@ -19,7 +19,7 @@ struct flume_defer {
   int open_handles;
 };
 
-int flume_defer_open(struct flume_defer *defer, uv_loop_t *loop);
+void flume_defer_open(struct flume_defer *defer, uv_loop_t *loop);
 /* closed fires when the handles are gone. Pending work is let go of, and never run. */
 void flume_defer_close(struct flume_defer *defer, void (*closed)(struct flume_defer *defer));
 

@@ -42,6 +42,10 @@ int flume_frame_get(const uint8_t *header, struct flume_frame *frame, const stru
       .time_ms = flume_get_le64(header + 32),
       .durable_off = flume_get_le64(header + 40),
   };
+  if (frame->first_seq < 0 || frame->first_seq > INT64_MAX - UINT32_MAX) {
+    *why = "frame with an impossible seq";
+    return FLUME_ECORRUPT;
+  }
   return 0;
 }
 

@@ -22,8 +22,8 @@ static void run_close(struct flume_deferred *deferred) {
   log->ops->close(log);
 }
 
-int flume__log_init(struct flume_log *log, const struct flume_log_ops *ops, const struct flume_io *io, uv_loop_t *loop,
-                    uint32_t max_record_bytes) {
+void flume__log_init(struct flume_log *log, const struct flume_log_ops *ops, const struct flume_io *io, uv_loop_t *loop,
+                     uint32_t max_record_bytes) {
   log->ops = ops;
   log->io = io;
   log->loop = loop;
@@ -33,12 +33,10 @@ int flume__log_init(struct flume_log *log, const struct flume_log_ops *ops, cons
   flume_queue_init(&log->finished);
   flume_deferred_init(&log->finish, run_finished);
   flume_deferred_init(&log->close_later, run_close);
-  int rv = flume_defer_open(&log->defer, loop);
-  if (rv != 0) return rv;
+  flume_defer_open(&log->defer, loop);
   flume_obv_init(&log->since, &log->defer, -1);
   log->durable_seq = -1;
   flume_obv_init(&log->deletions, &log->defer, 0);
-  return 0;
 }
 
 static void on_defer_closed(struct flume_defer *defer) {

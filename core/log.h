@@ -81,8 +81,8 @@ struct flume_log {
 };
 
 /* Fills in the common part; the kind's own follows in the same struct. */
-int flume__log_init(struct flume_log *log, const struct flume_log_ops *ops, const struct flume_io *io, uv_loop_t *loop,
-                    uint32_t max_record_bytes);
+void flume__log_init(struct flume_log *log, const struct flume_log_ops *ops, const struct flume_io *io, uv_loop_t *loop,
+                     uint32_t max_record_bytes);
 /* Undoes flume__log_init for a log that never got open: closes the handles, then calls ops->free. */
 void flume__log_abandon(struct flume_log *log);
 

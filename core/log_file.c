@@ -1,6 +1,5 @@
 #include "log_file.h"
 
-#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -152,8 +151,7 @@ int flume_log_open(struct flume_log **out, uv_loop_t *loop, const char *dir, con
     return flume_err_nomem(err);
   }
   strcpy(log->log.dir, dir);
-  rv = flume__log_init(&log->log, &file_ops, io, loop, options->max_record_bytes);
-  assert(rv == 0);
+  flume__log_init(&log->log, &file_ops, io, loop, options->max_record_bytes);
   configure(log, options);
   if (log->readonly && !options->damaged) rv = flume__follow_new(log, options->poll_ms, err);
   if (rv == 0) rv = open_dir(log, options, err);

@@ -22,6 +22,7 @@
 #include "buf.h"
 #include "deletions.h"
 #include "log.h"
+#include "note.h"
 #include "segment.h"
 #include "store.h"
 
@@ -64,13 +65,6 @@ struct flume_task {
   void (*end)(struct flume_task *task);
   int status;
   struct flume_err err;
-};
-
-/* What the writer tells those who follow it; see log_file_note.c. */
-struct flume_note {
-  int64_t since;            /* acknowledged; FLUME_SEQ_MAX: whatever is whole */
-  uint64_t deleted_end_off; /* how much of the file "deleted" is acknowledged: bytes */
-  uint64_t writer;          /* a random number for each opening of the log */
 };
 
 struct log_file {
@@ -202,7 +196,7 @@ void flume__deleted_publish(struct flume_commit *commit);
 int flume__note_begin(struct log_file *log, struct flume_err *err);
 /* Any thread, one at a time: writes log->note. 0 or an errno. */
 int flume__note_write(struct log_file *log);
-/* FLUME_ENOENT when there is none, or it is just being written. */
-int flume__note_read(const struct log_file *log, int lock_file, struct flume_note *note);
+/* FLUME_ECORRUPT when the files end before what the note of whoever wrote last says to be there; an errno. */
+int flume__note_check(const struct log_file *log, struct flume_err *err);
 
 #endif

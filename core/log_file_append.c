@@ -235,11 +235,13 @@ static int commit_run(struct flume_commit *commit) {
       if (rv == 0) rv = flume__deleted_write(commit);
       return rv == 0 ? write_note(commit) : rv;
     case FLUME_COMMIT_ROLL: return commit->roll ? roll_segment(commit) : 0;
-    case FLUME_COMMIT_END:
-      rv = flume_segment_end(commit->segment, &commit->err);
-      return rv == 0 ? flume__deleted_end(commit) : rv;
+    case FLUME_COMMIT_END: break;
   }
-  return 0;
+  rv = flume_segment_end(commit->segment, &commit->err);
+  if (rv == 0) rv = flume__deleted_end(commit);
+  if (rv != 0) return rv;
+  commit->log->note.since = commit->segment->next_seq - 1;
+  return write_note(commit);
 }
 
 /* --- Back on the loop thread --------------------------------------------------------------------------------- */

@@ -28,11 +28,13 @@ static int take_all(struct log_file *log, const struct flume_buf *file, struct f
   return flume_err_set(err, rv, "%s/deleted: byte %llu: bad frame", log->log.dir, (unsigned long long)bad_off);
 }
 
-/* Only what was acknowledged can be deleted: a log that ends before it has lost more than a torn tail. A reader is no
- * judge of that, as the writer may have gone on since it read the segments. */
-static int check_since(const struct log_file *log, struct flume_err *err) {
+/* Only what was acknowledged can be deleted: a log that ends before it has lost more than a torn tail. So has one that
+ * ends before what the last note says. A reader is no judge of that, as the writer may have gone on since it read the
+ * segments. */
+static int check_acknowledged(const struct log_file *log, struct flume_err *err) {
   int64_t last = flume_tombstones_last(&log->deletions.deleted);
-  if (log->readonly || last <= log->log.since.value) return 0;
+  if (log->readonly) return 0;
+  if (last <= log->log.since.value) return flume__note_check(log, err);
   const struct flume_segment *active = flume__file_active(log);
   return flume_err_set(err, FLUME_ECORRUPT, "%s: byte %llu (seq %lld): the log ends here, but seq %lld was deleted",
                        active->path, (unsigned long long)active->end_off, (long long)log->next_seq, (long long)last);
@@ -93,14 +95,14 @@ static int open_existing(struct log_file *log, struct flume_err *err) {
 
 int flume__deleted_load(struct log_file *log, struct flume_err *err) {
   int rv = open_existing(log, err);
-  if (rv != 0) return rv == UV_ENOENT ? 0 : rv;
+  if (rv != 0) return rv == UV_ENOENT ? check_acknowledged(log, err) : rv;
   int64_t size = measure(log, err);
   if (size < 0) return (int)size;
   struct flume_buf file;
   flume_buf_init(&file, log->log.io);
   rv = read_bytes(log, 0, (uint64_t)size, &file, err);
   if (rv == 0) rv = take_all(log, &file, err);
-  if (rv == 0) rv = check_since(log, err);
+  if (rv == 0) rv = check_acknowledged(log, err);
   if (rv == 0 && !log->deletions.ended && !log->readonly) rv = settle(log, &file, err);
   flume_buf_fini(&file);
   log->log.deletions.value = (int64_t)log->deletions.deleted.count;

@@ -90,7 +90,7 @@ static int read_bound(struct flume_follow *follow, struct bound *bound, struct f
   if (rv != 0 || follow->lock_file < 0) return rv;
   bound->alive = io->locked(io->ctx, follow->lock_file) == 1;
   struct flume_note note;
-  rv = flume__note_read(follow->log, follow->lock_file, &note);
+  rv = flume_note_read(io, follow->lock_file, follow->log->log.id, &note);
   if (rv != 0 && rv != FLUME_ENOENT) {
     return flume_err_set(err, rv, "reading %s/lock: %s", follow->log->log.dir, flume_strerror(rv));
   }

@@ -1,28 +1,18 @@
-/* The writer's note for the processes that follow it: how far the log is acknowledged. It stands in the file "lock",
- * behind who has the lock (core/FORMAT.md).
+/* The writer's note (note.h), while the log is open.
  *
- * It is written after each commit, when that is as safe as the sync mode makes it and before anyone is told, and is
- * never synced: it only says what is true already. In the modes in which an append is acknowledged when it is written
- * there is nothing to say of each one, so the note says that all whole frames count.
+ * It is written after each commit, when that is as safe as the sync mode makes it and before anyone is told: it only says
+ * what is true already. In the modes in which an append is acknowledged when it is written there is nothing to say of each
+ * one, so the note says that all whole frames count, until the log is closed in order.
+ *
+ * Whoever opens the log for writing next finds there what must be in the files: so a file that was cut between two frames,
+ * where no frame is bad, is found to be damaged all the same.
  *
  * A note that is being overwritten while it is read has a wrong checksum; the event of that write is still to come. */
 #include "err.h"
 #include "log_file.h"
 
-#define NOTE_BYTES 28 /* since, end of deletes, writer: 8 each; checksum: 4 */
-
-static uint32_t note_crc(const struct log_file *log, const uint8_t *bytes) {
-  return flume_crc32c(flume_crc32c(0, log->log.id, sizeof log->log.id), bytes, NOTE_BYTES - 4);
-}
-
 int flume__note_write(struct log_file *log) {
-  const struct flume_io *io = log->log.io;
-  uint8_t bytes[NOTE_BYTES];
-  flume_put_le64(bytes, (uint64_t)log->note.since);
-  flume_put_le64(bytes + 8, log->note.deleted_end_off);
-  flume_put_le64(bytes + 16, log->note.writer);
-  flume_put_le32(bytes + NOTE_BYTES - 4, note_crc(log, bytes));
-  return flume_io_write_full(io, log->lock, bytes, sizeof bytes, FLUME_IO_LOCK_BYTES);
+  return flume_note_write(log->log.io, log->lock, log->log.id, &log->note);
 }
 
 int flume__note_begin(struct log_file *log, struct flume_err *err) {
@@ -33,14 +23,20 @@ int flume__note_begin(struct log_file *log, struct flume_err *err) {
   return rv == 0 ? 0 : flume_err_set(err, rv, "writing %s/lock: %s", log->log.dir, flume_strerror(rv));
 }
 
-int flume__note_read(const struct log_file *log, int lock_file, struct flume_note *note) {
-  uint8_t bytes[NOTE_BYTES];
-  int rv = flume_io_read_full(log->log.io, lock_file, bytes, sizeof bytes, FLUME_IO_LOCK_BYTES);
-  if (rv == FLUME_ECORRUPT) return FLUME_ENOENT;
-  if (rv != 0) return rv;
-  if (flume_get_le32(bytes + NOTE_BYTES - 4) != note_crc(log, bytes)) return FLUME_ENOENT;
-  note->since = (int64_t)flume_get_le64(bytes);
-  note->deleted_end_off = flume_get_le64(bytes + 8);
-  note->writer = flume_get_le64(bytes + 16);
-  return 0;
+int flume__note_check(const struct log_file *log, struct flume_err *err) {
+  struct flume_note note;
+  int rv = flume_note_read(log->log.io, log->lock, log->log.id, &note);
+  if (rv == FLUME_ENOENT) return 0;
+  if (rv != 0) return flume_err_set(err, rv, "reading %s/lock: %s", log->log.dir, flume_strerror(rv));
+  const struct flume_segment *active = flume__file_active(log);
+  if (note.since != FLUME_SEQ_MAX && note.since >= log->next_seq) {
+    return flume_err_set(
+        err, FLUME_ECORRUPT,
+        "%s: byte %llu (seq %lld): the log ends here, but seq %lld was acknowledged (says the file lock)", active->path,
+        (unsigned long long)active->end_off, (long long)log->next_seq, (long long)note.since);
+  }
+  if (note.deleted_end_off <= log->deletions.end_off) return 0;
+  return flume_err_set(
+      err, FLUME_ECORRUPT, "%s/deleted: byte %llu: it ends here, but %llu bytes were acknowledged (says the file lock)",
+      log->log.dir, (unsigned long long)log->deletions.end_off, (unsigned long long)note.deleted_end_off);
 }

@@ -140,6 +140,11 @@ int flume__file_load_active(struct log_file *log, struct flume_err *err) {
     if (log->readonly) return 0;
     rv = settle_tail(log, &damage, &why);
   }
+  if (rv == 0 && active->next_seq != next_seq) {
+    rv = flume_err_set(&why, FLUME_ECORRUPT, "%s: byte %llu (seq %lld): the end frame tells of records up to %lld",
+                       active->path, (unsigned long long)active->end_off, (long long)active->next_seq,
+                       (long long)next_seq - 1);
+  }
   if (rv == 0) {
     active->durable_off = active->end_off; /* it was synced when the log was opened */
     return 0;

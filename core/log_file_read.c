@@ -112,8 +112,7 @@ void flume__file_replace(struct log_file *log, struct flume_segment *segment) {
   flume__file_loaded_remove(log, log->segments[i]);
   flume_segment_unref(log->segments[i]);
   log->segments[i] = segment;
-  if (flume__file_loaded_reserve(log) == 0) flume__file_loaded_add(log, segment);
-  else flume_segment_unload(segment); /* it is loaded again when it is read */
+  flume_segment_unload(segment); /* it is loaded again when it is read */
 }
 
 /* A reader may find that the writer has compacted the segment since it last looked: then records are missing in it that

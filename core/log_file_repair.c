@@ -295,6 +295,12 @@ static int mend(struct repair *repair, struct flume_err *err) {
   return rv;
 }
 
+/* What was said of the files before says nothing of those that are there now. */
+static int forget_note(const struct repair *repair, int lock, struct flume_err *err) {
+  int rv = flume_note_remove(repair->io, lock);
+  return rv == 0 ? 0 : flume_err_set(err, rv, "writing %s/lock: %s", repair->dir, flume_strerror(rv));
+}
+
 int flume_log_repair(const char *dir, const struct flume_io *io, struct flume_report *report, struct flume_err *err) {
   struct repair repair = {.io = io != NULL ? io : &flume_io_posix, .dir = dir, .report = report};
   flume_report_init(report, repair.io);
@@ -307,7 +313,10 @@ int flume_log_repair(const char *dir, const struct flume_io *io, struct flume_re
   if (rv == 0) rv = flume__file_lock(repair.io, dir, &lock, err);
   if (rv != 0) return rv;
   rv = check_all(&repair, err);
-  if (rv == 0 && report->damages > 0) rv = mend(&repair, err);
+  if (rv == 0 && report->damages > 0) {
+    rv = mend(&repair, err);
+    if (rv == 0) rv = forget_note(&repair, lock, err);
+  }
   flume_checker_fini(&repair.checker);
   repair.io->close(repair.io->ctx, lock);
   return rv;

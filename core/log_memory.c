@@ -333,11 +333,7 @@ int flume_log_open_memory(struct flume_log **out, uv_loop_t *loop, const struct 
   const struct flume_io *io = options != NULL && options->io != NULL ? options->io : &flume_io_posix;
   struct memory_log *log = flume_io_zalloc(io, sizeof *log);
   if (log == NULL) return flume_err_nomem(err);
-  int rv = flume__log_init(&log->log, &memory_ops, io, loop, options != NULL ? options->max_record_bytes : 0);
-  if (rv != 0) {
-    flume_io_free(io, log);
-    return flume_err_set(err, rv, "%s", flume_strerror(rv));
-  }
+  flume__log_init(&log->log, &memory_ops, io, loop, options != NULL ? options->max_record_bytes : 0);
   flume_tombstones_init(&log->deleted, io);
   flume_deferred_init(&log->answer_compact, answer_compact);
   flume_deferred_init(&log->answer_check, answer_check);

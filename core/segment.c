@@ -256,9 +256,17 @@ static int read_index(struct flume_segment *segment, uint64_t *off, int64_t *nex
   const uint8_t *body = head + FLUME_FRAME_HEADER_BYTES;
   uint32_t crc = flume_crc32c(flume_crc32c(0, body + 4, 8), offsets, bytes);
   if (crc != flume_get_le32(body)) return FLUME_ECORRUPT;
-  for (uint32_t i = 0; i < frame.count; i++) offsets[i] = le32toh(offsets[i]);
+  uint64_t before = flume_get_le64(body + 4); /* where the index before it is: the records are between the two */
+  uint64_t last = before;
+  bool ascending = true;
+  for (uint32_t i = 0; i < frame.count; i++) {
+    offsets[i] = le32toh(offsets[i]);
+    ascending &= offsets[i] > last;
+    last = offsets[i];
+  }
+  if (!ascending || last >= *off) return FLUME_ECORRUPT;
   *next = frame.first_seq;
-  *off = flume_get_le64(body + 4);
+  *off = before;
   return 0;
 }
 

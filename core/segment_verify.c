@@ -267,7 +267,7 @@ static int finish(struct flume_verify *verify) {
   int rv = 0;
   if (verify->next_seq < verify->bound_seq) {
     rv = problem(verify, verify->off,
-                 verify->last ? "records that were deleted are missing at the end"
+                 verify->last ? "records that were acknowledged are missing at the end"
                               : "records before the next segment are missing");
     if (rv == 0) rv = verify->ops->frame(verify->arg, 0);
     if (rv == 0) rv = lose(verify, verify->bound_seq);

@@ -168,6 +168,59 @@ int flume_store_clear(struct flume_store *store, struct flume_err *err) {
   return store->dir == NULL ? 0 : flume__store_drop(store, err);
 }
 
+/* --- In another directory ------------------------------------------------------------------------------------------ */
+
+int flume_store_move(struct flume_store *store, const char *dir, struct flume_err *err) {
+  char *copy = flume_io_alloc(store->io, strlen(dir) + 1);
+  if (copy == NULL) return flume_err_nomem(err);
+  strcpy(copy, dir);
+  flume__store_close_env(store);
+  flume_io_free(store->io, store->dir);
+  store->dir = copy;
+  return 0;
+}
+
+/* What the other store has open, and where, becomes this one's. */
+static void take_place(struct flume_store *store, struct flume_store *other) {
+  struct flume_store old = *store;
+  store->dir = other->dir;
+  store->env = other->env;
+  store->idle = other->idle;
+  store->held = other->held;
+  store->page_bytes = other->page_bytes;
+  store->has_dbs = other->has_dbs;
+  store->meta_db = other->meta_db;
+  memcpy(store->dbs, other->dbs, sizeof store->dbs);
+  other->dir = old.dir;
+  other->env = old.env;
+  other->idle = old.idle;
+  other->held = old.held;
+}
+
+int flume_store_follow(struct flume_store *store, const char *dir, const struct flume_store_meta *own,
+                       const struct flume_store_meta *limit, struct flume_store_meta *meta, struct flume_err *err) {
+  struct flume_store *other;
+  struct flume_store_meta found = *own;
+  int rv = flume_store_open(&other, store->io, dir, FLUME_STORE_READ, err);
+  if (rv != 0) return rv;
+  rv = flume_store_load(other, &found, err);
+  if (rv == 0 && !flume__store_fits(&found, own, limit)) {
+    rv = flume_err_set(err, FLUME_EAGAIN, "what %s has does not fit", dir);
+  }
+  if (rv == 0) {
+    take_place(store, other);
+    store->committed_seq = store->last_seq = found.since;
+    forget_pending(store);
+    *meta = found;
+  }
+  flume_store_close(other);
+  return rv;
+}
+
+int64_t flume_store_erased(struct flume_store *store, struct flume_err *err) {
+  return store->dir == NULL ? 0 : flume__store_read_erased(store, err);
+}
+
 size_t flume_store_pending_bytes(const struct flume_store *store) {
   return store->tables[FLUME_STORE_GROUPS].bytes + store->tables[FLUME_STORE_INDEX].bytes + store->state.cap;
 }

@@ -152,6 +152,35 @@ void flume_store_cursor_close(struct flume_store_cursor *cursor);
 int64_t flume_store_count(struct flume_store *store, enum flume_store_kind kind, const struct flume_store_range *range,
                           struct flume_err *err);
 
+/* --- writing anew --------------------------------------------------------------------------------------------- */
+
+/* What is removed from a store is not read any more, but its bytes stay in the file, until others take their room. A
+ * rewrite puts what was committed, and meta as its meta data, into another store, whose file has nothing else; the caller
+ * then gives that the place of the first. */
+struct flume_store_rewrite;
+
+/* For a store on disk in which nothing is pending. Between begin and free it may be read, but not written. dir is made anew,
+ * and free leaves it there. The caller frees *rewrite. FLUME_ENOMEM, FLUME_ECORRUPT, or an errno. */
+int flume_store_rewrite_begin(struct flume_store_rewrite **rewrite, struct flume_store *store, const char *dir,
+                              const struct flume_store_meta *meta, struct flume_err *err);
+/* Writes about a megabyte: 1, or 0 when all of it is there, and durable, and nobody has the other store open. Not to be
+ * called after that, nor after an error: as flume_store_rewrite_begin. */
+int flume_store_rewrite_step(struct flume_store_rewrite *rewrite, struct flume_err *err);
+void flume_store_rewrite_free(struct flume_store_rewrite *rewrite); /* NULL is allowed */
+
+/* Goes on with the store in directory dir, which holds the same; nothing may be pending, and no cursor be open.
+ * FLUME_ENOMEM. */
+int flume_store_move(struct flume_store *store, const char *dir, struct flume_err *err);
+
+/* FLUME_STORE_READ: as flume_store_renew, with the store in directory dir, where the one who writes has gone on. Errors:
+ * also those of flume_store_load. */
+int flume_store_follow(struct flume_store *store, const char *dir, const struct flume_store_meta *own,
+                       const struct flume_store_meta *limit, struct flume_store_meta *meta, struct flume_err *err);
+
+/* Of how many of the log's deletions, in their order, the file has nothing left: those that were known when it was
+ * written anew. 0 for a store that never was; a negative code, as flume_store_load. */
+int64_t flume_store_erased(struct flume_store *store, struct flume_err *err);
+
 /* --- copying and checking ------------------------------------------------------------------------------------- */
 
 /* Who else has the store open. */

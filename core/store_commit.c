@@ -155,7 +155,7 @@ static int write_once(struct flume_store *store, const struct flume_store_meta *
   return 0;
 }
 
-static int grow(struct flume_store *store) {
+int flume__store_grow(struct flume_store *store) {
   MDB_envinfo info;
   mdb_env_info(store->env, &info);
   return mdb_env_set_mapsize(store->env, info.me_mapsize * 2);
@@ -166,7 +166,7 @@ int flume__store_write(struct flume_store *store, const struct flume_store_meta 
   if (rv != 0) return rv;
   rv = write_once(store, meta);
   while (rv == MDB_MAP_FULL) {
-    rv = grow(store);
+    rv = flume__store_grow(store);
     if (rv == 0) rv = write_once(store, meta);
   }
   return rv == 0 ? 0 : flume__store_fail(store, err, rv, "committing");

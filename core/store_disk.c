@@ -258,17 +258,21 @@ static int read_meta(struct flume_store *store, MDB_txn *txn, struct flume_store
   return flume__store_is_mapped(store, &val) ? decode_meta(&val, meta) : FLUME_ECORRUPT;
 }
 
+bool flume__store_fits(const struct flume_store_meta *meta, const struct flume_store_meta *own,
+                       const struct flume_store_meta *limit) {
+  bool is_same = memcmp(meta->log_id, own->log_id, sizeof own->log_id) == 0 &&
+                 strcmp(meta->version, own->version) == 0 && meta->fingerprint == own->fingerprint;
+  return is_same && meta->since >= own->since && meta->since <= limit->since && meta->deletions >= own->deletions &&
+         meta->deletions <= limit->deletions;
+}
+
 int flume__store_renew(struct flume_store *store, const struct flume_store_meta *own,
                        const struct flume_store_meta *limit, struct flume_store_meta *meta, struct flume_err *err) {
   MDB_txn *txn;
   int rv = begin(store, &txn);
   if (rv == 0) {
     rv = read_meta(store, txn, meta);
-    bool is_same = rv == 0 && memcmp(meta->log_id, own->log_id, sizeof own->log_id) == 0 &&
-                   strcmp(meta->version, own->version) == 0 && meta->fingerprint == own->fingerprint;
-    bool fits = is_same && meta->since >= own->since && meta->since <= limit->since &&
-                meta->deletions >= own->deletions && meta->deletions <= limit->deletions;
-    if (rv == 0 && !fits) rv = FLUME_EAGAIN;
+    if (rv == 0 && !flume__store_fits(meta, own, limit)) rv = FLUME_EAGAIN;
     if (rv != 0) {
       mdb_txn_abort(txn);
     } else {
@@ -321,6 +325,26 @@ int flume__store_put_state(struct flume_store *store, MDB_txn *txn) {
   flume_put_le32(val.mv_data, flume_crc32c(0, store->state.data, store->state.len));
   if (store->state.len > 0) memcpy((uint8_t *)val.mv_data + STATE_HEADER_BYTES, store->state.data, store->state.len);
   return 0;
+}
+
+int flume__store_put_erased(struct flume_store *store, MDB_txn *txn, int64_t deletions) {
+  uint8_t bytes[8];
+  MDB_val key = key_of("erased"), val = {.mv_data = bytes, .mv_size = sizeof bytes};
+  flume_put_le64(bytes, (uint64_t)deletions);
+  return mdb_put(txn, store->meta_db, &key, &val, 0);
+}
+
+int64_t flume__store_read_erased(struct flume_store *store, struct flume_err *err) {
+  MDB_txn *txn;
+  int64_t deletions = 0;
+  int rv = flume__store_begin(store, &txn, err);
+  if (rv != 0) return rv;
+  MDB_val key = key_of("erased"), val;
+  rv = mdb_get(txn, store->meta_db, &key, &val);
+  if (rv == 0 && (val.mv_size != 8 || !flume__store_is_mapped(store, &val))) rv = FLUME_ECORRUPT;
+  if (rv == 0) deletions = (int64_t)flume_get_le64(val.mv_data);
+  flume__store_end(store, txn);
+  return rv == 0 || rv == MDB_NOTFOUND ? deletions : flume__store_fail(store, err, rv, "reading");
 }
 
 uint64_t flume__store_disk_bytes(const struct flume_store *store) {

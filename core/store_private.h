@@ -5,6 +5,7 @@
  *   store_disk.c    LMDB: environments, transactions, meta data
  *   store_commit.c  writing what is pending to LMDB
  *   store_cursor.c  reading ranges
+ *   store_rewrite.c writing all of it anew
  *
  * Groups and entries are kept in *rows*, the same in memory and on disk (core/FORMAT.md):
  *
@@ -130,11 +131,18 @@ int flume__store_load_meta(struct flume_store *store, struct flume_store_meta *m
 int flume__store_put_meta(struct flume_store *store, MDB_txn *txn, const struct flume_store_meta *meta);
 int flume__store_put_state(struct flume_store *store, MDB_txn *txn);
 int flume__store_read_state(struct flume_store *store, struct flume_buf *value, struct flume_err *err);
+int64_t flume__store_read_erased(struct flume_store *store, struct flume_err *err);
+int flume__store_put_erased(struct flume_store *store, MDB_txn *txn, int64_t deletions);
+/* Whether what was folded by the same as own is not behind it, nor beyond limit. */
+bool flume__store_fits(const struct flume_store_meta *meta, const struct flume_store_meta *own,
+                       const struct flume_store_meta *limit);
 uint64_t flume__store_disk_bytes(const struct flume_store *store);
 
 /* store_commit.c */
 
 int flume__store_write(struct flume_store *store, const struct flume_store_meta *meta, struct flume_err *err);
+/* A larger map, after MDB_MAP_FULL. No transaction may be open. A code of LMDB's. */
+int flume__store_grow(struct flume_store *store);
 int flume__store_drop(struct flume_store *store, struct flume_err *err);
 
 #endif

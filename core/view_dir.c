@@ -98,6 +98,17 @@ int flume_view_dir_activate(const struct flume_io *io, const char *path, uint32_
   return flume_view_dir_write(io, path, ACTIVE, text, (size_t)len, err);
 }
 
+int flume_view_dir_number(const struct flume_io *io, const char *path, uint32_t number, struct flume_err *err) {
+  char name[16], from[PATH_BYTES], to[PATH_BYTES];
+  snprintf(name, sizeof name, "%u", (unsigned)number);
+  int rv = join(from, path, FLUME_VIEW_DIR_NEW, "", err);
+  if (rv == 0) rv = join(to, path, name, "", err);
+  if (rv != 0) return rv;
+  rv = io->rename(io->ctx, from, to);
+  if (rv == 0) rv = io->sync_dir(io->ctx, path);
+  return rv == 0 ? 0 : fail(err, rv, "renaming", from);
+}
+
 static int add_number(void *arg, const char *name) {
   uint32_t number = parse_number(name, strlen(name));
   return number == FLUME_VIEW_DIR_NONE ? 0 : flume_buf_append(arg, &number, sizeof number);

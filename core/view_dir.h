@@ -3,6 +3,7 @@
  *   views/NAME/
  *     active      the number of the version that answers reads, as text
  *     1/ 2/ ...   versions, each a store (store.h)
+ *     new/        a version that is being written as a whole, and has no number yet
  *     skipped     seqs that the view passes over, one a line; "from" and a number behind one: versions with a lower
  *                 number may have consumed it
  *     accepted    one line for each change that was accepted without building the view anew
@@ -28,6 +29,12 @@ int flume_view_dir_active(const struct flume_io *io, const char *path, uint32_t 
 
 /* Makes a version the active one, durably and at once. */
 int flume_view_dir_activate(const struct flume_io *io, const char *path, uint32_t number, struct flume_err *err);
+
+/* Where a version is written that has no number yet; what is left there by a crash is swept away. */
+#define FLUME_VIEW_DIR_NEW "new"
+
+/* Gives that version, which is complete and synced, a number that none has: durably and at once. */
+int flume_view_dir_number(const struct flume_io *io, const char *path, uint32_t number, struct flume_err *err);
 
 /* Appends the numbers of all versions there, unordered, as uint32_t. No directory: nothing. */
 int flume_view_dir_list(const struct flume_io *io, const char *path, struct flume_buf *numbers, struct flume_err *err);

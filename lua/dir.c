@@ -1,9 +1,11 @@
 #include "dir.h"
 
 #include <lauxlib.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "../core/store.h"
 #include "../core/view_dir.h"
 #include "box.h"
 #include "loop.h"
@@ -39,6 +41,22 @@ static int list(lua_State *L) {
     lua_pushinteger(L, number);
     lua_rawseti(L, -2, (lua_Integer)i + 1);
   }
+  return 1;
+}
+
+/* erased(path, number) -> of how many deletions the version's file has nothing left | nil, message, code */
+static int erased(lua_State *L) {
+  struct flume_err err;
+  struct flume_store *store;
+  char path[4096];
+  int len = snprintf(path, sizeof path, "%s/%d", luaL_checkstring(L, 1), (int)luaL_checkinteger(L, 2));
+  luaL_argcheck(L, len > 0 && (size_t)len < sizeof path, 1, "too long");
+  int rv = flume_store_open(&store, IO, path, FLUME_STORE_READ, &err);
+  if (rv != 0) return flume__fail(L, rv, &err);
+  int64_t deletions = flume_store_erased(store, &err);
+  flume_store_close(store);
+  if (deletions < 0 && deletions != FLUME_ENOENT) return flume__fail(L, (int)deletions, &err);
+  lua_pushinteger(L, deletions < 0 ? LUA_MAXINTEGER : deletions); /* nothing was committed there */
   return 1;
 }
 
@@ -96,7 +114,7 @@ static int is_ours(lua_State *L) {
 void flume__dir_open(lua_State *L) {
   static const luaL_Reg functions[] = {{"active", active},    {"list", list},       {"remove", remove_version},
                                        {"sweep", sweep},      {"is_ours", is_ours}, {"read", read_text},
-                                       {"write", write_text}, {NULL, NULL}};
+                                       {"write", write_text}, {"erased", erased},   {NULL, NULL}};
   luaL_newlib(L, functions);
   lua_setfield(L, -2, "view_dir");
 }

@@ -10,6 +10,7 @@
 #include "loop.h"
 #include "pattern.h"
 #include "pump.h"
+#include "seqset.h"
 #include "view.h"
 #include "vm.h"
 #include "watch.h"
@@ -24,6 +25,7 @@ int luaopen_flume_core(lua_State *L) {
   flume__cursor_open(L);
   flume__pump_open(L);
   flume__view_open(L);
+  flume__seqset_open(L);
   flume__dir_open(L);
   flume__vm_open(L);
   flume__watch_open(L);

@@ -9,6 +9,7 @@
 #include "box.h"
 #include "marshal.h"
 #include "observer.h"
+#include "record.h"
 
 #define LOG_TYPE "flume.log"
 #define KEEP_BYTES ((size_t)1 << 20)
@@ -288,20 +289,66 @@ static int log_del(lua_State *L) {
 
 /* --- Reading --------------------------------------------------------------------------------------------------- */
 
+/* Pushes the block of record seq, and gives its bytes. */
+static int read_record(lua_State *L, struct flume_lua_log *self, int64_t seq, struct flume_record *record,
+                       struct flume_err *err) {
+  int rv = flume_log_get(self->log, seq, record, err);
+  if (rv == 0) flume__block_push(L, record->block); /* from here on the reference is Lua's */
+  return rv;
+}
+
 /* get(self, seq) -> true, value | nil, message, code */
 static int log_get(lua_State *L) {
   struct flume_lua_log *self = flume__log_check(L, 1);
   struct flume_record record;
   struct flume_err err;
   int64_t seq = luaL_checkinteger(L, 2);
-  int rv = flume_log_get(self->log, seq, &record, &err);
+  int rv = read_record(L, self, seq, &record, &err);
   if (rv != 0) return flume__fail(L, rv, &err);
-  flume__block_push(L, record.block); /* from here on the reference is Lua's */
   lua_pushboolean(L, 1);
   rv = flume__value_push(L, self->codec, record.data, record.len);
   if (rv == 0) return 2;
   flume_err_set(&err, rv, "record %lld can't be decoded", (long long)seq);
   return flume__fail(L, rv, &err);
+}
+
+/* record(self, seq) -> lazy record or plain value | nil, message, code; of a log of MessagePack */
+static int log_record(lua_State *L) {
+  struct flume_lua_log *self = flume__log_check(L, 1);
+  struct flume_record record;
+  struct flume_err err;
+  int rv = read_record(L, self, luaL_checkinteger(L, 2), &record, &err);
+  if (rv != 0) return flume__fail(L, rv, &err);
+  flume_record_push(L, record.data, record.len, lua_gettop(L));
+  return 1;
+}
+
+/* get_list(self, seqs, from, count, values) -> how many tables | nil, message, code: puts the values of seqs[from] to
+ * seqs[from + count - 1] into values, at the same places; nil for what was deleted */
+static int log_get_list(lua_State *L) {
+  struct flume_lua_log *self = flume__log_check(L, 1);
+  lua_Integer from = luaL_checkinteger(L, 3), count = luaL_checkinteger(L, 4), tables = 0;
+  luaL_checktype(L, 2, LUA_TTABLE);
+  luaL_checktype(L, 5, LUA_TTABLE);
+  for (lua_Integer i = from; i < from + count; i++) {
+    struct flume_record record;
+    struct flume_err err;
+    lua_settop(L, 5);
+    lua_rawgeti(L, 2, i);
+    int64_t seq = luaL_checkinteger(L, -1);
+    int rv = read_record(L, self, seq, &record, &err);
+    if (rv == FLUME_EDELETED || rv == FLUME_ENOENT) continue;
+    if (rv != 0) return flume__fail(L, rv, &err);
+    rv = flume__value_push(L, self->codec, record.data, record.len);
+    if (rv != 0) {
+      flume_err_set(&err, rv, "record %lld can't be decoded", (long long)seq);
+      return flume__fail(L, rv, &err);
+    }
+    if (lua_istable(L, -1)) tables++;
+    lua_rawseti(L, 5, i);
+  }
+  lua_pushinteger(L, tables);
+  return 1;
 }
 
 static int log_since(lua_State *L) {
@@ -404,6 +451,8 @@ static void push_log_metatable(lua_State *L) {
                                      {"sync", log_sync},
                                      {"del", log_del},
                                      {"get", log_get},
+                                     {"record", log_record},
+                                     {"get_list", log_get_list},
                                      {"since", log_since},
                                      {"deletions", log_deletions},
                                      {"id", log_id},

@@ -29,18 +29,20 @@ static void on_defer_closed(struct flume_defer *defer) {
 /* Databases were collected before (they were made later): the pool is idle. luv's loop outlives this one's handles. */
 static int loop_gc(lua_State *L) {
   struct flume_loop *loop = lua_touserdata(L, 1);
-  if (loop->pool == NULL) return 0;
-  int open = 3;
-  loop->defer_open = &open;
-  loop->timer.data = &open;
-  uv_close((uv_handle_t *)&loop->timer, on_timer_closed);
-  flume_pool_close(loop->pool, count_closed, &open);
-  flume_defer_close(&loop->defer, on_defer_closed);
-  loop->pool = NULL;
-  while (open > 0) uv_run(loop->loop, UV_RUN_NOWAIT);
+  if (loop->pool != NULL) { /* else there was no memory for it */
+    int open = 3;
+    loop->defer_open = &open;
+    loop->timer.data = &open;
+    uv_close((uv_handle_t *)&loop->timer, on_timer_closed);
+    flume_pool_close(loop->pool, count_closed, &open);
+    flume_defer_close(&loop->defer, on_defer_closed);
+    loop->pool = NULL;
+    while (open > 0) uv_run(loop->loop, UV_RUN_NOWAIT);
+  }
   if (!loop->owned) return 0;
   uv_run(loop->loop, UV_RUN_DEFAULT);
   uv_loop_close(loop->loop);
+  loop->owned = false;
   return 0;
 }
 

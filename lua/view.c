@@ -265,13 +265,14 @@ static int view_quiet(lua_State *L) {
 }
 
 /* activate(self, cb): a checkpoint, and then this version is the active one on disk; cb(err), also when it is closed
- * before */
+ * before. EAGAIN: it has started over, and may be asked again when it has caught up. */
 static int view_activate(lua_State *L) {
   struct flume_view *self = check_view(L);
   luaL_checktype(L, 2, LUA_TFUNCTION);
   luaL_unref(L, LUA_REGISTRYINDEX, self->active_cb);
   self->active_cb = ref_value(L, 2);
   self->wants_active = true;
+  self->activation_off = false;
   flume_defer(&self->pump->pump.log->defer, &self->nudge);
   return 0;
 }
@@ -318,6 +319,8 @@ static void release(lua_State *L, struct flume_view *self) {
   flume__store_fini(&self->kept);
   flume_extract_free(self->extract);
   self->extract = NULL;
+  flume_bitmaps_free(self->bitmaps);
+  self->bitmaps = NULL;
   flume_io_free(&flume_io_posix, self->skips);
   flume_io_free(&flume_io_posix, self->new_skips);
   flume_io_free(&flume_io_posix, self->dir);
@@ -381,7 +384,9 @@ static void close_left(struct flume_lua_pump *pump) {
 }
 
 static void nudge(struct flume_deferred *deferred) {
-  flume__view_next(FLUME_CONTAINER_OF(deferred, struct flume_view, nudge));
+  struct flume_view *self = FLUME_CONTAINER_OF(deferred, struct flume_view, nudge);
+  flume__view_tell_active(self);
+  flume__view_next(self);
 }
 
 /* close(self, cb [, "drop"]): a last checkpoint, unless its state is to be dropped; then cb() */
@@ -441,6 +446,7 @@ static void push_view_metatable(lua_State *L) {
                                      {"skips", view_skips},
                                      {"quiet", view_quiet},
                                      {"activate", view_activate},
+                                     {"erase", flume__view_erase},
                                      {"size", view_size},
                                      {"hold", view_hold},
                                      {"fail", view_fail},
@@ -465,7 +471,7 @@ static int view_new(lua_State *L) {
   self->pump = pump;
   pump->close_left = close_left;
   self->loop = pump->log->loop;
-  self->host = self->pin = self->close_cb = self->quiet_cb = self->active_cb = LUA_NOREF;
+  self->host = self->pin = self->close_cb = self->quiet_cb = self->active_cb = self->erase_cb = LUA_NOREF;
   flume__view_work_init(self);
   flume_deferred_init(&self->nudge, nudge);
   int rv = flume__store_init(&self->kept, &flume_io_posix);

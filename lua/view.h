@@ -3,6 +3,7 @@
  *   view.c         the userdata: opening, waiting, closing
  *   view_state.c   its state: taken up from the store, saved, committed, handed on
  *   view_work.c    what is done for it, where: feeding, calls, checkpoints
+ *   view_erase.c   its store is written anew, so that nothing is left of what was deleted
  *   view_explain.c a dry run
  *
  * (What a database mounts under a name is lua/flume/view.lua: it has one of these, and a second one while a new version
@@ -14,6 +15,7 @@
 #ifndef FLUME_LUA_VIEW_H
 #define FLUME_LUA_VIEW_H
 
+#include "../core/bitmaps.h"
 #include "../core/view_dir.h"
 #include "fold.h"
 #include "pump.h"
@@ -29,12 +31,14 @@ enum flume_work {
   FLUME_WORK_RETRACT, /* take back records that were deleted */
   FLUME_WORK_CALL,    /* call a function of the host */
   FLUME_WORK_COMMIT,  /* save and commit: an inline view's commit, or one that was asked for */
+  FLUME_WORK_ERASE,   /* write some of the store anew */
 };
 
 enum flume_view_kind {
   FLUME_VIEW_REDUCE, /* one state */
   FLUME_VIEW_GROUP,  /* a state for each key, in the store */
   FLUME_VIEW_INDEX,  /* entries in the store */
+  FLUME_VIEW_BITMAP, /* sets of records in the store */
   FLUME_VIEW_SINK,   /* keeps itself */
 };
 
@@ -85,7 +89,9 @@ struct flume_view {  // NOLINT(clang-analyzer-optin.performance.Padding): fields
   struct flume_block *block; /* to be fed; a reference */
   uint32_t from;
   struct flume_fold fold;
-  struct flume_extract *extract; /* of an index by paths */
+  struct flume_extract *extract; /* of an index by paths, and of bitmaps */
+  bool aggregates;               /* records go into kept.aggregate as they are */
+  struct flume_bitmaps *bitmaps; /* of a view of that kind; else NULL */
   int64_t *skips;                /* ascending: records that it passes over; owned */
   size_t skips_count;
   int64_t *new_skips; /* in their place, as soon as nothing is under way; NULL for no change. Owned */
@@ -102,18 +108,26 @@ struct flume_view {  // NOLINT(clang-analyzer-optin.performance.Padding): fields
 
   struct flume_lua_store kept; /* kept.store: NULL for a view that keeps itself */
   struct flume_store_meta meta;
-  char *dir;                /* of its versions, see view_dir.h; NULL when it lives in memory. Owned */
-  uint32_t number;          /* of this version there */
-  bool active;              /* it is the active one there */
-  bool reads_only;          /* another process writes the store: this one folds on in memory, and never commits */
-  int64_t unusable_from;    /* a state that has come to this seq can't be gone on with */
-  bool accepting;           /* it goes on with a state of another version */
-  bool activating;          /* the next commit makes it so */
-  bool wants_active;        /* asked for: see flume__view_take_wishes */
-  int active_cb;            /* registry: called once when that is done */
-  bool dirty;               /* folded since the last commit */
-  uint64_t committed_bytes; /* size of the store when it was opened, or after the last commit */
-  uint64_t size_bytes;      /* the same, for the loop thread */
+  char *dir;             /* of its versions, see view_dir.h; NULL when it lives in memory. Owned */
+  uint32_t number;       /* of this version there */
+  bool active;           /* it is the active one there */
+  bool reads_only;       /* another process writes the store: this one folds on in memory, and never commits */
+  int64_t unusable_from; /* a state that has come to this seq can't be gone on with */
+  bool accepting;        /* it goes on with a state of another version */
+  bool activates_first;  /* there was none: its first commit makes it so */
+  bool activating;       /* the next commit makes it so */
+  bool activation_off;   /* what was asked for can't be done now: to be told */
+  bool wants_active;     /* asked for: see flume__view_take_wishes */
+  int active_cb;         /* registry: called once when that is done */
+  int erase_cb;          /* registry: called once when nothing is left of what was deleted; see view_erase.c */
+  uint32_t erase_number; /* the version's number from then on */
+  int64_t erase_until;   /* how many deletions it is about */
+  int64_t erased;        /* of how many nothing is left; -1 while that is not known */
+  struct flume_store_rewrite *rewrite; /* NULL: not under way */
+  int erase_status;                    /* 1: there is more to write */
+  bool dirty;                          /* folded since the last commit */
+  uint64_t committed_bytes;            /* size of the store when it was opened, or after the last commit */
+  uint64_t size_bytes;                 /* the same, for the loop thread */
   bool commit_due;
   uint64_t next_commit_ns;
   uv_timer_t idle;          /* a checkpoint for what is not followed by more records; open from start to close */
@@ -161,9 +175,23 @@ void flume__view_work_init(struct flume_view *view);
 void flume__view_work_start(struct flume_view *view);
 /* Begins what is next for the view, if nothing is under way. */
 void flume__view_next(struct flume_view *view);
+/* Tells who asked for it what became of making the version the active one, as soon as that is known. */
+void flume__view_tell_active(struct flume_view *view);
 /* What was asked for while it was at work: nothing is under way now. */
 void flume__view_take_wishes(struct flume_view *view);
 void flume__view_call_free(lua_State *L, struct flume_view_call *call);
+
+/* view_erase.c */
+
+/* erase(self, number, cb): see view_erase.c */
+int flume__view_erase(lua_State *L);
+/* What is next for that; whether something is under way now, or all else but calls has to wait. Loop thread. */
+bool flume__view_erase_next(struct flume_view *view);
+/* The work itself, on a worker thread, and what follows on the loop. */
+void flume__view_erase_run(struct flume_view *view);
+void flume__view_erase_ran(struct flume_view *view);
+/* Ends what is under way, and answers with the status when that is not 0. The view is not at work. */
+void flume__view_erase_end(struct flume_view *view, int status);
 
 /* view.c: all work of a closing view is done. */
 void flume__view_finish_close(struct flume_view *view);

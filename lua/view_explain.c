@@ -82,6 +82,7 @@ static void fold_one(struct explain *self, uint32_t i) {
                                    .codec = view->pump->log->codec,
                                    .store = &view->kept,
                                    .extract = view->extract,
+                                   .aggregates = view->aggregates,
                                    .block = self->block,
                                    .from = i,
                                    .limit = 1,

@@ -4,6 +4,8 @@ local binary = require "tests.support.binary"
 local flume = require "flume"
 local world = require "tests.support.world"
 
+local BUILD = os.getenv "BUILD" or "build"
+
 local command, failure, output, read_file = binary.command, binary.failure, binary.output, binary.read_file
 local run, start, wait_until = binary.run, binary.start, binary.wait_until
 
@@ -124,7 +126,7 @@ describe("append, under attack,", function ()
   end
 
   it("refuses junk in its first line", function ()
-    for _, source in ipairs {"head -c 3000000 /dev/zero", "head -c 1000000 build/lib/lua/5.4/flume.so",
+    for _, source in ipairs {"head -c 3000000 /dev/zero", "head -c 1000000 " .. BUILD .. "/lib/lua/5.4/flume.so",
       [[printf '\\377\\376{}\\n']], [[printf '"\\200"\\n']]} do
       local result = fed(source)
       assert.equal(1, result.code, source)

@@ -15,6 +15,9 @@ local OF_VIEWS = {"flume.ReducerView", "flume.KeyedView", "flume.GroupView", "fl
 local INTERNAL = {
   ["flume.Log"] = {file = true, memory = true, repair = true, is = true, transform = true, maintenance = true},
   ["flume.View"] = {new = true},
+  ["flume.QueryView"] = {new = true},
+  ["flume.Query"] = {new = true},
+  ["flume.Results"] = {new = true, drain = true},
   ["flume.Stream"] = {abort = true},
   ["flume.Observable"] = {notify = true},
 }
@@ -102,6 +105,7 @@ local function specimens()
     version = 1, initial = 0, reducer = function (n) return n + 1 end, methods = {list = "source"},
     list = function () return {1} end,
   })
+  memory:use("q", "query")
   memory:use("broken", {version = "a", reducer = function () error "no" end})
   memory:use("one", counting(1))
   memory:use("grouped", {version = 1, group = "k", initial = 0, reducer = function (n) return n end})
@@ -123,6 +127,10 @@ local function specimens()
     ["flume"] = {flume},
     ["flume.Logs"] = {flume.log},
     ["flume.Json"] = {flume.json},
+    ["flume.Conditions"] = {flume.query},
+    ["flume.QueryView"] = {memory.q},
+    ["flume.Query"] = {memory.q:where()},
+    ["flume.Results"] = {world.keep((memory.q:query()))},
     ["flume.Loop"] = {flume.loop()},
     ["flume.DB"] = {db, memory},
     ["flume.Status"] = {db:status(), memory:status()},
@@ -305,7 +313,8 @@ describe("the annotations of the API", function ()
   end)
 end)
 
-local IN_MODULE = {flume = "", ["flume.Logs"] = "flume.log.", ["flume.Json"] = "flume.json."}
+local IN_MODULE = {flume = "", ["flume.Logs"] = "flume.log.", ["flume.Json"] = "flume.json.",
+  ["flume.Conditions"] = "flume.query."}
 
 describe("make doc", function ()
   after_each(world.clean)

@@ -6,7 +6,7 @@ local flume = require "flume"
 local lfs = require "lfs"
 local world = require "tests.support.world"
 
-local ROUNDS = math.tointeger(tonumber(os.getenv "FLUME_SWAP_ROUNDS" or "12"))
+local ROUNDS = math.tointeger(tonumber(os.getenv "FLUME_SWAP_ROUNDS" or os.getenv "FLUME_CRASH" and "100" or "12"))
 
 local SWAPPER = [[
   local flume = require "flume"
@@ -29,6 +29,7 @@ local SWAPPER = [[
       .. ", reducer = function (acc) return acc + 1 end}")
     assert(db:reload())
     if math.random(5) == 1 then db:del(db.since.value) end
+    if math.random(3) == 1 then assert(db:compact()) end -- writes the stores anew
     print(round)
   end
 ]]

@@ -30,7 +30,8 @@ commands
   stream               prints records; --gt N --gte N --lt N --lte N bound them,
                        --limit N --reverse; --live goes on with new ones
   tail                 prints the last records: -n N of them (10), -f goes on
-  NAME.METHOD [ARG…]   calls a method of a view; arguments are JSON, or strings
+  NAME.METHOD [ARG…]   calls a method of a view; arguments are JSON, or strings;
+                       q.query '[{"$filter": …}]' asks the built-in query view
   status               how far the log and the views are; --wait builds first
   rebuild [NAME]       builds a view, or all, anew from the log
   compact              removes the bytes of deleted records from the files
@@ -57,7 +58,7 @@ exit status: 0 done, 1 failed or interrupted, 2 wrong usage]]
 local READERS = {get = true, stream = true, tail = true, backup = true, check = true}
 local MAKERS = {append = true, import = true}
 local NO_VIEWS = {
-  append = true, import = true, get = true, stream = true, tail = true, compact = true, backup = true, check = true,
+  append = true, import = true, get = true, stream = true, tail = true, backup = true, check = true,
 }
 
 local function complain(message)

@@ -79,10 +79,12 @@ function DB:sync(cb)
   return self.log:sync(cb)
 end
 
---- Removes the bytes of deleted records from the log's files; see log.lua.
+--- Removes the bytes of deleted records from the log's files (see log.lua), and what views had taken from them from
+--- theirs: waits until each has taken them back. EVIEW: the log is compacted, and the message names the views in whose
+--- files something may be left.
 function DB:compact(given, cb)
   check_open(self, "compact", 2)
-  return self.log:compact(given, cb)
+  return maintenance.compact(self, given, cb)
 end
 
 --- Copies the database, log and views, as of now, to the new directory dir: {since =, bytes =, files =}. It goes on
@@ -109,7 +111,15 @@ local function is_file(path)
   return ok
 end
 
--- The file of a view that is given by name or by path, and the folder that it may require from.
+local BUILT_IN = "flume.views"
+
+local function built_in_folder()
+  local path = package.searchpath(BUILT_IN .. ".index", package.path)
+  return path and path:match "^(.*)/[^/]*$" or nil
+end
+
+-- The file of a view that is given by name or by path, and the folder that it may require from. By name it is looked
+-- for in the views' folder, among the built-in views, and along package.path.
 local function find_script(self, given)
   if given:find("/", 1, true) or given:find "%.lua$" then
     if not is_file(given) then return nil, given .. ": no such file" end
@@ -118,9 +128,20 @@ local function find_script(self, given)
   local folder = self._views_folder
   local in_folder = folder and folder .. "/" .. given:gsub("%.", "/") .. ".lua"
   if in_folder and is_file(in_folder) then return in_folder, folder end
+  local built_in = package.searchpath(BUILT_IN .. "." .. given, package.path)
+  if built_in then return built_in, (built_in:sub(1, -#("/" .. given .. ".lua") - 1)) end
   local path = package.searchpath(given, package.path)
   if path then return path, path:match "^(.*)/[^/]*$" or "." end
-  return nil, ("view module %q: not found in %spackage.path"):format(given, folder and folder .. " or " or "")
+  return nil, ("view module %q: not found in %samong the built-in views or in package.path"):format(given,
+    folder and folder .. ", " or "")
+end
+
+-- A built-in view that has to be in the caller's state; a file of the views' folder goes before it.
+local function builtin_table(self, given)
+  if given ~= "query" then return nil end
+  local folder = self._views_folder
+  if folder and is_file(folder .. "/" .. given .. ".lua") then return nil end
+  return require("flume.views." .. given)
 end
 
 local function check_name(self, name)
@@ -163,6 +184,7 @@ local function mount_options(self, name, extra)
     accept = extra.accept,
     trusted = extra.trusted,
     params = extra.params,
+    built_in = built_in_folder(),
   }
 end
 
@@ -173,6 +195,7 @@ function DB:use(name, definition, extra)
   local given = mount_options(self, name, options.check("use", extra, USE_OPTIONS, 2))
   if given.trusted and given.budget then error("use: a trusted view has no budget", 2) end
   if given.params and type(definition) ~= "string" then error("use: params are for a script", 2) end
+  if type(definition) == "string" then definition = builtin_table(self, definition) or definition end
   if type(definition) == "string" then
     local path, folder = find_script(self, definition)
     if not path then error("use: " .. folder, 2) end

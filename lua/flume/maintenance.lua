@@ -1,6 +1,8 @@
--- Backup and check of a database: the views rest while their files are read, and then the log has its turn.
+-- Compaction, backup and check of a database. For the last two the views rest while their files are read, and then the
+-- log has its turn.
 
 local async = require "flume.async"
+local erasure = require "flume.erasure"
 local errors = require "flume.errors"
 local Log = require "flume.log"
 
@@ -23,11 +25,9 @@ local function rest(db, done)
   local pending, resting, over = 1, {}, false
   local function release()
     over = true
-    for _, each in ipairs(resting) do
-      local instance = each.instance
-      if each.view._instances[instance] and not instance.retired then instance.core:hold(false) end
-    end
+    local rested = resting
     resting = {}
+    for _, each in ipairs(rested) do each.view:_release(each.instance) end
   end
   local function abort(err)
     if over then return end
@@ -44,12 +44,11 @@ local function rest(db, done)
   db._waits[abort] = true
   for _, each in ipairs(stored_instances(db)) do
     pending = pending + 1
-    local ok = pcall(each.instance.core.quiet, each.instance.core, function ()
+    each.view:_quiet(each.instance, function ()
       resting[#resting + 1] = each
       if over then return release() end
       one()
     end)
-    if not ok then one() end -- it is being swapped: its files are not what they will be
   end
   one()
 end
@@ -78,6 +77,16 @@ local function run(db, where, given, cb, begin)
       if not ok then finish(errors.new(message, code)) end
     end)
   end, callback)
+end
+
+function M.compact(db, given, cb)
+  if type(given) == "function" and cb == nil then given, cb = nil, given end
+  return async.call(function (done)
+    db.log:compact(given, function (err, statistics)
+      if err then return done(err) end
+      erasure.erase(db, function (failed) done(failed, statistics) end)
+    end)
+  end, cb)
 end
 
 function M.backup(db, dir, given, cb)

@@ -14,6 +14,7 @@
 ---@field null flume.Null stands for null inside tables; a missing key is nil
 ---@field log flume.Logs the kinds of log there are
 ---@field json flume.Json values as JSON
+---@field query flume.Conditions what records have to be like, for the query view
 local flume = {}
 
 --- A null inside a value.
@@ -127,6 +128,9 @@ function flume.reduce(version, fn, initial) end
 ---@return flume.Definition definition
 function flume.index(version, fn) end
 
+--- How a method of a view is called: views/README.md.
+---@alias flume.MethodType "sync"|"async"|"source"|"record"|"records"
+
 --- What a view's module returns, and what db:use takes: a reducer, an index, or the raw protocol. See views/README.md.
 ---@class flume.Definition
 ---@field version? integer|number|string when it changes, the view is built anew; without one the source decides
@@ -134,9 +138,10 @@ function flume.index(version, fn) end
 ---@field reducer? fun(acc: flume.Value, item: flume.Value, seq: integer): flume.Value the next state
 ---@field group? string|fun(item: flume.Value, seq: integer): any of a reducer: one state for each key
 ---@field retract? function takes a deleted record out again; without it a delete builds the view anew
+---@field aggregate? table<string, string|string[]> counts, sums and the like by group, made without calling Lua
 ---@field indexer? string|string[]|function of an index: as in flume.index
 ---@field create? fun(log: table, name: string): table a view that feeds and keeps itself
----@field methods? table<string, "sync"|"async"|"source"> the functions of the view that can be called, and how
+---@field methods? table<string, flume.MethodType> the functions of the view that can be called, and how
 
 -- --- Values --------------------------------------------------------------------------------------------------------
 
@@ -154,6 +159,24 @@ function flume.map(t) end
 ---@param item flume.Value
 ---@return flume.Value value
 function flume.table(item) end
+
+--- Whether a value is an array: a table or a lazy record that is stored as one.
+---@param value flume.Value
+---@return boolean is_array
+function flume.is_array(value) end
+
+--- A number that is always the same for a key (nil, a boolean, a number, a string or an array of them), on every
+--- machine, and most likely another one for another key: 64 bits.
+---@param key any
+---@return integer hash
+function flume.hash(key) end
+
+--- What reads a path such as "author" or "content.type" in an item: a function that gives the value there; nil for
+--- none, or null. For a list of paths the array of their values, with null for those that are not there, or nil when
+--- none is.
+---@param paths string|string[]
+---@return fun(item: flume.Value): any
+function flume.path(paths) end
 
 --- A lazy record over the bytes of a value: it reads like the table that it stands for, decodes what is touched, and
 --- can't be changed. What a view is given for each record.
@@ -303,12 +326,14 @@ function Records:del(seqs, cb) end
 ---@return flume.Code? code
 function Records:sync(cb) end
 
---- Removes the bytes of deleted records from the files. Seqs stay what they are; reads and appends go on.
+--- Removes the bytes of deleted records from the files. Seqs stay what they are; reads and appends go on. Of a
+--- database also what views have made of them, once each has taken them back; EVIEW: the log is compacted, and the
+--- message names the views in whose files something may be left, and why.
 ---@param options? flume.UpkeepOptions
 ---@param cb? fun(err: flume.Error?, done: flume.Compaction?)
 ---@return flume.Compaction? done
 ---@return string? message
----@return flume.Code? code EBUSY, EREADONLY, ECORRUPT, ENOTSUP
+---@return flume.Code? code EBUSY, EREADONLY, ECORRUPT, ENOTSUP, EVIEW
 function Records:compact(options, cb) end
 
 --- Copies the database, or the log, as of now, into a new folder, while it is in use.
@@ -496,7 +521,7 @@ function Stream:close() end
 ---@class flume.View
 ---@field name string
 ---@field version? integer|number|string
----@field methods table<string, "sync"|"async"|"source">
+---@field methods table<string, flume.MethodType>
 ---@field reason? string why it was built anew when it was mounted
 ---@field since flume.Observable the last seq that it has consumed
 ---@field progress flume.Observable a flume.Progress
@@ -652,6 +677,257 @@ function Source:next(cb) end
 --- Ends it; a next that waits gets nil. May be called twice.
 ---@return true done
 function Source:close() end
+
+-- --- Queries -------------------------------------------------------------------------------------------------------
+
+--- What records have to be like: flume.query. A path is text, split at its dots, or a list of keys, in which an integer
+--- is a position in an array, from 0 on. Each function gives a condition; they are combined by &, | and ~.
+---@class flume.Conditions
+flume.query = {}
+
+--- A condition on a record.
+---@class flume.Condition
+
+---@alias flume.Path string|(string|integer)[]
+
+--- The value is equal: a number of the same worth, a string of the same bytes, a table with the same in it.
+---@param path flume.Path
+---@param value flume.Value flume.null for null
+---@return flume.Condition condition
+function flume.query.eq(path, value) end
+
+--- It is not, or there is none.
+---@param path flume.Path
+---@param value flume.Value
+---@return flume.Condition condition
+function flume.query.ne(path, value) end
+
+--- The value is above another of its kind.
+---@param path flume.Path
+---@param value number|string|boolean|table a table is an array
+---@return flume.Condition condition
+function flume.query.gt(path, value) end
+
+--- The value is above another of its kind, or equal.
+---@param path flume.Path
+---@param value number|string|boolean|table
+---@return flume.Condition condition
+function flume.query.gte(path, value) end
+
+--- The value is below another of its kind.
+---@param path flume.Path
+---@param value number|string|boolean|table
+---@return flume.Condition condition
+function flume.query.lt(path, value) end
+
+--- The value is below another of its kind, or equal.
+---@param path flume.Path
+---@param value number|string|boolean|table
+---@return flume.Condition condition
+function flume.query.lte(path, value) end
+
+--- The value is from first to last, both included.
+---@param path flume.Path
+---@param first number|string|boolean|table
+---@param last number|string|boolean|table
+---@return flume.Condition condition
+function flume.query.between(path, first, last) end
+
+--- The value is one of a list.
+---@param path flume.Path
+---@param list flume.Value[]
+---@return flume.Condition condition
+function flume.query.one_of(path, list) end
+
+--- The value is a string that begins with this one, or an array that begins with these elements.
+---@param path flume.Path
+---@param value string|table
+---@return flume.Condition condition
+function flume.query.prefix(path, value) end
+
+--- There is a value, other than null.
+---@param path flume.Path
+---@return flume.Condition condition
+function flume.query.exists(path) end
+
+--- The value is of a type: string, number, integer, boolean, array, map, null; object (maps, arrays and null),
+--- undefined (there is none).
+---@param path flume.Path
+---@param name string
+---@return flume.Condition condition
+function flume.query.type(path, name) end
+
+--- The value is an array or a map that has this among its values.
+---@param path flume.Path
+---@param value flume.Value
+---@return flume.Condition condition
+function flume.query.has(path, value) end
+
+--- Any other test. It gets a lazy record where the value is a table, and nil where there is none.
+---@param path flume.Path
+---@param fn fun(value: any): boolean
+---@return flume.Condition condition
+function flume.query.test(path, fn) end
+
+--- A $filter as a condition.
+---@param rule table
+---@return flume.Condition condition
+function flume.query.filter(rule) end
+
+--- Options of a query. Waiting is as for any view's methods.
+---@class flume.QueryOptions: flume.Patience
+---@field query? table read: the stages
+---@field limit? integer results at most
+---@field reverse? boolean from the last record to the first
+---@field by? string|table in the order of the values at a path: a key or a list of keys
+---@field live? boolean goes on with what comes
+---@field old? boolean false: has only what comes
+
+--- The built-in view that answers queries: db:use("q", "query"). See views/README.md.
+---@class flume.QueryView: flume.View
+local QueryView = {}
+
+--- The results of a query, for use in a for loop. A bad query raises what is wrong with it, and where.
+---@param query? table a list of stages ($filter, $map, $reduce, $sort); a filter alone; a flume.Condition
+---@param options? flume.QueryOptions
+---@return flume.Results results
+function QueryView:query(query, options) end
+
+--- The same with the query among the options.
+---@param options? flume.QueryOptions
+---@return flume.Results results
+function QueryView:read(options) end
+
+--- All results of a query.
+---@param query? table
+---@param options? flume.QueryOptions
+---@param cb? fun(err: flume.Error?, list: flume.Value[]?)
+---@return flume.Value[]? list
+---@return string? message
+---@return flume.Code? code
+function QueryView:all(query, options, cb) end
+
+--- How many results a query has. Where indexes know it no record is looked at.
+---@param query? table
+---@param options? flume.QueryOptions
+---@param cb? fun(err: flume.Error?, count: integer?)
+---@return integer? count
+---@return string? message
+---@return flume.Code? code
+function QueryView:count(query, options, cb) end
+
+--- Runs a query, and says what that took: a table with indexes, candidates, examined, decoded, returned, scan, exact,
+--- order, sorted_in_memory, since.
+---@param query? table
+---@param options? flume.QueryOptions
+---@param cb? fun(err: flume.Error?, told: table?)
+---@return table? told
+---@return string? message
+---@return flume.Code? code
+function QueryView:explain(query, options, cb) end
+
+--- A query to be built, step by step.
+---@param condition? flume.Condition
+---@return flume.Query query
+function QueryView:where(condition) end
+
+--- The indexes that there are: a list of {kind =, path =, since =, bytes =}.
+---@return table[] list
+function QueryView:indexes() end
+
+--- A query that is built: db.q:where(…). Each step gives another one. Calling it is iterate.
+---@class flume.Query
+---@overload fun(): flume.Results
+local Query = {}
+
+--- Records that meet this condition too.
+---@param condition? flume.Condition
+---@return flume.Query query
+function Query:where(condition) end
+
+--- From the first to the last; so it is anyway.
+---@return flume.Query query
+function Query:ascending() end
+
+--- From the last to the first.
+---@return flume.Query query
+function Query:descending() end
+
+--- In the order of the values at a path, instead of the log's. Records without one that can be a key come first.
+---@param path flume.Path
+---@return flume.Query query
+function Query:by(path) end
+
+--- At most so many; of page, how many there are on one.
+---@param limit integer
+---@return flume.Query query
+function Query:limit(limit) end
+
+--- How long it waits, as other views' methods are told.
+---@param options flume.Patience
+---@return flume.Query query
+function Query:patience(options) end
+
+--- All of them.
+---@param cb? fun(err: flume.Error?, list: flume.Value[]?)
+---@return flume.Value[]? list
+---@return string? message
+---@return flume.Code? code
+function Query:all(cb) end
+
+--- The first of them.
+---@param cb? fun(err: flume.Error?, value: flume.Value)
+---@return flume.Value value nil when there is none
+---@return string? message
+---@return flume.Code? code
+function Query:first(cb) end
+
+--- How many there are.
+---@param cb? fun(err: flume.Error?, count: integer?)
+---@return integer? count
+---@return string? message
+---@return flume.Code? code
+function Query:count(cb) end
+
+--- Runs it, and says what that took: see QueryView:explain.
+---@param cb? fun(err: flume.Error?, told: table?)
+---@return table? told
+---@return string? message
+---@return flume.Code? code
+function Query:explain(cb) end
+
+--- For a for loop: for value, seq in query:iterate() do … end
+---@return flume.Results results
+function Query:iterate() end
+
+--- A page of them, as long as the limit (25 by default). What is appended meanwhile moves nothing.
+---@param cursor? string what the page before has given; nil for the first page
+---@param cb? fun(err: flume.Error?, items: flume.Value[]?, cursor: string?)
+---@return flume.Value[]? items
+---@return string? cursor of the next page; nil behind the last. Or the message of a failure
+---@return flume.Code? code
+function Query:page(cursor, cb) end
+
+--- Those that come from now on: a stream without end.
+---@param options? table {old = true}: begins with those that are there
+---@return flume.Results results
+function Query:live(options) end
+
+--- What a query gives. Calling it gives the next value and its seq, as `for` does; then a failure raises.
+---@class flume.Results
+---@overload fun(): flume.Value, integer?
+local Results = {}
+
+--- The next value; nil at the end. Of a live query it waits there.
+---@param cb? fun(err: flume.Error?, value: flume.Value, seq: integer?)
+---@return flume.Value value
+---@return integer? seq of its record; nil when several have become one. Or the message of a failure
+---@return flume.Code? code
+function Results:next(cb) end
+
+--- Ends it; a next that waits gets nil. May be called twice.
+---@return true done
+function Results:close() end
 
 -- --- The log -------------------------------------------------------------------------------------------------------
 

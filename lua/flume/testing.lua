@@ -146,7 +146,7 @@ local function check_call(view, call)
   local results = table.pack(view[method](view, table.unpack(call, 2)))
   local got = results[1]
   if got == nil and results[3] ~= nil then return ("%s: %s"):format(method, results[2]) end
-  if kind == "source" then got = drain(got) end
+  if kind == "source" or kind == "records" then got = drain(got) end
   return M.difference(call.expect, got, method)
 end
 

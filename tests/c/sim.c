@@ -29,8 +29,9 @@ static void *sim_realloc(void *ctx, void *ptr, size_t size) {
     free(ptr);
     return NULL;
   }
-  if (ptr == NULL) atomic_fetch_add(&sim->allocations, 1);
-  return realloc(ptr, size);
+  void *moved = realloc(ptr, size);
+  if (ptr == NULL && moved != NULL) atomic_fetch_add(&sim->allocations, 1);
+  return moved;
 }
 
 /* --- Files ---------------------------------------------------------------------------------------------------- */

@@ -203,6 +203,20 @@ static inline bool image_is(const struct image *image, const char *dir, int chan
   return same;
 }
 
+/* --- Forked processes ----------------------------------------------------------------------------------------- */
+
+#ifdef FLUME_COVERAGE
+void __gcov_dump(void);
+#endif
+
+/* Ends a child that was forked from a test, and nothing of the test with it; but what it has reached counts. */
+static inline _Noreturn void child_exit(int status) {
+#ifdef FLUME_COVERAGE
+  __gcov_dump();
+#endif
+  _exit(status);
+}
+
 /* --- A door that fails on demand ------------------------------------------------------------------------------ */
 
 enum fault_op {

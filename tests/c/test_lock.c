@@ -190,7 +190,7 @@ TEST(copy_of_the_handle_in_a_forked_process) {
   CHECK_INT_EQ(flume_log_append_wait(log, &record, 1, &seq, &err), 0);
   pid_t pid = fork();
   MUST(pid >= 0);
-  if (pid == 0) _exit(use_copy(log));
+  if (pid == 0) child_exit(use_copy(log));
   CHECK_INT_EQ(waitpid(pid, &status, 0), pid);
   CHECK(WIFEXITED(status));
   CHECK_INT_EQ(WEXITSTATUS(status), 0);
@@ -214,7 +214,7 @@ TEST(closing_the_copy_writes_nothing) {
     alarm(60);
     if (uv_loop_fork(&loop) != 0) _exit(1);
     log_close_wait(log, &loop);
-    _exit(0);
+    child_exit(0);
   }
   int status = -1;
   CHECK_INT_EQ(waitpid(pid, &status, 0), pid);

@@ -34,7 +34,7 @@ static bool refused(bool of_lua) {
   if (!run.armed || of_lua != (run.mode <= LUA_FOR_EVER)) return false;
   long call = atomic_fetch_add(&run.calls, 1) + 1;
   if (run.mode == LUA_FOR_EVER || run.mode == C_FOR_EVER) return call >= run.nth;
-  return call == run.nth || (run.mode == LUA_TWICE && call == run.nth + 1);
+  return call == run.nth || (run.mode == LUA_TWICE && call - 1 == run.nth);
 }
 
 /* All that core and lua allocate comes through here; the system's own calls of realloc don't. */

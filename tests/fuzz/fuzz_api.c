@@ -1,12 +1,12 @@
 /* A sequence of calls on a log that lives on a simulated disk, against an array that says what it should hold: appends of
  * all kinds, deletes, reads, streams, syncs, compactions, closing and opening, kills, and power cuts that leave some of
  * what was not durable. The bytes of the input are the calls and their arguments. */
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../c/sim.h"
 #include "log_file.h"
+#include "fuzz.h"
 
 #define DIR "/db/log"
 #define RECORDS_MAX 300
@@ -80,13 +80,13 @@ static void append_wait(void) {
   int count = take(slices, bytes);
   if (count == 0) return;
   int rv = flume_log_append_wait(f.log, slices, (size_t)count, &seq, NULL);
-  assert(rv == 0 && seq == f.count - 1);
+  EXPECT(rv == 0 && seq == f.count - 1);
   if (f.options.sync == FLUME_SYNC_ALWAYS) promise(seq);
 }
 
 static void on_appended(struct flume_append *req, int status, int64_t seq, const struct flume_err *err) {
   (void)err;
-  assert(status == 0 && seq == (int64_t)(intptr_t)req->data);
+  EXPECT(status == 0 && seq == (int64_t)(intptr_t)req->data);
   f.pending--;
   if (f.options.sync == FLUME_SYNC_ALWAYS) promise(seq);
 }
@@ -107,7 +107,7 @@ static void append_many(void) {
 
 static void on_done(struct flume_append *req, int status, int64_t seq, const struct flume_err *err) {
   (void)req, (void)seq, (void)err;
-  assert(status == 0);
+  EXPECT(status == 0);
   f.pending--;
 }
 
@@ -136,7 +136,7 @@ static void sync_log(void) {
 
 static void on_compacted(struct flume_compact *req, int status, const struct flume_err *err) {
   (void)req, (void)err;
-  assert(status == 0);
+  EXPECT(status == 0);
   f.pending--;
 }
 
@@ -151,19 +151,19 @@ static void compact(void) {
 
 static void check_record(const struct flume_record *got) {
   const struct record *record = &f.records[got->seq];
-  assert(!record->deleted && got->len == record->len);
-  for (uint32_t i = 0; i < got->len; i++) assert(got->data[i] == record->fill);
+  EXPECT(!record->deleted && got->len == record->len);
+  for (uint32_t i = 0; i < got->len; i++) EXPECT(got->data[i] == record->fill);
 }
 
 static void get(int64_t seq) {
   struct flume_record got;
   int rv = flume_log_get(f.log, seq, &got, NULL);
   if (seq < 0 || seq >= f.count) {
-    assert(rv == FLUME_ENOENT);
+    EXPECT(rv == FLUME_ENOENT);
   } else if (rv == FLUME_EDELETED) {
-    assert(f.records[seq].deleting);
+    EXPECT(f.records[seq].deleting);
   } else {
-    assert(rv == 0 && got.seq == seq);
+    EXPECT(rv == 0 && got.seq == seq);
     check_record(&got);
     flume_record_release(&got);
   }
@@ -180,11 +180,11 @@ static void stream(void) {
   if (flume_stream_open(&stream, f.log, &range, NULL) != 0) abort();
   int rv;
   while ((rv = flume_stream_next(stream, &got, NULL)) == 1) {
-    assert(got.seq >= range.first && got.seq < f.count);
+    EXPECT(got.seq >= range.first && got.seq < f.count);
     check_record(&got);
     flume_record_release(&got);
   }
-  assert(rv == 0);
+  EXPECT(rv == 0);
   flume_stream_close(stream);
 }
 
@@ -193,8 +193,8 @@ static void stream(void) {
 /* What is left is a prefix with whole batches, and all that was promised; it is what the log is from now on. */
 static void take_stock(void) {
   int64_t since = flume_log_since(f.log);
-  assert(since >= f.promised && since < f.count);
-  assert(since < 0 || f.records[since].ends);
+  EXPECT(since >= f.promised && since < f.count);
+  EXPECT(since < 0 || f.records[since].ends);
   f.count = since + 1;
   f.promised = since;
   for (int64_t seq = 0; seq < f.count; seq++) {
@@ -252,8 +252,6 @@ static void one_call(void) {
   }
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
   memset(&f, 0, sizeof f);
   f.data = data;
@@ -271,9 +269,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
   open_log();
   take_stock();
   close_log();
-  assert(sim_open_files(&f.sim) == 0 && f.sim.allocations == 0);
+  EXPECT(sim_open_files(&f.sim) == 0 && f.sim.allocations == 0);
   sim_fini(&f.sim);
   uv_run(&f.loop, UV_RUN_DEFAULT);
-  assert(uv_loop_close(&f.loop) == 0);
+  EXPECT(uv_loop_close(&f.loop) == 0);
   return 0;
 }

@@ -1,11 +1,10 @@
 /* Any bytes as MessagePack: what is read as a value can be written as JSON and as a key, and read again. Keys sort as
  * bytes and are prefix-free. */
-#include <assert.h>
-
 #include "buf.h"
 #include "json.h"
 #include "key.h"
 #include "msgpack.h"
+#include "fuzz.h"
 
 static void walk(const uint8_t *data, size_t len) {
   const uint8_t *p = data, *end = data + len, *value;
@@ -22,9 +21,9 @@ static void from_msgpack(const uint8_t *data, size_t len) {
   flume_buf_init(&text, &flume_io_posix);
   flume_buf_init(&packed, &flume_io_posix);
   if (flume_msgpack_to_json(data, len, &text, &err) == 0) {
-    assert(flume_msgpack_check(data, len) == 0);
-    assert(flume_json_to_msgpack((const char *)text.data, text.len, &packed, &err) == 0);
-    assert(flume_msgpack_check(packed.data, packed.len) == 0);
+    EXPECT(flume_msgpack_check(data, len) == 0);
+    EXPECT(flume_json_to_msgpack((const char *)text.data, text.len, &packed, &err) == 0);
+    EXPECT(flume_msgpack_check(packed.data, packed.len) == 0);
   }
   flume_buf_fini(&text);
   flume_buf_fini(&packed);
@@ -38,11 +37,11 @@ static void check_key(const uint8_t *bytes, size_t len) {
   flume_buf_init(&value, &flume_io_posix);
   flume_buf_init(&again, &flume_io_posix);
   if (flume_key_decode(&p, bytes + len, &value) == 0) {
-    assert(flume_key_skip(&skipped, bytes + len) == 0 && skipped == p);
-    assert(flume_msgpack_check(value.data, value.len) == 0);
+    EXPECT(flume_key_skip(&skipped, bytes + len) == 0 && skipped == p);
+    EXPECT(flume_msgpack_check(value.data, value.len) == 0);
     if (flume_key_encode(value.data, value.len, &again, &err) == 0) {
       const uint8_t *end = again.data + again.len, *q = again.data;
-      assert(flume_key_skip(&q, end) == 0 && q == end);
+      EXPECT(flume_key_skip(&q, end) == 0 && q == end);
     }
   }
   flume_buf_fini(&value);
@@ -57,9 +56,9 @@ static void to_key(const uint8_t *data, size_t len) {
   flume_buf_init(&again, &flume_io_posix);
   if (flume_key_encode(data, len, &key, &err) == 0) {
     const uint8_t *p = key.data;
-    assert(flume_key_decode(&p, key.data + key.len, &value) == 0 && p == key.data + key.len);
-    assert(flume_key_encode(value.data, value.len, &again, &err) == 0);
-    assert(again.len == key.len && memcmp(again.data, key.data, key.len) == 0);
+    EXPECT(flume_key_decode(&p, key.data + key.len, &value) == 0 && p == key.data + key.len);
+    EXPECT(flume_key_encode(value.data, value.len, &again, &err) == 0);
+    EXPECT(again.len == key.len && memcmp(again.data, key.data, key.len) == 0);
     key.len = 0;
     flume_key_encode_prefix(data, len, &key, &err);
   }
@@ -67,8 +66,6 @@ static void to_key(const uint8_t *data, size_t len) {
   flume_buf_fini(&value);
   flume_buf_fini(&again);
 }
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
   walk(data, len);

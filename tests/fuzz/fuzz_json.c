@@ -1,11 +1,8 @@
 /* Any text as JSON: what is read becomes a value, whose text reads as the same value. */
-#include <assert.h>
-
 #include "buf.h"
 #include "json.h"
 #include "msgpack.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
+#include "fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
   struct flume_buf packed, text, again, text_again;
@@ -15,13 +12,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
   flume_buf_init(&again, &flume_io_posix);
   flume_buf_init(&text_again, &flume_io_posix);
   if (flume_json_to_msgpack((const char *)data, len, &packed, &err) == 0) {
-    assert(flume_msgpack_check(packed.data, packed.len) == 0);
-    assert(flume_msgpack_to_json(packed.data, packed.len, &text, &err) == 0);
-    assert(flume_json_to_msgpack((const char *)text.data, text.len, &again, &err) == 0);
-    assert(flume_msgpack_to_json(again.data, again.len, &text_again, &err) == 0);
-    assert(text.len == text_again.len && memcmp(text.data, text_again.data, text.len) == 0);
+    EXPECT(flume_msgpack_check(packed.data, packed.len) == 0);
+    EXPECT(flume_msgpack_to_json(packed.data, packed.len, &text, &err) == 0);
+    EXPECT(flume_json_to_msgpack((const char *)text.data, text.len, &again, &err) == 0);
+    EXPECT(flume_msgpack_to_json(again.data, again.len, &text_again, &err) == 0);
+    EXPECT(text.len == text_again.len && memcmp(text.data, text_again.data, text.len) == 0);
   } else {
-    assert(err.code != 0 && err.msg[0] != '\0');
+    EXPECT(err.code != 0 && err.msg[0] != '\0');
   }
   flume_buf_fini(&packed);
   flume_buf_fini(&text);

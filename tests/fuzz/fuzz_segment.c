@@ -1,7 +1,6 @@
 /* A segment with edits: as it was when its process died, or closed in order, cut anywhere, bytes changed, bytes added.
  * The log opens or says ECORRUPT; what it then holds can be read, both ways, or is ECORRUPT; and a log that opens for
  * writing takes an append and has it after reopening. A log that is repaired is sound, and opens. */
-#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +9,7 @@
 #include "flume.h"
 #include "io.h"
 #include "segment.h"
+#include "fuzz.h"
 
 static char dir[64];
 static char path[128];
@@ -108,10 +108,10 @@ static void read_all(struct flume_log *log, bool reverse) {
   struct flume_err err;
   flume_range_init(&range);
   range.reverse = reverse;
-  assert(flume_stream_open(&stream, log, &range, &err) == 0);
+  EXPECT(flume_stream_open(&stream, log, &range, &err) == 0);
   int rv;
   while ((rv = flume_stream_peek(stream, &record, &err)) == 1) continue;
-  assert(rv == 0 || rv == FLUME_ECORRUPT);
+  EXPECT(rv == 0 || rv == FLUME_ECORRUPT);
   flume_stream_close(stream);
 }
 
@@ -128,11 +128,11 @@ static bool mend(void) {
   struct flume_report report;
   struct flume_err err;
   int rv = flume_log_repair(dir, NULL, &report, &err);
-  assert(rv == 0 ? report.damages > 0 : rv == FLUME_ECORRUPT);
+  EXPECT(rv == 0 ? report.damages > 0 : rv == FLUME_ECORRUPT);
   flume_report_fini(&report);
   if (rv != 0) return false;
-  assert(flume_log_repair(dir, NULL, &report, &err) == 0);
-  assert(report.damages == 0);
+  EXPECT(flume_log_repair(dir, NULL, &report, &err) == 0);
+  EXPECT(report.damages == 0);
   flume_report_fini(&report);
   return true;
 }
@@ -142,25 +142,23 @@ static void try_log(uv_loop_t *loop) {
   struct flume_err err;
   int rv = flume_log_open(&log, loop, dir, NULL, &err);
   if (rv != 0) {
-    assert(rv == FLUME_ECORRUPT);
-    assert(strstr(err.msg, "byte") != NULL);
+    EXPECT(rv == FLUME_ECORRUPT);
+    EXPECT(strstr(err.msg, "byte") != NULL);
     if (!mend()) return;
-    assert(flume_log_open(&log, loop, dir, NULL, &err) == 0);
+    EXPECT(flume_log_open(&log, loop, dir, NULL, &err) == 0);
   }
   read_all(log, false);
   read_all(log, true);
   struct flume_slice record = {"fuzz", 4};
   int64_t seq = -1;
   rv = flume_log_append_wait(log, &record, 1, &seq, &err);
-  assert(rv == 0 || rv == FLUME_ECORRUPT);
+  EXPECT(rv == 0 || rv == FLUME_ECORRUPT);
   close_log(log, loop);
   if (rv != 0) return;
-  assert(flume_log_open(&log, loop, dir, NULL, &err) == 0);
-  assert(flume_log_since(log) == seq);
+  EXPECT(flume_log_open(&log, loop, dir, NULL, &err) == 0);
+  EXPECT(flume_log_since(log) == seq);
   close_log(log, loop);
 }
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
   uv_loop_t loop;
@@ -171,6 +169,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
   write_segment(data, len);
   try_log(&loop);
   uv_run(&loop, UV_RUN_DEFAULT);
-  assert(uv_loop_close(&loop) == 0);
+  EXPECT(uv_loop_close(&loop) == 0);
   return 0;
 }

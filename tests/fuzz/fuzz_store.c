@@ -5,7 +5,6 @@
  *
  * The input is a row of entries: a byte for the database, a byte for the length of the key, the key, a byte for the
  * length of the value, the value. */
-#include <assert.h>
 #include <lmdb.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +12,7 @@
 #include <unistd.h>
 
 #include "store.h"
+#include "fuzz.h"
 
 static char dir[64];
 
@@ -83,10 +83,10 @@ static void read_rows(struct flume_store *store, enum flume_store_kind kind, boo
     for (size_t i = 0; i < entry.key_len; i++) sum ^= entry.key[i];
     for (size_t i = 0; i < entry.value_len; i++) sum ^= entry.value[i];
   }
-  assert(rv == 0 || rv == FLUME_ECORRUPT);
+  EXPECT(rv == 0 || rv == FLUME_ECORRUPT);
   flume_store_cursor_close(cursor);
   int64_t count = flume_store_count(store, kind, &range, &err);
-  assert(count >= 0 || count == FLUME_ECORRUPT);
+  EXPECT(count >= 0 || count == FLUME_ECORRUPT);
   seen = sum;
 }
 
@@ -96,12 +96,12 @@ static void read_all(struct flume_store *store) {
   struct flume_err err;
   flume_buf_init(&value, &flume_io_posix);
   int rv = flume_store_load(store, &meta, &err);
-  assert(rv == 0 || rv == FLUME_ENOENT || rv == FLUME_ECORRUPT || rv == FLUME_EVERSION);
-  if (rv == 0) assert(memchr(meta.version, '\0', sizeof meta.version) != NULL);
+  EXPECT(rv == 0 || rv == FLUME_ENOENT || rv == FLUME_ECORRUPT || rv == FLUME_EVERSION);
+  if (rv == 0) EXPECT(memchr(meta.version, '\0', sizeof meta.version) != NULL);
   rv = flume_store_get_state(store, &value, &err);
-  assert(rv == 0 || rv == FLUME_ENOENT || rv == FLUME_ECORRUPT);
+  EXPECT(rv == 0 || rv == FLUME_ENOENT || rv == FLUME_ECORRUPT);
   rv = flume_store_get_group(store, "k", 1, &value, &err);
-  assert(rv == 0 || rv == FLUME_ENOENT || rv == FLUME_ECORRUPT);
+  EXPECT(rv == 0 || rv == FLUME_ENOENT || rv == FLUME_ECORRUPT);
   for (int i = 0; i < 4; i++) read_rows(store, i % 2 == 0 ? FLUME_STORE_GROUPS : FLUME_STORE_INDEX, i / 2 == 1);
   flume_buf_fini(&value);
 }
@@ -109,13 +109,11 @@ static void read_all(struct flume_store *store) {
 static void commit_one(struct flume_store *store) {
   struct flume_store_meta meta = {.since = 7}, loaded;
   struct flume_err err;
-  assert(flume_store_put_group(store, "k", 1, "v", 1, &err) == 0);
-  assert(flume_store_add_entry(store, "k", 1, 7, "v", 1, &err) == 0);
-  assert(flume_store_commit(store, &meta, &err) == 0);
-  assert(flume_store_load(store, &loaded, &err) == 0 && loaded.since == 7);
+  EXPECT(flume_store_put_group(store, "k", 1, "v", 1, &err) == 0);
+  EXPECT(flume_store_add_entry(store, "k", 1, 7, "v", 1, &err) == 0);
+  EXPECT(flume_store_commit(store, &meta, &err) == 0);
+  EXPECT(flume_store_load(store, &loaded, &err) == 0 && loaded.since == 7);
 }
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
   struct flume_store *store;

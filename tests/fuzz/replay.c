@@ -1,12 +1,9 @@
 /* Runs a fuzz target on files instead of libFuzzer: on each one in the directories that are its arguments, or, when there
  * are none, in tests/fuzz/corpus/NAME for a program called test_fuzz_NAME. */
 #include <dirent.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
+#include "fuzz.h"
 
 static int passed;
 

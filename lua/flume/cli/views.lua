@@ -192,9 +192,10 @@ local function print_result(output, ...)
   return true
 end
 
--- flume DB NAME.METHOD [args…]
+-- flume DB NAME.METHOD [args…]; q is a query view, unless there is another view of that name
 function M.call(db, request, output)
   local name, method = request.command:match "^(.-)%.(.*)$"
+  if name == "q" and not db.views.q then db:use("q", "query") end
   local view = db.views[name]
   if not view then return nil, M.no_such_view(db, name) end
   if view._broken then return nil, view._broken.message end
