@@ -650,6 +650,7 @@ function IndexView:get(key, options, cb) end
 ---@field prefix? flume.Key what they begin with
 ---@field reverse? boolean the greatest first
 ---@field limit? integer how many at most
+---@field after? integer of an index: passes over the entries of records up to this seq
 ---@field live? boolean goes on with the entries of records that come later, in their order
 ---@field old? boolean false, with live: only those
 ---@field keys? boolean false: without the key
