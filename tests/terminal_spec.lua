@@ -241,9 +241,10 @@ describe("Ctrl-C", function ()
     s:enter "db:use('bad', flume.reduce(1, function () print(40 + 2) while true do end end, 0)).dir"
     s:enter "db:append(1) bad:get()"
     s:expect "\n42\n"
-    s:keys "C-c"
-    s:keys "C-c"
-    s:expect "interrupted!"
+    s:wait("the interrupt", function (text) -- two that come too soon after each other are one signal
+      if text:find("interrupted!", 1, true) then return true end
+      s:keys "C-c"
+    end)
     s:enter "db:status().views.bad.state"
     s:expect '"failed"'
     s:enter "1000 + 1"
