@@ -26,12 +26,12 @@ struct flume_block_gaps {
 
 struct flume_block {
   atomic_int refs;
-  uint32_t count;          /* records */
-  uint32_t bytes;          /* that loading it reads; 0 when there is nothing to read */
-  int64_t first_seq;       /* of record 0 */
+  uint32_t count;                      /* records */
+  uint32_t bytes;                      /* that loading it reads; 0 when there is nothing to read */
+  int64_t first_seq;                   /* of record 0 */
   const struct flume_block_gaps *gaps; /* NULL: record i has the seq first_seq + i */
-  const uint8_t *base;     /* where offsets count from; NULL until loaded */
-  const uint32_t *offsets; /* of each record's header, or FLUME_BLOCK_GONE */
+  const uint8_t *base;                 /* where offsets count from; NULL until loaded */
+  const uint32_t *offsets;             /* of each record's header, or FLUME_BLOCK_GONE */
   int (*load)(struct flume_block *block, struct flume_err *err); /* NULL when there is nothing to read */
   void (*free)(struct flume_block *block);
 };

@@ -475,6 +475,18 @@ static int open_file(lua_State *L) {
   return rv == 0 ? 1 : flume__fail(L, rv, &err);
 }
 
+/* open_offset(path, options) -> log | nil, message, code */
+static int open_offset(lua_State *L) {
+  const char *path = luaL_checkstring(L, 1);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  struct flume_log_options options = read_options(L, 2);
+  options.offset_bits = (uint32_t)integer_field(L, 2, "bits");
+  struct flume_lua_log *self = log_new(L, 2);
+  struct flume_err err;
+  int rv = flume_log_open_offset(&self->log, self->loop->loop, path, &options, &err);
+  return rv == 0 ? 1 : flume__fail(L, rv, &err);
+}
+
 /* open_memory(options) -> log | nil, message, code */
 static int open_memory(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
@@ -486,7 +498,10 @@ static int open_memory(lua_State *L) {
 }
 
 void flume__log_open(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"open_file", open_file}, {"open_memory", open_memory}, {"repair", flume__log_repair}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"open_file", open_file},
+                                       {"open_offset", open_offset},
+                                       {"open_memory", open_memory},
+                                       {"repair", flume__log_repair},
+                                       {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }
