@@ -16,15 +16,15 @@ usage: flume [options] DB [command]
        flume new view NAME
        flume test FILE.lua…
 
-DB is the folder of the database; append, import and code make it when it is
-not there. Without a command flume reads Lua from the terminal (.help there
+DB is the folder of the database, or a JavaScript flumelog-offset file; append,
+import and code make the folder when it is not there. Without a command flume reads Lua from the terminal (.help there
 lists what else it knows), or runs the lines of Lua that come on standard
 input. db, flume and every view by its name are in scope.
 
 commands
   append [FILE|-]      appends lines of JSON; --skip-bad passes over bad lines
-  import [FILE|-]      appends what is in another format: --from FORMAT (json),
-                       --skip-bad
+  import [FILE|-]      appends what is in another format: --from FORMAT (json,
+                       flumelog-offset, async-append-only-log), --skip-bad
   get SEQ              prints a record
   stream               prints records; --gt N --gte N --lt N --lte N bound them,
                        --limit N --reverse; --live goes on with new ones
@@ -142,6 +142,13 @@ end
 
 local ENOENT, ENOTDIR = 2, 20
 
+-- A file in the place of the folder can only be the log itself.
+local function is_file(path)
+  local file, _, errno = io.open(path .. "/log")
+  if file then file:close() end
+  return not file and errno == ENOTDIR
+end
+
 -- What is there but may not be looked at is left to the one who opens it.
 local function exists(dir)
   local file, _, errno = io.open(dir .. "/log")
@@ -156,7 +163,8 @@ local READ_ONLY_HINTS = {
 }
 
 local function open(request)
-  if request.command and not MAKERS[request.command] and not exists(request.db) then
+  local offset = is_file(request.db)
+  if request.command and not MAKERS[request.command] and not offset and not exists(request.db) then
     return nil, ("%s: there is no database here"):format(request.db)
   end
   local views = request.views or os.getenv "FLUME_VIEWS"
@@ -166,6 +174,7 @@ local function open(request)
     damaged = request.command == "check" or nil,
     sync = request.sync,
     views = views,
+    log = offset and "offset" or nil,
     watch = views and is_prompt(request) or nil, -- somebody may be editing them
   })
   if db then return db end
