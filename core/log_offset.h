@@ -63,6 +63,7 @@ struct flume_offset_commit {
   struct flume_buf zeros;  /* a delete frame with the seqs of those records that are all zeros */
   uint32_t zeros_count;
   uint64_t first_off; /* of the first record */
+  bool has_hole;      /* a record looks as if a part of it had not been written: see log_offset_note.c */
   bool synced;        /* what it wrote is on disk */
   int status;
   struct flume_err err;

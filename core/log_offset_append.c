@@ -70,9 +70,11 @@ static int commit_take(struct flume_offset_commit *commit, const struct flume_sl
   uint64_t off = commit->log->next_off;
   uint8_t *out = commit->bytes.data + commit->bytes.len;
   for (size_t i = 0; i < count && rv == 0; i++) {
+    uint8_t *frame = out;
     if (flume_offset_is_zero(records[i].data, records[i].len)) rv = take_zero(commit, off);
     out = flume_offset_put(out, records[i], off, bits);
-    off += records[i].len + flume_offset_framing_bytes(bits);
+    if (flume_offset_has_hole(frame, (size_t)(out - frame), off)) commit->has_hole = true;
+    off += (uint64_t)(out - frame);
   }
   if (rv != 0) {
     commit->zeros_count = zeros_before;
@@ -204,6 +206,7 @@ static int write_deletes(struct flume_offset_commit *commit) {
   if (commit->count == 0) return 0;
   int rv = log->sync != FLUME_SYNC_ALWAYS ? sync_file(commit) : 0;
   if (rv == 0) rv = flume__offset_set_write(log, &log->deleted, &commit->bytes, commit->count, &commit->err);
+  if (rv == 0 && log->note.open) rv = flume__offset_note_sync(log, &commit->err);
   if (rv != 0) return rv;
   for (uint32_t i = 0; i < commit->count && rv == 0; i++) {
     rv = flume__offset_zero(log, flume_get_le64(flume_deletions_seq(&commit->bytes, i)));
@@ -229,10 +232,10 @@ static int commit_run(struct flume_offset_commit *commit) {
   switch (commit->kind) {
     case FLUME_OFFSET_COMMIT_DATA:
       rv = write_data(commit);
-      if (rv != 0 || !sync_is_due(commit->log)) return rv;
+      if (rv != 0 || !(sync_is_due(commit->log) || commit->has_hole)) return rv;
       rv = sync_file(commit);
       commit->synced = rv == 0;
-      return rv;
+      return rv == 0 && commit->has_hole ? flume__offset_note_sync(commit->log, &commit->err) : rv;
     case FLUME_OFFSET_COMMIT_SYNC: return sync_file(commit);
     case FLUME_OFFSET_COMMIT_DELETE: return write_deletes(commit);
     case FLUME_OFFSET_COMMIT_END: return write_end(commit);

@@ -5,7 +5,11 @@
  * an earlier one not. The note does. Before anything is written behind limit_off, the note says so and is synced; after
  * each sync of the file it says how far that is durable, and is not synced, for it only says what is true already. When
  * the log is closed the note says that nothing is under way. So damage before durable_off is no torn tail, and neither
- * is damage before a whole record unless the log was open and all that follows lies before limit_off. */
+ * is damage before a whole record unless the log was open and all that follows lies before limit_off.
+ *
+ * Nor does the framing tell that the middle of a record did not come to the disk. Such a hole has zeros, as the file was
+ * shorter before; so a record behind durable_off that has a sector of zeros was torn. One that has it in earnest, and one
+ * that is deleted, is not acknowledged before the note has it before durable_off on the disk. */
 #include <stdio.h>
 
 #include "err.h"
@@ -68,9 +72,8 @@ int flume__offset_note_load(struct log_offset *log, uint32_t *bits, struct flume
   return 0;
 }
 
-static int write_note(struct log_offset *log, bool *created, int *file) {
-  const struct flume_io *io = log->log.io;
-  uint8_t bytes[NOTE_BYTES] = {0};
+static void put_note(const struct log_offset *log, uint8_t *bytes) {
+  memset(bytes, 0, NOTE_BYTES);
   flume_put_le32(bytes + AT_MAGIC, NOTE_MAGIC);
   flume_put_le16(bytes + AT_VERSION, NOTE_VERSION);
   flume_put_le16(bytes + AT_BITS, (uint16_t)log->file->bits);
@@ -79,31 +82,43 @@ static int write_note(struct log_offset *log, bool *created, int *file) {
   flume_put_le64(bytes + AT_LIMIT, log->note.limit_off);
   flume_put_le32(bytes + AT_OPEN, log->note.open);
   flume_put_le32(bytes + AT_CRC, flume_crc32c(0, bytes, AT_CRC));
-  char path[4096];
-  int rv = flume__offset_path(log, "note", path, sizeof path);
-  if (rv == 0) rv = io->open(io->ctx, path, FLUME_IO_WRITE);
-  *created = rv == UV_ENOENT;
-  if (*created) rv = io->open(io->ctx, path, FLUME_IO_WRITE | FLUME_IO_CREATE);
-  if (rv < 0) return rv;
-  *file = rv;
-  return flume_io_write_full(io, *file, bytes, sizeof bytes, 0);
 }
 
-static int write_and(struct log_offset *log, int (*sync)(void *ctx, int file), struct flume_err *err) {
+/* Writes the file at path, and syncs it if asked. */
+static int write_file(const struct log_offset *log, const char *path, int mode, bool synced) {
   const struct flume_io *io = log->log.io;
-  bool created = false;
-  int file = -1;
-  int rv = write_note(log, &created, &file);
-  if (rv == 0 && sync != NULL) rv = sync(io->ctx, file);
-  if (file >= 0) io->close(io->ctx, file);
-  if (rv == 0 && created) rv = io->sync_dir(io->ctx, log->log.dir);
+  uint8_t bytes[NOTE_BYTES];
+  put_note(log, bytes);
+  int file = io->open(io->ctx, path, mode);
+  if (file < 0) return file;
+  int rv = flume_io_write_full(io, file, bytes, sizeof bytes, 0);
+  if (rv == 0 && synced) rv = io->sync(io->ctx, file);
+  io->close(io->ctx, file);
+  return rv;
+}
+
+/* The first note gets its name when it is whole; later ones are written over it, within a sector. */
+static int create(const struct log_offset *log, const char *path) {
+  const struct flume_io *io = log->log.io;
+  char from[4096];
+  int rv = flume__offset_path(log, "note.new", from, sizeof from);
+  if (rv == 0) rv = write_file(log, from, FLUME_IO_WRITE | FLUME_IO_CREATE, true);
+  if (rv == 0) rv = io->rename(io->ctx, from, path);
+  return rv == 0 ? io->sync_dir(io->ctx, log->log.dir) : rv;
+}
+
+static int write_note(const struct log_offset *log, bool synced, struct flume_err *err) {
+  char path[4096];
+  int rv = flume__offset_path(log, "note", path, sizeof path);
+  if (rv == 0) rv = write_file(log, path, FLUME_IO_WRITE, synced);
+  if (rv == UV_ENOENT) rv = create(log, path);
   return rv == 0 ? 0 : flume_err_set(err, rv, "writing %s/note: %s", log->log.dir, flume_strerror(rv));
 }
 
 int flume__offset_note_sync(struct log_offset *log, struct flume_err *err) {
-  return write_and(log, log->log.io->sync, err);
+  return write_note(log, true, err);
 }
 
 int flume__offset_note_write(struct log_offset *log, struct flume_err *err) {
-  return write_and(log, NULL, err);
+  return write_note(log, false, err);
 }

@@ -24,12 +24,10 @@ static int open_file(struct log_offset *log, struct flume_err *err) {
   const struct flume_io *io = log->log.io;
   struct flume_offset_file *file = log->file;
   int rv = io->open(io->ctx, file->path, log->readonly ? FLUME_IO_READ : FLUME_IO_WRITE);
-  bool created = rv == UV_ENOENT && !log->readonly;
-  if (created) rv = io->open(io->ctx, file->path, FLUME_IO_WRITE | FLUME_IO_CREATE);
+  if (rv == UV_ENOENT && !log->readonly) rv = io->open(io->ctx, file->path, FLUME_IO_WRITE | FLUME_IO_CREATE);
   if (rv < 0) return fail(log, "opening", rv, err);
   file->file = rv;
-  rv = created ? flume_io_sync_name(io, file->path) : 0;
-  return rv == 0 ? 0 : fail(log, "creating", rv, err);
+  return 0;
 }
 
 /* Which framing it is: what the note says, or the first record, or the caller for a file without one. */
@@ -70,11 +68,29 @@ static int sort_record(struct log_offset *log, struct scan *scan, const struct f
   return flume_buf_append(&scan->unzeroed, &seq, sizeof seq);
 }
 
+/* Whether a crash can have torn what is in front of end_off. */
+static bool is_in_doubt(const struct log_offset *log, const struct scan *scan, uint64_t end_off) {
+  return log->note.open && end_off > log->note.durable_off && scan->window.file_bytes <= log->note.limit_off;
+}
+
+/* As flume_offset_read, but a record with a hole is none. */
+static int read_record(struct log_offset *log, struct scan *scan, struct flume_offset_record *record,
+                       const char **why) {
+  int rv = flume_offset_read(&scan->window, scan->off, log->file->bits, record, why);
+  if (rv != 1 || !is_in_doubt(log, scan, record->end_off)) return rv;
+  const uint8_t *frame;
+  size_t len = (size_t)(record->end_off - record->off);
+  rv = flume_window_get(&scan->window, record->off, len, &frame);
+  if (rv != 0) return rv;
+  *why = "a part of a record was not written";
+  return flume_offset_has_hole(frame, len, record->off) ? 0 : 1;
+}
+
 /* As many records as there are. 0, with scan->off the end of the file or where something else is, and *why then. */
 static int scan_records(struct log_offset *log, struct scan *scan, const char **why, struct flume_err *err) {
   struct flume_offset_record record;
   while (scan->off < scan->window.file_bytes) {
-    int rv = flume_offset_read(&scan->window, scan->off, log->file->bits, &record, why);
+    int rv = read_record(log, scan, &record, why);
     if (rv == 0) return 0;
     if (rv < 0) return fail(log, "reading", rv, err);
     if (log->index.count % RESERVED == 0) rv = flume_offset_index_reserve(&log->index, 1);
@@ -167,27 +183,35 @@ static int settle_deletions(struct log_offset *log, const struct scan *scan, boo
 
 /* --- All of it ----------------------------------------------------------------------------------------------- */
 
-/* What a writer changes, and makes durable: it may have been another program that wrote it, or a crash may have left it
- * in the system's cache alone. */
-static int settle(struct log_offset *log, const struct scan *scan, bool noted, struct flume_err *err) {
+static int sync_file(const struct log_offset *log, struct flume_err *err) {
+  int rv = log->log.io->sync(log->log.io->ctx, log->file->file);
+  return rv == 0 ? 0 : fail(log, "syncing", rv, err);
+}
+
+/* Cuts a torn tail, and makes the rest durable: another program may have written it, or a crash may have left it in the
+ * system's cache alone. */
+static int settle_records(struct log_offset *log, const struct scan *scan, bool noted, struct flume_err *err) {
   const struct flume_io *io = log->log.io;
-  bool changes = scan->off < scan->window.file_bytes || scan->unzeroed.len > 0;
+  bool torn = scan->off < scan->window.file_bytes;
+  if (noted && !torn && !log->note.open && log->note.durable_off == scan->off) return 0;
   int rv = noted ? 0 : uv_random(NULL, NULL, log->log.id, sizeof log->log.id, 0, NULL);
-  if (rv != 0) return flume_err_set(err, rv, "%s: %s", log->file->path, flume_strerror(rv));
-  if (scan->off < scan->window.file_bytes) rv = io->truncate(io->ctx, log->file->file, scan->off);
+  if (rv == 0 && torn) rv = io->truncate(io->ctx, log->file->file, scan->off);
   if (rv != 0) return fail(log, "cutting", rv, err);
-  bool settled = noted && !changes && !log->note.open && log->note.durable_off == scan->off;
-  if (!settled) {
-    rv = finish_deletes(log, scan, err);
-    if (rv != 0) return rv;
-    rv = io->sync(io->ctx, log->file->file);
-    if (rv != 0) return fail(log, "syncing", rv, err);
-    log->note = (struct flume_offset_note){.durable_off = scan->off, .limit_off = scan->off};
-    rv = flume__offset_note_sync(log, err);
-  }
+  if (!noted) rv = flume_io_sync_name(io, log->file->path);
+  if (rv != 0) return fail(log, "syncing", rv, err);
+  rv = sync_file(log, err);
+  log->note = (struct flume_offset_note){.durable_off = scan->off, .limit_off = scan->off};
+  return rv == 0 ? flume__offset_note_sync(log, err) : rv;
+}
+
+/* What a writer changes, in an order that any crash may interrupt: records, deletes, and the bytes of deleted records. */
+static int settle(struct log_offset *log, const struct scan *scan, bool noted, struct flume_err *err) {
+  int rv = settle_records(log, scan, noted, err);
   if (rv == 0) rv = flume__offset_set_rewrite(log, &log->zeros, err);
   if (rv == 0) rv = flume__offset_set_rewrite(log, &log->deleted, err);
-  return rv;
+  if (rv != 0 || scan->unzeroed.len == 0) return rv;
+  rv = finish_deletes(log, scan, err);
+  return rv == 0 ? sync_file(log, err) : rv;
 }
 
 static int recover(struct log_offset *log, struct scan *scan, uint32_t bits, bool damaged, struct flume_err *err) {

@@ -39,6 +39,14 @@ bool flume_offset_is_zero(const uint8_t *data, size_t len) {
   return len > 0 && data[0] == 0 && memcmp(data, data + 1, len - 1) == 0;
 }
 
+bool flume_offset_has_hole(const uint8_t *frame, size_t len, uint64_t off) {
+  size_t at = FLUME_OFFSET_SECTOR_BYTES - (size_t)(off % FLUME_OFFSET_SECTOR_BYTES);
+  for (; at < len && len - at >= FLUME_OFFSET_SECTOR_BYTES; at += FLUME_OFFSET_SECTOR_BYTES) {
+    if (flume_offset_is_zero(frame + at, FLUME_OFFSET_SECTOR_BYTES)) return true;
+  }
+  return false;
+}
+
 /* Whether the len bytes at off are 0, a piece at a time: most records end this with their first byte. */
 static int read_zero(struct flume_window *window, uint64_t off, uint32_t len, bool *zero) {
   *zero = len > 0;

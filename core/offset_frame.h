@@ -7,6 +7,7 @@
 #include "window.h"
 
 #define FLUME_OFFSET_LENGTH_BYTES 4
+#define FLUME_OFFSET_SECTOR_BYTES 512u /* what a disk writes as a whole */
 #define FLUME_OFFSET_LIMIT_BYTES (1u << 30) /* of a record; what claims to be larger is none */
 
 /* How wide the pointers of a file are, in bits. */
@@ -47,6 +48,11 @@ uint8_t *flume_offset_put(uint8_t *out, struct flume_slice record, uint64_t off,
 
 /* Whether the bytes, of a record, are all 0. An empty one is not. */
 bool flume_offset_is_zero(const uint8_t *data, size_t len);
+
+/* Whether a sector of the disk lies within the frame, of len bytes, that is at off in the file, and has zeros alone: so
+ * looks one that was never written, in a file that had become longer. One at the very start of the frame is none of
+ * these, for its length would not be right then. */
+bool flume_offset_has_hole(const uint8_t *frame, size_t len, uint64_t off);
 
 /* The frame at off, which lies within the file: 1 and *record; 0 and *why, a static text, when it is none; else
  * FLUME_ENOMEM, FLUME_ECORRUPT (the file is shorter than it was) or an errno. */
