@@ -65,6 +65,7 @@ struct flume_offset_commit {
   uint64_t first_off; /* of the first record */
   bool has_hole;      /* a record looks as if a part of it had not been written: see log_offset_note.c */
   bool synced;        /* what it wrote is on disk */
+  bool noted;         /* its deletes are on disk, whatever comes of the records */
   int status;
   struct flume_err err;
 };
@@ -86,6 +87,7 @@ struct log_offset {
   struct flume_offset_set deleted; /* in the order of the deletions */
   struct flume_offset_set zeros;   /* records of zeros that were appended as such: they are not deleted */
   struct flume_offset_note note;   /* as it was written last */
+  uint64_t note_turn;              /* how many notes there were before it */
 
   uint64_t end_off;                       /* of the file: the commit's that is on its way */
   uint64_t data_end_off;                  /* of the last record in the index */

@@ -206,6 +206,7 @@ static int write_deletes(struct flume_offset_commit *commit) {
   if (commit->count == 0) return 0;
   int rv = log->sync != FLUME_SYNC_ALWAYS ? sync_file(commit) : 0;
   if (rv == 0) rv = flume__offset_set_write(log, &log->deleted, &commit->bytes, commit->count, &commit->err);
+  commit->noted = rv == 0;
   if (rv == 0 && log->note.open) rv = flume__offset_note_sync(log, &commit->err);
   if (rv != 0) return rv;
   for (uint32_t i = 0; i < commit->count && rv == 0; i++) {
@@ -300,9 +301,15 @@ static void fail_all(struct log_offset *log, struct flume_offset_commit *commit)
   log->next_off = log->data_end_off;
 }
 
+static void publish_deletes(struct log_offset *log, const struct flume_offset_commit *commit) {
+  flume__offset_set_publish(&log->deleted, &commit->bytes, commit->count);
+  flume_obv_set(&log->log.deletions, (int64_t)log->deleted.seqs.deleted.count);
+}
+
 static void commit_done(struct flume_offset_commit *commit) {
   struct log_offset *log = commit->log;
   log->committing = NULL;
+  if (commit->noted) publish_deletes(log, commit);
   if (commit->status != 0) {
     log->log.failure = commit->err;
     log->log.failure.code = commit->status;
@@ -311,10 +318,6 @@ static void commit_done(struct flume_offset_commit *commit) {
     if (commit->kind == FLUME_OFFSET_COMMIT_DATA) publish(log, commit);
     /* Commits go one after another: what was written before this sync, and nothing else, is what readers see. */
     if (commit->kind == FLUME_OFFSET_COMMIT_SYNC) note_synced(log);
-    if (commit->kind == FLUME_OFFSET_COMMIT_DELETE) {
-      flume__offset_set_publish(&log->deleted, &commit->bytes, commit->count);
-      flume_obv_set(&log->log.deletions, (int64_t)log->deleted.seqs.deleted.count);
-    }
     finish_reqs(log, commit);
   }
   commit_free(commit);

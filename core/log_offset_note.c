@@ -17,7 +17,8 @@
 
 #define NOTE_MAGIC 0x746f6e66u /* "fnot" */
 #define NOTE_VERSION 1u
-#define NOTE_BYTES 52
+#define NOTE_BYTES 60
+#define SLOTS 2u /* each in a sector of its own, written in turn */
 
 /* Where things are. */
 enum {
@@ -27,13 +28,33 @@ enum {
   AT_ID = 8,
   AT_DURABLE = 24,
   AT_LIMIT = 32,
-  AT_OPEN = 40,
-  AT_CRC = 48
+  AT_TURN = 40,
+  AT_OPEN = 48,
+  AT_CRC = 56
 };
 
 int flume__offset_path(const struct log_offset *log, const char *name, char *path, size_t size) {
   int len = snprintf(path, size, "%s/%s", log->log.dir, name);
   return len > 0 && (size_t)len < size ? 0 : UV_ENAMETOOLONG;
+}
+
+static bool is_note(const uint8_t *bytes) {
+  return flume_get_le32(bytes) == NOTE_MAGIC && flume_get_le32(bytes + AT_CRC) == flume_crc32c(0, bytes, AT_CRC);
+}
+
+/* The newer one of the slots that are good. FLUME_ECORRUPT: none is. */
+static int read_slots(const struct flume_io *io, int file, uint8_t *newest) {
+  int found = FLUME_ECORRUPT;
+  for (unsigned i = 0; i < SLOTS; i++) {
+    uint8_t bytes[NOTE_BYTES];
+    int rv = flume_io_read_full(io, file, bytes, sizeof bytes, i * FLUME_OFFSET_SECTOR_BYTES);
+    if (rv != 0 && rv != FLUME_ECORRUPT) return rv;
+    if (rv != 0 || !is_note(bytes)) continue;
+    if (found == 0 && flume_get_le64(bytes + AT_TURN) < flume_get_le64(newest + AT_TURN)) continue;
+    memcpy(newest, bytes, sizeof bytes);
+    found = 0;
+  }
+  return found;
 }
 
 static int read_note(struct log_offset *log, uint8_t *bytes) {
@@ -43,7 +64,7 @@ static int read_note(struct log_offset *log, uint8_t *bytes) {
   if (rv == 0) rv = io->open(io->ctx, path, FLUME_IO_READ);
   if (rv < 0) return rv;
   int file = rv;
-  rv = flume_io_read_full(io, file, bytes, NOTE_BYTES, 0);
+  rv = read_slots(io, file, bytes);
   io->close(io->ctx, file);
   return rv;
 }
@@ -56,8 +77,7 @@ int flume__offset_note_load(struct log_offset *log, uint32_t *bits, struct flume
   if (rv != 0 && rv != FLUME_ECORRUPT) {
     return flume_err_set(err, rv, "reading %s/note: %s", log->log.dir, flume_strerror(rv));
   }
-  if (rv != 0 || flume_get_le32(bytes) != NOTE_MAGIC ||
-      flume_get_le32(bytes + AT_CRC) != flume_crc32c(0, bytes, AT_CRC)) {
+  if (rv != 0) {
     return flume_err_set(err, FLUME_ECORRUPT, "%s/note: byte 0: damaged; without the directory the log begins anew",
                          log->log.dir);
   }
@@ -69,10 +89,11 @@ int flume__offset_note_load(struct log_offset *log, uint32_t *bits, struct flume
   log->note = (struct flume_offset_note){.durable_off = flume_get_le64(bytes + AT_DURABLE),
                                          .limit_off = flume_get_le64(bytes + AT_LIMIT),
                                          .open = flume_get_le32(bytes + AT_OPEN) != 0};
+  log->note_turn = flume_get_le64(bytes + AT_TURN);
   return 0;
 }
 
-static void put_note(const struct log_offset *log, uint8_t *bytes) {
+static void put_note(struct log_offset *log, uint8_t *bytes) {
   memset(bytes, 0, NOTE_BYTES);
   flume_put_le32(bytes + AT_MAGIC, NOTE_MAGIC);
   flume_put_le16(bytes + AT_VERSION, NOTE_VERSION);
@@ -80,25 +101,27 @@ static void put_note(const struct log_offset *log, uint8_t *bytes) {
   memcpy(bytes + AT_ID, log->log.id, sizeof log->log.id);
   flume_put_le64(bytes + AT_DURABLE, log->note.durable_off);
   flume_put_le64(bytes + AT_LIMIT, log->note.limit_off);
+  flume_put_le64(bytes + AT_TURN, ++log->note_turn);
   flume_put_le32(bytes + AT_OPEN, log->note.open);
   flume_put_le32(bytes + AT_CRC, flume_crc32c(0, bytes, AT_CRC));
 }
 
 /* Writes the file at path, and syncs it if asked. */
-static int write_file(const struct log_offset *log, const char *path, int mode, bool synced) {
+static int write_file(struct log_offset *log, const char *path, int mode, bool synced) {
   const struct flume_io *io = log->log.io;
   uint8_t bytes[NOTE_BYTES];
-  put_note(log, bytes);
   int file = io->open(io->ctx, path, mode);
   if (file < 0) return file;
-  int rv = flume_io_write_full(io, file, bytes, sizeof bytes, 0);
+  put_note(log, bytes);
+  uint64_t off = log->note_turn % SLOTS * FLUME_OFFSET_SECTOR_BYTES;
+  int rv = flume_io_write_full(io, file, bytes, sizeof bytes, off);
   if (rv == 0 && synced) rv = io->sync(io->ctx, file);
   io->close(io->ctx, file);
   return rv;
 }
 
-/* The first note gets its name when it is whole; later ones are written over it, within a sector. */
-static int create(const struct log_offset *log, const char *path) {
+/* The first note gets its name when it is whole; a later one is written over the one before the last. */
+static int create(struct log_offset *log, const char *path) {
   const struct flume_io *io = log->log.io;
   char from[4096];
   int rv = flume__offset_path(log, "note.new", from, sizeof from);
@@ -107,7 +130,7 @@ static int create(const struct log_offset *log, const char *path) {
   return rv == 0 ? io->sync_dir(io->ctx, log->log.dir) : rv;
 }
 
-static int write_note(const struct log_offset *log, bool synced, struct flume_err *err) {
+static int write_note(struct log_offset *log, bool synced, struct flume_err *err) {
   char path[4096];
   int rv = flume__offset_path(log, "note", path, sizeof path);
   if (rv == 0) rv = write_file(log, path, FLUME_IO_WRITE, synced);

@@ -138,5 +138,9 @@ int flume_offset_detect(struct flume_window *window) {
     int rv = flume_offset_read(window, 0, all[i], &record, NULL);
     if (rv != 0) return rv < 0 ? rv : (int)all[i];
   }
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) { /* damaged, or nothing but a torn record */
+    int rv = flume_offset_find(window, 0, all[i], &record);
+    if (rv != 0) return rv < 0 ? rv : (int)all[i];
+  }
   return 0;
 }

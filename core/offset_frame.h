@@ -63,7 +63,8 @@ int flume_offset_read(struct flume_window *window, uint64_t off, enum flume_offs
 int flume_offset_find(struct flume_window *window, uint64_t off, enum flume_offset_bits bits,
                       struct flume_offset_record *record);
 
-/* Which framing the file's first frame has; 0 when it has none. Errors as flume_offset_read. */
+/* Which framing the file has: that of its first frame or, when the file does not begin with one, of the first that there
+ * is; 0 when it has none. Errors as flume_offset_read. */
 int flume_offset_detect(struct flume_window *window);
 
 #endif
