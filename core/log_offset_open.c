@@ -9,6 +9,7 @@
  * A delete whose record still has its bytes was interrupted; a writer finishes it. */
 #include <stdio.h>
 
+#include "bytes.h"
 #include "err.h"
 #include "log_offset.h"
 
@@ -103,6 +104,20 @@ static int scan_records(struct log_offset *log, struct scan *scan, const char **
   return 0;
 }
 
+/* Whether a file without any record can be what a crash left of a first one: zeros, or the beginning of a record of less
+ * than 16 MiB. What is none of that may be anything, and is not touched. */
+static int check_first(struct log_offset *log, struct scan *scan, struct flume_err *err) {
+  const uint8_t *bytes;
+  uint64_t size = scan->window.file_bytes;
+  size_t len = size < FLUME_OFFSET_SECTOR_BYTES ? (size_t)size : FLUME_OFFSET_SECTOR_BYTES;
+  int rv = flume_window_get(&scan->window, 0, len, &bytes);
+  if (rv != 0) return fail(log, "reading", rv, err);
+  if (flume_offset_is_zero(bytes, len)) return 0;
+  if (bytes[0] == 0 && len < FLUME_OFFSET_LENGTH_BYTES) return 0;
+  if (bytes[0] == 0 && (uint64_t)flume_get_be32(bytes) + flume_offset_framing_bytes(FLUME_OFFSET_53) >= size) return 0;
+  return flume_err_set(err, FLUME_ECORRUPT, "%s: byte 0: this is no flumelog-offset file", log->file->path);
+}
+
 /* Whether what begins at scan->off is what a crash left of records that were being written. */
 static int check_tail(struct log_offset *log, struct scan *scan, const char *why, struct flume_err *err) {
   struct flume_offset_record next;
@@ -115,7 +130,7 @@ static int check_tail(struct log_offset *log, struct scan *scan, const char *why
   if (scan->off == bytes || (log->note.open && bytes <= log->note.limit_off)) return 0;
   int rv = flume_offset_find(&scan->window, scan->off, log->file->bits, &next);
   if (rv < 0) return fail(log, "reading", rv, err);
-  if (rv == 0) return 0;
+  if (rv == 0) return scan->off == 0 ? check_first(log, scan, err) : 0;
   return flume_err_set(err, FLUME_ECORRUPT, "%s: byte %llu: %s; the next good record is at byte %llu", path,
                        (unsigned long long)scan->off, why, (unsigned long long)next.off);
 }

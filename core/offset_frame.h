@@ -7,7 +7,7 @@
 #include "window.h"
 
 #define FLUME_OFFSET_LENGTH_BYTES 4
-#define FLUME_OFFSET_SECTOR_BYTES 512u /* what a disk writes as a whole */
+#define FLUME_OFFSET_SECTOR_BYTES 512u      /* what a disk writes as a whole */
 #define FLUME_OFFSET_LIMIT_BYTES (1u << 30) /* of a record; what claims to be larger is none */
 
 /* How wide the pointers of a file are, in bits. */

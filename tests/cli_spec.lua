@@ -51,7 +51,7 @@ describe("the command line", function ()
       {"unknown option '%-%-skip%-bda'; did you mean %-%-skip%-bad%?\n", {"data", "append", "--skip-bda"}},
       {"unknown command 'stauts'; did you mean status%?\n", {"data", "stauts"}},
       {"unknown command 'app'; did you mean append%?\n", {"data", "app"}},
-      {"%-%-from wants a format %(json", {"data", "import", "--from", "xml"}},
+      {"%-%-from wants a format %(async%-append%-only%-log, flumelog%-offset, json%)", {"data", "import", "--from", "xml"}},
       {"%-%-from is an option of import", {"data", "append", "--from", "json"}},
       {"%-%-skip%-bad is an option of append and import", {"data", "status", "--skip-bad"}},
       {"%-%-no%-rc and the command 'status' exclude each other", {"data", "status", "--no-rc"}},

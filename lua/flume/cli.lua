@@ -24,7 +24,8 @@ input. db, flume and every view by its name are in scope.
 commands
   append [FILE|-]      appends lines of JSON; --skip-bad passes over bad lines
   import [FILE|-]      appends what is in another format: --from FORMAT (json,
-                       flumelog-offset, async-append-only-log), --skip-bad
+                       flumelog-offset, async-append-only-log), --skip-bad;
+                       --bits N: how wide flumelog-offset's pointers are
   get SEQ              prints a record
   stream               prints records; --gt N --gte N --lt N --lte N bound them,
                        --limit N --reverse; --live goes on with new ones
@@ -142,11 +143,15 @@ end
 
 local ENOENT, ENOTDIR = 2, 20
 
--- A file in the place of the folder can only be the log itself.
+-- A file in the place of the folder, with something in it, can only be the log itself.
 local function is_file(path)
-  local file, _, errno = io.open(path .. "/log")
-  if file then file:close() end
-  return not file and errno == ENOTDIR
+  local folder, _, errno = io.open(path .. "/log")
+  if folder then folder:close() end
+  local file = not folder and errno == ENOTDIR and io.open(path, "rb")
+  if not file then return false end
+  local bytes = file:seek "end"
+  file:close()
+  return bytes ~= nil and bytes > 0
 end
 
 -- What is there but may not be looked at is left to the one who opens it.
