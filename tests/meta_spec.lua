@@ -10,7 +10,9 @@ for _, class in ipairs(CLASSES) do BY_NAME[class.name] = class end
 
 -- Public by their names, and nobody's business outside.
 local INTERNAL = {
-  ["flume.Log"] = {file = true, memory = true, offset = true, repair = true, is = true, transform = true, maintenance = true},
+  ["flume.Log"] = {
+    file = true, memory = true, offset = true, repair = true, is = true, transform = true, maintenance = true,
+  },
   ["flume.View"] = {new = true},
   ["flume.Stream"] = {abort = true},
   ["flume.Observable"] = {notify = true},

@@ -1,4 +1,5 @@
--- JavaScript flumelog-offset files as logs; what every log promises is in conformance/, bytes and damage in c/test_offset.c.
+-- JavaScript flumelog-offset files as logs; what every log promises is in conformance/, bytes and damage are in
+-- c/test_offset.c.
 
 local binary = require "tests.support.binary"
 local flume = require "flume"

@@ -87,8 +87,8 @@ local flume = {}
 ---@return flume.Code? code ELOCKED, ECORRUPT, EVERSION, ENOENT, or a code of the system's
 function flume.open(dir, options) end
 
---- A database on a log that is open: flume.log.memory(), flume.log.file(dir), flume.log.offset(path), or a table with the functions of a log
---- (append, get, stream, del, close) and since, an observable.
+--- A database on a log that is open: flume.log.memory(), flume.log.file(dir), flume.log.offset(path), or a table with
+--- the functions of a log (append, get, stream, del, close) and since, an observable.
 ---@param log flume.Log|table
 ---@param options? flume.NewOptions
 ---@return flume.DB? db
@@ -109,8 +109,8 @@ flume.log = {}
 function flume.log.file(dir, options) end
 
 --- Opens, or creates, the JavaScript flumelog-offset file at a path. Its seqs are the byte offsets at which the records
---- begin. What flume keeps besides, the state of views included, is in the folder path.flume. Deleting overwrites a record
---- at once, so compact has nothing to do, and there is no backup; a batch is not atomic across a crash.
+--- begin. What flume keeps besides, the state of views included, is in the folder path.flume. Deleting overwrites a
+--- record at once, so compact has nothing to do, and there is no backup; a batch is not atomic across a crash.
 ---@param path string the file
 ---@param options? flume.OffsetOptions
 ---@return flume.Log? log

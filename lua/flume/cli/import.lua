@@ -1,6 +1,6 @@
--- flume DB import --from FORMAT FILE for the files of other logs: a piece of the file at a time, each one batch, a few of
--- them under way at once. A record that can't be read stops it, or is passed over with --skip-bad; what was read before
--- it is stored. A signal ends it between two pieces: what is under way is waited for, and counted.
+-- flume DB import --from FORMAT FILE for the files of other logs: a piece of the file at a time, each one batch, a few
+-- of them under way at once. A record that can't be read stops it, or is passed over with --skip-bad; what was read
+-- before it is stored. A signal ends it between two pieces: what is under way is waited for, and counted.
 
 local core = require "flume.core"
 local flume = require "flume"

@@ -45,7 +45,9 @@ local READERS = {
   ["a folder"] = function (text) return text ~= "" and text or nil end,
   ["code"] = function (text) return text end,
   [A_FORMAT] = function (text) return importers[text] and text end,
-  ["32, 48 or 53"] = function (text) return (text == "32" or text == "48" or text == "53") and tonumber(text) or nil end,
+  ["32, 48 or 53"] = function (text)
+    return (text == "32" or text == "48" or text == "53") and math.tointeger(tonumber(text)) or nil
+  end,
   ["a whole number"] = function (text) return math.tointeger(tonumber(text)) end,
   ["always, interval or os"] = function (text)
     return (text == "always" or text == "interval" or text == "os") and text or nil
