@@ -92,8 +92,13 @@ end
 local function by_view(db, search)
   local query = db.q:where(built(search.where))
   if not search.ascending then query = query:descending() end
-  local found = assert(query:all())
-  if not search.page then return keys_of(found) end
+  if not search.page then return keys_of(assert(query:all())) end
+  local found, page, cursor = {}, nil, nil
+  query = query:limit(search.page)
+  repeat
+    page, cursor = query:page(cursor)
+    table.move(page, 1, #page, #found + 1, found)
+  until not cursor or #found >= (search.from or 0) + search.page
   return keys_of(page_of(search, found))
 end
 
