@@ -93,12 +93,13 @@ local function by_view(db, search)
   local query = db.q:where(built(search.where))
   if not search.ascending then query = query:descending() end
   if not search.page then return keys_of(assert(query:all())) end
-  local found, page, cursor = {}, nil, nil
   query = query:limit(search.page)
-  repeat
+  local found, cursor = query:page()
+  while cursor and #found < (search.from or 0) + search.page do
+    local page
     page, cursor = query:page(cursor)
     table.move(page, 1, #page, #found + 1, found)
-  until not cursor or #found >= (search.from or 0) + search.page
+  end
   return keys_of(page_of(search, found))
 end
 
@@ -125,13 +126,24 @@ local SEARCHES = {
   {where = eq(TYPE, "post"), page = 10, from = 100000},
 }
 
+-- What jitdb is asked. It loses records from pages behind the first one (of 81 messages, the seven from the fourth on
+-- left one out): so of such a page it is asked for all there is, and that is cut here.
+local function asked()
+  local searches = {}
+  for i, search in ipairs(SEARCHES) do
+    local from_start = search.page and not search.from
+    searches[i] = {where = search.where, ascending = search.ascending, page = from_start and search.page or nil}
+  end
+  return searches
+end
+
 -- jitdb's answers, and a database with what flume imports of the same file.
 local function both(list, deleted)
   local dir = world.dir()
   local file = dir .. "/log.bipf"
   local answers = originals.ask {
     {["do"] = "async_write", file = file, records = originals.lines(dir, list), deleted = deleted},
-    {["do"] = "jit", file = file, indexes = dir .. "/indexes", searches = SEARCHES},
+    {["do"] = "jit", file = file, indexes = dir .. "/indexes", searches = asked()},
   }
   local db_dir = dir .. "/db"
   binary.output {db_dir, "import", "--from", "async-append-only-log", file}
@@ -142,7 +154,7 @@ local function compare_all(db, theirs, answer)
   for i, search in ipairs(SEARCHES) do
     local keys, total = answer(db, search)
     local which = "search " .. i
-    assert.same(theirs[i].keys, keys, which)
+    assert.same(search.from and page_of(search, theirs[i].keys) or theirs[i].keys, keys, which)
     if total and theirs[i].total then assert.equal(theirs[i].total, total, which) end
   end
 end

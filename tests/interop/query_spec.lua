@@ -13,8 +13,8 @@ local missing = originals.missing() or (not flume.query and "there is no query v
 
 local LAST = {key = "last", timestamp = 2000000000000}
 
--- Options beside the query: limit and reverse. by_index: the original gives the order of its index, flume that of the log,
--- so both are sorted by their keys.
+-- Options beside the query: limit and reverse. by_index: the original gives the order of its index, flume that of the
+-- log, so both are sorted by their keys.
 local READS = {
   {query = '[{"$filter": {"value": {"content": {"type": "post"}}}}]'},
   {query = '[{"$filter": {"value": {"content": {"type": "post"}}}}]', reverse = true},
@@ -29,15 +29,19 @@ local READS = {
   {query = '[{"$filter": {"timestamp": {"$lt": 1500000050000}, "value": {"content": {"type": {"$ne": "post"}}}}}]'},
   {query = '[{"$filter": {"value": {"content": {"channel": {"$is": "string"}}}}}]'},
   {query = '[{"$filter": {"value": {"content": {"votes": {"$gt": 2}}}}}, {"$map": ["value", "content", "votes"]}]'},
-  {query = '[{"$filter": {"value": {"author": "@5"}}}, {"$map": {"who": ["value", "author"], "n": ["value", "sequence"]}}]'},
+  {query = '[{"$filter": {"value": {"author": "@5"}}}, ' ..
+    '{"$map": {"who": ["value", "author"], "n": ["value", "sequence"]}}]'},
   {query = '[{"$filter": {"value": {"content": {"type": "about"}}}}, {"$map": "key"}]'},
   {query = '[{"$map": {"type": ["value", "content", "type"]}}, {"$filter": {"type": "contact"}}]', limit = 3},
   {query = '[{"$reduce": {"$count": true}}]'},
-  {query = '[{"$filter": {"value": {"content": {"type": "vote"}}}}, {"$reduce": {"$sum": ["value", "content", "votes"]}}]'},
   {query = '[{"$filter": {"value": {"content": {"type": "vote"}}}}, ' ..
-    '{"$reduce": {"who": ["value", "author"], "n": {"$count": true}, "votes": {"$sum": ["value", "content", "votes"]}}}]'},
+    '{"$reduce": {"$sum": ["value", "content", "votes"]}}]'},
+  {query = '[{"$filter": {"value": {"content": {"type": "vote"}}}}, ' ..
+    '{"$reduce": {"who": ["value", "author"], "n": {"$count": true}, ' ..
+    '"votes": {"$sum": ["value", "content", "votes"]}}}]'},
   {query = '[{"$filter": {"value": {"sequence": {"$gt": 0}}}}, ' ..
-    '{"$reduce": {"type": ["value", "content", "type"], "first": {"$min": "timestamp"}, "last": {"$max": "timestamp"}}}]'},
+    '{"$reduce": {"type": ["value", "content", "type"], ' ..
+    '"first": {"$min": "timestamp"}, "last": {"$max": "timestamp"}}}]'},
 }
 
 local function compare(name, fn)
