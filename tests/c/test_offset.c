@@ -113,6 +113,22 @@ TEST(an_append_notices_that_another_program_has_written) {
   end();
 }
 
+/* Pointers of 32 bits end at 4 GiB. The log is made to believe that it is as long. */
+TEST(a_file_that_would_outgrow_its_pointers_is_refused_more) {
+  struct flume_slice record = slice_text("0123456789");
+  int64_t seq = -1;
+  begin();
+  struct flume_log *log = must_open();
+  struct log_offset *inside = (struct log_offset *)log;
+  inside->next_off = UINT32_MAX - 21;
+  CHECK_INT_EQ(flume_log_append_wait(log, &record, 1, &seq, &err), FLUME_E2BIG);
+  CHECK(strstr(err.msg, "its pointers of 32 bits reach no further") != NULL);
+  inside->next_off = 0;
+  CHECK_INT_EQ(flume_log_append_wait(log, &record, 1, &seq, &err), 0);
+  close_log(log);
+  end();
+}
+
 /* --- Deleting ------------------------------------------------------------------------------------------------- */
 
 TEST(a_delete_overwrites_the_record_with_zeros) {

@@ -64,21 +64,22 @@ end
 
 -- --- Both sides ---------------------------------------------------------------------------------------------------
 
-local function offset_file(list)
-  local dir = world.dir()
-  local file = dir .. "/log.offset"
-  originals.ask {["do"] = "offset_write", file = file, records = originals.lines(dir, list), batches = {50}}
-  return file
-end
-
--- Both keep their views beside the file.
-local function copy_of(file)
-  return world.write(world.dir() .. "/log.offset", world.read(file))
+-- The file of a log with these records, and what the originals answer to a request on a copy of it, whose path is given
+-- too: both keep their views beside the file.
+local function both(list, request)
+  local ours, theirs = world.dir() .. "/log.offset", world.dir() .. "/log.offset"
+  local lines = originals.lines(world.dir(), list)
+  request.file = theirs
+  local answers = originals.ask {
+    {["do"] = "offset_write", file = ours, records = lines, batches = {50}},
+    {["do"] = "offset_write", file = theirs, records = lines, batches = {50}},
+    request,
+  }
+  return ours, answers[3], theirs
 end
 
 local function compare_reducers(list, more, names)
-  local file = offset_file(list)
-  local theirs = originals.ask {["do"] = "reduce", file = copy_of(file), reducers = names, append = more}
+  local file, theirs = both(list, {["do"] = "reduce", reducers = names, append = more})
   local db = open(file, names, {})
   for _, name in ipairs(names) do assert.same(theirs.answers[name], db["reduce_" .. name]:get(), name) end
   for _, item in ipairs(more) do db:append(item) end
@@ -113,8 +114,7 @@ local function compare_reads(list, reads)
     seen[read.index] = true
     read.range = flume.map(read.range)
   end
-  local file = offset_file(list)
-  local theirs = originals.ask {["do"] = "level", file = copy_of(file), indexers = names, reads = reads}
+  local file, theirs = both(list, {["do"] = "level", indexers = names, reads = reads})
   local db = open(file, {}, names)
   for i, read in ipairs(reads) do
     local ours = read_index(db, read.index, read.range)
@@ -164,9 +164,8 @@ describe(("interop with seed %d, views"):format(SEED), function ()
   -- null, booleans, numbers, strings there; null, strings, numbers, booleans here, as in FoundationDB. Within an array
   -- the original puts "a b" before "a", for it ends a string with "!", which comes behind the space.
   compare("flumeview-level: keys of each kind have the same order, though the kinds don't", function ()
-    local file = offset_file(records.messages(SEED, 300))
     local read = {index = "mixed", range = flume.map {values = false}}
-    local theirs = originals.ask {["do"] = "level", file = copy_of(file), indexers = {"mixed"}, reads = {read}}
+    local file, theirs = both(records.messages(SEED, 300), {["do"] = "level", indexers = {"mixed"}, reads = {read}})
     local db = open(file, {}, {"mixed"})
     local function by_kind(list)
       local kinds, order = {}, {}
@@ -201,11 +200,8 @@ describe(("interop with seed %d, views"):format(SEED), function ()
 
   compare("flumeview-level get", function ()
     local list = records.messages(SEED, 50)
-    local file = offset_file(list)
     local gets = {{index = "key", key = "%000007"}, {index = "key", key = "%000050"}, {index = "key", key = "none"}}
-    local theirs = originals.ask {
-      ["do"] = "level", file = copy_of(file), indexers = {"key"}, reads = {}, gets = gets,
-    }
+    local file, theirs = both(list, {["do"] = "level", indexers = {"key"}, reads = {}, gets = gets})
     local db = open(file, {}, {"key"})
     for i, get in ipairs(gets) do assert.same(theirs.gets[i].value, db.level_key:get(get.key)) end
     assert.same(list[7], db.level_key:get "%000007")
@@ -213,11 +209,9 @@ describe(("interop with seed %d, views"):format(SEED), function ()
 
   compare("of equal keys flumeview-level keeps the last record alone, flume all", function ()
     local list = records.messages(SEED, 100)
-    local file = offset_file(list)
-    local theirs = originals.ask {
-      ["do"] = "level", file = copy_of(file), indexers = {"type"},
-      reads = {{index = "type", range = {values = false}}},
-    }
+    local file, theirs = both(list, {
+      ["do"] = "level", indexers = {"type"}, reads = {{index = "type", range = {values = false}}},
+    })
     local last, kinds = {}, 0
     local db = open(file, {}, {"type"})
     for key, _, seq in db.level_type:read {} do
@@ -231,10 +225,9 @@ describe(("interop with seed %d, views"):format(SEED), function ()
 
   compare("flumeview-level live: what is there, then what comes", function ()
     local list, more = records.messages(SEED, 30), records.messages(SEED + 1, 10, 100)
-    local file = offset_file(list)
-    local theirs = originals.ask {
-      ["do"] = "level_live", file = copy_of(file), indexers = {"key"}, index = "key", append = more, count = 40,
-    }
+    local file, theirs = both(list, {
+      ["do"] = "level_live", indexers = {"key"}, index = "key", append = more, count = 40,
+    })
     local db = open(file, {}, {"key"})
     local got = {}
     local source <close> = db.level_key:read {live = true, values = false}
@@ -248,15 +241,16 @@ describe(("interop with seed %d, views"):format(SEED), function ()
 
   compare("a record that was deleted is in no view of flume, and in those of the originals", function ()
     local list = records.messages(SEED, 40)
-    local file = offset_file(list)
-    local theirs = copy_of(file)
-    originals.ask {["do"] = "reduce", file = theirs, reducers = {"count"}}
+    local file, _, theirs = both(list, {["do"] = "reduce", reducers = {"count"}})
     local db = open(file, {"count"}, {"key"})
     assert.equal(40, db.reduce_count:get())
     db:del(0)
     assert.equal(39, db.reduce_count:get())
     assert.is_nil((db.level_key:get(list[1].key)))
-    originals.ask {["do"] = "offset_del", file = theirs, seqs = {0}}
-    assert.equal(40, originals.ask {["do"] = "reduce", file = theirs, reducers = {"count"}}.answers.count)
+    local answers = originals.ask {
+      {["do"] = "offset_del", file = theirs, seqs = {0}},
+      {["do"] = "reduce", file = theirs, reducers = {"count"}},
+    }
+    assert.equal(40, answers[2].answers.count)
   end)
 end)
