@@ -170,6 +170,14 @@ static struct log_offset *log_new(const struct flume_io *io, uv_loop_t *loop, co
   return log;
 }
 
+/* What waits for more than there is would wait for ever. */
+static void stop_following(struct log_offset *log) {
+  log->log.following = FLUME_FOLLOWING_LOST;
+  flume_err_set(&log->log.following_why, FLUME_ENOTSUP,
+                "%s: an offset log that is read-only does not follow its writer; opened again it has more",
+                log->file->path);
+}
+
 int flume_log_open_offset(struct flume_log **out, uv_loop_t *loop, const char *path,
                           const struct flume_log_options *options, struct flume_err *err) {
   static const struct flume_log_options defaults;
@@ -187,6 +195,7 @@ int flume_log_open_offset(struct flume_log **out, uv_loop_t *loop, const char *p
     return rv;
   }
   uv_timer_init(loop, &log->timer); /* can't fail */
+  if (log->readonly && !options->damaged) stop_following(log);
   *out = &log->log;
   return 0;
 }
