@@ -187,7 +187,8 @@ int flume_log_open_offset(struct flume_log **out, uv_loop_t *loop, const char *p
   const struct flume_io *io = options->io != NULL ? options->io : &flume_io_posix;
   struct log_offset *log = log_new(io, loop, path, options);
   if (log == NULL) return flume_err_nomem(err);
-  rv = log->readonly ? 0 : take_lock(log, err);
+  rv = log->readonly ? 0 : flume__offset_look(log, err);
+  if (rv == 0 && !log->readonly) rv = take_lock(log, err);
   if (rv == 0) rv = flume__offset_recover(log, options->offset_bits, options->damaged, err);
   if (rv != 0) {
     release(log); /* the lock at once, the memory when the loop has closed the handles */

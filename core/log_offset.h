@@ -108,7 +108,10 @@ void flume__offset_file_unref(struct flume_offset_file *file);
 /* Closes the log if it is to be closed and nothing is under way any more. */
 void flume__offset_drained(struct log_offset *log);
 
-/* log_offset_open.c: opens the file, finds its records and what was deleted. bits 0: as the file has them; damaged: what
+/* log_offset_open.c: FLUME_ECORRUPT for a file that is none of flumelog-offset's, before anything is made beside it. A file
+ * that is not there, or has a note, is left to flume__offset_recover. */
+int flume__offset_look(struct log_offset *log, struct flume_err *err);
+/* Opens the file, finds its records and what was deleted. bits 0: as the file has them; damaged: what
  * is good before the damage. */
 int flume__offset_recover(struct log_offset *log, uint32_t bits, bool damaged, struct flume_err *err);
 

@@ -13,8 +13,6 @@
 #include "err.h"
 #include "log_offset.h"
 
-#define RESERVED 65536u /* records that room is made for at a time */
-
 static int fail(const struct log_offset *log, const char *doing, int rv, struct flume_err *err) {
   return flume_err_set(err, rv, "%s %s: %s", doing, log->file->path, flume_strerror(rv));
 }
@@ -94,8 +92,7 @@ static int scan_records(struct log_offset *log, struct scan *scan, const char **
     int rv = read_record(log, scan, &record, why);
     if (rv == 0) return 0;
     if (rv < 0) return fail(log, "reading", rv, err);
-    if (log->index.count % RESERVED == 0) rv = flume_offset_index_reserve(&log->index, 1);
-    if (rv >= 0) rv = flume_offset_index_add(&log->index, record.off);
+    rv = flume_offset_index_add(&log->index, record.off);
     if (rv == 0) rv = sort_record(log, scan, &record);
     if (rv != 0) return flume_err_nomem(err);
     log->log.since.value = (int64_t)record.off;
@@ -242,6 +239,30 @@ static int recover(struct log_offset *log, struct scan *scan, uint32_t bits, boo
   if (rv == 0 && !log->readonly) rv = settle(log, scan, noted != 0, err);
   log->end_off = log->data_end_off = log->next_off = scan->off;
   log->log.durable_seq = log->log.since.value;
+  return rv;
+}
+
+static bool has_note(const struct log_offset *log) {
+  const struct flume_io *io = log->log.io;
+  char path[4096];
+  int file = UV_ENAMETOOLONG;
+  if (flume__offset_path(log, "note", path, sizeof path) == 0) file = io->open(io->ctx, path, FLUME_IO_READ);
+  if (file >= 0) io->close(io->ctx, file);
+  return file >= 0;
+}
+
+int flume__offset_look(struct log_offset *log, struct flume_err *err) {
+  const struct flume_io *io = log->log.io;
+  int file = has_note(log) ? UV_EEXIST : io->open(io->ctx, log->file->path, FLUME_IO_READ);
+  if (file < 0) return 0;
+  int64_t size = io->size(io->ctx, file);
+  struct scan scan = {.off = 0};
+  flume_window_init(&scan.window, io, file, size > 0 ? (uint64_t)size : 0);
+  int found = size > 0 ? flume_offset_detect(&scan.window) : 0;
+  int rv = size < 0 ? fail(log, "reading", (int)size, err) : found < 0 ? fail(log, "reading", found, err) : 0;
+  if (size > 0 && found == 0) rv = check_first(log, &scan, err);
+  flume_window_fini(&scan.window);
+  io->close(io->ctx, file);
   return rv;
 }
 

@@ -81,6 +81,7 @@ describe("flume.log.offset", function ()
       assert.equal("ECORRUPT", code)
       assert.truthy(message:find("no flumelog-offset file", 1, true), message)
       assert.equal(bytes, world.read(path))
+      assert.is_nil(lfs.attributes(path .. ".flume"))
     end
   end)
 
