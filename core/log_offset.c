@@ -154,9 +154,7 @@ static struct log_offset *log_new(const struct flume_io *io, uv_loop_t *loop, co
     return NULL;
   }
   snprintf(log->log.dir, dir_bytes, "%s.flume", path);
-  int rv = flume__log_init(&log->log, &offset_ops, io, loop, options->max_record_bytes);
-  assert(rv == 0);
-  (void)rv;
+  flume__log_init(&log->log, &offset_ops, io, loop, options->max_record_bytes);
   log->sync = options->sync;
   log->interval_ms = options->interval_ms > 0 ? options->interval_ms : DEFAULT_INTERVAL_MS;
   log->readonly = options->readonly;
