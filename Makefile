@@ -38,7 +38,7 @@ LUA_MODULES = $(sort $(shell find lua/flume -name '*.lua'))
 VIEWS = $(sort $(shell find views -name '*.lua'))
 BINARY = $(BUILD)/bin/flume
 
-.PHONY: all lib env deps deps-test deps-lint deps-bench test test-programs demo bench lint lint-sources layers format \
+.PHONY: all lib env deps deps-test deps-interop deps-lint deps-bench test test-programs demo bench lint lint-sources layers format \
   asan tsan sanitized coverage covered valgrind fuzz fuzz-tests crash clean help
 
 all: $(BUILD)/libflume.a libraries $(MODULE) $(TEXT_MODULE) $(SHARE)/flume $(BINARY)
@@ -113,6 +113,11 @@ deps:
 
 deps-test:
 	$(call ensure,$(TEST_PACKAGES))
+	@command -v npm >/dev/null || ! apt-cache show npm >/dev/null 2>&1 || $(MAKE) --no-print-directory deps-interop
+
+# The originals that tests/interop compares flume with are npm's; without Node those tests are skipped.
+deps-interop:
+	$(call ensure,nodejs npm)
 
 deps-lint:
 	$(call ensure,$(LINT_PACKAGES))

@@ -6,6 +6,7 @@
 #include "codec.h"
 #include "cursor.h"
 #include "dir.h"
+#include "import.h"
 #include "log.h"
 #include "loop.h"
 #include "pattern.h"
@@ -21,6 +22,7 @@ FLUME_EXPORT int luaopen_flume(lua_State *L);
 int luaopen_flume_core(lua_State *L) {
   flume__codec_open(L);
   flume__loop_open(L);
+  flume__import_open(L);
   flume__log_open(L);
   flume__cursor_open(L);
   flume__pump_open(L);

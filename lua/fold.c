@@ -111,7 +111,6 @@ static int run(lua_State *L) {
   bool bytes = lua_toboolean(L, -1);
   lua_pop(L, 1);
   luaL_checkstack(L, 8, NULL);
-  int64_t first_seq = fold->block->first_seq;
   uint32_t end = end_of(fold), folded = 0;
   size_t skip = 0;
   for (uint32_t i = fold->from; i < end; i++) {
@@ -121,8 +120,8 @@ static int run(lua_State *L) {
     if (i > fold->from && (i - fold->from) % NEW_HOLD_EVERY == 0) hold_block(L, fold->block);
     if (fold->budget != NULL) flume_budget_begin(L, fold->budget);
     if (data == NULL) fold->skipped++;
-    else if (!is_passed_over(fold, first_seq + i, &skip)) {
-      fold_record(L, fold, kind, transforms, bytes, first_seq + i, data, len);
+    else if (!is_passed_over(fold, flume_block_seq(fold->block, i), &skip)) {
+      fold_record(L, fold, kind, transforms, bytes, flume_block_seq(fold->block, i), data, len);
     }
     fold->next = i + 1;
     if (++folded % LOOK_AT_CLOCK_EVERY == 0 && time_is_up(fold)) break;
@@ -168,7 +167,6 @@ static int aggregate_record(struct flume_fold *fold, int64_t seq, const uint8_t 
 typedef int (*fold_one)(struct flume_fold *fold, int64_t seq, const uint8_t *data, uint32_t len, struct flume_err *err);
 
 static int run_in_core(struct flume_fold *fold, fold_one one, struct flume_err *err) {
-  int64_t first_seq = fold->block->first_seq;
   uint32_t end = end_of(fold), folded = 0;
   size_t skip = 0;
   int rv = 0;
@@ -177,7 +175,9 @@ static int run_in_core(struct flume_fold *fold, fold_one one, struct flume_err *
     const uint8_t *data = flume_block_get(fold->block, i, &len);
     fold->next = i;
     if (data == NULL) fold->skipped++;
-    else if (!is_passed_over(fold, first_seq + i, &skip)) rv = one(fold, first_seq + i, data, len, err);
+    else if (!is_passed_over(fold, flume_block_seq(fold->block, i), &skip)) {
+      rv = one(fold, flume_block_seq(fold->block, i), data, len, err);
+    }
     if (rv == 0) fold->next = i + 1;
     if (++folded % LOOK_AT_CLOCK_EVERY == 0 && time_is_up(fold)) break;
   }

@@ -59,7 +59,7 @@ static int view_since(lua_State *L) {
 static int view_reached(lua_State *L) {
   struct flume_view *self = check_view(L);
   const struct flume_block *block = self->working == FLUME_WORK_FEED ? self->block : NULL;
-  lua_pushinteger(L, block != NULL ? block->first_seq + block->count - 1 : self->sink.since.value);
+  lua_pushinteger(L, block != NULL ? flume_block_last_seq(block) : self->sink.since.value);
   return 1;
 }
 

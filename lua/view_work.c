@@ -78,7 +78,7 @@ static void fold(struct flume_view *view, uint64_t slice_ns) {
   view->fold_status = flume_fold_run(flume__view_state(view), &view->fold, &view->traceback, &view->err);
   if (view->fold_status != 0) return;
   view->dirty = true;
-  view->meta.since = view->block->first_seq + view->fold.next - 1;
+  if (view->fold.next > view->from) view->meta.since = flume_block_seq(view->block, view->fold.next - 1);
   view->commit_due = view->commit_due || wants_commit(view);
   if (wants_renewal(view)) flume__view_renew(view);
 }
@@ -174,13 +174,12 @@ static void settle_commit(struct flume_view *view) {
 }
 
 static void after_feed(struct flume_view *view) {
-  int64_t next = view->block->first_seq + view->fold.next;
+  uint32_t at = view->fold.next < view->block->count ? view->fold.next : view->block->count - 1;
+  int64_t failing_seq = view->fold_status != 0 ? flume_block_seq(view->block, at) : view->meta.since;
   drop_block(view);
   settle_commit(view);
-  if (view->fold_status != 0) {
-    fail(view, next);
-  } else if (view->commit_status != 0) {
-    fail(view, next - 1);
+  if (view->fold_status != 0 || view->commit_status != 0) {
+    fail(view, failing_seq);
   } else {
     view->sink.deletions = view->meta.deletions;
     flume_sink_fed(&view->sink, view->meta.since);

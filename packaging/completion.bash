@@ -42,6 +42,7 @@ _flume_reply() {
   case $1 in
     *DIR*) compopt -o filenames; COMPREPLY=($(compgen -d -- "$cur")) ;;
     *FILE*) compopt -o filenames; COMPREPLY=($(compgen -f -- "$cur")) ;;
+    *FORMAT*) COMPREPLY=($(compgen -W $'json\nflumelog-offset\nasync-append-only-log' -- "$cur")) ;;
     *MODE*) COMPREPLY=($(compgen -W $'always\ninterval\nos' -- "$cur")) ;;
     *NAME*) COMPREPLY=($(compgen -W "$(_flume_views "$program" "$db" "$views" names)" -- "$cur")) ;;
   esac

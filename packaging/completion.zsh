@@ -43,6 +43,7 @@ _flume_reply() {
   case $1 in
     *DIR*) _files -/ ;;
     *FILE*) _files ;;
+    *FORMAT*) compadd -- json flumelog-offset async-append-only-log ;;
     *MODE*) compadd -- always interval os ;;
     *NAME*) compadd -- ${(f)"$(_flume_views "$program" "$db" "$views" names)"} ;;
     *) return 1 ;;

@@ -13,7 +13,9 @@ local OF_VIEWS = {"flume.ReducerView", "flume.KeyedView", "flume.GroupView", "fl
 
 -- Public by their names, and nobody's business outside.
 local INTERNAL = {
-  ["flume.Log"] = {file = true, memory = true, repair = true, is = true, transform = true, maintenance = true},
+  ["flume.Log"] = {
+    file = true, memory = true, offset = true, repair = true, is = true, transform = true, maintenance = true,
+  },
   ["flume.View"] = {new = true},
   ["flume.QueryView"] = {new = true},
   ["flume.Query"] = {new = true},

@@ -17,15 +17,16 @@ usage: flume [options] DB [command]
        flume new view NAME
        flume test FILE.lua…
 
-DB is the folder of the database; append, import and code make it when it is
-not there. Without a command flume reads Lua from the terminal (.help there
+DB is the folder of the database, or a JavaScript flumelog-offset file; append,
+import and code make the folder when it is not there. Without a command flume reads Lua from the terminal (.help there
 lists what else it knows), or runs the lines of Lua that come on standard
 input. db, flume and every view by its name are in scope.
 
 commands
   append [FILE|-]      appends lines of JSON; --skip-bad passes over bad lines
-  import [FILE|-]      appends what is in another format: --from FORMAT (json),
-                       --skip-bad
+  import [FILE|-]      appends what is in another format: --from FORMAT (json,
+                       flumelog-offset, async-append-only-log), --skip-bad;
+                       --bits N: how wide flumelog-offset's pointers are
   get SEQ              prints a record
   stream               prints records; --gt N --gte N --lt N --lte N bound them,
                        --limit N --reverse; --live goes on with new ones
@@ -141,6 +142,16 @@ end
 
 -- --- The database -------------------------------------------------------------------------------------------------
 
+-- A file in the place of the folder, with something in it, can only be the log itself.
+local function is_file(path)
+  local folder, _, errno = io.open(path .. "/log")
+  if folder then folder:close() end
+  local file = not folder and errno == ENOTDIR and io.open(path, "rb")
+  if not file then return false end
+  local bytes = file:seek "end"
+  file:close()
+  return bytes ~= nil and bytes > 0
+end
 
 -- What is there but may not be looked at is left to the one who opens it.
 local function exists(dir)
@@ -165,7 +176,7 @@ end
 local function complaint_of_absence(request)
   local makes_one = not request.command or MAKERS[request.command]
   local is_slip = options.is_command(request.db) and not request.code -- the database was forgotten
-  if makes_one and not is_slip or exists(request.db) then return nil end
+  if makes_one and not is_slip or exists(request.db) or is_file(request.db) then return nil end
   if is_slip then return options.forgotten(request.db) end
   return ("%s: there is no database here; append and import make one"):format(request.db)
 end
@@ -173,6 +184,7 @@ end
 local function open(request)
   local complaint = complaint_of_absence(request)
   if complaint then return nil, complaint end
+  local offset = is_file(request.db)
   local views = request.views or os.getenv "FLUME_VIEWS"
   if views == "" or NO_VIEWS[request.command] then views = nil end
   local db, message, code = flume.open(request.db, {
@@ -180,6 +192,7 @@ local function open(request)
     damaged = request.command == "check" or nil,
     sync = request.sync,
     views = views,
+    log = offset and "offset" or nil,
     watch = views and is_prompt(request) or nil, -- somebody may be editing them
   })
   if db then return db end

@@ -494,7 +494,7 @@ end
 
 local M = {}
 
---- A database on a log: flume.log.memory(), flume.log.file(dir), ...
+--- A database on a log: flume.log.memory(), flume.log.file(dir), flume.log.offset(path), ...
 function M.new(log, given)
   if type(log) ~= "table" then error("flume.new: a log expected, such as flume.log.memory()", 2) end
   if not Log.is(log) then log = foreign.wrap(log) end
@@ -507,23 +507,36 @@ local OPEN_OPTIONS = {
   ready = "boolean", mapper = "function|string", views = "string", watch = "boolean", sync = "string",
   interval_ms = "integer",
   max_record_bytes = "integer", segment_bytes = "integer", readonly = "boolean", damaged = "boolean",
-  poll_ms = "integer", codec = "string|table",
+  poll_ms = "integer", codec = "string|table", log = "string", bits = "integer",
 }
 
 local LOG_OPTIONS = {
-  "sync", "interval_ms", "max_record_bytes", "segment_bytes", "readonly", "damaged", "poll_ms", "codec",
+  "sync", "interval_ms", "max_record_bytes", "segment_bytes", "readonly", "damaged", "poll_ms", "codec", "bits",
 }
 
---- Opens, or creates, the database in directory dir: its log in dir/log, the state of its views in dir/views.
+-- Opens the log of a database, by the option log; and where the database is that has it.
+local KINDS = {
+  file = function (dir, given) return Log.file(dir .. "/log", given) end,
+  offset = function (path, given) return Log.offset(path, given) end,
+}
+local PLACES = {
+  file = function (dir) return dir end,
+  offset = function (path) return path .. ".flume" end,
+}
+
+--- Opens, or creates, the database in directory dir: its log in dir/log, the state of its views in dir/views. With
+--- log = "offset" it is the JavaScript flumelog-offset file dir, and the state of its views is in dir.flume/views.
 function M.open(dir, given)
   if type(dir) ~= "string" then error("flume.open: dir must be a string, not a " .. type(dir), 2) end
   if dir == "" or dir:find("\0", 1, true) then error(("flume.open: %q names no directory"):format(dir), 2) end
   given = options.check("flume.open", given, OPEN_OPTIONS, 2)
+  local kind = given.log or "file"
+  if not KINDS[kind] then error(("flume.open: log must be \"file\" or \"offset\", not %q"):format(kind), 2) end
   local for_log = {}
   for _, name in ipairs(LOG_OPTIONS) do for_log[name] = given[name] end
-  local log, message, code = Log.file(dir .. "/log", for_log)
+  local log, message, code = KINDS[kind](dir, for_log)
   if not log then return nil, message, code end
-  local db, why, errno = new(log, given, dir)
+  local db, why, errno = new(log, given, PLACES[kind](dir))
   if db then return db end
   return nil, why, errno
 end

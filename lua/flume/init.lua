@@ -19,7 +19,7 @@ local M = {
 
   open = db.open,
   new = db.new,
-  log = {file = Log.file, memory = Log.memory, repair = Log.repair},
+  log = {file = Log.file, memory = Log.memory, offset = Log.offset, repair = Log.repair},
 
   null = core.null,
   array = core.array,

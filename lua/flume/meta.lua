@@ -60,8 +60,20 @@ local flume = {}
 ---@field damaged? boolean with readonly: opens what there is before the damage, instead of failing with ECORRUPT
 ---@field codec? "msgpack"|"json"|"raw"|flume.Codec how values are stored
 
+--- Options of flume.log.offset.
+---@class flume.OffsetOptions
+---@field sync? "always"|"interval"|"os" when an append is acknowledged: once on disk; or written
+---@field interval_ms? integer the ceiling of sync = "interval"; 100
+---@field max_record_bytes? integer a larger record is E2BIG; 256 MiB
+---@field readonly? boolean takes no lock and writes nothing; sees what is there when it is opened
+---@field damaged? boolean with readonly: opens what there is before the damage, instead of failing with ECORRUPT
+---@field codec? "json"|"msgpack"|"raw"|flume.Codec how values are stored; JSON
+---@field bits? 32|48|53 how wide the pointers are; what the file has, or 32 for a new one
+
 --- Options of flume.open: those of the log, and of flume.new.
 ---@class flume.OpenOptions: flume.LogOptions, flume.NewOptions
+---@field log? "file"|"offset" the kind of log; a file log. With "offset" the path is the flumelog-offset file
+---@field bits? 32|48|53 of an offset log; see flume.OffsetOptions
 
 --- A codec of one's own. What it raises is the error of the call that needed it.
 ---@class flume.Codec
@@ -76,8 +88,8 @@ local flume = {}
 ---@return flume.Code? code ELOCKED, ECORRUPT, EVERSION, ENOENT, or a code of the system's
 function flume.open(dir, options) end
 
---- A database on a log that is open: flume.log.memory(), flume.log.file(dir), or a table with the functions of a log
---- (append, get, stream, del, close) and since, an observable.
+--- A database on a log that is open: flume.log.memory(), flume.log.file(dir), flume.log.offset(path), or a table with
+--- the functions of a log (append, get, stream, del, close) and since, an observable.
 ---@param log flume.Log|table
 ---@param options? flume.NewOptions
 ---@return flume.DB? db
@@ -96,6 +108,16 @@ flume.log = {}
 ---@return string? message
 ---@return flume.Code? code
 function flume.log.file(dir, options) end
+
+--- Opens, or creates, the JavaScript flumelog-offset file at a path. Its seqs are the byte offsets at which the records
+--- begin. What flume keeps besides, the state of views included, is in the folder path.flume. Deleting overwrites a
+--- record at once, so compact has nothing to do, and there is no backup; a batch is not atomic across a crash.
+---@param path string the file
+---@param options? flume.OffsetOptions
+---@return flume.Log? log
+---@return string? message
+---@return flume.Code? code ELOCKED, ECORRUPT, EINVAL (other pointers than options.bits), or a code of the system's
+function flume.log.offset(path, options) end
 
 --- A log that lives in memory.
 ---@param options? flume.LogOptions

@@ -27,6 +27,7 @@ local OPTIONS = {
   ["--no-rc"] = {name = "no_rc", of = {[""] = true}},
   ["--skip-bad"] = {name = "skip_bad", of = {append = true, import = true}},
   ["--from"] = {name = "from", takes = A_FORMAT, of = {import = true}},
+  ["--bits"] = {name = "bits", takes = "32, 48 or 53", of = {import = true}},
   ["--gt"] = {name = "gt", takes = "a whole number", of = {stream = true}},
   ["--gte"] = {name = "gte", takes = "a whole number", of = {stream = true}},
   ["--lt"] = {name = "lt", takes = "a whole number", of = {stream = true}},
@@ -44,6 +45,9 @@ local READERS = {
   ["a folder"] = function (text) return text ~= "" and text or nil end,
   ["code"] = function (text) return text end,
   [A_FORMAT] = function (text) return importers[text] and text end,
+  ["32, 48 or 53"] = function (text)
+    return (text == "32" or text == "48" or text == "53") and math.tointeger(tonumber(text)) or nil
+  end,
   ["a whole number"] = function (text) return math.tointeger(tonumber(text)) end,
   ["always, interval or os"] = function (text)
     return (text == "always" or text == "interval" or text == "os") and text or nil
