@@ -340,6 +340,15 @@ function View:_status()
   return row
 end
 
+--- The view, and the indexes that it has made: by names for messages.
+function View:_parts()
+  local parts = {[self.name] = self}
+  for _, index in ipairs(self._engine and self._engine.indexes:list() or {}) do
+    parts[self.name .. "/" .. index.name] = index.view
+  end
+  return parts
+end
+
 --- Closes the view's part; done() when that is over.
 function View:_close(done)
   if self._broken then return done() end
