@@ -197,8 +197,12 @@ int flume_log_get(struct flume_log *log, int64_t seq, struct flume_record *recor
   struct flume_block *block;
   int rv = flume_log_read(log, seq, false, 1, &block, err);
   if (rv != 0) return rv;
+  if (block->first_seq > seq) {
+    flume_block_unref(block);
+    return flume_err_set(err, FLUME_ENOENT, "no record begins at byte %lld", (long long)seq);
+  }
   uint32_t len = 0;
-  const uint8_t *data = flume_block_get(block, (uint32_t)(seq - block->first_seq), &len);
+  const uint8_t *data = flume_block_get(block, flume_block_find(block, seq), &len);
   if (data == NULL) {
     flume_block_unref(block);
     bool lost = log->ops->is_lost != NULL && log->ops->is_lost(log, seq);

@@ -5,6 +5,7 @@
 #include <lua.h>
 #include <uv.h>
 
+#include "../core/aggregate.h"
 #include "../core/store.h"
 
 enum { FLUME_RECENT_MAX_BYTES = 4 << 20 };
@@ -24,6 +25,8 @@ struct flume_lua_store {
   int64_t seq;              /* of the record that is being folded */
   struct flume_buf emitted; /* what it emitted so far; see flume_emitted_next */
   struct flume_recent recent;
+  struct flume_aggregate *aggregate; /* of a view that is declared by it; NULL. Owned */
+  bool must_rebuild;                 /* a record could not be taken back */
   /* scratch */
   struct flume_buf packed;
   struct flume_buf key;
@@ -53,12 +56,27 @@ int flume__emitted_add(struct flume_buf *emitted, const struct flume_buf *key, c
 int flume__store_add_emitted(struct flume_lua_store *self, struct flume_err *err);
 int flume__store_remove_emitted(struct flume_lua_store *self, struct flume_err *err);
 
+/* A record for the aggregate: added, or taken back; must_rebuild when it can't be. */
+int flume__store_aggregate_add(struct flume_lua_store *self, const uint8_t *record, size_t len, struct flume_err *err);
+int flume__store_aggregate_remove(struct flume_lua_store *self, const uint8_t *record, size_t len,
+                                  struct flume_err *err);
+
 /* For those who follow, who then read the ranges anew: what the store has is not what it was before. */
 void flume__store_forget_recent(struct flume_lua_store *self);
 
 /* page, below, with its arguments from the index first on, for any Lua state: nothing else may be done with the store
  * meanwhile. Raises errors. Returns 2. */
 int flume__store_page(lua_State *L, struct flume_lua_store *self, int first);
+
+/* What page does it with; none of them is to be called while something else is done with the store. Each raises errors.
+ *
+ * The range that the table at index is, or all for nil. Its bounds are borrowed until the next call. */
+void flume__store_get_range(lua_State *L, struct flume_lua_store *self, int index, struct flume_store_range *range);
+/* Pushes a userdata that closes the cursor, when there is one: when it is popped, or an error passes. */
+struct flume_store_cursor **flume__store_push_cursor(lua_State *L);
+/* Pushes a string that says where the entry is, and begins a cursor behind the one that such a string names. */
+void flume__store_push_resume(lua_State *L, struct flume_lua_store *self, const struct flume_store_entry *entry);
+void flume__store_resume(lua_State *L, struct flume_store_cursor *cursor, int index);
 
 /* Pushes a table of functions for the host. They keep the value at index owner alive, in which self lives; 0: self
  * outlives the Lua state.
@@ -67,6 +85,9 @@ int flume__store_page(lua_State *L, struct flume_lua_store *self, int first);
  *   get(key) -> value or nil       of a group
  *   put(key, value or nil)         of a group
  *   id(key) -> string              the key's bytes
+ *   seq() -> integer               of the record that is being folded, or was last; -1 before the first
+ *   add(item), remove(item)        to the aggregate's groups, or from them; flush(), forget() what it has at hand
+ *   rebuild()                      the record that is being taken back can't be: the view is to be built anew
  *   page(range, n, min_seq, max_seq, resume or nil) -> items, resume or nil
  *                                  up to n entries of the range, each as {key, seq} or {key, seq, value}; nil as a key is
  *                                  null, the seq of a group -1. The second result goes on behind the last of them, and

@@ -59,7 +59,7 @@ static int view_since(lua_State *L) {
 static int view_reached(lua_State *L) {
   struct flume_view *self = check_view(L);
   const struct flume_block *block = self->working == FLUME_WORK_FEED ? self->block : NULL;
-  lua_pushinteger(L, block != NULL ? block->first_seq + block->count - 1 : self->sink.since.value);
+  lua_pushinteger(L, block != NULL ? flume_block_last_seq(block) : self->sink.since.value);
   return 1;
 }
 
@@ -265,18 +265,19 @@ static int view_quiet(lua_State *L) {
 }
 
 /* activate(self, cb): a checkpoint, and then this version is the active one on disk; cb(err), also when it is closed
- * before */
+ * before. EAGAIN: it has started over, and may be asked again when it has caught up. */
 static int view_activate(lua_State *L) {
   struct flume_view *self = check_view(L);
   luaL_checktype(L, 2, LUA_TFUNCTION);
   luaL_unref(L, LUA_REGISTRYINDEX, self->active_cb);
   self->active_cb = ref_value(L, 2);
   self->wants_active = true;
+  self->activation_off = false;
   flume_defer(&self->pump->pump.log->defer, &self->nudge);
   return 0;
 }
 
-/* size(self) -> bytes on disk, after the last checkpoint */
+/* size(self) -> bytes on disk, when it was opened or after the last checkpoint */
 static int view_size(lua_State *L) {
   lua_pushinteger(L, (lua_Integer)check_view(L)->size_bytes);
   return 1;
@@ -318,6 +319,8 @@ static void release(lua_State *L, struct flume_view *self) {
   flume__store_fini(&self->kept);
   flume_extract_free(self->extract);
   self->extract = NULL;
+  flume_bitmaps_free(self->bitmaps);
+  self->bitmaps = NULL;
   flume_io_free(&flume_io_posix, self->skips);
   flume_io_free(&flume_io_posix, self->new_skips);
   flume_io_free(&flume_io_posix, self->dir);
@@ -381,7 +384,9 @@ static void close_left(struct flume_lua_pump *pump) {
 }
 
 static void nudge(struct flume_deferred *deferred) {
-  flume__view_next(FLUME_CONTAINER_OF(deferred, struct flume_view, nudge));
+  struct flume_view *self = FLUME_CONTAINER_OF(deferred, struct flume_view, nudge);
+  flume__view_tell_active(self);
+  flume__view_next(self);
 }
 
 /* close(self, cb [, "drop"]): a last checkpoint, unless its state is to be dropped; then cb() */

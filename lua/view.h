@@ -15,6 +15,7 @@
 #ifndef FLUME_LUA_VIEW_H
 #define FLUME_LUA_VIEW_H
 
+#include "../core/bitmaps.h"
 #include "../core/view_dir.h"
 #include "fold.h"
 #include "pump.h"
@@ -37,6 +38,7 @@ enum flume_view_kind {
   FLUME_VIEW_REDUCE, /* one state */
   FLUME_VIEW_GROUP,  /* a state for each key, in the store */
   FLUME_VIEW_INDEX,  /* entries in the store */
+  FLUME_VIEW_BITMAP, /* sets of records in the store */
   FLUME_VIEW_SINK,   /* keeps itself */
 };
 
@@ -87,7 +89,9 @@ struct flume_view {  // NOLINT(clang-analyzer-optin.performance.Padding): fields
   struct flume_block *block; /* to be fed; a reference */
   uint32_t from;
   struct flume_fold fold;
-  struct flume_extract *extract; /* of an index by paths */
+  struct flume_extract *extract; /* of an index by paths, and of bitmaps */
+  bool aggregates;               /* records go into kept.aggregate as they are */
+  struct flume_bitmaps *bitmaps; /* of a view of that kind; else NULL */
   int64_t *skips;                /* ascending: records that it passes over; owned */
   size_t skips_count;
   int64_t *new_skips; /* in their place, as soon as nothing is under way; NULL for no change. Owned */
@@ -110,7 +114,9 @@ struct flume_view {  // NOLINT(clang-analyzer-optin.performance.Padding): fields
   bool reads_only;       /* another process writes the store: this one folds on in memory, and never commits */
   int64_t unusable_from; /* a state that has come to this seq can't be gone on with */
   bool accepting;        /* it goes on with a state of another version */
+  bool activates_first;  /* there was none: its first commit makes it so */
   bool activating;       /* the next commit makes it so */
+  bool activation_off;   /* what was asked for can't be done now: to be told */
   bool wants_active;     /* asked for: see flume__view_take_wishes */
   int active_cb;         /* registry: called once when that is done */
   int erase_cb;          /* registry: called once when nothing is left of what was deleted; see view_erase.c */
@@ -120,7 +126,7 @@ struct flume_view {  // NOLINT(clang-analyzer-optin.performance.Padding): fields
   struct flume_store_rewrite *rewrite; /* NULL: not under way */
   int erase_status;                    /* 1: there is more to write */
   bool dirty;                          /* folded since the last commit */
-  uint64_t committed_bytes;            /* size of the store after the last commit */
+  uint64_t committed_bytes;            /* size of the store when it was opened, or after the last commit */
   uint64_t size_bytes;                 /* the same, for the loop thread */
   bool commit_due;
   uint64_t next_commit_ns;
@@ -169,6 +175,8 @@ void flume__view_work_init(struct flume_view *view);
 void flume__view_work_start(struct flume_view *view);
 /* Begins what is next for the view, if nothing is under way. */
 void flume__view_next(struct flume_view *view);
+/* Tells who asked for it what became of making the version the active one, as soon as that is known. */
+void flume__view_tell_active(struct flume_view *view);
 /* What was asked for while it was at work: nothing is under way now. */
 void flume__view_take_wishes(struct flume_view *view);
 void flume__view_call_free(lua_State *L, struct flume_view_call *call);

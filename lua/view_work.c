@@ -27,7 +27,8 @@
 /* --- The steps ------------------------------------------------------------------------------------------------- */
 
 static size_t pending_bytes(const struct flume_view *view) {
-  return view->kept.store != NULL ? flume_store_pending_bytes(view->kept.store) : 0;
+  size_t bytes = view->kept.store != NULL ? flume_store_pending_bytes(view->kept.store) : 0;
+  return view->bitmaps != NULL ? bytes + flume_bitmaps_pending_bytes(view->bitmaps) : bytes;
 }
 
 static bool wants_commit(const struct flume_view *view) {
@@ -60,6 +61,8 @@ static void prepare(struct flume_view *view, enum flume_fold_action action, uint
                                    .codec = view->pump->log->codec,
                                    .store = &view->kept,
                                    .extract = view->extract,
+                                   .aggregates = view->aggregates,
+                                   .bitmaps = view->bitmaps,
                                    .skips = view->skips,
                                    .skips_count = view->skips_count,
                                    .until_ns = uv_hrtime() + slice_ns};
@@ -75,7 +78,7 @@ static void fold(struct flume_view *view, uint64_t slice_ns) {
   view->fold_status = flume_fold_run(flume__view_state(view), &view->fold, &view->traceback, &view->err);
   if (view->fold_status != 0) return;
   view->dirty = true;
-  view->meta.since = view->block->first_seq + view->fold.next - 1;
+  if (view->fold.next > view->from) view->meta.since = flume_block_seq(view->block, view->fold.next - 1);
   view->commit_due = view->commit_due || wants_commit(view);
   if (wants_renewal(view)) flume__view_renew(view);
 }
@@ -83,7 +86,7 @@ static void fold(struct flume_view *view, uint64_t slice_ns) {
 /* Takes back the records that were fetched. */
 static void retract(struct flume_view *view) {
   view->fold_status = 0;
-  for (unsigned i = 0; i < view->gone_count && view->fold_status == 0; i++) {
+  for (unsigned i = 0; i < view->gone_count && view->fold_status == 0 && !view->kept.must_rebuild; i++) {
     prepare(view, FLUME_FOLD_RETRACT, 0);
     view->fold.block = view->gone[i];
     view->failing_seq = view->gone[i]->first_seq;
@@ -171,13 +174,12 @@ static void settle_commit(struct flume_view *view) {
 }
 
 static void after_feed(struct flume_view *view) {
-  int64_t next = view->block->first_seq + view->fold.next;
+  uint32_t at = view->fold.next < view->block->count ? view->fold.next : view->block->count - 1;
+  int64_t failing_seq = view->fold_status != 0 ? flume_block_seq(view->block, at) : view->meta.since;
   drop_block(view);
   settle_commit(view);
-  if (view->fold_status != 0) {
-    fail(view, next);
-  } else if (view->commit_status != 0) {
-    fail(view, next - 1);
+  if (view->fold_status != 0 || view->commit_status != 0) {
+    fail(view, failing_seq);
   } else {
     view->sink.deletions = view->meta.deletions;
     flume_sink_fed(&view->sink, view->meta.since);
@@ -190,8 +192,15 @@ static void drop_gone(struct flume_view *view) {
   view->gone_count = 0;
 }
 
+static void start_over(struct flume_view *view);
+
 static void after_retract(struct flume_view *view) {
   drop_gone(view);
+  if (view->kept.must_rebuild) {
+    view->kept.must_rebuild = false;
+    start_over(view);
+    return;
+  }
   if (view->fold_status != 0) {
     view->forgetting = false;
     fail(view, view->failing_seq);
@@ -200,15 +209,29 @@ static void after_retract(struct flume_view *view) {
   view->meta.deletions = view->gone_until;
 }
 
-static void tell_active(struct flume_view *view) {
-  if (view->active_cb == LUA_NOREF || !(view->active || view->commit_status != 0)) return;
+/* What became of making the version the active one: 0, or the error, also in *err; 1 while it is not known. */
+static int activation_status(const struct flume_view *view, struct flume_err *err) {
+  if (view->active) return 0;
+  if (view->activation_off) return flume_err_set(err, FLUME_EAGAIN, "the view has started over");
+  if (view->sink.state != FLUME_SINK_FAILED && view->commit_status == 0) return 1;
+  *err = view->sink.state == FLUME_SINK_FAILED ? view->sink.failure : view->err;
+  return err->code;
+}
+
+void flume__view_tell_active(struct flume_view *view) {
+  struct flume_err err;
+  if (view->active_cb == LUA_NOREF || view->wants_active) return;
+  int status = activation_status(view, &err);
+  if (status > 0) return;
   lua_State *L = view->loop->L;
   int cb = view->active_cb;
   view->active_cb = LUA_NOREF;
+  view->activation_off = false;
+  if (status < 0 && status != FLUME_EAGAIN) view->activating = view->activates_first = false;
   lua_rawgeti(L, LUA_REGISTRYINDEX, cb);
   luaL_unref(L, LUA_REGISTRYINDEX, cb);
-  if (view->active) lua_pushnil(L);
-  else flume__push_error(L, view->commit_status, &view->err);
+  if (status == 0) lua_pushnil(L);
+  else flume__push_error(L, status, &err);
   flume__loop_call(view->loop, 1);
 }
 
@@ -289,7 +312,7 @@ static void job_done(struct flume_job *job) {
   if (worked == FLUME_WORK_CALL) after_call(view);
   if (worked == FLUME_WORK_COMMIT) after_commit(view);
   if (worked == FLUME_WORK_ERASE) flume__view_erase_ran(view);
-  tell_active(view);
+  flume__view_tell_active(view);
   flume__view_next(view);
 }
 
@@ -350,6 +373,11 @@ static void restart(struct flume_view *view) {
   int rv = view->rebuilding ? flume__view_reset(view, &err) : flume__view_revert(view, &err);
   if (view->vm != NULL) flume_vm_leave(view->vm);
   view->rebuilding = view->reviving = false;
+  if (view->active_cb != LUA_NOREF) { /* the state that was to be the active one is gone */
+    view->activating = view->activates_first;
+    view->activation_off = true;
+    flume_defer(&view->pump->pump.log->defer, &view->nudge);
+  }
   let_go(view);
   view->traceback.len = 0;
   flume_sink_restart(&view->sink, view->meta.since, view->meta.deletions);
@@ -399,7 +427,7 @@ static void commit_after_sync(struct flume_view *view) {
   view->commit_due = false;
   if (view->sync_status == 0) view->err = view->sink.failure;
   view->commit_status = view->err.code;
-  tell_active(view);
+  flume__view_tell_active(view);
 }
 
 /* Nothing is under way and nobody waits: who asked for that is told, once. A view whose state can't be saved has none
@@ -445,7 +473,7 @@ static int fetch_gone(struct flume_view *view) {
 }
 
 static bool can_retract(struct flume_view *view) {
-  if (view->kind == FLUME_VIEW_INDEX) return true;
+  if (view->kind == FLUME_VIEW_INDEX || view->kind == FLUME_VIEW_BITMAP) return true;
   lua_State *L = flume__view_state(view);
   if (view->vm != NULL) flume_vm_enter(view->vm);
   lua_rawgeti(L, LUA_REGISTRYINDEX, flume__view_host(view));
@@ -501,23 +529,24 @@ static void forget(struct flume_sink *sink) {
 /* --- */
 
 static void next_work(struct flume_view *view) {
+  if (view->forgetting && !view->held) forget_step(view);
+  if (view->working != FLUME_WORK_NONE || view->rebuilding) return;
   bool has_call = !flume_queue_empty(&view->calls);
-  if (view->forgetting && !view->held) {
-    forget_step(view);
-  } else if (has_call && !(view->called_last && view->block != NULL)) {
+  bool may_feed = view->block != NULL && !view->held && view->quiet_cb == LUA_NOREF;
+  if (has_call && !(view->called_last && may_feed)) {
     start_call(view);
-  } else if (view->block != NULL && !view->held && view->quiet_cb == LUA_NOREF) {
+  } else if (may_feed) {
     view->called_last = false;
     view->meta.deletions = view->sink.deletions;
     start_work(view, FLUME_WORK_FEED);
-  } else if (!has_call && view->quiet_cb != LUA_NOREF) {
+  } else if (view->quiet_cb != LUA_NOREF) {
     tell_quiet(view);
   }
 }
 
 void flume__view_take_wishes(struct flume_view *view) {
   if (view->wants_active && !view->reads_only) {
-    view->wants_active = false;
+    view->wants_active = view->active = false; /* another may have been made it meanwhile */
     view->activating = view->dirty = view->commit_due = true;
   }
   if (view->new_skips != NULL) {

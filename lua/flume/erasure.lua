@@ -70,8 +70,9 @@ function erase_view(self, done)
   if self:_is_over() then return done(self:_closed_error()) end
   local instance = self._instance
   if not self._script.state_dir or not instance or instance.kind == "sink" then return done(nil) end
-  if self._erasing then
-    self._erasing[#self._erasing + 1] = function () erase_view(self, done) end
+  local waiting = self._erasing or self._activating
+  if waiting then
+    waiting[#waiting + 1] = function () erase_view(self, done) end
     return
   end
   if self._next then return after_swap(self, done) end
@@ -119,6 +120,7 @@ end
 --- Waits until nothing is left of what was deleted before in what views have stored: done(err) with a text that names
 --- those of which that can't be said.
 function M.erase(db, done)
+  if db.closed or db.closing then return done(errors.new("the database was closed", "ECLOSED")) end
   local deletions = db.dir and db.log.core:deletions() or 0
   if deletions == 0 then return done(nil) end
   if not db:_is_ready() then

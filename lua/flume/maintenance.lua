@@ -25,11 +25,9 @@ local function rest(db, done)
   local pending, resting, over = 1, {}, false
   local function release()
     over = true
-    for _, each in ipairs(resting) do
-      local instance = each.instance
-      if each.view._instances[instance] and not instance.retired then instance.core:hold(false) end
-    end
+    local rested = resting
     resting = {}
+    for _, each in ipairs(rested) do each.view:_release(each.instance) end
   end
   local function abort(err)
     if over then return end
@@ -46,12 +44,11 @@ local function rest(db, done)
   db._waits[abort] = true
   for _, each in ipairs(stored_instances(db)) do
     pending = pending + 1
-    local ok = pcall(each.instance.core.quiet, each.instance.core, function ()
+    each.view:_quiet(each.instance, function ()
       resting[#resting + 1] = each
       if over then return release() end
       one()
     end)
-    if not ok then one() end -- it is being swapped: its files are not what they will be
   end
   one()
 end

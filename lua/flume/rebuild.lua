@@ -12,10 +12,12 @@ local M = {}
 
 -- A raw view destroys its own state, and gets a new sink. One that can't has failed.
 local function rebuild_raw(self, done)
+  if self:_is_over() then return done(self:_closed_error()) end
   local instance = self._instance
   local handle = instance.core
   handle:hold(true)
   local function finish(message)
+    if self:_is_over() then return done(self:_closed_error()) end
     if message then
       handle:fail(message)
       handle:hold(false)
@@ -35,7 +37,7 @@ end
 --- For a raw view that had consumed what is deleted now.
 function View:_start_over_raw()
   rebuild_raw(self, function (err)
-    if err then error(err, 0) end
+    if err and err.code ~= "ECLOSED" then error(err, 0) end
   end)
 end
 
@@ -53,7 +55,8 @@ local function rebuild_here(self, done)
   end
   if self._instance.kind == "sink" then return rebuild_raw(self, begun) end
   self._core:rebuild()
-  begun(nil)
+  if not self._engine then return begun(nil) end
+  self._engine:rebuild(begun)
 end
 
 --- done(err) when it has been built anew, and has caught up.

@@ -35,9 +35,9 @@ end
 local function revive(self, seq)
   for instance in pairs(self._instances) do
     local failed, at = instance.core:failure()
-    if failed and at == seq then
+    if failed and at == seq and not instance.retired then
       instance.core:revive()
-      if instance == self._next then versions.settle(self, instance) end
+      versions.settle(self, instance)
     end
   end
 end
@@ -101,6 +101,9 @@ local function accept_here(self, reason, done)
   if not instance then return done(errors.new(message, code)) end
   local old = self._instance
   if self:_failure() then return done(self:_failure()) end
+  if old.has_skipped then
+    return done(errors.new(('view "%s": a record that is skipped is in its state'):format(self.name), "EINVAL"))
+  end
   if old.fingerprint == instance.fingerprint and old.version_text == instance.version_text then
     return done(errors.new(('view "%s": there is nothing to accept'):format(self.name), "EINVAL"))
   end

@@ -41,7 +41,8 @@ local function load_script(handle, script)
   local ok, message, code = handle:load(bytecode.host, {
     name = script.name, path = script.path, folder = script.folder, mapper_path = script.mapper_path,
     memory = memory_of(script), trusted = script.trusted, package = {path = package.path, cpath = package.cpath},
-    params = script.params,
+    params = script.params, built_in = script.built_in,
+    natives = {["flume.text"] = package.searchpath("flume.text", package.cpath) or ""},
     lib = {
       observable = bytecode.observable, sandbox = bytecode.sandbox, kinds = bytecode.kinds, sources = bytecode.sources,
     },
@@ -78,12 +79,13 @@ local function new_instance(db, script)
     described, message, code = load_script(handle, script)
     if not described then return nil, message, code end
   end
-  if not described or described.kind == "sink" then -- a raw view keeps itself, where it can reach what it needs
+  if not described or described.in_caller then -- a raw view keeps itself, where it can reach what it needs
     host, message, code = load_inline(script)
     if not host then return nil, message, code end
     handle, described = core.view(db._pump, host), host.describe()
   end
-  local ok, why, errno = check_method_names(script.name, described.methods)
+  local ok, why, errno = true, nil, nil
+  if not (host and host.engine) then ok, why, errno = check_method_names(script.name, described.methods) end
   if not ok then return nil, why, errno end
   return {
     core = handle,
@@ -101,6 +103,7 @@ local function new_instance(db, script)
     number = nil,               -- of its directory
     activates = false,          -- its first checkpoint makes it the active one there
     sources = 0,                -- iterators that are open in it
+    quiet = nil,                -- while it rests, or is asked to: list of functions that wait for their turn
     retired = false,            -- another one has taken its place
     on_end = nil,               -- called when it is closed
   }
@@ -134,6 +137,31 @@ local function call_raw(fn, done)
   if result == true or (info.nparams == 0 and not info.isvararg) then through(nil) end
 end
 
+local settle
+
+-- Takes all versions off the disk but the active one and the set of numbers.
+local function remove_others(self, keep)
+  local dir = not self._script.reads_only and self._script.state_dir
+  local numbers = dir and dirs.list(dir) or {}
+  local active = #numbers > 1 and dirs.active(dir) or nil
+  for _, number in ipairs(numbers) do
+    if number ~= self._active_number and number ~= active and not keep[number] then dirs.remove(dir, number) end
+  end
+end
+
+-- When nothing is under way, what answers is the active version on disk, and no other is there.
+local function tidy(self)
+  if self:_is_over() or self._activating or self._erasing or next(self._ending) then return end
+  local now = self._instance
+  if now and now.number and now.number ~= self._active_number and not self._next and not self._heir then
+    self._next = now
+    return settle(self, now)
+  end
+  local keep = {}
+  for instance in pairs(self._instances) do keep[instance.number or 0] = true end
+  remove_others(self, keep)
+end
+
 --- Closes an instance, "keep"ing or "drop"ping its state; done() when that is over.
 function View:_end_instance(instance, how, done)
   local waiting = {done}
@@ -144,6 +172,7 @@ function View:_end_instance(instance, how, done)
         dirs.remove(self._script.state_dir, instance.number)
       end
       self._ending[instance] = nil
+      tidy(self)
       for _, each in ipairs(waiting) do each() end
     end, how)
   end
@@ -156,19 +185,20 @@ end
 local function activate_at_the_end(self)
   local instance, before = self._instance, self._active_number
   local number = instance.number
-  if not (number and before) or number == before or instance.core:since() < self._db:_since() then return end
+  if self._activating or self._erasing or not (number and before) or number == before then return end
+  if instance.core:since() < self._db:_since() then return end
   instance.core:activate(function (err)
-    if err then return end
-    self._active_number = number
-    dirs.remove(self._script.state_dir, before)
+    if not err then self._active_number = number end
   end)
 end
 
 local function end_instances(self, done)
-  local pending = 1
+  local pending, kept = 1, {}
   local function one()
     pending = pending - 1
-    if pending == 0 then done() end
+    if pending > 0 then return end
+    if self._active_number then remove_others(self, kept) end
+    done()
   end
   answer_swaps(self, self:_closed_error())
   activate_at_the_end(self)
@@ -178,7 +208,9 @@ local function end_instances(self, done)
   end
   for instance in pairs(self._instances) do
     pending = pending + 1
-    self:_end_instance(instance, instance.retired and "drop" or "keep", one)
+    local how = instance.retired and "drop" or "keep"
+    if how == "keep" then kept[instance.number or 0] = true end
+    self:_end_instance(instance, how, one)
   end
   one()
 end
@@ -314,55 +346,57 @@ local function is_wanted(self, instance)
     and (self._next == instance or self._instance == instance)
 end
 
-local take_place
+local take_place, activate, make_active
 
--- Takes a version that is not the active one any more off the disk, unless it is open: then that happens at its end.
-local function remove_unused(self, number)
-  for instance in pairs(self._instances) do
-    if instance.number == number then return end
-  end
-  dirs.remove(self._script.state_dir, number)
-end
-
--- One after the other, so that the last to be made the active one is the newest: calls again() when an instance that is
--- being closed, and the one that answers, have done what they do to that. False: there is nothing to wait for.
-local function waits_for_others(self, instance, again)
+-- Makes the version of an instance the active one on disk: done(err). One after the other, so that the last is the
+-- newest: instances that are being closed, and the one whose first checkpoint does it by itself, go first.
+function make_active(self, instance, done)
+  local function again() make_active(self, instance, done) end
   local _, waiting = next(self._ending)
+  waiting = waiting or self._activating or self._erasing
   if waiting then
     waiting[#waiting + 1] = again
-    return true
+    return
   end
-  if self._erasing then
-    self._erasing[#self._erasing + 1] = again
-    return true
+  if not self._instances[instance] then return done(self:_closed_error()) end
+  local queue, old = {}, self._instance
+  local function finish(err, then_what)
+    self._activating = nil
+    then_what(err)
+    for _, each in ipairs(queue) do each() end
   end
-  local old = self._instance
-  if old == instance or not old.activates then return false end
-  old.core:activate(function ()
-    old.activates = false
-    again()
+  self._activating = queue
+  if old ~= instance and old.activates then
+    return old.core:activate(function (err)
+      old.activates = err ~= nil and err.code == "EAGAIN"
+      if err and not old.activates and self._active_number == old.number then self._active_number = nil end
+      finish(err, again)
+    end)
+  end
+  instance.core:activate(function (err)
+    if not err then self._active_number, instance.activates = instance.number, false end
+    finish(err, done)
   end)
-  return true
 end
 
 -- It has caught up: its version becomes the active one on disk, and then it answers.
-local function activate(self, instance)
+function activate(self, instance)
   if not is_wanted(self, instance) then return end
   local function activated(err)
-    local before = self._active_number
-    if not err then self._active_number = instance.number end
-    if not is_wanted(self, instance) then return end
-    if err then return answer_swaps(self, errors.new(err.message, err.code)) end
-    if before and before ~= instance.number then remove_unused(self, before) end
-    if self._instance == instance then -- it has answered all the time, since there was no other
-      self._next = nil
-      return answer_swaps(self, nil)
+    if not is_wanted(self, instance) then
+      if not (err or self:_is_over()) then activate(self, self._instance) end -- that one was too late to be given up
+      return
     end
-    take_place(self, instance)
+    if err and err.code == "EAGAIN" then return settle(self, instance) end
+    if err then return answer_swaps(self, self:_failure(instance) or errors.new(err.message, err.code)) end
+    if self._instance ~= instance then return take_place(self, instance) end
+    if self._next and self._next ~= instance then return end
+    self._next = nil -- it has answered all the time, since there was no other
+    answer_swaps(self, nil)
+    tidy(self)
   end
   if not instance.number or instance.number == self._active_number then return activated(nil) end
-  if waits_for_others(self, instance, function () activate(self, instance) end) then return end
-  instance.core:activate(activated)
+  make_active(self, instance, activated)
 end
 
 -- Waits until the instance is not behind the one that answers, and swaps them.
@@ -376,17 +410,18 @@ function take_place(self, instance)
 end
 
 -- Lets the instance catch up, and then take the place.
-local function settle(self, instance)
+function settle(self, instance)
   instance.core:wait(self._db:_since(), nil, function (code)
     if code and is_wanted(self, instance) then return answer_swaps(self, self:_failure(instance)) end
     activate(self, instance)
   end)
 end
 
+-- Gives up the one that is built beside the one that answers, if there is one.
 local function drop_next(self)
   local instance = self._next
-  self._next = nil
   if not instance or instance == self._instance then return end
+  self._next = nil
   self:_end_instance(instance, "drop", function () end)
 end
 
@@ -412,6 +447,27 @@ local function build_beside(self, instance, reason)
   settle(self, instance)
 end
 
+--- Calls cb() when an instance is quiet, or closed: from then on nothing happens to its state, until release. One that
+--- asks meanwhile waits for that.
+function View._quiet(_, instance, cb)
+  if instance.quiet then
+    instance.quiet[#instance.quiet + 1] = cb
+    return
+  end
+  instance.quiet = {}
+  instance.core:quiet(cb)
+end
+
+--- The instance goes on, if it is still wanted.
+function View:_release(instance)
+  local is_open = self._instances[instance] and not instance.retired
+  local following = table.remove(instance.quiet, 1)
+  if is_open then instance.core:hold(false) end
+  if not following then instance.quiet = nil
+  elseif is_open then instance.core:quiet(following)
+  else following() end
+end
+
 -- The heir's instance takes over the state of the old one, which is quiet.
 local function take_over(self, old, heir)
   local instance = heir.instance
@@ -425,16 +481,14 @@ local function take_over(self, old, heir)
     return build_beside(self, instance, reason_of(old, instance))
   end
   local since, message, code = instance.core:adopt(old.core, instance.version_text, instance.fingerprint)
-  if not since then
-    old.core:hold(false)
-    return answer(errors.new(message, code))
-  end
+  if not since then return answer(errors.new(message, code)) end
   instance.number, old.number = old.number, nil
   instance.activates, instance.has_skipped = old.activates, old.has_skipped
   self._instances[instance] = true
   instance.core:skips(self._notes.skips)
   self:_answer_with(instance)
   self._reload_error = nil
+  if self._next == old then self._next = nil end
   if instance.number ~= self._active_number and not self._next then -- what it goes on with was still being built
     self._next = instance
     settle(self, instance)
@@ -456,9 +510,10 @@ local function hand_over(self, instance, done)
   end
   heir = {instance = instance, swaps = swaps}
   self._heir = heir
-  old.core:quiet(function ()
+  self:_quiet(old, function ()
     self._heir = nil
     take_over(self, old, heir)
+    self:_release(old)
   end)
 end
 
@@ -505,6 +560,7 @@ local function put_in_place(self, instance, force, done)
     if following ~= old then return join(build_beside, instance, following.reason) end
   end
   if self:_failure() then return join(build_beside, instance, reason_of(old, instance)) end
+  if old.has_skipped then return join(build_beside, instance, "a record is skipped") end
   if is_same_version(old, instance) and old.kind == instance.kind then
     if old.fingerprint ~= instance.fingerprint or self._heir then return hand_over(self, instance, done) end
     drop_next(self)
@@ -554,6 +610,7 @@ function M.mount(db, script)
   local since
   since, message, code = begin(self, instance, script.accept)
   if not since then return nil, message, code end
+  if instance.host and instance.host.engine then self._engine = instance.host.engine.new(self) end
   if instance.host and instance.host.raw then
     function instance.host.start_over() self:_start_over_raw() end
   end
