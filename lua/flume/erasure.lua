@@ -1,5 +1,5 @@
--- The second half of a compaction: when the bytes of deleted records are gone from the log, they go from what the views
--- have stored. Each view takes back what was deleted, and its store is written anew (lua/view_erase.c) as a version with
+-- The second half of a compaction: when the bytes of deleted records are gone from the log, they go from what views
+-- have stored. Each takes back what was deleted, and its store is written anew (lua/view_erase.c) as a version with
 -- another number; the old one is removed.
 --
 -- What can't be done is no reason to leave the rest: the answer names each view whose files may still have such bytes,
@@ -125,6 +125,7 @@ end
 --- Waits until nothing is left of what was deleted before in what views have stored: done(err) with a text that names
 --- those of which that can't be said.
 function M.erase(db, done)
+  if db.closed or db.closing then return done(errors.new("the database was closed", "ECLOSED")) end
   local deletions = db.dir and db.log.core:deletions() or 0
   if deletions == 0 then return done(nil) end
   if not db:_is_ready() then
