@@ -137,6 +137,7 @@ function flume.index(version, fn) end
 ---@field retract? function takes a deleted record out again; without it a delete builds the view anew
 ---@field indexer? string|string[]|function of an index: as in flume.index
 ---@field create? fun(log: table, name: string): table a view that feeds and keeps itself
+---@field query? boolean true: it answers queries, as the built-in view "query"
 ---@field methods? table<string, "sync"|"async"|"source"> the functions of the view that can be called, and how
 
 -- --- Values --------------------------------------------------------------------------------------------------------
