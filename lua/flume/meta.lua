@@ -163,6 +163,7 @@ function flume.index(version, fn) end
 ---@field aggregate? table<string, string|string[]> counts, sums and the like by group, made without calling Lua
 ---@field indexer? string|string[]|function of an index: as in flume.index
 ---@field create? fun(log: table, name: string): table a view that feeds and keeps itself
+---@field query? boolean true: it answers queries, as the built-in view "query"
 ---@field methods? table<string, flume.MethodType> the functions of the view that can be called, and how
 
 -- --- Values --------------------------------------------------------------------------------------------------------

@@ -257,7 +257,7 @@ local function begin(self, used)
   self.plan = made
   local set = made.set and core.seqset(plan.resolve(made.set))
   self.set, self.test = set, not made.exact and self.condition and filter.compile(self.condition) or nil
-  self.is_plain = self.wants_plain and not self.test
+  self.is_plain = self.wants_plain and not self.test and not self.is_sorted
   if made.order then
     self.phase = in_order(self, made, set)
     return
