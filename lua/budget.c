@@ -37,19 +37,22 @@ static bool is_to_end(struct flume_budget *budget) {
   return true;
 }
 
-/* Whether the block may be had. kind is what Lua makes, for a new block. */
-static bool may_have(struct flume_budget *budget, size_t more_bytes, size_t new_bytes) {
+static bool fits(struct flume_budget *budget, size_t more_bytes, size_t new_bytes) {
   size_t max_bytes = budget->memory_max_bytes;
   if (flume_budget_is_spent(budget) && max_bytes < SIZE_MAX - RESERVE_BYTES) max_bytes += RESERVE_BYTES;
   if (more_bytes > max_bytes || budget->memory_bytes > max_bytes - more_bytes) {
-    budget->refused++;
     flume_budget_take(budget, budget->steps_max / REFUSALS_MAX + 1); /* collecting again and again is no way out */
     return false;
   }
-  if (is_to_end(budget)) return false;
   if (new_bytes < CHARGED_BYTES) return true;
   flume_budget_take(budget, new_bytes / BYTES_PER_STEP);
   return new_bytes < REFUSED_WHEN_SPENT_BYTES || !flume_budget_is_spent(budget);
+}
+
+static bool may_have(struct flume_budget *budget, size_t more_bytes, size_t new_bytes) {
+  if (fits(budget, more_bytes, new_bytes)) return !is_to_end(budget);
+  budget->refused++;
+  return false;
 }
 
 void *flume_budget_alloc(void *ud, void *ptr, size_t old_bytes, size_t new_bytes) {
