@@ -104,6 +104,9 @@ static void fold_some(struct explain *self) {
   if (view->vm != NULL) flume_vm_enter(view->vm);
   if (base != NULL && base->vm != NULL) flume_vm_enter(base->vm);
   view->kept.base = base != NULL ? base->kept.store : NULL;
+  if (base != NULL && view->kept.base == NULL) {
+    self->status = flume_err_set(&self->err, FLUME_EAGAIN, "other code has taken over the view's state meanwhile");
+  }
   while (self->status == 0 && uv_hrtime() < until) {
     uint32_t i = flume_block_find(self->block, self->next);
     if (i == self->block->count) break;

@@ -414,6 +414,13 @@ int flume__view_start(lua_State *L) {
   return 2;
 }
 
+/* A dry run may be looking at it. */
+static void lose_store(struct flume_view *view) {
+  enter(view);
+  view->kept.store = NULL;
+  leave(view);
+}
+
 /* adopt(self, other, version, fingerprint) -> since | nil, message, code: goes on with the state of another view, which is
  * quiet and loses it. */
 int flume__view_adopt(lua_State *L) {
@@ -431,10 +438,10 @@ int flume__view_adopt(lua_State *L) {
     view->meta.since = other->meta.since;
     view->meta.deletions = other->meta.deletions;
     rv = restore(view, &err);
-    if (rv == 0) other->kept.store = NULL;
-    else view->kept.store = NULL;
+    if (rv != 0) view->kept.store = NULL;
   }
   leave(view);
+  if (rv == 0) lose_store(other);
   if (rv != 0) return flume__fail(L, rv, &err);
   view->dir = other->dir;
   other->dir = NULL;

@@ -220,7 +220,7 @@ static int activation_status(const struct flume_view *view, struct flume_err *er
 
 void flume__view_tell_active(struct flume_view *view) {
   struct flume_err err;
-  if (view->active_cb == LUA_NOREF || view->wants_active) return;
+  if (view->active_cb == LUA_NOREF || view->wants_active || view->working != FLUME_WORK_NONE) return;
   int status = activation_status(view, &err);
   if (status > 0) return;
   lua_State *L = view->loop->L;
