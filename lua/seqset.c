@@ -39,18 +39,12 @@ static int raise_error(lua_State *L, const struct flume_err *err) {
 
 /* --- Views ------------------------------------------------------------------------------------------------------- */
 
-/* A commit that is under way ends; only this thread begins the next. */
-static void await_commit(struct flume_view *view) {
-  uv_mutex_lock(&view->kept.guard);
-  uv_mutex_unlock(&view->kept.guard);
-}
-
 static struct flume_view *check_kind(lua_State *L, int index, enum flume_view_kind kind) {
   struct flume_view *view = flume__view_check(L, index);
   if (view->kind != kind || view->kept.store == NULL || view->vm != NULL) {
     luaL_error(L, "a view of another kind was expected");
   }
-  await_commit(view);
+  flume__store_await(&view->kept);
   return view;
 }
 
@@ -72,7 +66,7 @@ static struct lua_seqset *check_set(lua_State *L, int index) {
   struct lua_seqset *self = luaL_checkudata(L, index, TYPE);
   for (size_t i = 0; i < self->views_count; i++) {
     if (self->views[i]->bitmaps == NULL || self->views[i]->closing) luaL_error(L, "the view is closed");
-    await_commit(self->views[i]);
+    flume__store_await(&self->views[i]->kept);
   }
   if (self->set == NULL) luaL_error(L, "an empty plan");
   return self;

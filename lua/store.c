@@ -39,6 +39,34 @@ void flume__store_fini(struct flume_lua_store *self) {
   uv_mutex_destroy(&self->guard);
 }
 
+/* --- Who is at it ------------------------------------------------------------------------------------------------- */
+
+void flume__store_announce(struct flume_lua_store *self) {
+  uv_mutex_lock(&self->guard);
+  self->has_writer = true;
+  self->is_read = false;
+  uv_mutex_unlock(&self->guard);
+}
+
+void flume__store_await(struct flume_lua_store *self) {
+  uv_mutex_lock(&self->guard);
+  self->is_read = self->has_writer;
+  uv_mutex_unlock(&self->guard);
+}
+
+bool flume__store_begin_write(struct flume_lua_store *self) {
+  uv_mutex_lock(&self->guard);
+  if (!self->is_read) return true;
+  self->has_writer = false;
+  uv_mutex_unlock(&self->guard);
+  return false;
+}
+
+void flume__store_end_write(struct flume_lua_store *self) {
+  self->has_writer = false;
+  uv_mutex_unlock(&self->guard);
+}
+
 /* --- What a record emits ---------------------------------------------------------------------------------------- */
 
 int flume__emitted_add(struct flume_buf *emitted, const struct flume_buf *key, const struct flume_buf *value) {
@@ -152,15 +180,9 @@ int flume__store_remove_emitted(struct flume_lua_store *self, struct flume_err *
 
 /* --- Values and keys -------------------------------------------------------------------------------------------- */
 
-/* A commit that is under way ends; only this thread begins the next. */
-static void await_commit(struct flume_lua_store *self) {
-  uv_mutex_lock(&self->guard);
-  uv_mutex_unlock(&self->guard);
-}
-
 static struct flume_lua_store *self_of(lua_State *L) {
   struct flume_lua_store *self = lua_touserdata(L, lua_upvalueindex(1));
-  await_commit(self);
+  flume__store_await(self);
   if (self->store == NULL) luaL_error(L, "the view is closed");
   return self;
 }

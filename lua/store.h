@@ -20,7 +20,9 @@ struct flume_recent {
 struct flume_lua_store {
   struct flume_store *store; /* NULL when it is closed */
   enum flume_store_kind kind;
-  uv_mutex_t guard;         /* held while it is committed, which another thread may do than the one that reads */
+  uv_mutex_t guard; /* held while a job writes it, which another thread may do than the one that reads */
+  bool has_writer;  /* a job is to write it, or does. This and the next are guarded, for one that the loop reads */
+  bool is_read;     /* the loop has been reading it since that was said: the job puts its work off */
   struct flume_store *base; /* of a dry run: groups that are not in store are read here; NULL for none */
   int64_t seq;              /* of the record that is being folded */
   struct flume_buf emitted; /* what it emitted so far; see flume_emitted_next */
@@ -39,6 +41,14 @@ struct flume_lua_store {
 int flume__store_init(struct flume_lua_store *self, const struct flume_io *io);
 /* Closes the store too. */
 void flume__store_fini(struct flume_lua_store *self);
+
+/* A store that the loop reads is written by a job, on another thread. The loop says that before it submits the job... */
+void flume__store_announce(struct flume_lua_store *self);
+/* ... and before it reads: a job that is at it ends; one that has not begun yet is to put it off, and is submitted anew. */
+void flume__store_await(struct flume_lua_store *self);
+/* For the job. False: it has to be put off; else nobody reads the store until flume__store_end_write. */
+bool flume__store_begin_write(struct flume_lua_store *self);
+void flume__store_end_write(struct flume_lua_store *self);
 
 struct flume_emitted {
   const uint8_t *key;

@@ -138,6 +138,7 @@ struct flume_view {  // NOLINT(clang-analyzer-optin.performance.Padding): fields
   int64_t log_since;
   int64_t log_deletions;
   int commit_status;
+  bool commit_put_off;     /* the loop was reading the store */
   struct explain *explain; /* the dry run that it is used for */
   struct flume_err stall;  /* code != 0: why checkpoints can't be written at the moment */
 };
@@ -160,7 +161,8 @@ int flume__view_start_dry(lua_State *L);
 int flume__view_adopt(lua_State *L);
 /* Puts what Lua holds into the store. The error is in view->err. */
 int flume__view_save(struct flume_view *view);
-/* Commits the store, and makes the version the active one if that was asked for. The error is in view->err. */
+/* Commits the store, and makes the version the active one if that was asked for. The error is in view->err. 1: the loop
+ * is reading the store, and it has to be done later. */
 int flume__view_commit(struct flume_view *view);
 /* To the state before the first record, durably; or to the last checkpoint. */
 int flume__view_reset(struct flume_view *view, struct flume_err *err);

@@ -103,6 +103,7 @@ static void fold_some(struct explain *self) {
   struct flume_view *view = self->view, *base = self->base;
   if (view->vm != NULL) flume_vm_enter(view->vm);
   if (base != NULL && base->vm != NULL) flume_vm_enter(base->vm);
+  if (base != NULL && base->vm == NULL) flume__store_await(&base->kept);
   view->kept.base = base != NULL ? base->kept.store : NULL;
   if (base != NULL && view->kept.base == NULL) {
     self->status = flume_err_set(&self->err, FLUME_EAGAIN, "other code has taken over the view's state meanwhile");

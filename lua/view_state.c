@@ -251,15 +251,15 @@ static int activate(struct flume_view *view) {
 
 int flume__view_commit(struct flume_view *view) {
   uint64_t start = uv_hrtime();
-  uv_mutex_lock(&view->kept.guard);
+  if (!flume__store_begin_write(&view->kept)) return 1;
   int rv = flume_store_commit(view->kept.store, &view->meta, &view->err);
-  uv_mutex_unlock(&view->kept.guard);
+  view->committed_bytes = flume_store_size_bytes(view->kept.store);
+  flume__store_end_write(&view->kept);
   if (rv == 0) rv = activate(view);
   uint64_t end = uv_hrtime();
   uint64_t pause = (end - start) * COMMIT_SHARE;
   view->next_commit_ns = end + (pause > COMMIT_PAUSE_NS ? pause : COMMIT_PAUSE_NS);
   if (rv == 0) view->dirty = false;
-  view->committed_bytes = flume_store_size_bytes(view->kept.store);
   return rv;
 }
 

@@ -109,6 +109,8 @@ static void save(struct flume_view *view) {
 
 static void commit(struct flume_view *view) {
   if (view->commit_status == 0) view->commit_status = flume__view_commit(view);
+  view->commit_put_off = view->commit_status == 1;
+  if (view->commit_put_off) view->commit_status = 0;
 }
 
 /* --- On a worker thread ---------------------------------------------------------------------------------------- */
@@ -312,6 +314,8 @@ static void job_done(struct flume_job *job) {
   if (worked == FLUME_WORK_CALL) after_call(view);
   if (worked == FLUME_WORK_COMMIT) after_commit(view);
   if (worked == FLUME_WORK_ERASE) flume__view_erase_ran(view);
+  if (view->commit_put_off) view->commit_due = true;
+  view->commit_put_off = false;
   flume__view_tell_active(view);
   flume__view_next(view);
 }
@@ -334,6 +338,7 @@ static void run_slice(struct flume_deferred *deferred) {
   if (feeds && view->fold_status == 0 && view->commit_due && is_durable(view)) {
     save(view);
     view->commit_due = false;
+    flume__store_announce(&view->kept);
     flume_pool_submit(view->loop->pool, &view->job);
     return;
   }
@@ -387,7 +392,10 @@ static void restart(struct flume_view *view) {
 static void start_commit(struct flume_view *view) {
   view->working = FLUME_WORK_COMMIT;
   view->commit_status = 0;
-  if (view->vm == NULL) save(view);
+  if (view->vm == NULL) {
+    save(view);
+    flume__store_announce(&view->kept);
+  }
   flume_pool_submit(view->loop->pool, &view->job);
 }
 
