@@ -21,6 +21,7 @@ enum flume_fold_action {
  *   kind       "reduce": acc = step(acc, item, seq);  "group", "sink": step(item, seq);  "index": step(item, seq, emit)
  *   step       the function
  *   retract    the same for a record that was deleted, or nil; an index needs none: what it emitted is taken out again
+ *   anew       true: of an index that can't take out what it emitted, since it uses other views
  *   acc        the state so far, of a reducer
  *   transform  nil, or a function (plain value or bytes) -> item: a mapper, or a decoder
  *   bytes      true: transform gets the bytes of the record as a string

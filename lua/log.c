@@ -404,6 +404,46 @@ static int log_deletions(lua_State *L) {
   return 1;
 }
 
+/* deletion_count(self) -> how many deletions there ever were; each has a number below that */
+static int log_deletion_count(lua_State *L) {
+  lua_pushinteger(L, flume__log_check(L, 1)->log->deletions.value);
+  return 1;
+}
+
+/* deletion_at(self, number) -> the seq that was deleted; -1 when that is not known any more */
+static int log_deletion_at(lua_State *L) {
+  struct flume_log *log = flume__log_check(L, 1)->log;
+  lua_Integer number = luaL_checkinteger(L, 2);
+  luaL_argcheck(L, number >= 0 && number < log->deletions.value, 2, "there was no such deletion");
+  lua_pushinteger(L, log->ops->deletion_at(log, number));
+  return 1;
+}
+
+/* deleted(self, seq) -> true, the value that a deleted record had | nil, message, code */
+static int log_deleted(lua_State *L) {
+  struct flume_lua_log *self = flume__log_check(L, 1);
+  lua_Integer seq = luaL_checkinteger(L, 2);
+  struct flume_block *block;
+  struct flume_err err;
+  int rv = self->log->ops->read_deleted(self->log, seq, &block, &err);
+  if (rv != 0) return flume__fail(L, rv, &err);
+  flume__block_push(L, block); /* from here on the reference is Lua's */
+  uint32_t len = 0;
+  const uint8_t *data = flume_block_get(block, 0, &len);
+  lua_pushboolean(L, 1);
+  rv = flume__value_push(L, self->codec, data, len);
+  if (rv == 0) return 2;
+  flume_err_set(&err, rv, "record %lld can't be decoded", (long long)seq);
+  return flume__fail(L, rv, &err);
+}
+
+/* observe_deletions(self, fn) -> observer with a method stop; fn(deletion_count) */
+static int log_observe_deletions(lua_State *L) {
+  struct flume_lua_log *self = flume__log_check(L, 1);
+  flume__observe(L, self->loop, &self->log->deletions, 2);
+  return 1;
+}
+
 static int log_id(lua_State *L) {
   lua_pushlstring(L, (const char *)flume_log_id(flume__log_check(L, 1)->log), 16);
   return 1;
@@ -502,6 +542,10 @@ static void push_log_metatable(lua_State *L) {
                                      {"get_list", log_get_list},
                                      {"since", log_since},
                                      {"deletions", log_deletions},
+                                     {"deletion_count", log_deletion_count},
+                                     {"deletion_at", log_deletion_at},
+                                     {"deleted", log_deleted},
+                                     {"observe_deletions", log_observe_deletions},
                                      {"id", log_id},
                                      {"kind", log_kind},
                                      {"following", log_following},

@@ -8,6 +8,7 @@
 #include "marshal.h"
 
 #define BEHIND 0xff /* a byte that puts a bound behind a key, see struct flume_store_range */
+#define USED 0xff   /* the first byte of rows that are behind all keys, see put_used */
 #define ENTRY_HEADER_BYTES 8
 #define EMITTED_BYTES_PER_STEP 8
 #define RECENT_HEADER_BYTES 16 /* seq, and bytes of entries */
@@ -221,10 +222,8 @@ static int emit(lua_State *L) {
   return 0;
 }
 
-static int get(lua_State *L) {
-  struct flume_lua_store *self = self_of(L);
+static int push_group(lua_State *L, struct flume_lua_store *self) {
   struct flume_err err;
-  put_key(L, self, 1, &self->key, flume_key_encode);
   self->value.len = 0;
   int rv = flume_store_get_group(self->store, self->key.data, self->key.len, &self->value, &err);
   if (rv == FLUME_ENOENT && self->base != NULL) {
@@ -234,6 +233,12 @@ static int get(lua_State *L) {
   if (rv == 0) rv = flume_marshal_push(L, self->value.data, self->value.len);
   else return raise_error(L, &err);
   return rv == 0 ? 1 : luaL_error(L, "a group's state is damaged");
+}
+
+static int get(lua_State *L) {
+  struct flume_lua_store *self = self_of(L);
+  put_key(L, self, 1, &self->key, flume_key_encode);
+  return push_group(L, self);
 }
 
 static int put(lua_State *L) {
@@ -295,6 +300,33 @@ static int seq(lua_State *L) {
   return 1;
 }
 
+static int encode_used(const uint8_t *value, size_t len, struct flume_buf *out, struct flume_err *err) {
+  static const uint8_t used = USED;
+  if (flume_buf_append(out, &used, 1) != 0) return flume_err_nomem(err);
+  return flume_key_encode(value, len, out, err);
+}
+
+static int get_used(lua_State *L) {
+  struct flume_lua_store *self = self_of(L);
+  put_key(L, self, 1, &self->key, encode_used);
+  return push_group(L, self);
+}
+
+static int put_used(lua_State *L) {
+  struct flume_lua_store *self = self_of(L);
+  struct flume_err err;
+  int rv;
+  lua_settop(L, 2);
+  put_key(L, self, 1, &self->key, encode_used);
+  if (lua_isnil(L, 2)) {
+    rv = flume_store_del_group(self->store, self->key.data, self->key.len, &err);
+  } else {
+    pack(L, 2, &self->value);
+    rv = flume_store_put_group(self->store, self->key.data, self->key.len, self->value.data, self->value.len, &err);
+  }
+  return rv == 0 ? 0 : raise_error(L, &err);
+}
+
 /* id(key) -> the key's bytes */
 static int id(lua_State *L) {
   struct flume_lua_store *self = self_of(L);
@@ -351,8 +383,12 @@ static bool get_bound(lua_State *L, struct flume_lua_store *self, int index, con
 }
 
 void flume__store_get_range(lua_State *L, struct flume_lua_store *self, int index, struct flume_store_range *range) {
-  static const uint8_t behind = BEHIND;
+  static const uint8_t behind = BEHIND, used = USED;
   flume_store_range_init(range);
+  if (self->kind == FLUME_STORE_GROUPS) {
+    range->upper = &used;
+    range->upper_len = 1;
+  }
   if (lua_isnil(L, index)) return;
   luaL_checktype(L, index, LUA_TTABLE);
   if (get_bound(L, self, index, "gte", flume_key_encode)) raise_lower(L, self, range);
@@ -527,6 +563,24 @@ static bool is_in(const struct flume_store_range *range, const struct flume_emit
          (range->upper == NULL || compare(entry->key, entry->key_len, range->upper, range->upper_len) < 0);
 }
 
+/* within(range, key) -> whether the key is in the range */
+static int within(lua_State *L) {
+  struct flume_lua_store *self = self_of(L);
+  struct flume_store_range range;
+  lua_settop(L, 2);
+  flume__store_get_range(L, self, 1, &range);
+  put_key(L, self, 2, &self->key, flume_key_encode);
+  struct flume_emitted entry = {.key = self->key.data, .key_len = self->key.len};
+  lua_pushboolean(L, is_in(&range, &entry));
+  return 1;
+}
+
+/* since() -> integer */
+static int since(lua_State *L) {
+  lua_pushinteger(L, self_of(L)->seq);
+  return 1;
+}
+
 /* recent(range, from_seq) -> items, and the seq to ask for next | nil */
 static int recent(lua_State *L) {
   struct flume_lua_store *self = self_of(L);
@@ -559,9 +613,10 @@ static int recent(lua_State *L) {
 
 void flume__store_push(lua_State *L, struct flume_lua_store *self, int owner) {
   static const luaL_Reg functions[] = {
-      {"emit", emit},        {"get", get},       {"put", put},       {"id", id},           {"page", page},
-      {"count", count},      {"recent", recent}, {"follow", follow}, {"seq", seq},         {"add", add},
-      {"remove", take_back}, {"flush", flush},   {"forget", forget}, {"rebuild", rebuild}, {NULL, NULL}};
+      {"emit", emit},         {"get", get},           {"put", put},       {"id", id},           {"page", page},
+      {"count", count},       {"recent", recent},     {"follow", follow}, {"seq", seq},         {"add", add},
+      {"remove", take_back},  {"flush", flush},       {"forget", forget}, {"rebuild", rebuild}, {"within", within},
+      {"get_used", get_used}, {"put_used", put_used}, {"since", since},   {NULL, NULL}};
   luaL_newlibtable(L, functions);
   lua_pushlightuserdata(L, self);
   if (owner != 0) lua_pushvalue(L, owner);

@@ -24,7 +24,7 @@ struct flume_lua_store {
   bool has_writer;  /* a job is to write it, or does. This and the next are guarded, for one that the loop reads */
   bool is_read;     /* the loop has been reading it since that was said: the job puts its work off */
   struct flume_store *base; /* of a dry run: groups that are not in store are read here; NULL for none */
-  int64_t seq;              /* of the record that is being folded */
+  int64_t seq;              /* of the record that is being folded, else of the last one in the state */
   struct flume_buf emitted; /* what it emitted so far; see flume_emitted_next */
   struct flume_recent recent;
   struct flume_aggregate *aggregate; /* of a view that is declared by it; NULL. Owned */
@@ -94,6 +94,8 @@ void flume__store_resume(lua_State *L, struct flume_store_cursor *cursor, int in
  *   emit(key [, value])            an entry of the record that is being folded
  *   get(key) -> value or nil       of a group
  *   put(key, value or nil)         of a group
+ *   get_used(key) -> value or nil  rows beside the groups, which no range has: the states of what a view uses
+ *   put_used(key, value or nil)
  *   id(key) -> string              the key's bytes
  *   seq() -> integer               of the record that is being folded, or was last; -1 before the first
  *   add(item), remove(item)        to the aggregate's groups, or from them; flush(), forget() what it has at hand
@@ -105,6 +107,8 @@ void flume__store_resume(lua_State *L, struct flume_store_cursor *cursor, int in
  *   count(range, max_seq) -> integer
  *   recent(range, from_seq) -> items, next seq | nil
  *                                  what came since, in the same form; nil: it is not known any more
+ *   within(range, key) -> boolean
+ *   since() -> integer             up to which seq the state was folded, outside of a fold
  *   follow(change)                 change is 1 for one more who follows, -1 for one less
  *
  * range: {gt=, gte=, lt=, lte=, prefix=, reverse=}, each optional. Bad keys raise an error. */

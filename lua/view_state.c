@@ -157,12 +157,11 @@ static int restore(struct flume_view *view, struct flume_err *err) {
   view->kept.seq = view->meta.since;
   flume__store_forget_recent(&view->kept);
   if (view->bitmaps != NULL) flume_bitmaps_use(view->bitmaps, view->kept.store);
-  if (view->kind != FLUME_VIEW_REDUCE) {
-    return flume_fold_call(flume__view_state(view), flume__view_host(view), "forget", err);
-  }
+  int rv = flume_fold_call(flume__view_state(view), flume__view_host(view), "forget", err);
+  if (rv != 0 || view->kind != FLUME_VIEW_REDUCE) return rv;
   struct flume_buf value;
   flume_buf_init(&value, &flume_io_posix);
-  int rv = flume_store_get_state(view->kept.store, &value, err);
+  rv = flume_store_get_state(view->kept.store, &value, err);
   if (rv == 0) rv = flume_fold_restore(flume__view_state(view), flume__view_host(view), value.data, value.len);
   else if (rv == FLUME_ENOENT) rv = restore_initial(view);
   flume_buf_fini(&value);
@@ -233,9 +232,10 @@ void flume__view_renew(struct flume_view *view) {
 
 int flume__view_save(struct flume_view *view) {
   lua_State *L = flume__view_state(view);
-  int host = flume__view_host(view), rv;
+  int host = flume__view_host(view);
   if (view->bitmaps != NULL) return flume_bitmaps_save(view->bitmaps, &view->err);
-  if (view->kind != FLUME_VIEW_REDUCE) return flume_fold_call(L, host, "flush", &view->err);
+  int rv = flume_fold_call(L, host, "flush", &view->err);
+  if (rv != 0 || view->kind != FLUME_VIEW_REDUCE) return rv;
   struct flume_buf *value = &view->kept.value;
   value->len = 0;
   rv = flume_fold_save(L, host, value, &view->err);
@@ -462,8 +462,21 @@ static int copy_state(struct flume_view *base, struct flume_buf *value, struct f
   enter(base);
   lua_State *L = flume__view_state(base);
   int host = flume__view_host(base);
-  int rv =
-      base->kind == FLUME_VIEW_REDUCE ? flume_fold_save(L, host, value, err) : flume_fold_call(L, host, "flush", err);
+  int rv = flume_fold_call(L, host, "flush", err);
+  if (rv == 0 && base->kind == FLUME_VIEW_REDUCE) rv = flume_fold_save(L, host, value, err);
+  leave(base);
+  return rv;
+}
+
+/* What a view uses begins with the states that base has of it. */
+static int restore_from(struct flume_view *view, struct flume_view *base, struct flume_err *err) {
+  if (base == NULL) return restore(view, err);
+  enter(base);
+  uv_mutex_lock(&base->kept.guard);
+  view->kept.base = base->kept.store;
+  int rv = restore(view, err);
+  view->kept.base = NULL;
+  uv_mutex_unlock(&base->kept.guard);
   leave(base);
   return rv;
 }
@@ -483,7 +496,7 @@ int flume__view_start_dry(lua_State *L) {
     enter(view);
     rv = meet(L, view, &err);
     if (rv == 0 && value.len > 0) rv = flume_store_put_state(view->kept.store, value.data, value.len, &err);
-    if (rv == 0) rv = restore(view, &err);
+    if (rv == 0) rv = restore_from(view, base, &err);
     leave(view);
   }
   flume_buf_fini(&value);

@@ -78,7 +78,9 @@ static void fold(struct flume_view *view, uint64_t slice_ns) {
   view->fold_status = flume_fold_run(flume__view_state(view), &view->fold, &view->traceback, &view->err);
   if (view->fold_status != 0) return;
   view->dirty = true;
-  if (view->fold.next > view->from) view->meta.since = flume_block_seq(view->block, view->fold.next - 1);
+  if (view->fold.next > view->from) {
+    view->meta.since = view->kept.seq = flume_block_seq(view->block, view->fold.next - 1);
+  }
   view->commit_due = view->commit_due || wants_commit(view);
   if (wants_renewal(view)) flume__view_renew(view);
 }
@@ -481,13 +483,15 @@ static int fetch_gone(struct flume_view *view) {
 }
 
 static bool can_retract(struct flume_view *view) {
-  if (view->kind == FLUME_VIEW_INDEX || view->kind == FLUME_VIEW_BITMAP) return true;
+  if (view->kind == FLUME_VIEW_BITMAP) return true;
   lua_State *L = flume__view_state(view);
   if (view->vm != NULL) flume_vm_enter(view->vm);
   lua_rawgeti(L, LUA_REGISTRYINDEX, flume__view_host(view));
   lua_pushliteral(L, "retract");
   bool can = lua_rawget(L, -2) == LUA_TFUNCTION;
-  lua_pop(L, 2);
+  lua_pushliteral(L, "anew"); /* of a view that uses others */
+  if (view->kind == FLUME_VIEW_INDEX) can = lua_rawget(L, -3) == LUA_TNIL;
+  lua_pop(L, 3);
   if (view->vm != NULL) flume_vm_leave(view->vm);
   return can;
 }

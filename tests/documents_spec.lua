@@ -83,10 +83,11 @@ local MOUNT = [[
 local flume = require "flume"
 local path = ...
 local db = assert(flume.open("data"))
-db:use("example", path)
-assert(db.example:ready())
+local name = path:match "([%w_]+)%.lua$"
+db:use(name, path)
+assert(db[name]:ready())
 assert(db:get(0), "there are no records for it")
-local row = db:status().views.example
+local row = db:status().views[name]
 assert(row.state == "live" and row.since == db.since.value, row.error)
 db:close()
 ]]

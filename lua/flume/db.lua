@@ -247,19 +247,23 @@ local function mount_folder(self, folder)
   return true
 end
 
--- Calls one(view, done) for each view; done(err) with the first error when all are done.
-local function for_each_view(self, one, done)
+-- Calls one(view, done) for each of the views; done(err) with the first error when all are done.
+local function for_each(views, one, done)
   local pending, failure = 1, nil
   local function finish(err)
     failure = failure or err
     pending = pending - 1
     if pending == 0 then done(failure, failure == nil or nil) end
   end
-  for _, each in pairs(self._views) do
+  for _, each in pairs(views) do
     pending = pending + 1
     one(each, finish)
   end
   core.later(finish)
+end
+
+local function for_each_view(self, one, done)
+  for_each(self._views, one, done)
 end
 
 --- Builds every view anew, and waits for that.
@@ -276,18 +280,26 @@ local function find_view(self, name, level)
   return found
 end
 
---- Mounts what the scripts say now: of one view, or of all, and what is new in the views' folder. A view whose
---- version or
---- source is another goes on answering as it was until the new one has caught up; this waits for that. A script that
+-- A view, and those that use it: it is a part of what they are.
+local function reload_one(self, view, done)
+  local concerned = {view}
+  for _, each in pairs(self._views) do
+    for _, used in ipairs(each._instance and each._instance.uses or {}) do
+      if used == view.name and each ~= view then concerned[#concerned + 1] = each end
+    end
+  end
+  for_each(concerned, function (each, finish) each:_reload(false, finish) end, done)
+end
+
+--- Mounts what the scripts say now: of one view and of those that use it, or of all, and what is new in the views'
+--- folder. A view whose version or source is another goes on answering as it was until the new one has caught up; this waits for that. A script that
 --- can't be mounted changes nothing: nil, message, code.
 function DB:reload(name, cb)
   if cb == nil and type(name) == "function" then name, cb = nil, name end
   check_open(self, "reload", 2)
   local one = name ~= nil and find_view(self, name, 2)
   return async.call(function (done)
-    if one then
-      return one:_reload(false, function (err) done(err, err == nil or nil) end)
-    end
+    if one then return reload_one(self, one, done) end
     if self._views_folder then
       local ok, message, code = mount_folder(self, self._views_folder)
       if not ok then return done(errors.new(message, code)) end
@@ -335,6 +347,15 @@ function DB:_record(seq)
   local ok, mapped = pcall(self._map, value, seq)
   if not ok then return nil, ("record %d: mapper: %s"):format(seq, tostring(mapped)), "EINVAL" end
   return mapped
+end
+
+--- The same of a record that was deleted; nil when its bytes are gone.
+function DB:_deleted_record(seq)
+  local found, value = self.log.core:deleted(seq)
+  if not found then return nil end
+  local transform, ok = self.log:transform(self._map), true
+  if transform then ok, value = pcall(transform, value, seq) end
+  return ok and value or nil
 end
 
 -- --- Opening and closing -----------------------------------------------------------------------------------------

@@ -43,10 +43,11 @@ local function check_version(invalid, name, version)
   if kind == "string" and #version > 60 then invalid('view "%s": a version of more than 60 bytes', name) end
 end
 
-local function make(kinds, name, definition, options)
+local function make(kinds, name, definition, options, used)
   local invalid = kinds.invalid
   if type(definition) == "table" then check_version(invalid, name, definition.version) end
   local host = kinds.make(name, definition, options)
+  if used then own_module(options, "used").attach(host, used) end
   local declared = host.raw and host.raw.methods or definition.methods
   if declared ~= nil and type(declared) ~= "table" then invalid('view "%s": methods must be a table', name) end
   host.builtin = {}
@@ -162,8 +163,32 @@ local function prepare(options, new_observable, path)
   local sources = own_module(options, "sources").new(function (name) return sandbox.find(world, name) end)
   world.on_load = sources.add_module
   world.provided.flume.view = function (name, params) return built_in(options, sandbox, world, name, params) end
+  local function find(name) return sandbox.find(world, name) end
   local env = options.trusted and sandbox.trusted(world) or sandbox.new(world)
-  return {sources = sources, compile = sandbox.compile, env = env}
+  local function new_env() return options.trusted and env or sandbox.new(world) end
+  return {sources = sources, compile = sandbox.compile, env = env, new_env = new_env, find = find}
+end
+
+-- The views that the definition uses are scripts in the same folder: the definition, bound to them, and what used.lua
+-- makes of them, or nil.
+local function resolve_uses(kinds, options, prepared, definition)
+  if type(definition) ~= "table" or definition.uses == nil then return definition, nil end
+  if not options.path then kinds.invalid('view "%s": uses is for scripts', options.name) end
+  local sources = own_module(options, "sources")
+  return own_module(options, "used").resolve(options.name, definition, {
+    kinds = kinds, options = options, find = prepared.find,
+    run = function (name, source)
+      local chunk, why = prepared.compile(source, name .. ".lua", prepared.new_env())
+      if not chunk then kinds.invalid('view "%s": it uses "%s": %s', options.name, name, why) end
+      prepared.sources.add_module(name, source)
+      return chunk(name)
+    end,
+    fingerprint = function (source)
+      local own = sources.new(prepared.find)
+      own.add(source)
+      return ("source %016x"):format(own.fingerprint())
+    end,
+  })
 end
 
 local function run_script(invalid, prepared, name, path, params)
@@ -207,16 +232,22 @@ return function (options)
     mapper = run_script(kinds.invalid, prepared, "mapper", options.mapper_path)
     if type(mapper) ~= "function" then kinds.invalid("mapper %s: it must return a function", options.mapper_path) end
   end
+  local used
+  definition, used = resolve_uses(kinds, options, prepared, definition)
   local fingerprint = prepared and prepared.sources.fingerprint(options.params) or 0
 
-  local host = make(kinds, options.name, definition, options)
+  local host = make(kinds, options.name, definition, options, used)
   host.transform, host.bytes = transform_for(options, mapper)
   add_sources(kinds, host, options.name)
 
   function host.describe()
+    local stamp, uses
+    if used then
+      stamp, uses = own_module(options, "used").stamp(kinds.invalid, options.name, definition.version, used)
+    end
     return {
-      version = definition.version, fingerprint = fingerprint, kind = host.called or host.kind,
-      methods = core.map(host.methods), in_caller = host.in_caller,
+      version = definition.version, version_text = stamp, uses = uses, fingerprint = fingerprint,
+      kind = host.called or host.kind, methods = core.map(host.methods), in_caller = host.in_caller,
       builtin = core.map(host.builtin), since = host.raw and kinds.since_of(host.raw) or nil,
     }
   end

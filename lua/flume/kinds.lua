@@ -214,13 +214,28 @@ local function range_function(host)
   end
 end
 
+-- Deltas are made where the log is (deltas.lua), which asks what is below of the host.
+local function deltas()
+  error("deltas are read as db.NAME:deltas{…}", 0)
+end
+
 -- What views with entries in the store have in common.
 local function add_reading(host, builtin)
-  local store
+  local store, epoch, forget = nil, 0, host.forget
 
   function host.attach(functions)
     store = functions
     host.store, host.emit = store, store.emit
+  end
+
+  -- The store is another one, or what it was at an earlier seq: pages before and after don't go together.
+  function host.forget()
+    epoch = epoch + 1
+    forget()
+  end
+
+  function host.epoch()
+    return epoch, store.since()
   end
 
   function host.page(...)
@@ -253,8 +268,8 @@ local function add_reading(host, builtin)
     host.flush()
     return store.count(range)
   end
-  builtin.read, builtin.count = view.read, view.count
-  host.methods = {get = "async", read = "source", count = "async"}
+  builtin.read, builtin.count, builtin.deltas = view.read, view.count, deltas
+  host.methods = {get = "async", read = "source", count = "async", deltas = "source"}
 end
 
 -- The retract of a definition, which answers nil, "rebuild" when it can't take the record back.
@@ -273,15 +288,17 @@ end
 local function one_state(name, definition, options)
   local host = {
     kind = "reduce", step = definition.reducer, store = nil,
-    initial = encode_initial(name, definition), acc = nil, methods = {get = "async"},
+    initial = encode_initial(name, definition), acc = nil, methods = {get = "async", deltas = "source"},
   }
   host.retract = retracting(host, definition.retract)
+  function host.states() return host.store.since(), copy(host.acc) end
   host.view = {name = name, get = function () return host.acc end}
   function host.attach(store) host.store = store end
   function host.changes() return {state = host.acc} end
   -- What leaves a state of its own is copied on the way; here the caller must not get hold of the state itself.
   host.functions = with_builtin(definition, {
     get = options.lib and host.view.get or function () return copy(host.acc) end,
+    deltas = deltas,
   })
   return host
 end
@@ -384,6 +401,28 @@ local function grouped(name, definition, options)
   end
 
   host.step, host.retract = folding(definition.reducer), folding(retracting(host, definition.retract))
+
+  -- The groups that items belong to, of those in the range: a list of keys. items: {seq, item} each
+  function host.touched(range, items)
+    local keys = {}
+    for _, pair in ipairs(items) do
+      local key = group(pair[2], pair[1])
+      if key ~= nil and key ~= core.null and key == key and host.store.within(range, key) then keys[#keys + 1] = key end
+    end
+    return keys
+  end
+
+  -- Up to which seq, and for each key its state then, nil for one that has none: {key, state} each, once.
+  function host.states(keys)
+    local seen, items = {}, {}
+    groups.flush()
+    for _, key in ipairs(keys) do
+      local id = host.store.id(key)
+      if not seen[id] then items[#items + 1] = {key, host.store.get(key)} end
+      seen[id] = true
+    end
+    return host.store.since(), items
+  end
 
   function host.view.get(_, key)
     local state = groups.look_up(key)

@@ -164,6 +164,7 @@ function flume.index(version, fn) end
 ---@field indexer? string|string[]|function of an index: as in flume.index
 ---@field create? fun(log: table, name: string): table a view that feeds and keeps itself
 ---@field query? boolean true: it answers queries, as the built-in view "query"
+---@field uses? string[] of a script: names of reducers in its folder that it reads; see views/README.md
 ---@field methods? table<string, flume.MethodType> the functions of the view that can be called, and how
 
 -- --- Values --------------------------------------------------------------------------------------------------------
@@ -679,6 +680,17 @@ function IndexView:get(key, options, cb) end
 ---@field keys? boolean false: without the key
 ---@field values? boolean false: without the value, or state
 ---@field seqs? boolean false: without the seq; a group has none
+
+--- Options of the method `deltas`, which reducers, groups and indexes have: a flume.Source of changes, each
+--- `"reset" | "set" | "remove" | "at", key, value, seq`; see views/README.md.
+---@class flume.DeltaOptions: flume.Patience
+---@field after? string|integer the position of an "at", from which it goes on; or a seq
+---@field live? boolean goes on with what comes later
+---@field gt? flume.Value keys greater than this
+---@field gte? flume.Value … or equal
+---@field lt? flume.Value keys less than this
+---@field lte? flume.Value … or equal
+---@field prefix? flume.Value arrays that begin with these elements, or strings that begin with this
 
 --- How far a view has come.
 ---@class flume.Progress

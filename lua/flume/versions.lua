@@ -45,6 +45,7 @@ local function load_script(handle, script)
     natives = {["flume.text"] = package.searchpath("flume.text", package.cpath) or ""},
     lib = {
       observable = bytecode.observable, sandbox = bytecode.sandbox, kinds = bytecode.kinds, sources = bytecode.sources,
+      used = bytecode.used,
     },
   })
   if not ok then return nil, message, code end
@@ -94,7 +95,8 @@ local function new_instance(db, script)
     methods = described.methods,
     builtin = described.builtin,
     version = described.version,
-    version_text = described.version ~= nil and tostring(described.version) or "",
+    version_text = described.version_text or described.version ~= nil and tostring(described.version) or "",
+    uses = described.uses,      -- names of the views that it uses; nil for none
     fingerprint = described.fingerprint,
     begins_behind = described.since,
     accepts = false,            -- it goes on with a state that another version has made

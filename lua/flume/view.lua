@@ -20,6 +20,7 @@
 -- a second one, which takes its place when it has caught up: see versions.lua.
 
 local async = require "flume.async"
+local deltas = require "flume.deltas"
 local errors = require "flume.errors"
 local observable = require "flume.observable"
 local source = require "flume.source"
@@ -147,7 +148,7 @@ local function view_error(self, raised)
 end
 
 -- What the view has by itself does little, so that it is not worth another thread when the view has nothing to do.
-local QUICK = {page = true, recent = true, follow = true}
+local QUICK = {page = true, recent = true, follow = true, epoch = true}
 
 --- host[name](...) where the host of the instance lives; done(err, results...).
 function View:_call_on(instance, done, name, ...)
@@ -232,7 +233,8 @@ end
 -- Without a callback: for use in a for loop. With one: cb(nil, source), whose first next waits.
 local function open_source(self, method, args, cb)
   local target, timeout_ms = patience(self, method, args)
-  local opened = source.new(self, method, args, target, timeout_ms)
+  local new = method == "deltas" and self._builtin.deltas and deltas.new or source.new
+  local opened = new(self, method, args, target, timeout_ms)
   if cb then return async.call(function (done) done(nil, opened) end, cb) end
   return opened, nil, nil, opened
 end
@@ -405,6 +407,7 @@ function View:_answer_with(instance)
     watcher.observer = self._core:observe(watcher.notify)
     if self._core:since() ~= before then watcher.notify() end
   end
+  for wake in pairs(self._followers) do wake() end
 end
 
 --- A handle without an instance. script: what it is mounted from, for versions.lua; nil for one that could not be
@@ -425,6 +428,7 @@ function View.new(db, name, script)
     _heir = nil,              -- {instance =, swaps =}: the one that is to take over its state when it is quiet
     _engine = nil,            -- what has the methods in place of the instance (kinds.lua), or nil
     _instances = {},          -- set of all that are open
+    _followers = {},          -- set of functions to be called when another instance answers
     _watchers = {},           -- set of {notify =, observer =}
     _raw_waits = {},          -- set of functions that answer the calls that wait for a raw view's since
     _activating = nil,        -- while a version is made the active one on disk: list of functions to be called then
