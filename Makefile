@@ -20,7 +20,7 @@ BUILD = build
 LUA_CFLAGS = $(shell pkg-config --cflags $(LUA) libuv 2>/dev/null)
 CPPFLAGS_ALL = -D_GNU_SOURCE -DFLUME_VERSION='"$(VERSION)"' $(LUA_CFLAGS) $(CPPFLAGS)
 CFLAGS_ALL = -std=gnu11 -fPIC -fvisibility=hidden -pthread $(CWARNS) $(OPTIMIZE) $(SANITIZE) $(CFLAGS)
-LDLIBS_CORE = -luv -llmdb -lpthread -lm
+LDLIBS_CORE = -luv -llmdb -lroaring -lpthread -lm
 
 CORE_SRC = $(wildcard core/*.c)
 LUA_SRC = $(wildcard lua/*.c)
@@ -32,15 +32,16 @@ C_TESTS = $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/test_*.c))
 
 # The build tree has the shape of an installed one.
 MODULE = $(BUILD)/lib/lua/$(LUA_ABI)/flume.so
+TEXT_MODULE = $(BUILD)/lib/lua/$(LUA_ABI)/flume/text.so
 SHARE = $(BUILD)/share/lua/$(LUA_ABI)
 LUA_MODULES = $(sort $(shell find lua/flume -name '*.lua'))
-VIEWS = $(wildcard views/*.lua)
+VIEWS = $(sort $(shell find views -name '*.lua'))
 BINARY = $(BUILD)/bin/flume
 
-.PHONY: all lib env deps deps-test deps-lint deps-bench test test-programs demo bench lint lint-sources layers format \
+.PHONY: all lib env deps deps-test deps-interop deps-lint deps-bench test test-programs demo bench lint lint-sources layers format \
   asan tsan sanitized coverage covered valgrind fuzz fuzz-tests crash clean help
 
-all: $(BUILD)/libflume.a libraries $(MODULE) $(SHARE)/flume $(BINARY)
+all: $(BUILD)/libflume.a libraries $(MODULE) $(TEXT_MODULE) $(SHARE)/flume $(BINARY)
 
 lib: $(BUILD)/libflume.a
 
@@ -62,6 +63,12 @@ $(MODULE): $(LUA_OBJ) $(CORE_OBJ) packaging/module.map
 	@$(CC) -shared $(CFLAGS_ALL) -Wl,--version-script=packaging/module.map -o $@ $(LUA_OBJ) $(CORE_OBJ) $(LDFLAGS) \
 	  $(LDLIBS_CORE)
 
+# What search needs, apart from the rest: utf8proc and libstemmer.
+$(TEXT_MODULE): $(BUILD)/obj/text/text.o
+	@mkdir -p $(@D)
+	@echo LD $@
+	@$(CC) -shared $(CFLAGS_ALL) -o $@ $^ $(LDFLAGS) -lutf8proc -lstemmer
+
 # Links to the sources: what is changed there needs no make.
 $(SHARE)/flume: $(wildcard lua/flume/* views)
 	@rm -rf $@
@@ -73,7 +80,7 @@ $(BINARY): $(BIN_OBJ)
 	@echo LD $@
 	@$(CC) $(CFLAGS_ALL) -Wl,-E -o $@ $^ $(LDFLAGS) $(shell pkg-config --libs $(LUA) libedit 2>/dev/null)
 
--include $(CORE_OBJ:.o=.d) $(LUA_OBJ:.o=.d) $(BIN_OBJ:.o=.d)
+-include $(CORE_OBJ:.o=.d) $(LUA_OBJ:.o=.d) $(BIN_OBJ:.o=.d) $(BUILD)/obj/text/text.d
 
 # eval "$(make -s env)" makes flume, require "flume" and the built-in views of the build tree work without installing.
 env:
@@ -83,11 +90,12 @@ env:
 
 # --- What has to be installed ---------------------------------------------------------------------------------------
 
-BUILD_PACKAGES = gcc make pkg-config lua5.4 liblua5.4-dev libuv1-dev liblmdb-dev libedit-dev
+BUILD_PACKAGES = gcc make pkg-config lua5.4 liblua5.4-dev libuv1-dev liblmdb-dev libroaring-dev libedit-dev libutf8proc-dev \
+  libstemmer-dev
 TEST_PACKAGES = $(BUILD_PACKAGES) lua-busted lua-messagepack lua-luv lua-cjson lua-cqueues lua-copas lua-socket \
   lua-ldoc luarocks mandoc tmux zsh
 LINT_PACKAGES = $(TEST_PACKAGES) lua-check cppcheck clang-format clang-tidy
-BENCH_PACKAGES = $(BUILD_PACKAGES) libsqlite3-dev sqlite3
+BENCH_PACKAGES = $(BUILD_PACKAGES) libsqlite3-dev sqlite3 lua-sql-sqlite3
 
 # Installs what is missing; needs root (or sudo) only when something is.
 define ensure
@@ -105,6 +113,11 @@ deps:
 
 deps-test:
 	$(call ensure,$(TEST_PACKAGES))
+	@command -v npm >/dev/null || ! apt-cache show npm >/dev/null 2>&1 || $(MAKE) --no-print-directory deps-interop
+
+# The originals that tests/interop compares flume with are npm's; without Node those tests are skipped.
+deps-interop:
+	$(call ensure,nodejs npm)
 
 deps-lint:
 	$(call ensure,$(LINT_PACKAGES))
@@ -130,10 +143,10 @@ $(BUILD)/tests/%: tests/c/%.c $(TEST_SUPPORT) $(BUILD)/libflume.a
 	  $(LDLIBS_CORE)
 
 # LMDB in it, so that its system calls can be recorded.
-$(BUILD)/tests/test_crash_store: LDLIBS_CORE = -luv -l:liblmdb.a -lpthread
+$(BUILD)/tests/test_crash_store: LDLIBS_CORE = -luv -l:liblmdb.a -lroaring -lpthread
 $(BUILD)/tests/test_crash_store: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=%,open close pwrite write writev fdatasync fsync \
   ftruncate msync rename mkdir unlink rmdir)
-$(BUILD)/tests/test_faults_store: LDLIBS_CORE = -luv -l:liblmdb.a -lpthread
+$(BUILD)/tests/test_faults_store: LDLIBS_CORE = -luv -l:liblmdb.a -lroaring -lpthread
 $(BUILD)/tests/test_faults_store: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=%,pwrite writev fdatasync)
 comma = ,
 
@@ -234,14 +247,14 @@ lint: deps-lint layers
 	@$(MAKE) --no-print-directory lint-sources
 
 lint-sources:
-	@echo CLANG-FORMAT; clang-format --dry-run -Werror $(wildcard core/*.[ch] lua/*.[ch] bin/*.[ch] examples/c/*.c)
+	@echo CLANG-FORMAT; clang-format --dry-run -Werror $(wildcard core/*.[ch] lua/*.[ch] bin/*.[ch] text/*.c examples/c/*.c)
 	@echo LUACHECK; luacheck -q lua views tests demo packaging examples
 	@echo CPPCHECK; cppcheck -q --std=c11 --error-exitcode=1 --inline-suppr --enable=warning,portability \
-	  --suppress=missingInclude --suppress=nullPointerRedundantCheck -D_GNU_SOURCE core lua bin
-	@echo CLANG-TIDY; clang-tidy -quiet $(CORE_SRC) $(LUA_SRC) -- -std=gnu11 -Icore $(CPPFLAGS_ALL) 2>/dev/null
+	  --suppress=missingInclude --suppress=nullPointerRedundantCheck -D_GNU_SOURCE core lua bin text
+	@echo CLANG-TIDY; clang-tidy -quiet $(CORE_SRC) $(LUA_SRC) text/text.c -- -std=gnu11 -Icore $(CPPFLAGS_ALL) 2>/dev/null
 
 format:
-	clang-format -i $(wildcard core/*.[ch] lua/*.[ch] bin/*.[ch] examples/c/*.c)
+	clang-format -i $(wildcard core/*.[ch] lua/*.[ch] bin/*.[ch] text/*.c examples/c/*.c)
 
 layers:
 	@tests/layers

@@ -6,11 +6,13 @@
 #include <unistd.h>
 
 static lua_State *volatile watched;                /* where a signal raises an error, or NULL */
+static lua_State *volatile loop;                   /* where callbacks of the event loop run, or NULL */
 static volatile sig_atomic_t pending;              /* how many signals nobody has answered yet, 2 at most */
 static volatile sig_atomic_t terminated;           /* the signal that is to end the process, or 0 */
 static volatile sig_atomic_t is_kept;              /* SIGINT does not end the process */
 static bool hangup_is_ignored;                     /* as nohup has it */
 static const char watched_key[] = "flume.watched"; /* of the registry: what is watched is not collected meanwhile */
+static const char loop_key[] = "flume.watched_loop";
 
 enum { ALL_EVENTS = LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT };
 
@@ -28,12 +30,19 @@ static void set_hook(lua_State *L) {
   lua_sethook(L, pending > 1 ? raise_always : raise_once, ALL_EVENTS, 1);
 }
 
+/* What a callback is in the midst of is broken off when it does not end by itself. */
+static void break_callback(void) {
+  lua_Debug ar;
+  if (loop != NULL && lua_getstack(loop, 0, &ar)) lua_sethook(loop, raise_once, ALL_EVENTS, 1);
+}
+
 static void on_signal(int sig) {
   lua_State *L = watched;
   if (pending && sig == SIGINT && !is_kept) _exit(128 + sig);
   if (sig != SIGINT) terminated = sig;
   pending = pending ? 2 : 1;
   if (L != NULL) set_hook(L);
+  if (pending > 1) break_callback();
 }
 
 /* Unlike an ignored signal this is not inherited by the programs that Lua code starts. */
@@ -48,6 +57,7 @@ bool flume_interrupt_pending(void) {
 bool flume_interrupt_take(void) {
   bool was_pending = pending;
   pending = 0;
+  if (was_pending && loop != NULL) lua_sethook(loop, NULL, 0, 0);
   return was_pending;
 }
 
@@ -71,6 +81,14 @@ int flume_interrupt_watch(lua_State *L) {
   lua_pushvalue(L, 1);
   lua_setfield(L, LUA_REGISTRYINDEX, watched_key);
   watched = lua_tothread(L, 1);
+  return 0;
+}
+
+int flume_interrupt_watch_loop(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTHREAD);
+  lua_pushvalue(L, 1);
+  lua_setfield(L, LUA_REGISTRYINDEX, loop_key);
+  loop = lua_tothread(L, 1);
   return 0;
 }
 
@@ -178,5 +196,5 @@ void flume_interrupt_open(lua_State *L) {
 }
 
 void flume_interrupt_close(void) {
-  watched = NULL;
+  watched = loop = NULL;
 }

@@ -2,8 +2,8 @@
  *
  * SIGINT (Ctrl-C) raises "interrupted!" in the coroutine that is watched, once that runs Lua code, and sets a flag for
  * whoever waits on behalf of one that does not. Code that catches the error goes on. A second SIGINT that nobody has
- * answered yet raises it for good: at every instruction until the coroutine is dead. Where there is no prompt it ends
- * the process.
+ * answered yet raises it for good: at every instruction until the coroutine is dead; and in what runs on the event loop
+ * meanwhile, if that is Lua code. Where there is no prompt it ends the process.
  *
  * SIGTERM and SIGHUP are answered in the same way, and remembered: what is under way is brought to its end, and then the
  * process ends by that signal. A second one ends it at once.
@@ -38,6 +38,9 @@ void flume_interrupt_end_process(void);
 
 /* watch([thread]): from now on a signal raises "interrupted!" in this coroutine, or nowhere. */
 int flume_interrupt_watch(lua_State *L);
+
+/* watch_loop(thread): the coroutine of the event loop's callbacks. */
+int flume_interrupt_watch_loop(lua_State *L);
 
 /* guard(fn, handler, done): calls fn() with this coroutine watched, and done(true, results…), or done(false, error) with
  * what handler made of the error. Nothing is watched, and nothing raised, from then on. */

@@ -121,6 +121,11 @@ static int read_turn(lua_State *L, int *wait_ms) {
   return status;
 }
 
+/* A signal to end may have come, and been taken, before there was a prompt. */
+static bool is_interrupted(void) {
+  return flume_interrupt_pending() || flume_interrupt_terminated();
+}
+
 /* readline(prompt, idle) → the line; nil, "eof"; or nil, "interrupted". While there is no input idle is called; it
  * returns for how many ms it need not be called again, and true to keep hidden what it hid. Its error ends the line, and
  * is passed on. */
@@ -134,7 +139,7 @@ static int read_line(lua_State *L) {
   rl_callback_handler_install(luaL_checkstring(L, 1), take_line);
   rl_end = 0;               /* libedit brings it up to date with the first key */
   flume_interrupt_handle(); /* libedit would send them to the whole process group */
-  while (!line_taken && !flume_interrupt_pending() && status == LUA_OK) status = read_turn(L, &wait_ms);
+  while (!line_taken && !is_interrupted() && status == LUA_OK) status = read_turn(L, &wait_ms);
   if (!line_taken) rl_callback_handler_remove();
   reader = NULL;
   flume_interrupt_take();
@@ -221,12 +226,21 @@ static int read_some(lua_State *L) {
   return 1;
 }
 
+static bool is_reader_gone(void) {
+  struct pollfd output = {.fd = STDOUT_FILENO, .events = POLLOUT};
+  return poll(&output, 1, 0) > 0 && (output.revents & POLLERR);
+}
+
+/* reader_gone() → whether standard output is a pipe that nobody reads any more. */
+static int reader_gone(lua_State *L) {
+  lua_pushboolean(L, is_reader_gone());
+  return 1;
+}
+
 /* output_state() → "good"; "failed" when something could not be written to standard output, as Lua's print does not
  * tell; or "gone" when that was since nobody reads it any more. */
 static int output_state(lua_State *L) {
-  struct pollfd output = {.fd = STDOUT_FILENO, .events = POLLOUT};
-  bool is_gone = ferror(stdout) && poll(&output, 1, 0) > 0 && (output.revents & POLLERR);
-  lua_pushstring(L, is_gone ? "gone" : ferror(stdout) ? "failed" : "good");
+  lua_pushstring(L, !ferror(stdout) ? "good" : is_reader_gone() ? "gone" : "failed");
   return 1;
 }
 
@@ -246,6 +260,7 @@ static int terminated(lua_State *L) {
 
 int flume_terminal_open(lua_State *L) {
   static const luaL_Reg functions[] = {{"watch", flume_interrupt_watch},
+                                       {"watch_loop", flume_interrupt_watch_loop},
                                        {"guard", flume_interrupt_guard},
                                        {"abandon", flume_interrupt_abandon},
                                        {"interrupted", interrupted},
@@ -263,6 +278,7 @@ int flume_terminal_open(lua_State *L) {
                                        {"columns", columns},
                                        {"read", read_some},
                                        {"output_state", output_state},
+                                       {"reader_gone", reader_gone},
                                        {NULL, NULL}};
   luaL_newlib(L, functions);
   return 1;

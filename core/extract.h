@@ -15,6 +15,21 @@ struct flume_extract;
 enum flume_extract_shape {
   FLUME_EXTRACT_VALUE, /* of one path */
   FLUME_EXTRACT_ARRAY, /* of a list of paths, also of a list of one */
+  FLUME_EXTRACT_KIND,  /* of one path: what kind of value it has there, enum flume_extract_kind, as one byte */
+  FLUME_EXTRACT_ANY,   /* without paths: the byte '*', the same for every record */
+};
+
+/* Null has a kind, only a missing value has none. */
+enum flume_extract_kind {
+  FLUME_KIND_NULL = 'z',
+  FLUME_KIND_BOOL = 'b',
+  FLUME_KIND_NUMBER = 'n',
+  FLUME_KIND_STRING = 's',
+  FLUME_KIND_ARRAY = 'a', /* that can be a key */
+  FLUME_KIND_MAP = 'm',
+  FLUME_KIND_NAN = 'f',
+  FLUME_KIND_OTHER_ARRAY = 'o',
+  FLUME_KIND_EXT = 'e',
 };
 
 /* Takes over the paths, also on failure; the array is the caller's. FLUME_ENOMEM. */

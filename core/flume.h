@@ -12,7 +12,8 @@
  *   Callbacks A request's callback fires exactly once, never from inside the call that submitted it.
  *   Ownership The caller embeds request structs and keeps them until their callback. Bytes given to flume are
  *             copied before the call returns. `get` borrows, `ref`/`unref` count.
- *   Seqs      Dense ordinals 0, 1, 2 ... in int64_t; -1 is "nothing yet". A seq never changes its meaning.
+ *   Seqs      Dense ordinals 0, 1, 2 ... in int64_t (of an offset log alone byte offsets); -1 is "nothing yet". A seq
+ *             never changes its meaning.
  */
 #ifndef FLUME_H
 #define FLUME_H
@@ -118,6 +119,7 @@ struct flume_log_options {
   bool readonly;             /* no lock is taken, nothing is written; what another process writes is seen as it comes */
   bool damaged;              /* with readonly: open up to the damage instead of failing with FLUME_ECORRUPT */
   uint32_t poll_ms;          /* with readonly: look as often as this instead of waiting for file events */
+  uint32_t offset_bits; /* of an offset log's pointers: 32, 48 or 53; default what the file has, 32 for a new one */
   const struct flume_io *io; /* default: the real one. Must outlive the log. */
 };
 
@@ -131,6 +133,18 @@ FLUME_EXPORT int flume_log_open(struct flume_log **log, uv_loop_t *loop, const c
 /* A log that lives in memory. Errors: FLUME_ENOMEM. */
 FLUME_EXPORT int flume_log_open_memory(struct flume_log **log, uv_loop_t *loop, const struct flume_log_options *options,
                                        struct flume_err *err);
+
+/* Opens, or creates, the JavaScript flumelog-offset file at path. Its seqs are the byte offsets at which the records begin
+ * in the file, so that they don't follow one another; seqs in between are of no record: FLUME_ENOENT. The deletes and the
+ * lock of flume's are in the directory path.flume, which is created beside it. The file is read once, and 4 bytes of
+ * memory are kept for each record. What can't be kept of the file log's promises, as the format has no place for it: a
+ * crash may leave the first records of a batch that was not acknowledged; damage within a record's bytes is not noticed;
+ * a deleted record is overwritten at once, so that compacting has nothing to do; there is no backup (copy the file), and
+ * a read-only log does not follow its writer (FLUME_FOLLOWING_LOST from the beginning: what would wait for more fails).
+ * Errors: as flume_log_open; FLUME_EINVAL when the file has other pointers than offset_bits. Appends also answer
+ * FLUME_E2BIG when the file would outgrow its pointers, and FLUME_ECORRUPT when another program has written to it. */
+FLUME_EXPORT int flume_log_open_offset(struct flume_log **log, uv_loop_t *loop, const char *path,
+                                       const struct flume_log_options *options, struct flume_err *err);
 
 typedef void (*flume_log_close_cb)(void *data);
 
@@ -154,7 +168,7 @@ enum flume_following {
 /* why (may be NULL): with POLL, the reason and how often; with LOST, what went wrong. Untouched otherwise. */
 FLUME_EXPORT enum flume_following flume_log_following(const struct flume_log *log, struct flume_err *why);
 
-/* The directory of a file log, NULL for a memory log. Valid until close. */
+/* The directory of a file log; path.flume of an offset log; NULL for a memory log. Valid until close. */
 FLUME_EXPORT const char *flume_log_dir(const struct flume_log *log);
 
 /* 16 bytes that tell this log from every other. Valid until close. */

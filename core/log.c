@@ -127,6 +127,12 @@ int flume_log_sync(struct flume_log *log, struct flume_append *req, flume_append
   return log->ops->sync(log, req, err);
 }
 
+static int no_record(const struct flume_log *log, int64_t seq, struct flume_err *err) {
+  if (log->since.value < 0) return flume_err_set(err, FLUME_ENOENT, "no record %lld: the log is empty", (long long)seq);
+  return flume_err_set(err, FLUME_ENOENT, "no record %lld: the log ends at %lld", (long long)seq,
+                       (long long)log->since.value);
+}
+
 int flume_log_del(struct flume_log *log, struct flume_append *req, const int64_t *seqs, size_t count,
                   flume_append_cb cb, struct flume_err *err) {
   int rv = check_writable(log, err);
@@ -134,8 +140,7 @@ int flume_log_del(struct flume_log *log, struct flume_append *req, const int64_t
   if (count > MAX_BATCH_COUNT) return flume_err_set(err, FLUME_E2BIG, "%zu records to delete at once", count);
   for (size_t i = 0; i < count; i++) {
     if (seqs[i] < 0 || seqs[i] > log->since.value) {
-      return flume_err_set(err, FLUME_ENOENT, "no record %lld: the log ends at %lld", (long long)seqs[i],
-                           (long long)log->since.value);
+      return no_record(log, seqs[i], err);
     }
   }
   req->cb = cb;
@@ -191,14 +196,17 @@ int flume_log_read(struct flume_log *log, int64_t seq, bool reverse, size_t max_
 
 int flume_log_get(struct flume_log *log, int64_t seq, struct flume_record *record, struct flume_err *err) {
   if (seq < 0 || seq > log->since.value) {
-    return flume_err_set(err, FLUME_ENOENT, "no record %lld: the log ends at %lld", (long long)seq,
-                         (long long)log->since.value);
+    return no_record(log, seq, err);
   }
   struct flume_block *block;
   int rv = flume_log_read(log, seq, false, 1, &block, err);
   if (rv != 0) return rv;
+  if (block->first_seq > seq) {
+    flume_block_unref(block);
+    return flume_err_set(err, FLUME_ENOENT, "no record begins at byte %lld", (long long)seq);
+  }
   uint32_t len = 0;
-  const uint8_t *data = flume_block_get(block, (uint32_t)(seq - block->first_seq), &len);
+  const uint8_t *data = flume_block_get(block, flume_block_find(block, seq), &len);
   if (data == NULL) {
     flume_block_unref(block);
     bool lost = log->ops->is_lost != NULL && log->ops->is_lost(log, seq);

@@ -11,7 +11,7 @@
 enum flume_log_state { FLUME_LOG_OPEN, FLUME_LOG_CLOSING };
 
 struct flume_log_ops {
-  const char *kind; /* "file", "memory" */
+  const char *kind; /* "file", "memory", "offset" */
 
   /* Takes the records and later calls flume__append_finish. Sizes are checked. */
   int (*append)(struct flume_log *log, struct flume_append *req, const struct flume_slice *records, size_t count,
@@ -23,7 +23,8 @@ struct flume_log_ops {
   int (*del)(struct flume_log *log, struct flume_append *req, const int64_t *seqs, size_t count, struct flume_err *err);
 
   /* Plans a block that holds seq, which is <= since: it begins with seq or, when reverse, ends with it; about
-   * max_bytes long. Deleted records are marked in it. */
+   * max_bytes long. Deleted records are marked in it. Where there is no record with that seq, which is so in an offset
+   * log alone, it is the next one that there is or, when reverse, the last one before it. FLUME_ENOENT: none is. */
   int (*plan)(struct flume_log *log, int64_t seq, bool reverse, size_t max_bytes, struct flume_block **block,
               struct flume_err *err);
 

@@ -347,12 +347,12 @@ static int reserve(struct log_file *log, struct flume_commit *commit, const stru
   return rv == 0 ? flume__file_loaded_reserve(log) : rv;
 }
 
+/* A reader must not be the one to load the active segment while the commit is at it. */
 static int prepare(struct log_file *log, struct flume_commit *commit) {
   struct flume_segment *active = flume__file_active(log);
   commit->segment = flume_segment_ref(active);
-  bool writes = commit->kind == FLUME_COMMIT_DATA || commit->kind == FLUME_COMMIT_ROLL;
   int rv = 0;
-  if (writes && !active->loaded) rv = flume__file_load_active(log, &commit->err);
+  if (!active->loaded && commit->kind != FLUME_COMMIT_END) rv = flume__file_load_active(log, &commit->err);
   if (rv != 0) return rv;
   return reserve(log, commit, active) == 0 ? 0 : flume_err_nomem(&commit->err);
 }

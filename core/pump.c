@@ -113,8 +113,7 @@ void flume_sink_wait(struct flume_sink *sink, struct flume_wait *wait) {
 
 static bool load_holds(const struct flume_load *load, int64_t seq) {
   const struct flume_block *block = load->block;
-  return seq >= block->first_seq && seq < block->first_seq + block->count &&
-         load->deletions == load->pump->log->deletions.value;
+  return flume_block_has_next(block, seq) && load->deletions == load->pump->log->deletions.value;
 }
 
 static struct flume_load *find_load(struct flume_pump *pump, int64_t seq) {
@@ -161,7 +160,7 @@ static bool is_needed(struct flume_pump *pump, const struct flume_load *load, ui
   for (struct flume_queue *s = pump->sinks.next; s != &pump->sinks; s = s->next) {
     struct flume_sink *sink = FLUME_CONTAINER_OF(s, struct flume_sink, queue);
     int64_t next = sink->since.value + 1;
-    bool has_to_come = next < load->block->first_seq + load->block->count;
+    bool has_to_come = next <= flume_block_last_seq(load->block);
     if (has_to_come && keeps_pace(sink, now) && find_load(pump, next) != NULL) return true;
   }
   return false;
@@ -237,7 +236,7 @@ static void forget_load(struct flume_pump *pump, struct flume_load *load) {
 }
 
 static void load_ahead(struct flume_pump *pump, const struct flume_block *block) {
-  int64_t next = block->first_seq + block->count;
+  int64_t next = flume_block_last_seq(block) + 1;
   struct flume_load *load;
   if (next <= pump->log->since.value && find_load(pump, next) == NULL) begin_load(pump, next, &load, NULL);
 }
@@ -269,7 +268,7 @@ static void feed(struct flume_sink *sink) {
   sink->state = FLUME_SINK_FEEDING;
   sink->feed_ns = now_ns(pump);
   load_ahead(pump, block);
-  sink->ops->feed(sink, block, (uint32_t)(next - block->first_seq));
+  sink->ops->feed(sink, block, flume_block_find(block, next));
 }
 
 /* Brings the sink to where all deletions are known to it: what it has not consumed it will pass over. */

@@ -13,7 +13,7 @@ struct flume_stream {
   const struct flume_io *io; /* the log's, which it outlives */
   struct flume_log *log;
   struct flume_block *block; /* the one being walked through, or NULL */
-  int64_t next;              /* seq to deliver next */
+  int64_t next;              /* seq to deliver next; there may be no record with it */
   int64_t bound;             /* inclusive */
   int64_t left;              /* of the limit; -1 without one */
   bool reverse;
@@ -46,18 +46,27 @@ int flume_stream_open(struct flume_stream **out, struct flume_log *log, const st
   return 0;
 }
 
+static bool is_beyond(const struct flume_stream *stream, int64_t seq) {
+  return stream->reverse ? seq < stream->bound : seq > stream->bound;
+}
+
 static bool at_end(const struct flume_stream *stream) {
-  if (stream->left == 0) return true;
-  return stream->reverse ? stream->next < stream->bound : stream->next > stream->bound;
+  return stream->left == 0 || is_beyond(stream, stream->next);
 }
 
 static bool block_serves(const struct flume_stream *stream) {
   const struct flume_block *block = stream->block;
-  return block != NULL && stream->next >= block->first_seq && stream->next < block->first_seq + block->count &&
-         stream->deletions == stream->log->deletions.value;
+  if (block == NULL || stream->deletions != stream->log->deletions.value) return false;
+  return stream->reverse ? flume_block_has_last(block, stream->next) : flume_block_has_next(block, stream->next);
 }
 
-/* Makes stream->block one that holds stream->next. */
+/* Which record of the block is the next one. */
+static uint32_t place_in_block(const struct flume_stream *stream) {
+  if (!stream->reverse) return flume_block_find(stream->block, stream->next);
+  return flume_block_find(stream->block, stream->next + 1) - 1;
+}
+
+/* Makes stream->block one that holds the record at stream->next, or the nearest in the stream's direction. */
 static int step_block(struct flume_stream *stream, struct flume_err *err) {
   if (block_serves(stream)) return 0;
   struct flume_block *block;
@@ -81,10 +90,11 @@ int flume_stream_peek(struct flume_stream *stream, struct flume_record *record, 
     }
     int rv = step_block(stream, err);
     if (rv != 0) return rv;
-    int64_t seq = stream->next;
-    stream->next += stream->reverse ? -1 : 1;
-    uint32_t len = 0;
-    const uint8_t *data = flume_block_get(stream->block, (uint32_t)(seq - stream->block->first_seq), &len);
+    uint32_t i = place_in_block(stream), len = 0;
+    int64_t seq = flume_block_seq(stream->block, i);
+    stream->next = stream->reverse ? seq - 1 : seq + 1;
+    if (is_beyond(stream, seq)) return 0;
+    const uint8_t *data = flume_block_get(stream->block, i, &len);
     if (data == NULL) continue;
     if (stream->left > 0) stream->left--;
     *record = (struct flume_record){.seq = seq, .data = data, .len = len, .block = stream->block};

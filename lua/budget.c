@@ -13,6 +13,7 @@
 #define LARGE_TEXT_BYTES (8 << 20)
 
 #define REFUSALS_MAX 8                 /* of memory, until the budget is spent */
+#define REFUSALS_PATIENCE 8            /* and this many more, until a library function that goes on is ended */
 #define RESERVE_BYTES (1 << 20)        /* above the limit, to come to an end without collecting each time */
 #define CHARGED_BYTES 4096             /* smaller blocks are for free: instructions make them */
 #define BYTES_PER_STEP 8               /* of larger ones */
@@ -23,8 +24,20 @@
 
 /* --- Memory ------------------------------------------------------------------------------------------------------ */
 
-/* Whether the block may be had. kind is what Lua makes, for a new block. */
-static bool may_have(struct flume_budget *budget, size_t more_bytes, size_t new_bytes) {
+/* Where memory is short, Lua collects before it gives up a larger table of strings, and then does so for each string
+ * anew: a library function that makes many would be at it for hours. So it gets a memory error. */
+static bool is_to_end(struct flume_budget *budget) {
+  if (budget->refuses) {
+    budget->refuses = false;
+    return true;
+  }
+  if (!flume_budget_is_spent(budget) || budget->refused < REFUSALS_MAX + REFUSALS_PATIENCE) return false;
+  budget->refused = REFUSALS_MAX;
+  budget->refuses = true;
+  return true;
+}
+
+static bool fits(struct flume_budget *budget, size_t more_bytes, size_t new_bytes) {
   size_t max_bytes = budget->memory_max_bytes;
   if (flume_budget_is_spent(budget) && max_bytes < SIZE_MAX - RESERVE_BYTES) max_bytes += RESERVE_BYTES;
   if (more_bytes > max_bytes || budget->memory_bytes > max_bytes - more_bytes) {
@@ -34,6 +47,12 @@ static bool may_have(struct flume_budget *budget, size_t more_bytes, size_t new_
   if (new_bytes < CHARGED_BYTES) return true;
   flume_budget_take(budget, new_bytes / BYTES_PER_STEP);
   return new_bytes < REFUSED_WHEN_SPENT_BYTES || !flume_budget_is_spent(budget);
+}
+
+static bool may_have(struct flume_budget *budget, size_t more_bytes, size_t new_bytes) {
+  if (fits(budget, more_bytes, new_bytes)) return !is_to_end(budget);
+  budget->refused++;
+  return false;
 }
 
 void *flume_budget_alloc(void *ud, void *ptr, size_t old_bytes, size_t new_bytes) {
@@ -107,6 +126,8 @@ static void on_count(lua_State *L, lua_Debug *activation) {
 
 void flume_budget_begin(lua_State *L, struct flume_budget *budget) {
   budget->spent = 0;
+  budget->refused = 0;
+  budget->refuses = false;
   budget->named = 0;
   budget->wall_ns = 0;
   if (budget->steps_max == 0) return;

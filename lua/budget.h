@@ -20,6 +20,8 @@ struct flume_budget {
   size_t memory_max_bytes;
   uint64_t spent;      /* steps since the last record or call began */
   uint64_t steps_max;  /* for one of them; 0 for no limit */
+  unsigned refused;    /* blocks of memory, since it began or since it was last brought to an end */
+  bool refuses;        /* the next block too: Lua asks twice, and collects in between */
   uint64_t wall_ns;    /* when the hook first ran in it; 0: it has not */
   uint64_t cpu_ns;     /* the same, by the thread's processor time */
   bool has_large_text; /* the state has had a string that takes long to compare: the hook looks more often */

@@ -4,7 +4,10 @@
 
 #include <lauxlib.h>
 
+#include "../core/distinct.h"
+#include "../core/hash.h"
 #include "../core/json.h"
+#include "../core/key.h"
 #include "../core/msgpack.h"
 #include "box.h"
 #include "marshal.h"
@@ -74,7 +77,27 @@ static int to_table(lua_State *L) {
 }
 
 static int is_array(lua_State *L) {
-  lua_pushboolean(L, flume_marshal_is_array(L, 1));
+  lua_pushboolean(L, flume_marshal_is_array(L, 1) || flume_record_is_array(L, 1));
+  return 1;
+}
+
+/* hash(key) -> integer: the same for keys that are the same */
+static int hash(lua_State *L) {
+  struct flume_buf *packed = take_buf(L, 1), *key = take_buf(L, 2);
+  struct flume_err err;
+  luaL_checkany(L, 1);
+  if (flume_marshal_encode_sorted(L, 1, packed, &err) != 0) return luaL_error(L, "%s", err.msg);
+  if (flume_key_encode(packed->data, packed->len, key, &err) != 0) return luaL_error(L, "%s", err.msg);
+  lua_pushinteger(L, (lua_Integer)flume_hash64(key->data, key->len));
+  return 1;
+}
+
+/* distinct(state) -> integer: how many values were added to a state of core/distinct.h, about */
+static int distinct(lua_State *L) {
+  size_t len;
+  const char *state = luaL_checklstring(L, 1, &len);
+  luaL_argcheck(L, flume_distinct_is_state(len), 1, "no state of distinct values");
+  lua_pushinteger(L, flume_distinct_count((const uint8_t *)state, len));
   return 1;
 }
 
@@ -98,13 +121,17 @@ static int json_decode(lua_State *L) {
 }
 
 int flume__codec_open(lua_State *L) {
-  static const luaL_Reg plain[] = {
-      {"decode", decode}, {"record", record}, {"table", to_table}, {"is_array", is_array}, {NULL, NULL}};
+  static const luaL_Reg plain[] = {{"decode", decode},     {"record", record},     {"table", to_table},
+                                   {"is_array", is_array}, {"distinct", distinct}, {NULL, NULL}};
   static const luaL_Reg boxed[] = {{"encode", encode}, {"encode_sorted", encode_sorted}, {NULL, NULL}};
   static const luaL_Reg json[] = {{"encode", json_encode}, {"decode", json_decode}, {NULL, NULL}};
   luaL_newlib(L, plain);
   flume_box_buf(L);
   luaL_setfuncs(L, boxed, 1);
+  flume_box_buf(L);
+  flume_box_buf(L);
+  lua_pushcclosure(L, hash, 2);
+  lua_setfield(L, -2, "hash");
   luaL_newlibtable(L, json);
   flume_box_buf(L);
   flume_box_buf(L);

@@ -6,10 +6,12 @@
 #include "codec.h"
 #include "cursor.h"
 #include "dir.h"
+#include "import.h"
 #include "log.h"
 #include "loop.h"
 #include "pattern.h"
 #include "pump.h"
+#include "seqset.h"
 #include "view.h"
 #include "vm.h"
 #include "watch.h"
@@ -20,10 +22,12 @@ FLUME_EXPORT int luaopen_flume(lua_State *L);
 int luaopen_flume_core(lua_State *L) {
   flume__codec_open(L);
   flume__loop_open(L);
+  flume__import_open(L);
   flume__log_open(L);
   flume__cursor_open(L);
   flume__pump_open(L);
   flume__view_open(L);
+  flume__seqset_open(L);
   flume__dir_open(L);
   flume__vm_open(L);
   flume__watch_open(L);

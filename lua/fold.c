@@ -111,7 +111,6 @@ static int run(lua_State *L) {
   bool bytes = lua_toboolean(L, -1);
   lua_pop(L, 1);
   luaL_checkstack(L, 8, NULL);
-  int64_t first_seq = fold->block->first_seq;
   uint32_t end = end_of(fold), folded = 0;
   size_t skip = 0;
   for (uint32_t i = fold->from; i < end; i++) {
@@ -121,8 +120,8 @@ static int run(lua_State *L) {
     if (i > fold->from && (i - fold->from) % NEW_HOLD_EVERY == 0) hold_block(L, fold->block);
     if (fold->budget != NULL) flume_budget_begin(L, fold->budget);
     if (data == NULL) fold->skipped++;
-    else if (!is_passed_over(fold, first_seq + i, &skip)) {
-      fold_record(L, fold, kind, transforms, bytes, first_seq + i, data, len);
+    else if (!is_passed_over(fold, flume_block_seq(fold->block, i), &skip)) {
+      fold_record(L, fold, kind, transforms, bytes, flume_block_seq(fold->block, i), data, len);
     }
     fold->next = i + 1;
     if (++folded % LOOK_AT_CLOCK_EVERY == 0 && time_is_up(fold)) break;
@@ -133,7 +132,9 @@ static int run(lua_State *L) {
   return 0;
 }
 
-/* The same for an index that is declared by paths: no Lua at all. */
+/* --- What needs no Lua at all ------------------------------------------------------------------------------------- */
+
+/* Of an index that is declared by paths. */
 static int extract_entry(struct flume_fold *fold, int64_t seq, const uint8_t *data, uint32_t len,
                          struct flume_err *err) {
   struct flume_lua_store *store = fold->store;
@@ -142,6 +143,10 @@ static int extract_entry(struct flume_fold *fold, int64_t seq, const uint8_t *da
   int rv = flume_extract_key(fold->extract, data, len, &store->key, &store->packed);
   if (rv < 0) return flume_err_set(err, FLUME_EVIEW, "the record can't be read: %s", flume_strerror(rv));
   if (rv == 0) return 0;
+  if (fold->bitmaps != NULL) {
+    return (fold->action == FLUME_FOLD_STEP ? flume_bitmaps_add : flume_bitmaps_remove)(fold->bitmaps, store->key.data,
+                                                                                        store->key.len, seq, err);
+  }
   if (store->recent.readers == 0 && fold->action == FLUME_FOLD_STEP) {
     return flume_store_add_entry(store->store, store->key.data, store->key.len, seq, NULL, 0, err);
   }
@@ -152,8 +157,16 @@ static int extract_entry(struct flume_fold *fold, int64_t seq, const uint8_t *da
                                          : flume__store_remove_emitted(store, err);
 }
 
-static int run_extract(struct flume_fold *fold, struct flume_err *err) {
-  int64_t first_seq = fold->block->first_seq;
+static int aggregate_record(struct flume_fold *fold, int64_t seq, const uint8_t *data, uint32_t len,
+                            struct flume_err *err) {
+  fold->store->seq = seq;
+  return fold->action == FLUME_FOLD_STEP ? flume__store_aggregate_add(fold->store, data, len, err)
+                                         : flume__store_aggregate_remove(fold->store, data, len, err);
+}
+
+typedef int (*fold_one)(struct flume_fold *fold, int64_t seq, const uint8_t *data, uint32_t len, struct flume_err *err);
+
+static int run_in_core(struct flume_fold *fold, fold_one one, struct flume_err *err) {
   uint32_t end = end_of(fold), folded = 0;
   size_t skip = 0;
   int rv = 0;
@@ -162,7 +175,9 @@ static int run_extract(struct flume_fold *fold, struct flume_err *err) {
     const uint8_t *data = flume_block_get(fold->block, i, &len);
     fold->next = i;
     if (data == NULL) fold->skipped++;
-    else if (!is_passed_over(fold, first_seq + i, &skip)) rv = extract_entry(fold, first_seq + i, data, len, err);
+    else if (!is_passed_over(fold, flume_block_seq(fold->block, i), &skip)) {
+      rv = one(fold, flume_block_seq(fold->block, i), data, len, err);
+    }
     if (rv == 0) fold->next = i + 1;
     if (++folded % LOOK_AT_CLOCK_EVERY == 0 && time_is_up(fold)) break;
   }
@@ -200,7 +215,8 @@ int flume_fold_run(lua_State *L, struct flume_fold *fold, struct flume_buf *trac
   int top = lua_gettop(L);
   fold->next = fold->from;
   fold->skipped = 0;
-  if (fold->extract != NULL) return run_extract(fold, err);
+  if (fold->extract != NULL) return run_in_core(fold, extract_entry, err);
+  if (fold->aggregates) return run_in_core(fold, aggregate_record, err);
   if (!lua_checkstack(L, 16)) return flume_err_nomem(err);
   lua_pushcfunction(L, explain);
   lua_pushcfunction(L, run);

@@ -4,6 +4,7 @@
 
 #include <stdatomic.h>
 
+#include "../core/bitmaps.h"
 #include "../core/buf.h"
 #include "../core/extract.h"
 #include "budget.h"
@@ -32,6 +33,8 @@ struct flume_fold {
   enum flume_codec codec;
   struct flume_lua_store *store;
   const struct flume_extract *extract; /* of an index declared by paths: no Lua is called; else NULL */
+  bool aggregates;                     /* into the store's aggregate: no Lua is called either */
+  struct flume_bitmaps *bitmaps;       /* where that puts the records, in place of the store; NULL for the store */
   const int64_t *skips;                /* ascending: records that the view passes over; borrowed */
   size_t skips_count;
   struct flume_block *block;    /* loaded; borrowed */

@@ -7,8 +7,10 @@
 #include "../core/json.h"
 #include "block.h"
 #include "box.h"
+#include "import.h"
 #include "marshal.h"
 #include "observer.h"
+#include "record.h"
 
 #define LOG_TYPE "flume.log"
 #define KEEP_BYTES ((size_t)1 << 20)
@@ -260,6 +262,45 @@ static int log_append_lines(lua_State *L) {
   return 1;
 }
 
+/* Up to max_bytes of records of the import into the batch. 1 when there may be more, 0 at the end, or what is wrong. */
+static int encode_import(const struct flume_lua_log *self, struct flume_import *import, size_t max_bytes,
+                         struct flume_buf *buf, struct flume_buf *ends, struct flume_err *err) {
+  while (buf->len < max_bytes) {
+    int rv = self->codec == FLUME_CODEC_JSON ? flume_import_next_json(import, buf, err)
+                                             : flume_import_next(import, buf, err);
+    if (rv != 1) return rv;
+    if (flume_buf_append(ends, &buf->len, sizeof buf->len) != 0) return flume_err_nomem(err);
+  }
+  return 1;
+}
+
+/* append_import(self, import, max_bytes, cb) -> count, ended [, what is wrong, code] | nil, message, code. About max_bytes
+ * of records of the import are one batch, up to the first bad one; cb is not called when there are none. */
+static int log_append_import(lua_State *L) {
+  struct flume_lua_log *self = flume__log_check(L, 1);
+  struct flume_import *import = flume__import_check(L, 2);
+  if (self->codec == FLUME_CODEC_RAW) return luaL_error(L, "a log of raw bytes can't take over values");
+  size_t max_bytes = (size_t)luaL_checkinteger(L, 3);
+  struct request *request = request_new(L, self, 4);
+  struct flume_buf *buf = take_buf(L), ends;
+  struct flume_err bad, err;
+  flume_buf_init(&ends, buf->io);
+  int status = encode_import(self, import, max_bytes, buf, &ends, &bad), rv = 0;
+  size_t count = ends.len / sizeof(size_t);
+  struct flume_slice *slices = count > 0 ? finish_slices(buf, &ends, count) : NULL;
+  flume_buf_fini(&ends);
+  if (count > 0 && slices == NULL) rv = flume_err_nomem(&err);
+  else if (count > 0) rv = flume_log_append(self->log, &request->req, slices, count, on_request, &err);
+  if (rv != 0 || count == 0) request_free(L, request);
+  if (rv != 0) return flume__fail(L, rv, &err);
+  lua_pushinteger(L, (lua_Integer)count);
+  lua_pushboolean(L, status == 0);
+  if (status >= 0) return 2;
+  lua_pushstring(L, bad.msg);
+  lua_pushstring(L, flume_err_name(status));
+  return 4;
+}
+
 /* sync(self, cb) -> true | nil, message, code */
 static int log_sync(lua_State *L) {
   struct flume_lua_log *self = flume__log_check(L, 1);
@@ -288,20 +329,66 @@ static int log_del(lua_State *L) {
 
 /* --- Reading --------------------------------------------------------------------------------------------------- */
 
+/* Pushes the block of record seq, and gives its bytes. */
+static int read_record(lua_State *L, struct flume_lua_log *self, int64_t seq, struct flume_record *record,
+                       struct flume_err *err) {
+  int rv = flume_log_get(self->log, seq, record, err);
+  if (rv == 0) flume__block_push(L, record->block); /* from here on the reference is Lua's */
+  return rv;
+}
+
 /* get(self, seq) -> true, value | nil, message, code */
 static int log_get(lua_State *L) {
   struct flume_lua_log *self = flume__log_check(L, 1);
   struct flume_record record;
   struct flume_err err;
   int64_t seq = luaL_checkinteger(L, 2);
-  int rv = flume_log_get(self->log, seq, &record, &err);
+  int rv = read_record(L, self, seq, &record, &err);
   if (rv != 0) return flume__fail(L, rv, &err);
-  flume__block_push(L, record.block); /* from here on the reference is Lua's */
   lua_pushboolean(L, 1);
   rv = flume__value_push(L, self->codec, record.data, record.len);
   if (rv == 0) return 2;
   flume_err_set(&err, rv, "record %lld can't be decoded", (long long)seq);
   return flume__fail(L, rv, &err);
+}
+
+/* record(self, seq) -> lazy record or plain value | nil, message, code; of a log of MessagePack */
+static int log_record(lua_State *L) {
+  struct flume_lua_log *self = flume__log_check(L, 1);
+  struct flume_record record;
+  struct flume_err err;
+  int rv = read_record(L, self, luaL_checkinteger(L, 2), &record, &err);
+  if (rv != 0) return flume__fail(L, rv, &err);
+  flume_record_push(L, record.data, record.len, lua_gettop(L));
+  return 1;
+}
+
+/* get_list(self, seqs, from, count, values) -> how many tables | nil, message, code: puts the values of seqs[from] to
+ * seqs[from + count - 1] into values, at the same places; nil for what was deleted */
+static int log_get_list(lua_State *L) {
+  struct flume_lua_log *self = flume__log_check(L, 1);
+  lua_Integer from = luaL_checkinteger(L, 3), count = luaL_checkinteger(L, 4), tables = 0;
+  luaL_checktype(L, 2, LUA_TTABLE);
+  luaL_checktype(L, 5, LUA_TTABLE);
+  for (lua_Integer i = from; i < from + count; i++) {
+    struct flume_record record;
+    struct flume_err err;
+    lua_settop(L, 5);
+    lua_rawgeti(L, 2, i);
+    int64_t seq = luaL_checkinteger(L, -1);
+    int rv = read_record(L, self, seq, &record, &err);
+    if (rv == FLUME_EDELETED || rv == FLUME_ENOENT) continue;
+    if (rv != 0) return flume__fail(L, rv, &err);
+    rv = flume__value_push(L, self->codec, record.data, record.len);
+    if (rv != 0) {
+      flume_err_set(&err, rv, "record %lld can't be decoded", (long long)seq);
+      return flume__fail(L, rv, &err);
+    }
+    if (lua_istable(L, -1)) tables++;
+    lua_rawseti(L, 5, i);
+  }
+  lua_pushinteger(L, tables);
+  return 1;
 }
 
 static int log_since(lua_State *L) {
@@ -359,6 +446,12 @@ static int log_observe_deletions(lua_State *L) {
 
 static int log_id(lua_State *L) {
   lua_pushlstring(L, (const char *)flume_log_id(flume__log_check(L, 1)->log), 16);
+  return 1;
+}
+
+/* kind(self) -> "file" | "memory" | "offset" */
+static int log_kind(lua_State *L) {
+  lua_pushstring(L, flume__log_check(L, 1)->log->ops->kind);
   return 1;
 }
 
@@ -441,9 +534,12 @@ static void push_log_metatable(lua_State *L) {
   static const luaL_Reg methods[] = {{"append", log_append},
                                      {"append_wait", log_append_wait},
                                      {"append_lines", log_append_lines},
+                                     {"append_import", log_append_import},
                                      {"sync", log_sync},
                                      {"del", log_del},
                                      {"get", log_get},
+                                     {"record", log_record},
+                                     {"get_list", log_get_list},
                                      {"since", log_since},
                                      {"deletions", log_deletions},
                                      {"deletion_count", log_deletion_count},
@@ -451,6 +547,7 @@ static void push_log_metatable(lua_State *L) {
                                      {"deleted", log_deleted},
                                      {"observe_deletions", log_observe_deletions},
                                      {"id", log_id},
+                                     {"kind", log_kind},
                                      {"following", log_following},
                                      {"observe", log_observe},
                                      {"close", log_close},
@@ -519,6 +616,18 @@ static int open_file(lua_State *L) {
   return rv == 0 ? 1 : flume__fail(L, rv, &err);
 }
 
+/* open_offset(path, options) -> log | nil, message, code */
+static int open_offset(lua_State *L) {
+  const char *path = luaL_checkstring(L, 1);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  struct flume_log_options options = read_options(L, 2);
+  options.offset_bits = (uint32_t)integer_field(L, 2, "bits");
+  struct flume_lua_log *self = log_new(L, 2);
+  struct flume_err err;
+  int rv = flume_log_open_offset(&self->log, self->loop->loop, path, &options, &err);
+  return rv == 0 ? 1 : flume__fail(L, rv, &err);
+}
+
 /* open_memory(options) -> log | nil, message, code */
 static int open_memory(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
@@ -530,7 +639,10 @@ static int open_memory(lua_State *L) {
 }
 
 void flume__log_open(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"open_file", open_file}, {"open_memory", open_memory}, {"repair", flume__log_repair}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"open_file", open_file},
+                                       {"open_offset", open_offset},
+                                       {"open_memory", open_memory},
+                                       {"repair", flume__log_repair},
+                                       {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }

@@ -32,7 +32,7 @@ int flume__value_push(lua_State *L, enum flume_codec codec, const uint8_t *data,
 extern const luaL_Reg flume__log_maintenance[];
 int flume__log_repair(lua_State *L);
 
-/* open_file(dir, options), open_memory(options), repair(dir): into the table on top. */
+/* open_file(dir, options), open_offset(path, options), open_memory(options), repair(dir): into the table on top. */
 void flume__log_open(lua_State *L);
 
 #endif

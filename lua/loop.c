@@ -208,6 +208,14 @@ static int alive(lua_State *L) {
   return 1;
 }
 
+/* thread() -> the coroutine that callbacks run in, and the functions of inline views */
+static int thread(lua_State *L) {
+  flume__loop_get(L);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &registry_key);
+  lua_getiuservalue(L, -1, 1);
+  return 1;
+}
+
 static int now(lua_State *L) {
   lua_pushinteger(L, (lua_Integer)(uv_hrtime() / 1000000));
   return 1;
@@ -233,6 +241,7 @@ void flume__loop_open(lua_State *L) {
                                        {"fd", fd},
                                        {"timeout", timeout},
                                        {"alive", alive},
+                                       {"thread", thread},
                                        {"now", now},
                                        {"set_on_error", set_on_error},
                                        {"error_metatable", error_metatable},

@@ -305,15 +305,25 @@ void flume_record_open(lua_State *L) {
 
 /* --- Bytes ---------------------------------------------------------------------------------------------------- */
 
-bool flume_record_bytes(lua_State *L, int index, const uint8_t **data, uint32_t *len) {
+/* The record at index; NULL when it is something else. */
+static const struct record *to_record(lua_State *L, int index) {
   const struct record *r = lua_touserdata(L, index);
-  const uint8_t *end;
-  bool is_record;
-  if (r == NULL || !lua_checkstack(L, 2) || !lua_getmetatable(L, index)) return false;
+  if (r == NULL || !lua_checkstack(L, 2) || !lua_getmetatable(L, index)) return NULL;
   lua_rawgetp(L, LUA_REGISTRYINDEX, &metatable_key);
-  is_record = lua_rawequal(L, -1, -2);
+  bool is_record = lua_rawequal(L, -1, -2);
   lua_pop(L, 2);
-  if (!is_record) return false;
+  return is_record ? r : NULL;
+}
+
+bool flume_record_is_array(lua_State *L, int index) {
+  const struct record *r = to_record(L, index);
+  return r != NULL && ((r->data[0] & 0xf0) == 0x90 || r->data[0] == 0xdc || r->data[0] == 0xdd);
+}
+
+bool flume_record_bytes(lua_State *L, int index, const uint8_t **data, uint32_t *len) {
+  const struct record *r = to_record(L, index);
+  const uint8_t *end;
+  if (r == NULL) return false;
   end = r->data;
   *data = r->data;
   *len = flume_msgpack_skip(&end, r->data + r->len) == 0 ? (uint32_t)(end - r->data) : r->len;

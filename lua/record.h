@@ -31,6 +31,9 @@ void flume_record_push_fast(lua_State *L, const uint8_t *data, uint32_t len, int
  * value, unless they are malformed. Raises nothing. */
 bool flume_record_bytes(lua_State *L, int index, const uint8_t **data, uint32_t *len);
 
+/* Whether the value at index is a record, and one of an array. Raises nothing. */
+bool flume_record_is_array(lua_State *L, int index);
+
 /* Pushes the plain value that a record at index stands for, any other value as it is. Raises an error for malformed
  * bytes. */
 void flume_record_copy(lua_State *L, int index);

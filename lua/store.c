@@ -28,6 +28,8 @@ int flume__store_init(struct flume_lua_store *self, const struct flume_io *io) {
 void flume__store_fini(struct flume_lua_store *self) {
   if (self->store != NULL) flume_store_close(self->store);
   self->store = NULL;
+  flume_aggregate_free(self->aggregate);
+  self->aggregate = NULL;
   flume_buf_fini(&self->emitted);
   flume_buf_fini(&self->recent.entries);
   flume_buf_fini(&self->packed);
@@ -36,6 +38,34 @@ void flume__store_fini(struct flume_lua_store *self) {
   flume_buf_fini(&self->lower);
   flume_buf_fini(&self->upper);
   uv_mutex_destroy(&self->guard);
+}
+
+/* --- Who is at it ------------------------------------------------------------------------------------------------- */
+
+void flume__store_announce(struct flume_lua_store *self) {
+  uv_mutex_lock(&self->guard);
+  self->has_writer = true;
+  self->is_read = false;
+  uv_mutex_unlock(&self->guard);
+}
+
+void flume__store_await(struct flume_lua_store *self) {
+  uv_mutex_lock(&self->guard);
+  self->is_read = self->has_writer;
+  uv_mutex_unlock(&self->guard);
+}
+
+bool flume__store_begin_write(struct flume_lua_store *self) {
+  uv_mutex_lock(&self->guard);
+  if (!self->is_read) return true;
+  self->has_writer = false;
+  uv_mutex_unlock(&self->guard);
+  return false;
+}
+
+void flume__store_end_write(struct flume_lua_store *self) {
+  self->has_writer = false;
+  uv_mutex_unlock(&self->guard);
 }
 
 /* --- What a record emits ---------------------------------------------------------------------------------------- */
@@ -107,6 +137,24 @@ static void note_group(struct flume_lua_store *self) {
   self->emitted.len = 0;
 }
 
+int flume__store_aggregate_add(struct flume_lua_store *self, const uint8_t *record, size_t len, struct flume_err *err) {
+  int rv = flume_aggregate_add(self->aggregate, self->store, self->base, record, len, err);
+  if (rv != 0 || self->recent.readers == 0) return rv;
+  self->key.len = self->value.len = 0;
+  rv = flume_aggregate_last(self->aggregate, &self->key, &self->value);
+  if (rv < 0) return flume_err_nomem(err);
+  if (rv == 1) note_group(self);
+  return 0;
+}
+
+int flume__store_aggregate_remove(struct flume_lua_store *self, const uint8_t *record, size_t len,
+                                  struct flume_err *err) {
+  int rv = flume_aggregate_remove(self->aggregate, self->store, self->base, record, len, err);
+  if (rv != FLUME_EAGAIN) return rv;
+  self->must_rebuild = true;
+  return 0;
+}
+
 int flume__store_add_emitted(struct flume_lua_store *self, struct flume_err *err) {
   struct flume_emitted entry;
   size_t off = 0;
@@ -133,15 +181,9 @@ int flume__store_remove_emitted(struct flume_lua_store *self, struct flume_err *
 
 /* --- Values and keys -------------------------------------------------------------------------------------------- */
 
-/* A commit that is under way ends; only this thread begins the next. */
-static void await_commit(struct flume_lua_store *self) {
-  uv_mutex_lock(&self->guard);
-  uv_mutex_unlock(&self->guard);
-}
-
 static struct flume_lua_store *self_of(lua_State *L) {
   struct flume_lua_store *self = lua_touserdata(L, lua_upvalueindex(1));
-  await_commit(self);
+  flume__store_await(self);
   if (self->store == NULL) luaL_error(L, "the view is closed");
   return self;
 }
@@ -213,6 +255,49 @@ static int put(lua_State *L) {
     if (rv == 0) note_group(self);
   }
   return rv == 0 ? 0 : raise_error(L, &err);
+}
+
+typedef int (*change_aggregate)(struct flume_lua_store *self, const uint8_t *record, size_t len, struct flume_err *err);
+
+/* An item that is not the record as it is in the log. */
+static int change(lua_State *L, change_aggregate fn) {
+  struct flume_lua_store *self = self_of(L);
+  struct flume_err err;
+  luaL_checkany(L, 1);
+  pack(L, 1, &self->packed);
+  return fn(self, self->packed.data, self->packed.len, &err) == 0 ? 0 : raise_error(L, &err);
+}
+
+static int add(lua_State *L) {
+  return change(L, flume__store_aggregate_add);
+}
+
+/* (remove is a function of C.) */
+static int take_back(lua_State *L) {
+  return change(L, flume__store_aggregate_remove);
+}
+
+/* rebuild(): the record that is being taken back can't be */
+static int rebuild(lua_State *L) {
+  self_of(L)->must_rebuild = true;
+  return 0;
+}
+
+static int flush(lua_State *L) {
+  struct flume_lua_store *self = self_of(L);
+  struct flume_err err;
+  return flume_aggregate_flush(self->aggregate, self->store, &err) == 0 ? 0 : raise_error(L, &err);
+}
+
+static int forget(lua_State *L) {
+  flume_aggregate_forget(self_of(L)->aggregate);
+  return 0;
+}
+
+/* seq() -> of the record that is being folded, or was last */
+static int seq(lua_State *L) {
+  lua_pushinteger(L, self_of(L)->seq);
+  return 1;
 }
 
 static int encode_used(const uint8_t *value, size_t len, struct flume_buf *out, struct flume_err *err) {
@@ -297,7 +382,7 @@ static bool get_bound(lua_State *L, struct flume_lua_store *self, int index, con
   return true;
 }
 
-static void get_range(lua_State *L, struct flume_lua_store *self, int index, struct flume_store_range *range) {
+void flume__store_get_range(lua_State *L, struct flume_lua_store *self, int index, struct flume_store_range *range) {
   static const uint8_t behind = BEHIND, used = USED;
   flume_store_range_init(range);
   if (self->kind == FLUME_STORE_GROUPS) {
@@ -382,8 +467,12 @@ static void make_item(lua_State *L, int64_t seq, const uint8_t *value, size_t va
   lua_rawseti(L, -2, 3);
 }
 
+struct flume_store_cursor **flume__store_push_cursor(lua_State *L) {
+  return &push_cursor_box(L)->cursor;
+}
+
 /* Where an entry is: seq and ordinal, then the key. */
-static void push_resume(lua_State *L, struct flume_lua_store *self, const struct flume_store_entry *entry) {
+void flume__store_push_resume(lua_State *L, struct flume_lua_store *self, const struct flume_store_entry *entry) {
   uint8_t header[12];
   flume_put_le64(header, (uint64_t)entry->seq);
   flume_put_le32(header + 8, entry->ordinal);
@@ -393,7 +482,7 @@ static void push_resume(lua_State *L, struct flume_lua_store *self, const struct
   lua_pushlstring(L, (const char *)self->value.data, self->value.len);
 }
 
-static void resume_at(lua_State *L, struct flume_store_cursor *cursor, int index) {
+void flume__store_resume(lua_State *L, struct flume_store_cursor *cursor, int index) {
   size_t len;
   const uint8_t *place = (const uint8_t *)luaL_checklstring(L, index, &len);
   luaL_argcheck(L, len >= 12, index, "no place in a range");
@@ -411,13 +500,13 @@ int flume__store_page(lua_State *L, struct flume_lua_store *self, int first) {
   lua_settop(L, first + PAGE_RESUME);
   lua_Integer count = luaL_checkinteger(L, first + PAGE_COUNT), found = 0;
   int64_t min_seq = luaL_optinteger(L, first + PAGE_MIN_SEQ, INT64_MIN);
-  get_range(L, self, first + PAGE_RANGE, &range);
+  flume__store_get_range(L, self, first + PAGE_RANGE, &range);
   range.max_seq = luaL_optinteger(L, first + PAGE_MAX_SEQ, INT64_MAX);
   struct cursor_box *box = push_cursor_box(L);
   lua_createtable(L, count < 16 ? (int)count : 16, 0);
   lua_pushnil(L);
   if (flume_store_cursor_open(&box->cursor, self->store, self->kind, &range, &err) != 0) return raise_error(L, &err);
-  if (!lua_isnil(L, first + PAGE_RESUME)) resume_at(L, box->cursor, first + PAGE_RESUME);
+  if (!lua_isnil(L, first + PAGE_RESUME)) flume__store_resume(L, box->cursor, first + PAGE_RESUME);
   int rv = 0;
   while (found < count && (rv = flume_store_cursor_next(box->cursor, &entry, &err)) == 1) {
     if (entry.seq < min_seq && self->kind == FLUME_STORE_INDEX) continue;
@@ -433,7 +522,7 @@ int flume__store_page(lua_State *L, struct flume_lua_store *self, int first) {
   }
   if (rv < 0) return raise_error(L, &err);
   lua_pushvalue(L, first + PAGE_ITEMS);
-  if (rv == 1) push_resume(L, self, &entry);
+  if (rv == 1) flume__store_push_resume(L, self, &entry);
   else lua_pushnil(L);
   lua_closeslot(L, first + PAGE_BOX);
   return 2;
@@ -448,7 +537,7 @@ static int count(lua_State *L) {
   struct flume_store_range range;
   struct flume_err err;
   lua_settop(L, 2);
-  get_range(L, self, 1, &range);
+  flume__store_get_range(L, self, 1, &range);
   range.max_seq = luaL_optinteger(L, 2, INT64_MAX);
   int64_t entries = flume_store_count(self->store, self->kind, &range, &err);
   if (entries < 0) return raise_error(L, &err);
@@ -479,7 +568,7 @@ static int within(lua_State *L) {
   struct flume_lua_store *self = self_of(L);
   struct flume_store_range range;
   lua_settop(L, 2);
-  get_range(L, self, 1, &range);
+  flume__store_get_range(L, self, 1, &range);
   put_key(L, self, 2, &self->key, flume_key_encode);
   struct flume_emitted entry = {.key = self->key.data, .key_len = self->key.len};
   lua_pushboolean(L, is_in(&range, &entry));
@@ -500,7 +589,7 @@ static int recent(lua_State *L) {
   lua_settop(L, 2);
   int64_t from_seq = luaL_checkinteger(L, 2), next_seq = from_seq;
   if (recent->readers == 0 || from_seq < recent->from_seq) return 0;
-  get_range(L, self, 1, &range);
+  flume__store_get_range(L, self, 1, &range);
   lua_newtable(L);
   lua_Integer found = 0;
   for (size_t at = 0; at < recent->entries.len;) {
@@ -524,9 +613,10 @@ static int recent(lua_State *L) {
 
 void flume__store_push(lua_State *L, struct flume_lua_store *self, int owner) {
   static const luaL_Reg functions[] = {
-      {"emit", emit},         {"get", get},       {"put", put},       {"id", id},         {"page", page},
-      {"count", count},       {"recent", recent}, {"follow", follow}, {"within", within}, {"get_used", get_used},
-      {"put_used", put_used}, {"since", since},   {NULL, NULL}};
+      {"emit", emit},         {"get", get},           {"put", put},       {"id", id},           {"page", page},
+      {"count", count},       {"recent", recent},     {"follow", follow}, {"seq", seq},         {"add", add},
+      {"remove", take_back},  {"flush", flush},       {"forget", forget}, {"rebuild", rebuild}, {"within", within},
+      {"get_used", get_used}, {"put_used", put_used}, {"since", since},   {NULL, NULL}};
   luaL_newlibtable(L, functions);
   lua_pushlightuserdata(L, self);
   if (owner != 0) lua_pushvalue(L, owner);

@@ -59,7 +59,7 @@ static int view_since(lua_State *L) {
 static int view_reached(lua_State *L) {
   struct flume_view *self = check_view(L);
   const struct flume_block *block = self->working == FLUME_WORK_FEED ? self->block : NULL;
-  lua_pushinteger(L, block != NULL ? block->first_seq + block->count - 1 : self->sink.since.value);
+  lua_pushinteger(L, block != NULL ? flume_block_last_seq(block) : self->sink.since.value);
   return 1;
 }
 
@@ -277,7 +277,7 @@ static int view_activate(lua_State *L) {
   return 0;
 }
 
-/* size(self) -> bytes on disk, after the last checkpoint */
+/* size(self) -> bytes on disk, when it was opened or after the last checkpoint */
 static int view_size(lua_State *L) {
   lua_pushinteger(L, (lua_Integer)check_view(L)->size_bytes);
   return 1;
@@ -319,6 +319,8 @@ static void release(lua_State *L, struct flume_view *self) {
   flume__store_fini(&self->kept);
   flume_extract_free(self->extract);
   self->extract = NULL;
+  flume_bitmaps_free(self->bitmaps);
+  self->bitmaps = NULL;
   flume_io_free(&flume_io_posix, self->skips);
   flume_io_free(&flume_io_posix, self->new_skips);
   flume_io_free(&flume_io_posix, self->dir);

@@ -15,6 +15,7 @@
 #ifndef FLUME_LUA_VIEW_H
 #define FLUME_LUA_VIEW_H
 
+#include "../core/bitmaps.h"
 #include "../core/view_dir.h"
 #include "fold.h"
 #include "pump.h"
@@ -37,6 +38,7 @@ enum flume_view_kind {
   FLUME_VIEW_REDUCE, /* one state */
   FLUME_VIEW_GROUP,  /* a state for each key, in the store */
   FLUME_VIEW_INDEX,  /* entries in the store */
+  FLUME_VIEW_BITMAP, /* sets of records in the store */
   FLUME_VIEW_SINK,   /* keeps itself */
 };
 
@@ -87,7 +89,9 @@ struct flume_view {  // NOLINT(clang-analyzer-optin.performance.Padding): fields
   struct flume_block *block; /* to be fed; a reference */
   uint32_t from;
   struct flume_fold fold;
-  struct flume_extract *extract; /* of an index by paths */
+  struct flume_extract *extract; /* of an index by paths, and of bitmaps */
+  bool aggregates;               /* records go into kept.aggregate as they are */
+  struct flume_bitmaps *bitmaps; /* of a view of that kind; else NULL */
   int64_t *skips;                /* ascending: records that it passes over; owned */
   size_t skips_count;
   int64_t *new_skips; /* in their place, as soon as nothing is under way; NULL for no change. Owned */
@@ -122,7 +126,7 @@ struct flume_view {  // NOLINT(clang-analyzer-optin.performance.Padding): fields
   struct flume_store_rewrite *rewrite; /* NULL: not under way */
   int erase_status;                    /* 1: there is more to write */
   bool dirty;                          /* folded since the last commit */
-  uint64_t committed_bytes;            /* size of the store after the last commit */
+  uint64_t committed_bytes;            /* size of the store when it was opened, or after the last commit */
   uint64_t size_bytes;                 /* the same, for the loop thread */
   bool commit_due;
   uint64_t next_commit_ns;
@@ -134,6 +138,7 @@ struct flume_view {  // NOLINT(clang-analyzer-optin.performance.Padding): fields
   int64_t log_since;
   int64_t log_deletions;
   int commit_status;
+  bool commit_put_off;     /* the loop was reading the store */
   struct explain *explain; /* the dry run that it is used for */
   struct flume_err stall;  /* code != 0: why checkpoints can't be written at the moment */
 };
@@ -156,7 +161,8 @@ int flume__view_start_dry(lua_State *L);
 int flume__view_adopt(lua_State *L);
 /* Puts what Lua holds into the store. The error is in view->err. */
 int flume__view_save(struct flume_view *view);
-/* Commits the store, and makes the version the active one if that was asked for. The error is in view->err. */
+/* Commits the store, and makes the version the active one if that was asked for. The error is in view->err. 1: the loop
+ * is reading the store, and it has to be done later. */
 int flume__view_commit(struct flume_view *view);
 /* To the state before the first record, durably; or to the last checkpoint. */
 int flume__view_reset(struct flume_view *view, struct flume_err *err);

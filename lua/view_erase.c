@@ -62,10 +62,11 @@ static int erase_some(struct flume_view *view) {
 }
 
 void flume__view_erase_run(struct flume_view *view) {
-  uv_mutex_lock(&view->kept.guard);
+  view->erase_status = 1;
+  if (!flume__store_begin_write(&view->kept)) return;
   view->erase_status = erase_some(view);
   view->committed_bytes = flume_store_size_bytes(view->kept.store);
-  uv_mutex_unlock(&view->kept.guard);
+  flume__store_end_write(&view->kept);
 }
 
 /* --- On the loop -------------------------------------------------------------------------------------------------- */
@@ -127,6 +128,7 @@ bool flume__view_erase_next(struct flume_view *view) {
   if (has_call && !view->called_last) return false;
   view->called_last = false;
   view->working = FLUME_WORK_ERASE;
+  if (view->vm == NULL) flume__store_announce(&view->kept);
   flume_pool_submit(view->loop->pool, &view->job);
   return true;
 }

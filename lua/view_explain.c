@@ -68,7 +68,7 @@ static bool is_skipped(const struct flume_view *view, int64_t seq) {
 
 static void fold_one(struct explain *self, uint32_t i) {
   struct flume_view *view = self->view;
-  struct measured one = {.seq = self->block->first_seq + i};
+  struct measured one = {.seq = flume_block_seq(self->block, i)};
   uint32_t len;
   if (flume_block_get(self->block, i, &len) == NULL) {
     self->deleted++;
@@ -82,6 +82,7 @@ static void fold_one(struct explain *self, uint32_t i) {
                                    .codec = view->pump->log->codec,
                                    .store = &view->kept,
                                    .extract = view->extract,
+                                   .aggregates = view->aggregates,
                                    .block = self->block,
                                    .from = i,
                                    .limit = 1,
@@ -102,10 +103,17 @@ static void fold_some(struct explain *self) {
   struct flume_view *view = self->view, *base = self->base;
   if (view->vm != NULL) flume_vm_enter(view->vm);
   if (base != NULL && base->vm != NULL) flume_vm_enter(base->vm);
+  if (base != NULL && base->vm == NULL) flume__store_await(&base->kept);
   view->kept.base = base != NULL ? base->kept.store : NULL;
-  int64_t end = self->block->first_seq + self->block->count;
-  while (self->status == 0 && self->next < end && self->next <= self->last && uv_hrtime() < until) {
-    fold_one(self, (uint32_t)(self->next - self->block->first_seq));
+  if (base != NULL && view->kept.base == NULL) {
+    self->status = flume_err_set(&self->err, FLUME_EAGAIN, "other code has taken over the view's state meanwhile");
+  }
+  while (self->status == 0 && uv_hrtime() < until) {
+    uint32_t i = flume_block_find(self->block, self->next);
+    if (i == self->block->count) break;
+    self->next = flume_block_seq(self->block, i);
+    if (self->next > self->last) break;
+    fold_one(self, i);
     if (self->status == 0) self->next++;
   }
   if (base != NULL && base->vm != NULL) flume_vm_leave(base->vm);
@@ -183,7 +191,7 @@ static void finish(struct explain *self) {
 
 static bool has_block(struct explain *self) {
   struct flume_block *block = self->block;
-  if (block != NULL && self->next < block->first_seq + block->count) return true;
+  if (block != NULL && self->next <= flume_block_last_seq(block)) return true;
   flume_block_unref(block);
   self->block = NULL;
   self->status = flume_log_read(self->view->pump->log->log, self->next, false, BLOCK_BYTES, &self->block, &self->err);

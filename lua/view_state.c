@@ -7,6 +7,7 @@
 #include <lauxlib.h>
 #include <string.h>
 
+#include "aggregate.h"
 #include "view.h"
 
 /* A checkpoint that took t is followed by none for 20 t, and half a second at least: they cost a twentieth at most. */
@@ -31,7 +32,7 @@ static void leave(struct flume_view *view) {
 /* --- What the host says ---------------------------------------------------------------------------------------- */
 
 static enum flume_view_kind kind_of(lua_State *L) {
-  static const char *const kinds[] = {"reduce", "group", "index", "sink"};
+  static const char *const kinds[] = {"reduce", "group", "index", "bitmap", "sink"};
   lua_getfield(L, -1, "kind");
   enum flume_view_kind kind = FLUME_VIEW_REDUCE;
   while (kind < FLUME_VIEW_SINK && strcmp(lua_tostring(L, -1), kinds[kind]) != 0) kind++;
@@ -54,25 +55,52 @@ static int parse_paths(lua_State *L, struct flume_path **paths, size_t *count, s
   return 0;
 }
 
+/* What the keys are, by the host's field shape: "value" of one path where there is none. */
+static enum flume_extract_shape get_shape(lua_State *L, int host) {
+  static const char *const shapes[] = {"value", "array", "kind", "any", NULL};
+  lua_getfield(L, host, "shape");
+  enum flume_extract_shape shape = (enum flume_extract_shape)luaL_checkoption(L, -1, "value", shapes);
+  lua_pop(L, 1);
+  return shape;
+}
+
 /* An index that is declared by paths, over records that are MessagePack as they are: core can do it alone. */
 static int make_extract(lua_State *L, struct flume_view *view, struct flume_err *err) {
+  enum flume_extract_shape shape = get_shape(L, lua_gettop(L));
   bool transforms = lua_getfield(L, -1, "transform") != LUA_TNIL;
-  bool is_list = lua_getfield(L, -2, "paths_are_list") != LUA_TNIL && lua_toboolean(L, -1);
-  lua_getfield(L, -3, "paths");
+  lua_getfield(L, -2, "paths");
   int rv = 0;
   if (lua_istable(L, -1) && !transforms && view->pump->log->codec == FLUME_CODEC_MSGPACK) {
     struct flume_path *paths[MAX_PATHS];
     size_t count = 0;
-    rv = parse_paths(L, paths, &count, err);
+    if (shape != FLUME_EXTRACT_ANY) rv = parse_paths(L, paths, &count, err);
     if (rv == 0) {
-      rv = flume_extract_new(&flume_io_posix, is_list ? FLUME_EXTRACT_ARRAY : FLUME_EXTRACT_VALUE, paths, count,
-                             &view->extract, err);
+      rv = flume_extract_new(&flume_io_posix, shape, paths, count, &view->extract, err);
     } else {
       for (size_t i = 0; i < count; i++) flume_path_free(paths[i]);
     }
   }
-  lua_pop(L, 3);
+  lua_pop(L, 2);
   return rv;
+}
+
+static int make_aggregate(lua_State *L, struct flume_view *view, struct flume_err *err) {
+  flume_aggregate_free(view->kept.aggregate);
+  view->kept.aggregate = NULL;
+  int rv = flume__aggregate_make(L, lua_gettop(L), &view->kept.aggregate, err);
+  bool transforms = lua_getfield(L, -1, "transform") != LUA_TNIL;
+  lua_pop(L, 1);
+  view->aggregates = view->kept.aggregate != NULL && !transforms && view->pump->log->codec == FLUME_CODEC_MSGPACK;
+  return rv;
+}
+
+/* Bitmaps are made of what the core finds by paths; over other records there are none. */
+static int make_bitmaps(lua_State *L, struct flume_view *view, struct flume_err *err) {
+  int rv = make_extract(L, view, err);
+  if (rv == 0 && view->extract == NULL) {
+    rv = flume_err_set(err, FLUME_ENOTSUP, "bitmaps are of records that are MessagePack, without a mapper");
+  }
+  return rv == 0 ? flume_bitmaps_new(&flume_io_posix, &view->bitmaps, err) : rv;
 }
 
 struct meeting {
@@ -90,6 +118,8 @@ static int meet_host(lua_State *L) {
   view->kind = kind_of(L);
   view->kept.kind = view->kind == FLUME_VIEW_INDEX ? FLUME_STORE_INDEX : FLUME_STORE_GROUPS;
   if (view->kind == FLUME_VIEW_INDEX) meeting->status = make_extract(L, view, meeting->err);
+  if (view->kind == FLUME_VIEW_GROUP) meeting->status = make_aggregate(L, view, meeting->err);
+  if (view->kind == FLUME_VIEW_BITMAP) meeting->status = make_bitmaps(L, view, meeting->err);
   if (lua_getfield(L, -1, "attach") != LUA_TFUNCTION) return 0;
   flume__store_push(L, &view->kept, view->vm == NULL ? 2 : 0);
   lua_call(L, 1, 0);
@@ -126,6 +156,7 @@ static int restore_initial(struct flume_view *view) {
 static int restore(struct flume_view *view, struct flume_err *err) {
   view->kept.seq = view->meta.since;
   flume__store_forget_recent(&view->kept);
+  if (view->bitmaps != NULL) flume_bitmaps_use(view->bitmaps, view->kept.store);
   int rv = flume_fold_call(flume__view_state(view), flume__view_host(view), "forget", err);
   if (rv != 0 || view->kind != FLUME_VIEW_REDUCE) return rv;
   struct flume_buf value;
@@ -202,6 +233,7 @@ void flume__view_renew(struct flume_view *view) {
 int flume__view_save(struct flume_view *view) {
   lua_State *L = flume__view_state(view);
   int host = flume__view_host(view);
+  if (view->bitmaps != NULL) return flume_bitmaps_save(view->bitmaps, &view->err);
   int rv = flume_fold_call(L, host, "flush", &view->err);
   if (rv != 0 || view->kind != FLUME_VIEW_REDUCE) return rv;
   struct flume_buf *value = &view->kept.value;
@@ -219,15 +251,15 @@ static int activate(struct flume_view *view) {
 
 int flume__view_commit(struct flume_view *view) {
   uint64_t start = uv_hrtime();
-  uv_mutex_lock(&view->kept.guard);
+  if (!flume__store_begin_write(&view->kept)) return 1;
   int rv = flume_store_commit(view->kept.store, &view->meta, &view->err);
-  uv_mutex_unlock(&view->kept.guard);
+  view->committed_bytes = flume_store_size_bytes(view->kept.store);
+  flume__store_end_write(&view->kept);
   if (rv == 0) rv = activate(view);
   uint64_t end = uv_hrtime();
   uint64_t pause = (end - start) * COMMIT_SHARE;
   view->next_commit_ns = end + (pause > COMMIT_PAUSE_NS ? pause : COMMIT_PAUSE_NS);
   if (rv == 0) view->dirty = false;
-  view->committed_bytes = flume_store_size_bytes(view->kept.store);
   return rv;
 }
 
@@ -323,6 +355,8 @@ static int open_store(lua_State *L, struct flume_view *view, int index, struct f
 
 static void attach(lua_State *L, struct flume_view *view) {
   view->open = true;
+  if (view->kept.store != NULL) view->committed_bytes = flume_store_size_bytes(view->kept.store);
+  view->size_bytes = view->committed_bytes;
   lua_pushvalue(L, 1);
   view->pin = luaL_ref(L, LUA_REGISTRYINDEX);
   flume__view_work_start(view);
@@ -335,6 +369,8 @@ static void undo_start(struct flume_view *view) {
   view->kept.store = NULL;
   flume_extract_free(view->extract);
   view->extract = NULL;
+  flume_bitmaps_free(view->bitmaps);
+  view->bitmaps = NULL;
   flume_io_free(&flume_io_posix, view->dir);
   view->dir = NULL;
   view->reads_only = false;
@@ -378,6 +414,13 @@ int flume__view_start(lua_State *L) {
   return 2;
 }
 
+/* A dry run may be looking at it. */
+static void lose_store(struct flume_view *view) {
+  enter(view);
+  view->kept.store = NULL;
+  leave(view);
+}
+
 /* adopt(self, other, version, fingerprint) -> since | nil, message, code: goes on with the state of another view, which is
  * quiet and loses it. */
 int flume__view_adopt(lua_State *L) {
@@ -395,10 +438,10 @@ int flume__view_adopt(lua_State *L) {
     view->meta.since = other->meta.since;
     view->meta.deletions = other->meta.deletions;
     rv = restore(view, &err);
-    if (rv == 0) other->kept.store = NULL;
-    else view->kept.store = NULL;
+    if (rv != 0) view->kept.store = NULL;
   }
   leave(view);
+  if (rv == 0) lose_store(other);
   if (rv != 0) return flume__fail(L, rv, &err);
   view->dir = other->dir;
   other->dir = NULL;

@@ -27,7 +27,8 @@
 /* --- The steps ------------------------------------------------------------------------------------------------- */
 
 static size_t pending_bytes(const struct flume_view *view) {
-  return view->kept.store != NULL ? flume_store_pending_bytes(view->kept.store) : 0;
+  size_t bytes = view->kept.store != NULL ? flume_store_pending_bytes(view->kept.store) : 0;
+  return view->bitmaps != NULL ? bytes + flume_bitmaps_pending_bytes(view->bitmaps) : bytes;
 }
 
 static bool wants_commit(const struct flume_view *view) {
@@ -60,6 +61,8 @@ static void prepare(struct flume_view *view, enum flume_fold_action action, uint
                                    .codec = view->pump->log->codec,
                                    .store = &view->kept,
                                    .extract = view->extract,
+                                   .aggregates = view->aggregates,
+                                   .bitmaps = view->bitmaps,
                                    .skips = view->skips,
                                    .skips_count = view->skips_count,
                                    .until_ns = uv_hrtime() + slice_ns};
@@ -75,7 +78,9 @@ static void fold(struct flume_view *view, uint64_t slice_ns) {
   view->fold_status = flume_fold_run(flume__view_state(view), &view->fold, &view->traceback, &view->err);
   if (view->fold_status != 0) return;
   view->dirty = true;
-  view->meta.since = view->kept.seq = view->block->first_seq + view->fold.next - 1;
+  if (view->fold.next > view->from) {
+    view->meta.since = view->kept.seq = flume_block_seq(view->block, view->fold.next - 1);
+  }
   view->commit_due = view->commit_due || wants_commit(view);
   if (wants_renewal(view)) flume__view_renew(view);
 }
@@ -83,7 +88,7 @@ static void fold(struct flume_view *view, uint64_t slice_ns) {
 /* Takes back the records that were fetched. */
 static void retract(struct flume_view *view) {
   view->fold_status = 0;
-  for (unsigned i = 0; i < view->gone_count && view->fold_status == 0; i++) {
+  for (unsigned i = 0; i < view->gone_count && view->fold_status == 0 && !view->kept.must_rebuild; i++) {
     prepare(view, FLUME_FOLD_RETRACT, 0);
     view->fold.block = view->gone[i];
     view->failing_seq = view->gone[i]->first_seq;
@@ -106,6 +111,8 @@ static void save(struct flume_view *view) {
 
 static void commit(struct flume_view *view) {
   if (view->commit_status == 0) view->commit_status = flume__view_commit(view);
+  view->commit_put_off = view->commit_status == 1;
+  if (view->commit_put_off) view->commit_status = 0;
 }
 
 /* --- On a worker thread ---------------------------------------------------------------------------------------- */
@@ -171,13 +178,12 @@ static void settle_commit(struct flume_view *view) {
 }
 
 static void after_feed(struct flume_view *view) {
-  int64_t next = view->block->first_seq + view->fold.next;
+  uint32_t at = view->fold.next < view->block->count ? view->fold.next : view->block->count - 1;
+  int64_t failing_seq = view->fold_status != 0 ? flume_block_seq(view->block, at) : view->meta.since;
   drop_block(view);
   settle_commit(view);
-  if (view->fold_status != 0) {
-    fail(view, next);
-  } else if (view->commit_status != 0) {
-    fail(view, next - 1);
+  if (view->fold_status != 0 || view->commit_status != 0) {
+    fail(view, failing_seq);
   } else {
     view->sink.deletions = view->meta.deletions;
     flume_sink_fed(&view->sink, view->meta.since);
@@ -190,8 +196,15 @@ static void drop_gone(struct flume_view *view) {
   view->gone_count = 0;
 }
 
+static void start_over(struct flume_view *view);
+
 static void after_retract(struct flume_view *view) {
   drop_gone(view);
+  if (view->kept.must_rebuild) {
+    view->kept.must_rebuild = false;
+    start_over(view);
+    return;
+  }
   if (view->fold_status != 0) {
     view->forgetting = false;
     fail(view, view->failing_seq);
@@ -211,7 +224,7 @@ static int activation_status(const struct flume_view *view, struct flume_err *er
 
 void flume__view_tell_active(struct flume_view *view) {
   struct flume_err err;
-  if (view->active_cb == LUA_NOREF || view->wants_active) return;
+  if (view->active_cb == LUA_NOREF || view->wants_active || view->working != FLUME_WORK_NONE) return;
   int status = activation_status(view, &err);
   if (status > 0) return;
   lua_State *L = view->loop->L;
@@ -303,6 +316,8 @@ static void job_done(struct flume_job *job) {
   if (worked == FLUME_WORK_CALL) after_call(view);
   if (worked == FLUME_WORK_COMMIT) after_commit(view);
   if (worked == FLUME_WORK_ERASE) flume__view_erase_ran(view);
+  if (view->commit_put_off) view->commit_due = true;
+  view->commit_put_off = false;
   flume__view_tell_active(view);
   flume__view_next(view);
 }
@@ -325,6 +340,7 @@ static void run_slice(struct flume_deferred *deferred) {
   if (feeds && view->fold_status == 0 && view->commit_due && is_durable(view)) {
     save(view);
     view->commit_due = false;
+    flume__store_announce(&view->kept);
     flume_pool_submit(view->loop->pool, &view->job);
     return;
   }
@@ -378,7 +394,10 @@ static void restart(struct flume_view *view) {
 static void start_commit(struct flume_view *view) {
   view->working = FLUME_WORK_COMMIT;
   view->commit_status = 0;
-  if (view->vm == NULL) save(view);
+  if (view->vm == NULL) {
+    save(view);
+    flume__store_announce(&view->kept);
+  }
   flume_pool_submit(view->loop->pool, &view->job);
 }
 
@@ -464,6 +483,7 @@ static int fetch_gone(struct flume_view *view) {
 }
 
 static bool can_retract(struct flume_view *view) {
+  if (view->kind == FLUME_VIEW_BITMAP) return true;
   lua_State *L = flume__view_state(view);
   if (view->vm != NULL) flume_vm_enter(view->vm);
   lua_rawgeti(L, LUA_REGISTRYINDEX, flume__view_host(view));

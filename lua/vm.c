@@ -1,5 +1,6 @@
 #include "vm.h"
 
+#include <dlfcn.h>
 #include <lauxlib.h>
 #include <lualib.h>
 #include <stdlib.h>
@@ -102,10 +103,29 @@ static int list_dir(lua_State *L) {
   return 1;
 }
 
+/* open_module(path, function) -> what the function of a C module returns: of flume's own modules, for a state without
+ * require. The library stays loaded. */
+static int open_module(lua_State *L) {
+  const char *path = luaL_checkstring(L, 1), *name = luaL_checkstring(L, 2);
+  void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  if (library == NULL) return luaL_error(L, "%s", dlerror());
+  void *symbol = dlsym(library, name);
+  if (symbol == NULL) return luaL_error(L, "%s has no function %s", path, name);
+  lua_CFunction open;
+  memcpy(&open, &symbol, sizeof open);
+  lua_pushcfunction(L, open);
+  lua_call(L, 0, 1);
+  return 1;
+}
+
 void flume__vm_open(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"read_file", read_file}, {"fingerprint", fingerprint}, {"fingerprint_bytes", fingerprint_bytes},
-      {"required", required},   {"list_dir", list_dir},       {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"read_file", read_file},
+                                       {"fingerprint", fingerprint},
+                                       {"fingerprint_bytes", fingerprint_bytes},
+                                       {"required", required},
+                                       {"list_dir", list_dir},
+                                       {"open_module", open_module},
+                                       {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }
 

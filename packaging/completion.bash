@@ -22,9 +22,13 @@ _flume_words() {
     part == "options" && /^  -/ { sub(/   .*/, ""); options($0, "-") }'
 }
 
+# A word as it was typed, without its quotes and backslashes.
+_flume_unquoted() { xargs printf %s <<<"$1" 2>/dev/null || printf %s "$1"; }
+
 # The views of a database, or with a word "methods" NAME.METHOD for all of theirs. Changes nothing, says nothing.
 _flume_views() {
-  local program=$1 db=${2/#\~/$HOME} views=${3/#\~/$HOME} what=$4 code
+  local program=$1 db views what=$4 code
+  db=$(_flume_unquoted "${2/#\~/$HOME}") views=$(_flume_unquoted "${3/#\~/$HOME}")
   case $what in
     methods) code='for n, v in pairs(db.views) do for m in pairs(v.methods) do io.write(n, ".", m, "\n") end end' ;;
     *) code='for n in pairs(db.views) do io.write(n, "\n") end' ;;
@@ -38,6 +42,7 @@ _flume_reply() {
   case $1 in
     *DIR*) compopt -o filenames; COMPREPLY=($(compgen -d -- "$cur")) ;;
     *FILE*) compopt -o filenames; COMPREPLY=($(compgen -f -- "$cur")) ;;
+    *FORMAT*) COMPREPLY=($(compgen -W $'json\nflumelog-offset\nasync-append-only-log' -- "$cur")) ;;
     *MODE*) COMPREPLY=($(compgen -W $'always\ninterval\nos' -- "$cur")) ;;
     *NAME*) COMPREPLY=($(compgen -W "$(_flume_views "$program" "$db" "$views" names)" -- "$cur")) ;;
   esac

@@ -30,7 +30,7 @@ _flume_words() {
 
 # The views of a database, or with a word "methods" NAME.METHOD for all of theirs. Changes nothing, says nothing.
 _flume_views() {
-  local program=$1 db=${2/#\~/$HOME} views=${3/#\~/$HOME} what=$4 code
+  local program=$1 db=${(Q)2/#\~/$HOME} views=${(Q)3/#\~/$HOME} what=$4 code
   case $what in
     methods) code='for n, v in pairs(db.views) do for m in pairs(v.methods) do io.write(n, ".", m, "\n") end end' ;;
     *) code='for n in pairs(db.views) do io.write(n, "\n") end' ;;
@@ -43,6 +43,7 @@ _flume_reply() {
   case $1 in
     *DIR*) _files -/ ;;
     *FILE*) _files ;;
+    *FORMAT*) compadd -- json flumelog-offset async-append-only-log ;;
     *MODE*) compadd -- always interval os ;;
     *NAME*) compadd -- ${(f)"$(_flume_views "$program" "$db" "$views" names)"} ;;
     *) return 1 ;;

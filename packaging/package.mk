@@ -47,6 +47,7 @@ define LUA_FILES
 $(foreach file,$(LUA_MODULES),644 $(file) $(LUADIR)/$(file:lua/%=%)
 )$(foreach file,$(VIEWS),644 $(file) $(LUADIR)/flume/$(file)
 )755 $(MODULE) $(LUALIBDIR)/flume.so
+755 $(TEXT_MODULE) $(LUALIBDIR)/flume/text.so
 endef
 
 define FILES
@@ -81,14 +82,16 @@ install: all
 	$(call place,FILES)
 
 # The module alone: what the rockspec uses.
-module: $(MODULE)
+module: $(MODULE) $(TEXT_MODULE)
 
-install-lua: $(MODULE)
+install-lua: $(MODULE) $(TEXT_MODULE)
 	$(call place,LUA_FILES)
 
 uninstall:
 	@printf '%s\n' "$$FILES" | while read -r mode file to; do rm -f "$(DESTDIR)$$to"; done
-	@[ ! -d "$(DESTDIR)$(LUADIR)/flume" ] || find "$(DESTDIR)$(LUADIR)/flume" -depth -type d -empty -delete
+	@for dir in "$(DESTDIR)$(LUADIR)/flume" "$(DESTDIR)$(LUALIBDIR)/flume"; do \
+	  [ ! -d "$$dir" ] || find "$$dir" -depth -type d -empty -delete; \
+	done
 
 # --- Packages -------------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,8 @@ package.path = "./?.lua;" .. package.path
 local read = require "packaging.annotations"
 
 -- Whose functions are called on the module: flume.log.file, flume.json.encode.
-local IN_MODULE = {flume = "flume", ["flume.Logs"] = "flume.log", ["flume.Json"] = "flume.json"}
+local IN_MODULE = {flume = "flume", ["flume.Logs"] = "flume.log", ["flume.Json"] = "flume.json",
+  ["flume.Conditions"] = "flume.query"}
 
 -- ldoc knows no signatures: those stand in the text.
 local function split_type(kind, optional)

@@ -17,6 +17,9 @@ dependencies = {
 external_dependencies = {
   LIBUV = {header = "uv.h"},
   LMDB = {header = "lmdb.h"},
+  UTF8PROC = {header = "utf8proc.h"},
+  LIBSTEMMER = {header = "libstemmer.h"},
+  ROARING = {header = "roaring/roaring.h"},
 }
 build = {
   type = "make",

@@ -95,8 +95,11 @@ describe("flume compact", function ()
     db:del(1)
     db:close()
     local _, err, code = run{dir, "compact", "--readonly"}
-    assert.equal(1, code)
-    assert.is_truthy(err:find("read-only", 1, true))
+    assert.equal(2, code)
+    assert.is_truthy(err:find("--readonly changes nothing, and compact does", 1, true))
+    _, err, code = run{dir, "check", "--repair", "--readonly"}
+    assert.equal(2, code)
+    assert.is_truthy(err:find("--readonly changes nothing, and --repair does", 1, true))
   end)
 end)
 

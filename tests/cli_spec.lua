@@ -2,6 +2,7 @@
 
 local binary = require "tests.support.binary"
 local flume = require "flume"
+local shell = require "tests.support.shell"
 local world = require "tests.support.world"
 
 local command, failure, filled, output = binary.command, binary.failure, binary.filled, binary.output
@@ -51,7 +52,8 @@ describe("the command line", function ()
       {"unknown option '%-%-skip%-bda'; did you mean %-%-skip%-bad%?\n", {"data", "append", "--skip-bda"}},
       {"unknown command 'stauts'; did you mean status%?\n", {"data", "stauts"}},
       {"unknown command 'app'; did you mean append%?\n", {"data", "app"}},
-      {"%-%-from wants a format %(json", {"data", "import", "--from", "xml"}},
+      {"%-%-from wants a format %(async%-append%-only%-log, flumelog%-offset, json%)",
+        {"data", "import", "--from", "xml"}},
       {"%-%-from is an option of import", {"data", "append", "--from", "json"}},
       {"%-%-skip%-bad is an option of append and import", {"data", "status", "--skip-bad"}},
       {"%-%-no%-rc and the command 'status' exclude each other", {"data", "status", "--no-rc"}},
@@ -76,10 +78,20 @@ describe("the command line", function ()
     end
   end)
 
+  it("tells who forgets the database", function ()
+    for _, words in ipairs {{"append", "records.jsonl"}, {"status"}} do
+      assert.is_not_nil(failure(words):find("which database? It comes first: flume DB " .. words[1], 1, true))
+      assert.is_nil(io.open(words[1]))
+    end
+    assert.is_not_nil(failure({"append", "records"}, nil, 2):find "It comes first: flume DB append\n")
+    assert.is_not_nil(failure({"tail", "-n", "3"}, nil, 2):find "It comes first: flume DB tail\n")
+  end)
+
   it("names a database that can't be opened", function ()
     local missing = world.dir() .. "/none"
     for _, command_name in ipairs {"status", "stream", "tail", "rebuild", "sum.get"} do
-      assert.equal(("flume: %s: there is no database here\n"):format(missing), (failure {missing, command_name}))
+      assert.equal(("flume: %s: there is no database here; append and import make one\n"):format(missing),
+        (failure {missing, command_name}))
     end
     assert.is_nil(io.open(missing))
     assert.is_not_nil(failure({"/dev/null/data", "append"}):find("/dev/null/data", 1, true))
@@ -94,8 +106,9 @@ describe("get, stream and tail", function ()
     local dir = filled(3)
     assert.equal("{n = 2}\n", output {dir, "get", "1"})
     assert.equal('{"n":2}\n', output {dir, "get", "1", "--json"})
-    assert.is_not_nil(failure({dir, "get", "3"}):find "get: record 3: ")
-    assert.is_not_nil(failure({dir, "get", "-1"}):find "get: record %-1: ")
+    assert.equal("flume: get: no record 3: the log ends at 2\n", (failure {dir, "get", "3"}))
+    assert.equal("flume: get: no record 0: the log is empty\n", (failure {filled(0), "get", "0"}))
+    assert.is_not_nil(failure({dir, "get", "-1"}):find "'%-1' is no sequence number")
     assert.is_not_nil(failure({dir, "get", "first"}):find "'first' is no sequence number")
   end)
 
@@ -137,7 +150,7 @@ describe("get, stream and tail", function ()
       {">/dev/full", "writing the output"}, {">&-", "writing the output"}, {"| true", ""},
       {"| head -n 1 >/dev/null", ""},
     } do
-      for _, args in ipairs {{"stream"}, {"status"}, {"tail"}, {"-e", "for i = 1, 1e5 do print(i) end"}} do
+      for _, args in ipairs {{"stream"}, {"status"}, {"tail"}, {"-e", "for i = 1, 1e5 do print(i) end"}, {"--help"}} do
         local words = {filled(2), table.unpack(args)}
         os.execute(("{ %s 2>%s/err; echo $? >%s/code; } %s"):format(command(words), dir, dir, case[1]))
         local code, err = tonumber(read_file(dir .. "/code")), read_file(dir .. "/err")
@@ -169,6 +182,12 @@ describe("get, stream and tail", function ()
     assert.equal(10, select(2, output({dir, "tail"}):gsub("\n", "")))
     assert.equal("", output {dir, "tail", "-n", "0"})
     assert.is_not_nil(failure({dir, "tail", "-n", "-1"}):find "not negative, got %-1")
+  end)
+
+  it("tail the log until nobody reads it any more", function ()
+    local dir, report = filled(2), world.dir() .. "/code"
+    os.execute(("{ timeout 60 %s; echo $? >%s; } | head -n 1 >/dev/null"):format(command {dir, "tail", "-f"}, report))
+    assert.equal("1\n", read_file(report))
   end)
 
   it("tail the log as it grows, until interrupted", function ()
@@ -243,7 +262,7 @@ describe("views on the command line", function ()
     world.write(folder .. "/broken.lua", "return {versio")
     assert.is_not_nil(failure({"--views", folder, dir, "broken.get"}):find "broken.lua:1: ")
     assert.equal("3\n", output {"--views", folder, dir, "sum.get"})
-    assert.is_not_nil(output({"--views", folder, dir, "status"}):find "\nbroken +failed +%-1 +2\n")
+    assert.is_not_nil(output({"--views", folder, dir, "status"}):find "\nbroken +%- +failed +%-1 +2 +%- +%- +%-\n")
     local status = flume.json.decode(output {"--views", folder, dir, "status", "--json"})
     assert.equal("failed", status.views[1].state)
     assert.is_not_nil(status.views[1].error:find "broken.lua:1: ")
@@ -265,7 +284,8 @@ describe("views on the command line", function ()
     local dir, folder = filled(5), views()
     output {"--views", folder, dir, "sum.get"}
     local lines = output {"--views", folder, dir, "status"}
-    assert.equal("log since 4\nview  version  state  since  lag\nsum   1        live       4    0\n", lines)
+    assert.equal("log since 4\nview  version  state  since  lag  rate  ETA     size\n"
+      .. "sum   1        live       4    0     -    -  16.4 kB\n", lines)
     assert.equal("log since 4\n", output {dir, "status"})
     local status = flume.json.decode(output {"--views", folder, dir, "status", "--json"})
     assert.equal(4, status.since)
@@ -345,6 +365,17 @@ describe("code on the command line", function ()
     assert.is_not_nil(failure({dir, "-e", "db:get(7)"}):find "^flume: .*%(ENOENT%)\n$")
   end)
 
+  it("is not run when a signal came before", function ()
+    local code = [[
+      local terminal, runner = require "flume.terminal", require "flume.cli.runner"
+      terminal.watch() -- nobody is interrupted
+      io.popen "kill -INT $PPID":close()
+      print(runner.call(function () print "it ran" end))
+      print(runner.call(function () return "and the next one" end))
+    ]]
+    assert.equal("false\tinterrupted!\ntrue\tand the next one\n", output {filled(0), "-e", code})
+  end)
+
   it("that waits for ever is told so", function ()
     assert.is_not_nil(failure({filled(0), "-e", "coroutine.yield()"}):find "cannot happen any more")
   end)
@@ -369,6 +400,7 @@ describe("lines of Lua on standard input", function ()
     assert.is_not_nil(out:find "\n1\t{n = 2}\n")
     assert.is_not_nil(out:find "\nrebuilt sum in ")
     assert.is_not_nil(out:find "\nlog since 1\n")
+    assert.equal("source", flume.json.decode(output({"--views", folder, "--json", dir}, {input = ".views"})).sum.list)
   end)
 
   it("stop at the first that fails", function ()
@@ -381,6 +413,55 @@ describe("lines of Lua on standard input", function ()
     assert.is_not_nil(failure({dir}, {input = "1\n1 1\n"}):find "^flume: stdin:2: ")
     assert.is_not_nil(failure({dir}, {input = "1\nfor i = 1, 2 do\n"}):find "^flume: stdin:3?2?: .*<eof>\n$")
     assert.is_not_nil(failure({dir}, {input = ".mode blue\n"}):find "'blue' is none of auto, lua, json, table")
+    assert.is_not_nil(failure({dir}, {input = ".check --repair\ndb:get(0)\n"}):find "flume DB check %-%-repair mends")
+  end)
+
+  it("have examples in the help, which work as they stand there", function ()
+    local dir, folder = filled(20), views()
+    local help = output({dir}, {input = ".help\n"})
+    local column, lines, names = help:find "for example\n", {}, {}
+    for line in help:gmatch "[^\n]+" do
+      local name = line:match "^%.(%a+)"
+      if name then
+        names[#names + 1] = name
+        lines[#lines + 1] = line:sub(column)
+        assert.equal(name, line:match("^%.(%a+)", column))
+      end
+    end
+    assert.equal("quit", table.remove(names))
+    lines[#lines] = help:match "\n([^\n]*)\n$":gsub("   ", "\n")
+    world.write(dir .. "/here/lines", table.concat(lines, "\n") .. "\n.quit\nerror()")
+    local out = shell.output(("cd %s/here && %s <lines"):format(dir, command {"--views", folder, dir}))
+    assert.is_not_nil(out:find "20 records in 1 segment")
+    local man = read_file "bin/flume.1"
+    for _, name in ipairs(names) do
+      assert.is_not_nil(output({dir}, {input = ".help " .. name}):find("^%." .. name .. ".*\nfor example: %." .. name))
+      assert.is_not_nil(man:find("\n.It Ic ." .. name, 1, true), name)
+    end
+  end)
+
+  it("may have words with spaces in quotes", function ()
+    local dir, copies = filled(2), world.dir()
+    output({dir}, {input = (".dump '%s/all of it'\n.backup \"%s/my copy\"\n"):format(copies, copies)})
+    assert.equal('{"n":1}\n{"n":2}\n', read_file(copies .. "/all of it"))
+    assert.equal("1\t{n = 2}\n", output {copies .. "/my copy", "tail", "-n", "1"})
+  end)
+
+  it("say so when they can't be read, or are interrupted", function ()
+    local dir = world.dir()
+    for _, case in ipairs {{"<" .. dir, "Is a directory"}, {"<&-", "Bad file descriptor"}} do
+      local _, _, code = os.execute(("%s %s 2>%s/err"):format(command {dir .. "/data"}, case[1], dir))
+      assert.equal(1, code)
+      assert.equal(("flume: standard input: %s\n"):format(case[2]), read_file(dir .. "/err"))
+    end
+    local child = start({dir .. "/data"}, ("<%s/in 2>%s/err"):format(dir, dir), dir .. "/in")
+    local input <close> = io.open(dir .. "/in", "w")
+    input:write "40 + 2\n"
+    input:flush()
+    assert.equal("42", child.pipe:read "l")
+    child.interrupt()
+    assert.equal("1\n", child.pipe:read "a")
+    assert.equal("flume: interrupted\n", read_file(dir .. "/err"))
   end)
 
   it("print in the mode asked for", function ()
@@ -407,7 +488,9 @@ describe("progress", function ()
   it("is shown for views that are built, with those alone", function ()
     local dir, folder = filled(50), views()
     local function err() return run({"--views", folder, dir, "sum.get"}, {env = "FLUME_PROGRESS=1"}).err end
-    assert.is_not_nil(err():find "building sum  .* 100%%  50 records  ")
+    world.write(folder .. "/broken.lua", "return {")
+    local shown = err()
+    assert.is_not_nil(shown:find "building sum  .* 100%%  50 records  ", shown)
     assert.equal("", err())
   end)
 

@@ -2,9 +2,11 @@
 
 local binary = require "tests.support.binary"
 local flume = require "flume"
+local shell = require "tests.support.shell"
 local world = require "tests.support.world"
 
 local failure, filled, output, run = binary.failure, binary.filled, binary.output, binary.run
+local read_file = binary.read_file
 
 local SUM = [[
 return {
@@ -30,8 +32,9 @@ describe("new view and test", function ()
   it("begin a view that works, and test it", function ()
     local dir = world.dir() .. "/my views"
     local view, spec = dir .. "/tags.lua", dir .. "/spec/tags.lua"
-    assert.equal(("%s\n%s\nTry 'flume test %s'.\n"):format(view, spec, spec),
+    assert.equal(("%s\n%s\nNow try: flume test '%s'\n"):format(view, spec, spec),
       output {"new", "view", "tags", "--views", dir})
+    assert.is_not_nil(read_file(spec):find(("\n--   flume test '%s'\n"):format(spec), 1, true))
     local text = output {"test", spec}
     assert.is_not_nil(text:find "\n2 passed, 0 failed\n$")
     local data = filled(2)
@@ -75,7 +78,33 @@ describe("new view and test", function ()
       assert.is_not_nil(message:find(case[2], 1, true), message)
     end
     assert.is_not_nil(failure {"test", dir .. "/none.lua"}:find "none.lua")
+    assert.is_not_nil(failure({"test", dir}):find "Is a directory")
     local spec = world.write(dir .. "/spec.lua", "return {view = 'none.lua', {events = {}, expect = 1}}")
-    assert.is_not_nil(run({"test", spec}).out:find "none.lua: no such file")
+    assert.is_not_nil(run({"test", spec}).out:find "\n        use: [^\n]*none.lua: no such file\n")
+  end)
+
+  it("are no databases, unless they are used as such", function ()
+    for _, words in ipairs {{"new"}, {"new", "veiw", "x"}, {"new", "view"}, {"test"}} do
+      local message = failure(words, nil, 2)
+      assert.is_not_nil(message:find "^flume: new view" or message:find "^flume: test wants a file")
+    end
+    local dir = world.dir()
+    local function in_dir(words) return shell.run(("cd %s && %s </dev/null"):format(dir, binary.command(words))) end
+    in_dir {"test"}
+    in_dir {"new"}
+    assert.equal("", (shell.run("ls " .. dir)))
+    assert.equal("2\n", (in_dir {"test", "-e", "1 + 1"}))
+    assert.equal("log since -1\n", (in_dir {"test", "status"}))
+    assert.equal("0 records appended\n", (in_dir {"new", "append"}))
+  end)
+
+  it("end when they are interrupted", function ()
+    local dir = world.dir()
+    local spec = world.write(dir .. "/spec.lua", "print 'at it' io.stdout:flush() while true do end")
+    local child = binary.start({"test", spec}, ("2>%s/err"):format(dir))
+    assert.equal("at it", child.pipe:read "l")
+    child.interrupt()
+    assert.equal("1\n", child.pipe:read "a")
+    assert.equal("flume: interrupted\n", read_file(dir .. "/err"))
   end)
 end)

@@ -114,7 +114,7 @@ describe("a database", function ()
       for wanted, view in pairs {
         ["neither a reducer"] = {version = 1},
         ["names a method size that it does not have"] = {reducer = print, methods = {size = "async"}},
-        ['must be "sync", "async" or "source"'] = {reducer = print, size = print, methods = {size = "later"}},
+        ['must be "sync", "async", "source"'] = {reducer = print, size = print, methods = {size = "later"}},
         ["methods must be a table"] = {reducer = print, methods = "get"},
         ["version must be"] = {version = {}, reducer = print},
         ["initial"] = {version = 1, reducer = print, initial = print},

@@ -180,3 +180,22 @@ describe("the examples of", function ()
     end
   end)
 end)
+
+describe("the README", function ()
+  it("names a test for each feature of the family", function ()
+    local rows = 0
+    for row in world.read("README.md"):match "\n## Beside the flumedb family\n(.-)\n## ":gmatch "\n|[^\n]+" do
+      local named = row:match "|([^|]*)|$"
+      if not named:find "^ test " and not named:find "^%-" then
+        rows = rows + 1
+        local tests = 0
+        for name in named:gmatch "`([^`]+)`" do
+          tests = tests + 1
+          assert.truthy(name:find "_spec%.lua$" and world.read("tests/" .. name) ~= "", name)
+        end
+        assert.is_true(tests > 0, row)
+      end
+    end
+    assert.is_true(rows > 15)
+  end)
+end)

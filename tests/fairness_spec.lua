@@ -73,7 +73,7 @@ describe("views that are built at once", function ()
       assert.is_number(db.quick:get())
       worst, rounds = math.max(worst, core.now() - start), rounds + 1
     end
-    assert.is_true(rounds > 5, rounds)
+    assert.is_true(rounds > 1, rounds)
     assert.is_true(worst < 3000, worst .. " ms") -- a read that waited for the builds would take all their time
   end)
 end)

@@ -8,13 +8,22 @@ local world = require "tests.support.world"
 local CLASSES, BY_NAME = read "lua/flume/meta.lua", {}
 for _, class in ipairs(CLASSES) do BY_NAME[class.name] = class end
 
+-- The views that have methods by themselves.
+local OF_VIEWS = {"flume.ReducerView", "flume.KeyedView", "flume.GroupView", "flume.IndexView"}
+
 -- Public by their names, and nobody's business outside.
 local INTERNAL = {
-  ["flume.Log"] = {file = true, memory = true, repair = true, is = true, transform = true, maintenance = true},
+  ["flume.Log"] = {
+    file = true, memory = true, offset = true, repair = true, is = true, transform = true, maintenance = true,
+  },
   ["flume.View"] = {new = true},
+  ["flume.QueryView"] = {new = true},
+  ["flume.Query"] = {new = true},
+  ["flume.Results"] = {new = true, drain = true},
   ["flume.Stream"] = {abort = true},
   ["flume.Observable"] = {notify = true},
 }
+for _, name in ipairs(OF_VIEWS) do INTERNAL[name] = INTERNAL["flume.View"] end
 
 -- The fields and functions of a class, those of its parents too: name -> field, name -> function.
 local function members(class)
@@ -98,7 +107,11 @@ local function specimens()
     version = 1, initial = 0, reducer = function (n) return n + 1 end, methods = {list = "source"},
     list = function () return {1} end,
   })
+  memory:use("q", "query")
   memory:use("broken", {version = "a", reducer = function () error "no" end})
+  memory:use("one", counting(1))
+  memory:use("grouped", {version = 1, group = "k", initial = 0, reducer = function (n) return n end})
+  memory:use("index", flume.index(1, "k"))
   db:append {1, 2}
   memory:append {1, 2}
   memory.count:ready()
@@ -116,11 +129,19 @@ local function specimens()
     ["flume"] = {flume},
     ["flume.Logs"] = {flume.log},
     ["flume.Json"] = {flume.json},
+    ["flume.Conditions"] = {flume.query},
+    ["flume.QueryView"] = {memory.q},
+    ["flume.Query"] = {memory.q:where()},
+    ["flume.Results"] = {world.keep((memory.q:query()))},
     ["flume.Loop"] = {flume.loop()},
     ["flume.DB"] = {db, memory},
     ["flume.Status"] = {db:status(), memory:status()},
     ["flume.ViewStatus"] = {memory:status().views.count, memory:status().views.broken},
     ["flume.View"] = {memory.count, memory.broken},
+    ["flume.ReducerView"] = {memory.one},
+    ["flume.KeyedView"] = {memory.grouped, memory.index},
+    ["flume.GroupView"] = {memory.grouped},
+    ["flume.IndexView"] = {memory.index},
     ["flume.Progress"] = {memory.count.progress.value},
     ["flume.Source"] = {world.keep(memory.count:list())},
     ["flume.Stream"] = {world.keep(db:stream())},
@@ -165,13 +186,17 @@ describe("the annotations of the API", function ()
   end)
 
   it("declare functions that are there, with their parameters", function ()
+    local _, view_functions = members(BY_NAME["flume.View"])
+    local members_of_view = {}
+    for _, name in ipairs(OF_VIEWS) do members_of_view[name] = true end
     for name, values in pairs(specimens()) do
       local _, functions = members(BY_NAME[name])
       for fn_name, fn in pairs(functions) do
         local real = values[1][fn_name]
         assert.equal("function", type(real), name .. "." .. fn_name)
         local info = debug.getinfo(real, "Su")
-        if info.what ~= "C" then
+        local is_of_view = members_of_view[name] and view_functions[fn_name] == nil -- which takes whatever there is
+        if info.what ~= "C" and not is_of_view then
           local own = debug.getlocal(real, 1) == "self" and 1 or 0
           local vararg = fn.params[#fn.params] == "..."
           assert.equal(info.nparams - own, #fn.params - (vararg and 1 or 0), name .. "." .. fn_name)
@@ -179,6 +204,30 @@ describe("the annotations of the API", function ()
         end
       end
     end
+  end)
+
+  it("declare the methods that views have by themselves, and what their results are", function ()
+    local all = specimens()
+    for _, name in ipairs(OF_VIEWS) do
+      local _, functions = members(BY_NAME[name])
+      for _, view in ipairs(name == "flume.KeyedView" and {} or all[name]) do
+        for method in pairs(view.methods) do assert.is_not_nil(functions[method], name .. "." .. method) end
+      end
+      for _, fn in ipairs(BY_NAME[name].functions) do
+        for _, view in ipairs(all[name]) do assert.is_not_nil(view.methods[fn.name], name .. "." .. fn.name) end
+      end
+    end
+    local db = world.memory_db()
+    db:use("index", flume.index(1, "k")):use("grouped", {
+      version = 1, group = "k", initial = 0, reducer = function (n) return n + 1 end,
+    })
+    db:append {{k = "a"}, {k = "b"}, {k = "a"}}
+    assert.same({{k = "a"}, 2}, {db.index:get("a", {timeout = 60000})})
+    assert.equal(2, db.index:count {prefix = "a"})
+    assert.same({"b", {k = "b"}, 1}, {db.index:read {gt = "a"}:next()})
+    assert.equal(2, db.grouped:get "a")
+    assert.equal(0, db.grouped:get "none")
+    assert.same({"b", 1}, {db.grouped:read {reverse = true, limit = 1}:next()})
   end)
 
   it("declare every function that there is", function ()
@@ -218,6 +267,7 @@ describe("the annotations of the API", function ()
   it("declare the options that are taken", function ()
     local db = world.memory_db()
     local count = db:use("counted", counting(1)).counted
+    local index = db:use("index", flume.index(1, "k")).index
     for name, call in pairs {
       ["flume.OpenOptions"] = function (options) return flume.open(world.dir(), options) end,
       ["flume.NewOptions"] = function (options) return flume.new(flume.log.memory(), options) end,
@@ -225,6 +275,7 @@ describe("the annotations of the API", function ()
       ["flume.UseOptions"] = function (options) return db:use("count", counting(1), options) end,
       ["flume.UpkeepOptions"] = function (options) return db:check(options) end,
       ["flume.ExplainOptions"] = function (options) return count:explain(options) end,
+      ["flume.KeyRange"] = function (options) error((select(2, index:count(options))), 0) end,
       ["flume.Range"] = function (options) return db:stream(options) end,
     } do
       local declared = {}
@@ -264,7 +315,8 @@ describe("the annotations of the API", function ()
   end)
 end)
 
-local IN_MODULE = {flume = "", ["flume.Logs"] = "flume.log.", ["flume.Json"] = "flume.json."}
+local IN_MODULE = {flume = "", ["flume.Logs"] = "flume.log.", ["flume.Json"] = "flume.json.",
+  ["flume.Conditions"] = "flume.query."}
 
 describe("make doc", function ()
   after_each(world.clean)

@@ -14,10 +14,9 @@ local function lines_of(path)
 end
 
 local function variable(name)
-  for line in io.lines "Makefile" do
-    local value = line:match("^" .. name .. " = (.*)$")
-    if value then return value end
-  end
+  local file <close> = io.open "Makefile"
+  local text = file:read "a":gsub("\\\n", "")
+  return text:match("\n" .. name .. " = ([^\n]*)")
 end
 
 describe("the rock", function ()

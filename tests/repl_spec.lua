@@ -83,6 +83,8 @@ describe("a session", function ()
   it("knows dot commands, but not in the middle of a statement", function ()
     assert.same({"command", "tail", {"3"}}, {session:feed ".tail 3"})
     assert.same({"command", "quit", {}}, {session:feed "  .quit  "})
+    assert.same({"command", "x", {"a b", "c", "it's", 'd e"f', '"g'}},
+      {session:feed [[.x "a b"  'c' "it's" "d e"f" "g]]})
     assert.equal("error", (session:feed ".5x"))
     assert.equal(0.5, feed ".5")
     session:feed "t = {f = math}"

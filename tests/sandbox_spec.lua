@@ -148,6 +148,22 @@ describe_cases("work on a large record", {
   ["pairs"] = "while true do for _ in pairs {item} do for _ in pairs(item) do end end end",
 }, large)
 
+describe("copies of a record that memory is too short for", function ()
+  after_each(world.clean)
+
+  it("come to an end soon, wherever it runs out", function ()
+    -- Lua can't enlarge its table of strings, and collects for each one
+    local many = {}
+    for i = 1, 70000 do many["key" .. i] = "value" .. i end
+    for megabytes = 6, 22, 2 do
+      local message = failure_of("while true do require 'flume'.table(item) end",
+        {budget = BUDGET.budget, memory = megabytes << 20}, many)
+      assert.is_truthy(message:find "instruction budget" or message:find "not enough memory", message)
+      world.clean()
+    end
+  end)
+end)
+
 describe_cases("recursion", {
   ["of calls"] = "local function f() return 1 + f() end f()",
   ["that is caught"] = "local function f() return 1 + f() end while true do pcall(f) end",

@@ -146,6 +146,18 @@ describe("a session", function ()
     assert.equal(0, s:quit())
   end)
 
+  on_terminal("the help fits a narrow terminal, and all words of a command in quotes are one", function ()
+    local s = screen.start{columns = 60, rows = 50}
+    s:enter ".help"
+    s:expect "\n.tail [N]\n    the last N records (10); .tail 3\n"
+    s:expect "\n.quit\n"
+    assert.is_nil(s:text():match("%.help\n(.*)"):find(("[^\n]"):rep(61)))
+    s:enter('.dump "' .. s.dir .. '/a b"')
+    s:expect_prompt()
+    assert.equal("", read_file(s.dir .. "/a b"))
+    assert.equal(0, s:quit())
+  end)
+
   on_terminal("escape sequences in data stay data", function ()
     local s = screen.start()
     s:enter [[db:append('\27[2Jcleared\u{9b}2J')]]
@@ -153,6 +165,8 @@ describe("a session", function ()
     s:expect [["\x1b[2Jcleared\xc2\x9b2J"]]
     s:enter ".tail"
     s:expect [[0       "\x1b[2Jcleared]]
+    s:enter '"abc\\u{202e}def"'
+    s:expect [["abc\xe2\x80\xaedef"]]
     assert.equal(0, s:quit())
   end)
 
@@ -218,6 +232,22 @@ describe("Ctrl-C", function ()
     s:enter "db:append('x') + 1000"
     s:expect "\n1000\n"
     s:enter "n:get{} + 1000"
+    s:expect "\n1001\n"
+    assert.equal(0, s:quit())
+  end)
+
+  with_signals("ends an inline view that runs for ever, when pressed twice", function ()
+    local s = screen.start()
+    s:enter "db:use('bad', flume.reduce(1, function () print(40 + 2) while true do end end, 0)).dir"
+    s:enter "db:append(1) bad:get()"
+    s:expect "\n42\n"
+    s:wait("the interrupt", function (text) -- two that come too soon after each other are one signal
+      if text:find("interrupted!", 1, true) then return true end
+      s:keys "C-c"
+    end)
+    s:enter "db:status().views.bad.state"
+    s:expect '"failed"'
+    s:enter "1000 + 1"
     s:expect "\n1001\n"
     assert.equal(0, s:quit())
   end)
@@ -440,6 +470,8 @@ describe("views that are edited while the prompt is there", function ()
     s:expect ".explain wants the name of a view"
     s:enter ".check"
     s:expect "no damage"
+    s:enter ".check --repair"
+    s:expect "error: .check only looks; flume DB check --repair mends"
     s:enter(".backup " .. dir .. "/copy")
     s:expect "up to record 2"
     s:enter(".dump " .. dir .. "/dump")
@@ -470,6 +502,16 @@ end)
 
 describe("a signal at the prompt", function ()
   after_each(world.clean)
+
+  on_terminal("ends it when it came before the prompt", function ()
+    local config = world.dir()
+    os.execute(("mkdir %s/flume && mkfifo %s/flume/init.lua"):format(config, config)) -- takes its time to be read
+    local s = screen.start{env = "XDG_CONFIG_HOME=" .. config}
+    local init = io.open(config .. "/flume/init.lua", "w")
+    os.execute(("kill -TERM %d"):format(s:pid()))
+    init:close()
+    assert.equal(143, s:status())
+  end)
 
   on_terminal("ends it in order", function ()
     local s = screen.start()

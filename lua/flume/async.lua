@@ -49,13 +49,13 @@ local function turn(timeout_ms)
 end
 
 --- Runs the event loop once. Raises what a callback or a task raised meanwhile.
----@param timeout_ms number|nil how long to wait for something to happen; nil: as long as it takes
+---@param timeout_ms number|nil how long to wait for something to happen; nil: BLOCK_MS
 ---@return boolean whether anything is left to wait for
 function M.step(timeout_ms)
   if timeout_ms ~= nil and type(timeout_ms) ~= "number" then
     error("flume.step: a number of milliseconds expected, got a " .. type(timeout_ms), 2)
   end
-  local alive = turn(timeout_ms)
+  local alive = turn(timeout_ms or BLOCK_MS)
   raise_failures()
   return alive
 end

@@ -10,26 +10,29 @@ local M = {}
 
 local OK, FAILED, USAGE = 0, 1, 2
 local STDIN = 0
+local ENOENT, ENOTDIR = 2, 20
 
 local HELP = [[
 usage: flume [options] DB [command]
        flume new view NAME
        flume test FILE.lua…
 
-DB is the folder of the database; append, import and code make it when it is
-not there. Without a command flume reads Lua from the terminal (.help there
+DB is the folder of the database, or a JavaScript flumelog-offset file; append,
+import and code make the folder when it is not there. Without a command flume reads Lua from the terminal (.help there
 lists what else it knows), or runs the lines of Lua that come on standard
 input. db, flume and every view by its name are in scope.
 
 commands
   append [FILE|-]      appends lines of JSON; --skip-bad passes over bad lines
-  import [FILE|-]      appends what is in another format: --from FORMAT (json),
-                       --skip-bad
+  import [FILE|-]      appends what is in another format: --from FORMAT (json,
+                       flumelog-offset, async-append-only-log), --skip-bad;
+                       --bits N: how wide flumelog-offset's pointers are
   get SEQ              prints a record
   stream               prints records; --gt N --gte N --lt N --lte N bound them,
                        --limit N --reverse; --live goes on with new ones
   tail                 prints the last records: -n N of them (10), -f goes on
-  NAME.METHOD [ARG…]   calls a method of a view; arguments are JSON, or strings
+  NAME.METHOD [ARG…]   calls a method of a view; arguments are JSON, or strings;
+                       q.query '[{"$filter": …}]' asks the built-in query view
   status               how far the log and the views are; --wait builds first
   rebuild [NAME]       builds a view, or all, anew from the log
   compact              removes the bytes of deleted records from the files
@@ -50,8 +53,7 @@ options
   --help, -h, --version
   --                   what follows are no options
 
-exit status: 0 done, 1 failed or interrupted, 2 wrong usage
-]]
+exit status: 0 done, 1 failed or interrupted, 2 wrong usage]]
 
 -- Commands that only read the log, those that make a database where there is none, and those that need no views.
 local READERS = {get = true, stream = true, tail = true, backup = true, check = true}
@@ -123,7 +125,7 @@ local function run_lines(db, request)
   local interactive = is_prompt(request)
   local console, env = new_console(db, request, interactive)
   local session = repl.new(env, {count_lines = not interactive})
-  if not interactive then return repl.batch(session, console, io.stdin) or nil end
+  if not interactive then return repl.batch(session, console, require "flume.cli.lines".new()) end
   console:greet()
   local rc = require "flume.cli.rc"
   local path = not request.no_rc and rc.find()
@@ -140,7 +142,16 @@ end
 
 -- --- The database -------------------------------------------------------------------------------------------------
 
-local ENOENT, ENOTDIR = 2, 20
+-- A file in the place of the folder, with something in it, can only be the log itself.
+local function is_file(path)
+  local folder, _, errno = io.open(path .. "/log")
+  if folder then folder:close() end
+  local file = not folder and errno == ENOTDIR and io.open(path, "rb")
+  if not file then return false end
+  local bytes = file:seek "end"
+  file:close()
+  return bytes ~= nil and bytes > 0
+end
 
 -- What is there but may not be looked at is left to the one who opens it.
 local function exists(dir)
@@ -149,16 +160,31 @@ local function exists(dir)
   return errno ~= ENOENT and errno ~= ENOTDIR
 end
 
+-- What to do when a database can't be opened for writing, for those who only want to look.
 local READ_ONLY_HINTS = {
   ELOCKED = "; --readonly reads beside it",
   EACCES = "; --readonly does not write",
   EROFS = "; --readonly does not write",
 }
 
+local function hint(request, code)
+  if request.readonly or READERS[request.command] or options.WRITERS[request.command] then return "" end
+  return READ_ONLY_HINTS[code] or ""
+end
+
+-- What to say when there is no database, and none is to be made; nil when there is, or may be.
+local function complaint_of_absence(request)
+  local makes_one = not request.command or MAKERS[request.command]
+  local is_slip = options.is_command(request.db) and not request.code -- the database was forgotten
+  if makes_one and not is_slip or exists(request.db) or is_file(request.db) then return nil end
+  if is_slip then return options.forgotten(request.db) end
+  return ("%s: there is no database here; append and import make one"):format(request.db)
+end
+
 local function open(request)
-  if request.command and not MAKERS[request.command] and not exists(request.db) then
-    return nil, ("%s: there is no database here"):format(request.db)
-  end
+  local complaint = complaint_of_absence(request)
+  if complaint then return nil, complaint end
+  local offset = is_file(request.db)
   local views = request.views or os.getenv "FLUME_VIEWS"
   if views == "" or NO_VIEWS[request.command] then views = nil end
   local db, message, code = flume.open(request.db, {
@@ -166,11 +192,11 @@ local function open(request)
     damaged = request.command == "check" or nil,
     sync = request.sync,
     views = views,
+    log = offset and "offset" or nil,
     watch = views and is_prompt(request) or nil, -- somebody may be editing them
   })
   if db then return db end
-  local hint = not request.readonly and not READERS[request.command] and READ_ONLY_HINTS[code] or ""
-  return nil, ("%s: %s%s"):format(request.db, message, hint)
+  return nil, ("%s: %s%s"):format(request.db, message, hint(request, code))
 end
 
 -- A plain string is an error that nobody expected: it needs its traceback.
@@ -217,6 +243,11 @@ local function run(request)
   return run_guarded(request, function (out) return command(request, out) end)
 end
 
+local function print_text(out, text)
+  out:line(text)
+  return true
+end
+
 -- The exit status for a command line.
 function M.main(args)
   local request, problem = options.parse(args)
@@ -225,12 +256,10 @@ function M.main(args)
     return USAGE
   end
   if request.help then
-    io.write(HELP)
-    return OK
+    return run_guarded(request, function (out) return print_text(out, HELP) end)
   end
   if request.version then
-    io.write("flume ", flume._VERSION, "\n")
-    return OK
+    return run_guarded(request, function (out) return print_text(out, ("flume %s"):format(flume._VERSION)) end)
   end
   return run(request)
 end

@@ -111,7 +111,15 @@ local function is_file(path)
   return ok
 end
 
--- The file of a view that is given by name or by path, and the folder that it may require from.
+local BUILT_IN = "flume.views"
+
+local function built_in_folder()
+  local path = package.searchpath(BUILT_IN .. ".index", package.path)
+  return path and path:match "^(.*)/[^/]*$" or nil
+end
+
+-- The file of a view that is given by name or by path, and the folder that it may require from. By name it is looked
+-- for in the views' folder, among the built-in views, and along package.path.
 local function find_script(self, given)
   if given:find("/", 1, true) or given:find "%.lua$" then
     if not is_file(given) then return nil, given .. ": no such file" end
@@ -120,9 +128,20 @@ local function find_script(self, given)
   local folder = self._views_folder
   local in_folder = folder and folder .. "/" .. given:gsub("%.", "/") .. ".lua"
   if in_folder and is_file(in_folder) then return in_folder, folder end
+  local built_in = package.searchpath(BUILT_IN .. "." .. given, package.path)
+  if built_in then return built_in, (built_in:sub(1, -#("/" .. given .. ".lua") - 1)) end
   local path = package.searchpath(given, package.path)
   if path then return path, path:match "^(.*)/[^/]*$" or "." end
-  return nil, ("view module %q: not found in %spackage.path"):format(given, folder and folder .. " or " or "")
+  return nil, ("view module %q: not found in %samong the built-in views or in package.path"):format(given,
+    folder and folder .. ", " or "")
+end
+
+-- A built-in view that has to be in the caller's state; a file of the views' folder goes before it.
+local function builtin_table(self, given)
+  if given ~= "query" then return nil end
+  local folder = self._views_folder
+  if folder and is_file(folder .. "/" .. given .. ".lua") then return nil end
+  return require("flume.views." .. given)
 end
 
 local function check_name(self, name)
@@ -165,6 +184,7 @@ local function mount_options(self, name, extra)
     accept = extra.accept,
     trusted = extra.trusted,
     params = extra.params,
+    built_in = built_in_folder(),
   }
 end
 
@@ -175,6 +195,7 @@ function DB:use(name, definition, extra)
   local given = mount_options(self, name, options.check("use", extra, USE_OPTIONS, 2))
   if given.trusted and given.budget then error("use: a trusted view has no budget", 2) end
   if given.params and type(definition) ~= "string" then error("use: params are for a script", 2) end
+  if type(definition) == "string" then definition = builtin_table(self, definition) or definition end
   if type(definition) == "string" then
     local path, folder = find_script(self, definition)
     if not path then error("use: " .. folder, 2) end
@@ -494,7 +515,7 @@ end
 
 local M = {}
 
---- A database on a log: flume.log.memory(), flume.log.file(dir), ...
+--- A database on a log: flume.log.memory(), flume.log.file(dir), flume.log.offset(path), ...
 function M.new(log, given)
   if type(log) ~= "table" then error("flume.new: a log expected, such as flume.log.memory()", 2) end
   if not Log.is(log) then log = foreign.wrap(log) end
@@ -507,23 +528,36 @@ local OPEN_OPTIONS = {
   ready = "boolean", mapper = "function|string", views = "string", watch = "boolean", sync = "string",
   interval_ms = "integer",
   max_record_bytes = "integer", segment_bytes = "integer", readonly = "boolean", damaged = "boolean",
-  poll_ms = "integer", codec = "string|table",
+  poll_ms = "integer", codec = "string|table", log = "string", bits = "integer",
 }
 
 local LOG_OPTIONS = {
-  "sync", "interval_ms", "max_record_bytes", "segment_bytes", "readonly", "damaged", "poll_ms", "codec",
+  "sync", "interval_ms", "max_record_bytes", "segment_bytes", "readonly", "damaged", "poll_ms", "codec", "bits",
 }
 
---- Opens, or creates, the database in directory dir: its log in dir/log, the state of its views in dir/views.
+-- Opens the log of a database, by the option log; and where the database is that has it.
+local KINDS = {
+  file = function (dir, given) return Log.file(dir .. "/log", given) end,
+  offset = function (path, given) return Log.offset(path, given) end,
+}
+local PLACES = {
+  file = function (dir) return dir end,
+  offset = function (path) return path .. ".flume" end,
+}
+
+--- Opens, or creates, the database in directory dir: its log in dir/log, the state of its views in dir/views. With
+--- log = "offset" it is the JavaScript flumelog-offset file dir, and the state of its views is in dir.flume/views.
 function M.open(dir, given)
   if type(dir) ~= "string" then error("flume.open: dir must be a string, not a " .. type(dir), 2) end
   if dir == "" or dir:find("\0", 1, true) then error(("flume.open: %q names no directory"):format(dir), 2) end
   given = options.check("flume.open", given, OPEN_OPTIONS, 2)
+  local kind = given.log or "file"
+  if not KINDS[kind] then error(("flume.open: log must be \"file\" or \"offset\", not %q"):format(kind), 2) end
   local for_log = {}
   for _, name in ipairs(LOG_OPTIONS) do for_log[name] = given[name] end
-  local log, message, code = Log.file(dir .. "/log", for_log)
+  local log, message, code = KINDS[kind](dir, for_log)
   if not log then return nil, message, code end
-  local db, why, errno = new(log, given, dir)
+  local db, why, errno = new(log, given, PLACES[kind](dir))
   if db then return db end
   return nil, why, errno
 end

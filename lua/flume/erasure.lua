@@ -1,5 +1,5 @@
--- The second half of a compaction: when the bytes of deleted records are gone from the log, they go from what the views
--- have stored. Each view takes back what was deleted, and its store is written anew (lua/view_erase.c) as a version with
+-- The second half of a compaction: when the bytes of deleted records are gone from the log, they go from what views
+-- have stored. Each takes back what was deleted, and its store is written anew (lua/view_erase.c) as a version with
 -- another number; the old one is removed.
 --
 -- What can't be done is no reason to leave the rest: the answer names each view whose files may still have such bytes,
@@ -111,9 +111,14 @@ local function describe(left)
 end
 
 local function find_unmounted(db, deletions, left)
+  local function look(name)
+    local dir = db.dir .. "/views/" .. name
+    left[name] = left_unmounted(db, dir, deletions)
+    for _, index in ipairs(core.list_dir(dir .. "/indexes") or {}) do look(name .. "/indexes/" .. index) end
+  end
   for _, name in ipairs(core.list_dir(db.dir .. "/views") or {}) do
     local view = rawget(db._views, name)
-    if not view or view._broken then left[name] = left_unmounted(db, db.dir .. "/views/" .. name, deletions) end
+    if not view or view._broken then look(name) end
   end
 end
 
@@ -134,13 +139,16 @@ function M.erase(db, done)
     find_unmounted(db, deletions, left)
     done(next(left) and describe(left) or nil)
   end
-  for name, view in pairs(db._views) do
-    if not view._broken then
-      pending = pending + 1
-      erase_view(view, function (err)
-        left[name] = err and err.message
-        one()
-      end)
+  local function erase_one(name, view)
+    pending = pending + 1
+    erase_view(view, function (err)
+      left[name] = err and err.message
+      one()
+    end)
+  end
+  for _, mounted in pairs(db._views) do
+    for name, view in pairs(mounted:_parts()) do
+      if not view._broken then erase_one(name, view) end
     end
   end
   one()

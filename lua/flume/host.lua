@@ -6,14 +6,14 @@
 --   transform, bytes             a mapper, or a decoder, before the step function
 --   describe()                   what the database has to know: version, fingerprint, kind, methods
 --   call(method, ...)            results
---   open(method, ...) -> id      a source; pull(id, n) -> done, items; close(id). Instead of an id the options of a
---   range                              of the view's own, when that is what the method gives
+--   open(method, ...)            a source -> id, nil, the seq as of which it is; or nil, options when the method gives
+--                                a range of the view's own. pull(id, n) -> done, items; close(id)
 --
 -- A wrong definition raises an error object {message =, code = "EINVAL"}.
 
 local core = rawget(_G, "flume_core") or require "flume.core"
 
-local TYPES = {sync = true, async = true, source = true}
+local TYPES = {sync = true, async = true, source = true, record = true, records = true}
 
 --- One of flume's own modules, which a state without require is given as bytecode.
 local function own_module(options, name)
@@ -26,7 +26,8 @@ end
 local function check_methods(invalid, name, methods, functions)
   for method, kind in pairs(methods) do
     if not TYPES[kind] then
-      invalid('view "%s": method %s must be "sync", "async" or "source", not %s', name, method, tostring(kind))
+      invalid('view "%s": method %s must be "sync", "async", "source", "record" or "records", not %s', name,
+        method, tostring(kind))
     end
     if type(functions[method]) ~= "function" then
       invalid('view "%s": it names a method %s that it does not have', name, method)
@@ -85,7 +86,7 @@ local function add_sources(kinds, host, name)
     if kinds.is_range(results[1]) then return nil, results[1].options end
     last = last + 1
     open[last] = iterator_of(name, method, table.unpack(results, 1, results.n))
-    return last
+    return last, nil, host.store and host.store.seq()
   end
 
   function host.pull(id, n)
@@ -108,20 +109,60 @@ end
 
 -- --- Putting it together -----------------------------------------------------------------------------------------
 
+-- Modules in C, which a state of its own can't load by itself.
+local NATIVES = {["flume.text"] = "luaopen_flume_text"}
+local STEPS_PER_BYTE = 10 -- of the budget, for finding the words of a text
+
+-- flume.text for a state with a budget.
+local function charged_text(text)
+  return {
+    languages = text.languages,
+    analyser = function (language)
+      local analyse = text.analyser(language)
+      return function (s)
+        if type(s) == "string" then core.charge(#s * STEPS_PER_BYTE) end
+        return analyse(s)
+      end
+    end,
+  }
+end
+
+local function open_native(options, name)
+  if not options.lib then return require(name) end
+  local path = options.natives[name]
+  if path == "" then error(("module %q is not installed"):format(name), 0) end
+  return charged_text(core.open_module(path, NATIVES[name]))
+end
+
+-- flume.view(name, params): the definition that a built-in view gives, for a script that returns it, or goes on from
+-- it. It requires from its own folder, and belongs to the fingerprint.
+local function built_in(options, sandbox, world, name, params)
+  local path = ("%s/%s.lua"):format(options.built_in, tostring(name))
+  local source = type(name) == "string" and name:find "^[%w_]+$" and core.read_file(path)
+  if not source then error(("flume.view: there is no built-in view %s"):format(tostring(name)), 2) end
+  local function note(module, text) world.on_load("flume.views." .. module, text) end
+  local inner = setmetatable({folder = options.built_in, on_load = note}, {__index = world})
+  note(name, source)
+  return assert(sandbox.compile(source, path, sandbox.new(inner)))(options.name, params)
+end
+
 -- What a script needs to run: its environment, and where its sources are noted.
-local function prepare(options, new_observable)
+local function prepare(options, new_observable, path)
   local sandbox = own_module(options, "sandbox")
   local world = {
     folder = options.folder, read = core.read_file, core = options.lib and core,
     package = options.trusted and options.package,
+    natives = NATIVES, open_native = function (name) return open_native(options, name) end,
     provided = {
       flume = {
-        null = core.null, array = core.array, map = core.map, table = core.table, observable = new_observable,
+        null = core.null, array = core.array, map = core.map, table = core.table, is_array = core.is_array,
+        path = path, hash = core.hash, observable = new_observable,
       },
     },
   }
   local sources = own_module(options, "sources").new(function (name) return sandbox.find(world, name) end)
   world.on_load = sources.add_module
+  world.provided.flume.view = function (name, params) return built_in(options, sandbox, world, name, params) end
   local function find(name) return sandbox.find(world, name) end
   local env = options.trusted and sandbox.trusted(world) or sandbox.new(world)
   local function new_env() return options.trusted and env or sandbox.new(world) end
@@ -176,12 +217,13 @@ local function transform_for(options, mapper)
 end
 
 --- options: name; definition (a table) or path (a file); folder (of modules); lib (flume's own modules, in a view's
---- own state); trusted, package (paths); params (of the script); decode; mapper (a function) or mapper_path; log (for
+--- own state); natives (paths of modules in C by their names, there); built_in (folder of the built-in views); trusted,
+--- package (paths); params (of the script); decode; mapper (a function) or mapper_path; log (for
 --- create); on_end
 return function (options)
   local observable, kinds = own_module(options, "observable"), own_module(options, "kinds")
   local definition, mapper, prepared = options.definition, options.mapper, nil
-  if options.path or options.mapper_path then prepared = prepare(options, observable.new) end
+  if options.path or options.mapper_path then prepared = prepare(options, observable.new, kinds.path) end
   if options.path then
     local params = copy_params(kinds.invalid, options)
     definition = run_script(kinds.invalid, prepared, options.name, options.path, params)
@@ -204,8 +246,8 @@ return function (options)
       stamp, uses = own_module(options, "used").stamp(kinds.invalid, options.name, definition.version, used)
     end
     return {
-      version = definition.version, version_text = stamp, uses = uses,
-      fingerprint = fingerprint, kind = host.kind, methods = core.map(host.methods),
+      version = definition.version, version_text = stamp, uses = uses, fingerprint = fingerprint,
+      kind = host.called or host.kind, methods = core.map(host.methods), in_caller = host.in_caller,
       builtin = core.map(host.builtin), since = host.raw and kinds.since_of(host.raw) or nil,
     }
   end

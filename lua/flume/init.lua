@@ -9,24 +9,30 @@
 local async = require "flume.async"
 local core = require "flume.core"
 local db = require "flume.db"
+local kinds = require "flume.kinds"
 local Log = require "flume.log"
 local observable = require "flume.observable"
+local query = require "flume.query"
 
 local M = {
   _VERSION = core.version,
 
   open = db.open,
   new = db.new,
-  log = {file = Log.file, memory = Log.memory, repair = Log.repair},
+  log = {file = Log.file, memory = Log.memory, offset = Log.offset, repair = Log.repair},
 
   null = core.null,
   array = core.array,
   map = core.map,
   table = core.table,
+  is_array = core.is_array,
+  path = kinds.path,
+  hash = core.hash,
   record = core.record,
   encode = core.encode,
   decode = core.decode,
   json = core.json,
+  query = query,
 
   run = async.run,
   spawn = async.spawn,

@@ -2,7 +2,10 @@
 --
 --   reducer              one state: state = reducer(state, item, seq)
 --   reducer with group   one state for each key, kept in the view's store and fetched when it is needed
+--   aggregate            counts and the like for each key, which the core makes from paths without calling Lua
 --   indexer              entries (key, seq, value) in the store, by a function that emits them or by paths
+--   bitmaps              sets of records by what they have at a path, in the store; for the next
+--   query                what answers queries
 --   create               a view that feeds and keeps itself: the raw protocol
 --
 -- Each constructor takes (name, definition, options) and returns a host (host.lua) with
@@ -64,11 +67,15 @@ end
 
 -- --- Paths -------------------------------------------------------------------------------------------------------
 
+local function is_path(path)
+  return type(path) == "string" and path ~= "" and not (path:find "^%." or path:find "%.$" or path:find("..", 1, true))
+end
+
 local function check_paths(name, field, given)
   local list = type(given) == "table" and given or {given}
   if #list == 0 then invalid('view "%s": %s is an empty list of paths', name, field) end
   for _, path in ipairs(list) do
-    if type(path) ~= "string" or path == "" or path:find "^%." or path:find "%.$" or path:find("..", 1, true) then
+    if not is_path(path) then
       invalid('view "%s": %s must be a function, a path or a list of paths, not %s', name, field, tostring(path))
     end
   end
@@ -106,13 +113,29 @@ local function key_function(paths, is_list)
   end
 end
 
+--- A function that gives the value at a path of an item, nil for none or null; for a list of paths, the array of their
+--- values with null where there is none, nil when there is none at all.
+function M.path(given)
+  local list = type(given) == "table" and given or {given}
+  for _, path in ipairs(list) do
+    if not is_path(path) then error(("flume.path: a path such as \"a.b\", not %s"):format(tostring(path)), 2) end
+  end
+  if #list == 0 then error("flume.path: an empty list of paths", 2) end
+  return key_function(list, type(given) == "table")
+end
+
 -- --- Ranges ------------------------------------------------------------------------------------------------------
 
 local RANGE_OPTIONS = {
   gt = "any", gte = "any", lt = "any", lte = "any", prefix = "any", reverse = "boolean", limit = "integer",
   live = "boolean", old = "boolean", keys = "boolean", values = "boolean", seqs = "boolean", since = "integer",
-  wait = "boolean", timeout = "number",
+  wait = "boolean", timeout = "number", after = "integer",
 }
+
+local range_names = {}
+for option in pairs(RANGE_OPTIONS) do range_names[#range_names + 1] = option end
+table.sort(range_names)
+range_names = table.concat(range_names, ", ")
 
 --- What is wrong with the options of a range, or nil.
 function M.check_range(options)
@@ -120,7 +143,7 @@ function M.check_range(options)
   if type(options) ~= "table" then return "a range is a table of options" end
   for option, value in pairs(options) do
     local wanted = RANGE_OPTIONS[option]
-    if not wanted then return ("unknown option %q of a range"):format(tostring(option)) end
+    if not wanted then return ("unknown option %q of a range; there are %s"):format(tostring(option), range_names) end
     if wanted ~= "any" and type(value) ~= wanted and math.type(value) ~= wanted then
       return ("option %s must be of type %s, not %s"):format(option, wanted, math.type(value) or type(value))
     end
@@ -160,7 +183,8 @@ function Range:__call()
   local item = self.items[self.at]
   while not item do
     if self.ended then return nil end
-    self.items, self.resume = self.fetch(options, PAGE, nil, nil, self.resume)
+    local first_seq = options.after and options.after + 1
+    self.items, self.resume = self.host.page(options, PAGE, first_seq, self.last_seq, self.resume)
     self.at, self.ended = 1, self.resume == nil
     item = self.items[1]
   end
@@ -171,15 +195,16 @@ function Range:__call()
   return shaped(options, item[1], item[3], item[2])
 end
 
--- view:range and view:read. fetch is the host's page.
-local function range_function(fetch)
+-- view:range and view:read: what there is when it is made.
+local function range_function(host)
   return function (_, options)
     local wrong = M.check_range(options)
     if wrong then error(wrong, 2) end
     options = options or {}
     return setmetatable({
       options = options,
-      fetch = fetch,
+      host = host,
+      last_seq = host.store.seq(), -- of an index: what comes later is not in it
       items = {},       -- fetched, not delivered
       at = 1,
       resume = nil,     -- behind the last of them
@@ -235,7 +260,7 @@ local function add_reading(host, builtin)
   end
 
   local view = host.view
-  view.range = range_function(host.page)
+  view.range = range_function(host)
   view.read = view.range
   function view.count(_, range)
     local wrong = M.check_range(range)
@@ -247,16 +272,28 @@ local function add_reading(host, builtin)
   host.methods = {get = "async", read = "source", count = "async", deltas = "source"}
 end
 
+-- The retract of a definition, which answers nil, "rebuild" when it can't take the record back.
+local function retracting(host, retract)
+  return retract and function (acc, item, seq)
+    local state, wish = retract(acc, item, seq)
+    if wish == nil then return state end
+    if wish ~= "rebuild" then error(('retract may return a state, or nil and "rebuild"'), 0) end
+    host.store.rebuild()
+    return acc
+  end
+end
+
 -- --- Reducers ----------------------------------------------------------------------------------------------------
 
 local function one_state(name, definition, options)
   local host = {
-    kind = "reduce", step = definition.reducer, retract = definition.retract,
+    kind = "reduce", step = definition.reducer, store = nil,
     initial = encode_initial(name, definition), acc = nil, methods = {get = "async", deltas = "source"},
   }
-  function host.attach(store) host.store = store end
+  host.retract = retracting(host, definition.retract)
   function host.states() return host.store.since(), copy(host.acc) end
   host.view = {name = name, get = function () return host.acc end}
+  function host.attach(store) host.store = store end
   function host.changes() return {state = host.acc} end
   -- What leaves a state of its own is copied on the way; here the caller must not get hold of the state itself.
   host.functions = with_builtin(definition, {
@@ -363,7 +400,7 @@ local function grouped(name, definition, options)
     end
   end
 
-  host.step, host.retract = folding(definition.reducer), folding(definition.retract)
+  host.step, host.retract = folding(definition.reducer), folding(retracting(host, definition.retract))
 
   -- The groups that items belong to, of those in the range: a list of keys. items: {seq, item} each
   function host.touched(range, items)
@@ -405,6 +442,73 @@ local function reducer(name, definition, options)
   return one_state(name, definition, options)
 end
 
+-- --- Aggregates --------------------------------------------------------------------------------------------------
+
+local NEEDS_PATH = {count = false, sum = true, min = true, max = true, distinct = true}
+
+-- One field of the declaration, name = op or name = {op, path}, as {op, path, name =}.
+local function aggregate_field(name, field, given)
+  local op, path = given, nil
+  if type(given) == "table" then op, path = given[1], given[2] end
+  local needs_path = NEEDS_PATH[op]
+  if type(field) ~= "string" or needs_path == nil or (needs_path or path ~= nil) and not is_path(path) then
+    invalid('view "%s": aggregate.%s must be "count", or a list of count, sum, min, max or distinct and a path', name,
+      tostring(field))
+  end
+  return {op, path, name = field}
+end
+
+local function aggregate_fields(name, declared)
+  local fields = {}
+  if type(declared) ~= "table" then invalid('view "%s": aggregate must be a table of fields', name) end
+  for field, given in pairs(declared) do fields[#fields + 1] = aggregate_field(name, field, given) end
+  if #fields == 0 then invalid('view "%s": aggregate has no fields', name) end
+  table.sort(fields, function (a, b) return a.name < b.name end)
+  return fields
+end
+
+-- A group's state (core/aggregate.h) as it is shown.
+local function shown_aggregate(fields, state)
+  if state == nil then return nil end
+  local shown = {}
+  for i, field in ipairs(fields) do
+    local value = state[i + 1]
+    if field[1] == "distinct" then value = core.distinct(value) end
+    if value ~= core.null then shown[field.name] = value end
+  end
+  return shown
+end
+
+local function aggregate(name, definition)
+  local fields = aggregate_fields(name, definition.aggregate)
+  local host = {kind = "group", aggregate = fields, initial = nil, store = nil, view = {name = name}}
+  if definition.group ~= nil then host.paths, host.paths_are_list = check_paths(name, "group", definition.group) end
+  function host.flush() host.store.flush() end
+  function host.forget() host.store.forget() end
+  function host.step(item) host.store.add(item) end -- for items that a mapper or a decoder has made
+  function host.retract(item) host.store.remove(item) end
+
+  function host.view.get(_, key)
+    if not host.paths then key = true end
+    host.flush()
+    return shown_aggregate(fields, host.store.get(key))
+  end
+
+  local builtin = {get = host.view.get}
+  add_reading(host, builtin)
+
+  local function shown(items, ...)
+    for _, item in ipairs(items or {}) do item[3] = shown_aggregate(fields, item[3]) end
+    return items, ...
+  end
+  local page, recent = host.page, host.recent
+  function host.page(...) return shown(page(...)) end
+  function host.recent(...) return shown(recent(...)) end
+
+  host.functions = with_builtin(definition, builtin)
+  return host
+end
+
 -- --- Indexers ----------------------------------------------------------------------------------------------------
 
 local function is_key(value)
@@ -425,8 +529,9 @@ end
 local function indexer(name, definition)
   local host = {kind = "index", step = definition.indexer, view = {name = name}}
   if type(host.step) ~= "function" then
-    host.paths, host.paths_are_list = check_paths(name, "indexer", definition.indexer)
-    host.step = path_indexer(host.paths, host.paths_are_list)
+    local paths, is_list = check_paths(name, "indexer", definition.indexer)
+    host.paths, host.shape = paths, is_list and "array" or "value"
+    host.step = path_indexer(paths, is_list)
   end
   function host.flush() end
   function host.forget() end
@@ -445,6 +550,36 @@ local function indexer(name, definition)
   return host
 end
 
+-- --- Bitmaps -----------------------------------------------------------------------------------------------------
+
+-- {shape = "value" | "kind" | "any", path = text}: which records have a value, or a kind of value, or are there at all.
+-- The core makes them, and the query view reads them (lua/seqset.h).
+local function bitmaps(name, definition)
+  local wanted = definition.bitmaps
+  local paths = wanted.shape == "any" and {} or check_paths(name, "bitmaps.path", wanted.path)
+  return {
+    kind = "bitmap", shape = wanted.shape, paths = paths, view = {name = name}, functions = definition, methods = {},
+    flush = function () end, forget = function () end,
+  }
+end
+
+-- What answers queries knows which records there are, and has its indexes beside it: flume.query.engine. Where the core
+-- can't read the records it has none. It has to be in the caller's state: a state of its own learns of that only.
+local function query(name, _, options)
+  if options.lib then return {kind = "query", view = {}, functions = {}, methods = {}, in_caller = true} end
+  local usable = options.log.codec_name == "msgpack" and not options.mapper and not options.mapper_path
+  local host
+  if usable then
+    host = bitmaps(name, {bitmaps = {shape = "any"}})
+  else
+    host = one_state(name, {reducer = function (count) return count + 1 end, initial = 0}, options)
+  end
+  host.called, host.usable, host.engine, host.in_caller = "query", usable, require "flume.query.engine", true
+  host.methods, host.functions = {}, host.engine.METHODS
+  for method, kind in pairs(host.engine.TYPES) do host.methods[method] = kind end
+  return host
+end
+
 -- --- The raw protocol --------------------------------------------------------------------------------------------
 
 local RAW_FIELDS = {"since", "create_sink", "destroy", "close", "methods"}
@@ -457,7 +592,7 @@ local function raw(name, definition, options)
   end
   for _, field in ipairs {"create_sink", "destroy", "close"} do check_function(name, field, made[field]) end
   if type(made.methods) ~= "table" then invalid('view "%s": methods must be a table', name) end
-  local host = {kind = "sink", view = made, raw = made, functions = made, methods = {}}
+  local host = {kind = "sink", view = made, raw = made, functions = made, methods = {}, in_caller = true}
   local sink
   function host.start(on_end)
     sink = made.create_sink(on_end or function () end)
@@ -489,15 +624,23 @@ function M.make(name, definition, options)
     check_function(name, "create", definition.create)
     return raw(name, definition, options)
   end
+  if definition.query == true then return query(name, definition, options) end
+  if definition.bitmaps ~= nil then return bitmaps(name, definition) end
   if definition.reducer ~= nil and definition.indexer ~= nil then
     invalid('view "%s": it has both a reducer and an indexer', name)
+  end
+  if definition.aggregate ~= nil then
+    if definition.reducer ~= nil or definition.indexer ~= nil then
+      invalid('view "%s": it has an aggregate and something else as well', name)
+    end
+    return aggregate(name, definition)
   end
   if definition.reducer ~= nil then
     check_function(name, "reducer", definition.reducer)
     return reducer(name, definition, options)
   end
   if definition.indexer ~= nil then return indexer(name, definition) end
-  invalid('view "%s": it has neither a reducer nor an indexer nor create', name)
+  invalid('view "%s": it has neither a reducer nor an aggregate nor an indexer nor create', name)
 end
 
 return M

@@ -1,6 +1,6 @@
 -- Logs: the durable list of records below a database.
 --
---   flume.log.file(dir [, options])   flume.log.memory([options])
+--   flume.log.file(dir [, options])   flume.log.memory([options])   flume.log.offset(path [, options])
 --
 -- A log has append, get, stream, del, sync, since, dir and close; a database adds views on it. Without a callback a
 -- call waits (see async.lua); with one it returns true and the callback gets err, result.
@@ -17,6 +17,12 @@ local OPTIONS = {
   readonly = "boolean", damaged = "boolean", poll_ms = "integer", codec = "string|table",
 }
 
+-- Those of an offset log.
+local OFFSET_OPTIONS = {
+  sync = "string", interval_ms = "integer", max_record_bytes = "integer", readonly = "boolean", damaged = "boolean",
+  codec = "string|table", bits = "integer",
+}
+
 local Log = {}
 Log.__index = Log
 Log.__name = "flume.log"
@@ -24,14 +30,15 @@ Log.__name = "flume.log"
 local SYNC = {always = true, interval = true, os = true}
 local MAX_POLL_MS = 86400000
 local CODECS = {msgpack = true, json = true, raw = true}
+local BITS = {[32] = true, [48] = true, [53] = true}
 
 -- The options for core, and the codec when it is a pair of functions.
-local function prepare(where, given)
-  local o = options.check(where, given, OPTIONS, 4)
+local function prepare(where, given, known, default_codec)
+  local o = options.check(where, given, known, 4)
   if o.sync and not SYNC[o.sync] then
     error(("%s: sync must be \"always\", \"interval\" or \"os\", not %q"):format(where, o.sync), 4)
   end
-  local codec = o.codec or "msgpack"
+  local codec = o.codec or default_codec
   if type(codec) == "table" then
     if type(codec.encode) ~= "function" or type(codec.decode) ~= "function" then
       error(where .. ": a codec table needs the functions encode and decode", 4)
@@ -41,6 +48,9 @@ local function prepare(where, given)
   end
   if o.poll_ms and (o.poll_ms < 1 or o.poll_ms > MAX_POLL_MS) then
     error(("%s: poll_ms must be between 1 and %d, not %d"):format(where, MAX_POLL_MS, o.poll_ms), 4)
+  end
+  if o.bits and not BITS[o.bits] then
+    error(("%s: bits must be 32, 48 or 53, not %d"):format(where, o.bits), 4)
   end
   local copy = {}
   for name, value in pairs(o) do copy[name] = value end
@@ -53,7 +63,7 @@ local function new(handle, codec, codec_name, dir)
     core = handle,       -- userdata
     codec = codec,       -- {encode =, decode =}, or nil
     codec_name = codec and "custom" or codec_name,
-    dir = dir,           -- string, or nil
+    dir = dir,           -- string, or nil: where views keep their state beside it
     since = nil,         -- observable, below
     streams = setmetatable({}, {__mode = "k"}),
     state_dirs = {},     -- set of the directories that views of those keep their state in
@@ -76,15 +86,26 @@ end
 function Log.file(dir, given)
   if type(dir) ~= "string" then error("flume.log.file: dir must be a string, not a " .. type(dir), 2) end
   if dir == "" or dir:find("\0", 1, true) then error(("flume.log.file: %q names no directory"):format(dir), 2) end
-  local prepared, codec = prepare("flume.log.file", given)
+  local prepared, codec = prepare("flume.log.file", given, OPTIONS, "msgpack")
   local handle, message, code = core.open_file(dir, prepared)
   if not handle then return nil, message, code end
   return new(handle, codec, prepared.codec, dir)
 end
 
+--- Opens, or creates, the JavaScript flumelog-offset file at path. Its seqs are byte offsets, its values JSON unless
+--- options.codec says otherwise. What flume keeps besides is in the directory path.flume.
+function Log.offset(path, given)
+  if type(path) ~= "string" then error("flume.log.offset: path must be a string, not a " .. type(path), 2) end
+  if path == "" or path:find("\0", 1, true) then error(("flume.log.offset: %q names no file"):format(path), 2) end
+  local prepared, codec = prepare("flume.log.offset", given, OFFSET_OPTIONS, "json")
+  local handle, message, code = core.open_offset(path, prepared)
+  if not handle then return nil, message, code end
+  return new(handle, codec, prepared.codec, path .. ".flume")
+end
+
 --- A log in memory.
 function Log.memory(given)
-  local prepared, codec = prepare("flume.log.memory", given)
+  local prepared, codec = prepare("flume.log.memory", given, OPTIONS, "msgpack")
   local handle, message, code = core.open_memory(prepared)
   if not handle then return nil, message, code end
   return new(handle, codec, prepared.codec, nil)

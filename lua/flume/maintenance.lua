@@ -11,9 +11,11 @@ local M = {}
 -- The versions of views that keep a store on disk.
 local function stored_instances(db)
   local list = {}
-  for _, view in pairs(db._views) do
-    for instance in pairs(view._instances or {}) do
-      if instance.number and not instance.retired then list[#list + 1] = {view = view, instance = instance} end
+  for _, mounted in pairs(db._views) do
+    for _, view in pairs(mounted:_parts()) do
+      for instance in pairs(view._instances) do
+        if instance.number and not instance.retired then list[#list + 1] = {view = view, instance = instance} end
+      end
     end
   end
   return list

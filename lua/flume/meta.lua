@@ -14,6 +14,7 @@
 ---@field null flume.Null stands for null inside tables; a missing key is nil
 ---@field log flume.Logs the kinds of log there are
 ---@field json flume.Json values as JSON
+---@field query flume.Conditions what records have to be like, for the query view
 local flume = {}
 
 --- A null inside a value.
@@ -59,8 +60,20 @@ local flume = {}
 ---@field damaged? boolean with readonly: opens what there is before the damage, instead of failing with ECORRUPT
 ---@field codec? "msgpack"|"json"|"raw"|flume.Codec how values are stored
 
+--- Options of flume.log.offset.
+---@class flume.OffsetOptions
+---@field sync? "always"|"interval"|"os" when an append is acknowledged: once on disk; or written
+---@field interval_ms? integer the ceiling of sync = "interval"; 100
+---@field max_record_bytes? integer a larger record is E2BIG; 256 MiB
+---@field readonly? boolean takes no lock and writes nothing; sees what is there when it is opened
+---@field damaged? boolean with readonly: opens what there is before the damage, instead of failing with ECORRUPT
+---@field codec? "json"|"msgpack"|"raw"|flume.Codec how values are stored; JSON
+---@field bits? 32|48|53 how wide the pointers are; what the file has, or 32 for a new one
+
 --- Options of flume.open: those of the log, and of flume.new.
 ---@class flume.OpenOptions: flume.LogOptions, flume.NewOptions
+---@field log? "file"|"offset" the kind of log; a file log. With "offset" the path is the flumelog-offset file
+---@field bits? 32|48|53 of an offset log; see flume.OffsetOptions
 
 --- A codec of one's own. What it raises is the error of the call that needed it.
 ---@class flume.Codec
@@ -75,8 +88,8 @@ local flume = {}
 ---@return flume.Code? code ELOCKED, ECORRUPT, EVERSION, ENOENT, or a code of the system's
 function flume.open(dir, options) end
 
---- A database on a log that is open: flume.log.memory(), flume.log.file(dir), or a table with the functions of a log
---- (append, get, stream, del, close) and since, an observable.
+--- A database on a log that is open: flume.log.memory(), flume.log.file(dir), flume.log.offset(path), or a table with
+--- the functions of a log (append, get, stream, del, close) and since, an observable.
 ---@param log flume.Log|table
 ---@param options? flume.NewOptions
 ---@return flume.DB? db
@@ -95,6 +108,16 @@ flume.log = {}
 ---@return string? message
 ---@return flume.Code? code
 function flume.log.file(dir, options) end
+
+--- Opens, or creates, the JavaScript flumelog-offset file at a path. Its seqs are the byte offsets at which the records
+--- begin. What flume keeps besides, the state of views included, is in the folder path.flume. Deleting overwrites a
+--- record at once, so compact has nothing to do, and there is no backup; a batch is not atomic across a crash.
+---@param path string the file
+---@param options? flume.OffsetOptions
+---@return flume.Log? log
+---@return string? message
+---@return flume.Code? code ELOCKED, ECORRUPT, EINVAL (other pointers than options.bits), or a code of the system's
+function flume.log.offset(path, options) end
 
 --- A log that lives in memory.
 ---@param options? flume.LogOptions
@@ -127,6 +150,9 @@ function flume.reduce(version, fn, initial) end
 ---@return flume.Definition definition
 function flume.index(version, fn) end
 
+--- How a method of a view is called: views/README.md.
+---@alias flume.MethodType "sync"|"async"|"source"|"record"|"records"
+
 --- What a view's module returns, and what db:use takes: a reducer, an index, or the raw protocol. See views/README.md.
 ---@class flume.Definition
 ---@field version? integer|number|string when it changes, the view is built anew; without one the source decides
@@ -134,10 +160,12 @@ function flume.index(version, fn) end
 ---@field reducer? fun(acc: flume.Value, item: flume.Value, seq: integer): flume.Value the next state
 ---@field group? string|fun(item: flume.Value, seq: integer): any of a reducer: one state for each key
 ---@field retract? function takes a deleted record out again; without it a delete builds the view anew
+---@field aggregate? table<string, string|string[]> counts, sums and the like by group, made without calling Lua
 ---@field indexer? string|string[]|function of an index: as in flume.index
 ---@field create? fun(log: table, name: string): table a view that feeds and keeps itself
+---@field query? boolean true: it answers queries, as the built-in view "query"
 ---@field uses? string[] of a script: names of reducers in its folder that it reads; see views/README.md
----@field methods? table<string, "sync"|"async"|"source"> the functions of the view that can be called, and how
+---@field methods? table<string, flume.MethodType> the functions of the view that can be called, and how
 
 -- --- Values --------------------------------------------------------------------------------------------------------
 
@@ -155,6 +183,24 @@ function flume.map(t) end
 ---@param item flume.Value
 ---@return flume.Value value
 function flume.table(item) end
+
+--- Whether a value is an array: a table or a lazy record that is stored as one.
+---@param value flume.Value
+---@return boolean is_array
+function flume.is_array(value) end
+
+--- A number that is always the same for a key (nil, a boolean, a number, a string or an array of them), on every
+--- machine, and most likely another one for another key: 64 bits.
+---@param key any
+---@return integer hash
+function flume.hash(key) end
+
+--- What reads a path such as "author" or "content.type" in an item: a function that gives the value there; nil for
+--- none, or null. For a list of paths the array of their values, with null for those that are not there, or nil when
+--- none is.
+---@param paths string|string[]
+---@return fun(item: flume.Value): any
+function flume.path(paths) end
 
 --- A lazy record over the bytes of a value: it reads like the table that it stands for, decodes what is touched, and
 --- can't be changed. What a view is given for each record.
@@ -213,7 +259,7 @@ function flume.run(fn, ...) end
 function flume.spawn(fn, ...) end
 
 --- Runs the event loop once. Raises what a callback or a task raised meanwhile.
----@param timeout_ms? number how long to wait for something to happen; nil: as long as it takes; 0: not at all
+---@param timeout_ms? number how long to wait for something to happen; nil: 200, for Ctrl-C to be noticed; 0: not at all
 ---@return boolean alive whether anything is left to wait for
 function flume.step(timeout_ms) end
 
@@ -499,7 +545,7 @@ function Stream:close() end
 ---@class flume.View
 ---@field name string
 ---@field version? integer|number|string
----@field methods table<string, "sync"|"async"|"source">
+---@field methods table<string, flume.MethodType>
 ---@field reason? string why it was built anew when it was mounted
 ---@field since flume.Observable the last seq that it has consumed
 ---@field progress flume.Observable a flume.Progress
@@ -557,6 +603,84 @@ function View:explain(options, cb) end
 ---@field wait? boolean false: not at all
 ---@field timeout? number gives up after so many milliseconds, with ETIMEDOUT
 
+--- A reducer with one state. Methods of its own come beside this one, and may take its name.
+---@class flume.ReducerView: flume.View
+local ReducerView = {}
+
+--- The state.
+---@param options? flume.Patience
+---@param cb? fun(err: flume.Error?, state: flume.Value)
+---@return flume.Value? state a copy
+---@return string? message
+---@return flume.Code? code
+function ReducerView:get(options, cb) end
+
+--- What a reducer with `group` and an index have in common: what is kept by key. Keys are nil, booleans, numbers,
+--- strings and arrays of them, in this order. A view's own functions have the same as view:range (or view:read) and
+--- view:count.
+---@class flume.KeyedView: flume.View
+local KeyedView = {}
+
+--- What there is in a range of keys, in their order: for key, state in db.NAME:read{gte = "a"} do of a reducer with
+--- groups; for key, value, seq in … do of an index, where an entry that has no value of its own gives the record.
+---@param range? flume.KeyRange
+---@param cb? fun(err: flume.Error?, source: flume.Source?)
+---@return flume.Source source
+function KeyedView:read(range, cb) end
+
+--- How many groups, or entries, there are in a range of keys.
+---@param range? flume.KeyRange
+---@param cb? fun(err: flume.Error?, count: integer?)
+---@return integer? count
+---@return string? message
+---@return flume.Code? code
+function KeyedView:count(range, cb) end
+
+--- A reducer with a state for each key.
+---@class flume.GroupView: flume.KeyedView
+local GroupView = {}
+
+--- The state of a key; initial for a key that no record had.
+---@param key flume.Key
+---@param options? flume.Patience
+---@param cb? fun(err: flume.Error?, state: flume.Value)
+---@return flume.Value? state
+---@return string? message
+---@return flume.Code? code
+function GroupView:get(key, options, cb) end
+
+--- An index.
+---@class flume.IndexView: flume.KeyedView
+local IndexView = {}
+
+--- The newest entry of a key; nil when there is none.
+---@param key flume.Key
+---@param options? flume.Patience
+---@param cb? fun(err: flume.Error?, value: flume.Value, seq: integer?)
+---@return flume.Value? value what was emitted with the key, or the record where nothing was
+---@return integer|string|nil seq of the record; of a failure its message
+---@return flume.Code? code
+function IndexView:get(key, options, cb) end
+
+---@alias flume.Key nil|boolean|number|string|flume.Null|table
+
+--- A range of keys. prefix = {"a"} are the arrays that begin with "a", prefix = "a" the strings that do. Without any of
+--- the first five, all of them.
+---@class flume.KeyRange: flume.Patience
+---@field gt? flume.Key keys greater than this
+---@field gte? flume.Key … or equal
+---@field lt? flume.Key keys less than this
+---@field lte? flume.Key … or equal
+---@field prefix? flume.Key what they begin with
+---@field reverse? boolean the greatest first
+---@field limit? integer how many at most
+---@field after? integer of an index: passes over the entries of records up to this seq
+---@field live? boolean goes on with the entries of records that come later, in their order
+---@field old? boolean false, with live: only those
+---@field keys? boolean false: without the key
+---@field values? boolean false: without the value, or state
+---@field seqs? boolean false: without the seq; a group has none
+
 --- Options of the method `deltas`, which reducers, groups and indexes have: a flume.Source of changes, each
 --- `"reset" | "set" | "remove" | "at", key, value, seq`; see views/README.md.
 ---@class flume.DeltaOptions: flume.Patience
@@ -589,6 +713,257 @@ function Source:next(cb) end
 --- Ends it; a next that waits gets nil. May be called twice.
 ---@return true done
 function Source:close() end
+
+-- --- Queries -------------------------------------------------------------------------------------------------------
+
+--- What records have to be like: flume.query. A path is text, split at its dots, or a list of keys, in which an integer
+--- is a position in an array, from 0 on. Each function gives a condition; they are combined by &, | and ~.
+---@class flume.Conditions
+flume.query = {}
+
+--- A condition on a record.
+---@class flume.Condition
+
+---@alias flume.Path string|(string|integer)[]
+
+--- The value is equal: a number of the same worth, a string of the same bytes, a table with the same in it.
+---@param path flume.Path
+---@param value flume.Value flume.null for null
+---@return flume.Condition condition
+function flume.query.eq(path, value) end
+
+--- It is not, or there is none.
+---@param path flume.Path
+---@param value flume.Value
+---@return flume.Condition condition
+function flume.query.ne(path, value) end
+
+--- The value is above another of its kind.
+---@param path flume.Path
+---@param value number|string|boolean|table a table is an array
+---@return flume.Condition condition
+function flume.query.gt(path, value) end
+
+--- The value is above another of its kind, or equal.
+---@param path flume.Path
+---@param value number|string|boolean|table
+---@return flume.Condition condition
+function flume.query.gte(path, value) end
+
+--- The value is below another of its kind.
+---@param path flume.Path
+---@param value number|string|boolean|table
+---@return flume.Condition condition
+function flume.query.lt(path, value) end
+
+--- The value is below another of its kind, or equal.
+---@param path flume.Path
+---@param value number|string|boolean|table
+---@return flume.Condition condition
+function flume.query.lte(path, value) end
+
+--- The value is from first to last, both included.
+---@param path flume.Path
+---@param first number|string|boolean|table
+---@param last number|string|boolean|table
+---@return flume.Condition condition
+function flume.query.between(path, first, last) end
+
+--- The value is one of a list.
+---@param path flume.Path
+---@param list flume.Value[]
+---@return flume.Condition condition
+function flume.query.one_of(path, list) end
+
+--- The value is a string that begins with this one, or an array that begins with these elements.
+---@param path flume.Path
+---@param value string|table
+---@return flume.Condition condition
+function flume.query.prefix(path, value) end
+
+--- There is a value, other than null.
+---@param path flume.Path
+---@return flume.Condition condition
+function flume.query.exists(path) end
+
+--- The value is of a type: string, number, integer, boolean, array, map, null; object (maps, arrays and null),
+--- undefined (there is none).
+---@param path flume.Path
+---@param name string
+---@return flume.Condition condition
+function flume.query.type(path, name) end
+
+--- The value is an array or a map that has this among its values.
+---@param path flume.Path
+---@param value flume.Value
+---@return flume.Condition condition
+function flume.query.has(path, value) end
+
+--- Any other test. It gets a lazy record where the value is a table, and nil where there is none.
+---@param path flume.Path
+---@param fn fun(value: any): boolean
+---@return flume.Condition condition
+function flume.query.test(path, fn) end
+
+--- A $filter as a condition.
+---@param rule table
+---@return flume.Condition condition
+function flume.query.filter(rule) end
+
+--- Options of a query. Waiting is as for any view's methods.
+---@class flume.QueryOptions: flume.Patience
+---@field query? table read: the stages
+---@field limit? integer results at most
+---@field reverse? boolean from the last record to the first
+---@field by? string|table in the order of the values at a path: a key or a list of keys
+---@field live? boolean goes on with what comes
+---@field old? boolean false: has only what comes
+
+--- The built-in view that answers queries: db:use("q", "query"). See views/README.md.
+---@class flume.QueryView: flume.View
+local QueryView = {}
+
+--- The results of a query, for use in a for loop. A bad query raises what is wrong with it, and where.
+---@param query? table a list of stages ($filter, $map, $reduce, $sort); a filter alone; a flume.Condition
+---@param options? flume.QueryOptions
+---@return flume.Results results
+function QueryView:query(query, options) end
+
+--- The same with the query among the options.
+---@param options? flume.QueryOptions
+---@return flume.Results results
+function QueryView:read(options) end
+
+--- All results of a query.
+---@param query? table
+---@param options? flume.QueryOptions
+---@param cb? fun(err: flume.Error?, list: flume.Value[]?)
+---@return flume.Value[]? list
+---@return string? message
+---@return flume.Code? code
+function QueryView:all(query, options, cb) end
+
+--- How many results a query has. Where indexes know it no record is looked at.
+---@param query? table
+---@param options? flume.QueryOptions
+---@param cb? fun(err: flume.Error?, count: integer?)
+---@return integer? count
+---@return string? message
+---@return flume.Code? code
+function QueryView:count(query, options, cb) end
+
+--- Runs a query, and says what that took: a table with indexes, candidates, examined, decoded, returned, scan, exact,
+--- order, sorted_in_memory, since.
+---@param query? table
+---@param options? flume.QueryOptions
+---@param cb? fun(err: flume.Error?, told: table?)
+---@return table? told
+---@return string? message
+---@return flume.Code? code
+function QueryView:explain(query, options, cb) end
+
+--- A query to be built, step by step.
+---@param condition? flume.Condition
+---@return flume.Query query
+function QueryView:where(condition) end
+
+--- The indexes that there are: a list of {kind =, path =, since =, bytes =}.
+---@return table[] list
+function QueryView:indexes() end
+
+--- A query that is built: db.q:where(…). Each step gives another one. Calling it is iterate.
+---@class flume.Query
+---@overload fun(): flume.Results
+local Query = {}
+
+--- Records that meet this condition too.
+---@param condition? flume.Condition
+---@return flume.Query query
+function Query:where(condition) end
+
+--- From the first to the last; so it is anyway.
+---@return flume.Query query
+function Query:ascending() end
+
+--- From the last to the first.
+---@return flume.Query query
+function Query:descending() end
+
+--- In the order of the values at a path, instead of the log's. Records without one that can be a key come first.
+---@param path flume.Path
+---@return flume.Query query
+function Query:by(path) end
+
+--- At most so many; of page, how many there are on one.
+---@param limit integer
+---@return flume.Query query
+function Query:limit(limit) end
+
+--- How long it waits, as other views' methods are told.
+---@param options flume.Patience
+---@return flume.Query query
+function Query:patience(options) end
+
+--- All of them.
+---@param cb? fun(err: flume.Error?, list: flume.Value[]?)
+---@return flume.Value[]? list
+---@return string? message
+---@return flume.Code? code
+function Query:all(cb) end
+
+--- The first of them.
+---@param cb? fun(err: flume.Error?, value: flume.Value)
+---@return flume.Value value nil when there is none
+---@return string? message
+---@return flume.Code? code
+function Query:first(cb) end
+
+--- How many there are.
+---@param cb? fun(err: flume.Error?, count: integer?)
+---@return integer? count
+---@return string? message
+---@return flume.Code? code
+function Query:count(cb) end
+
+--- Runs it, and says what that took: see QueryView:explain.
+---@param cb? fun(err: flume.Error?, told: table?)
+---@return table? told
+---@return string? message
+---@return flume.Code? code
+function Query:explain(cb) end
+
+--- For a for loop: for value, seq in query:iterate() do … end
+---@return flume.Results results
+function Query:iterate() end
+
+--- A page of them, as long as the limit (25 by default). What is appended meanwhile moves nothing.
+---@param cursor? string what the page before has given; nil for the first page
+---@param cb? fun(err: flume.Error?, items: flume.Value[]?, cursor: string?)
+---@return flume.Value[]? items
+---@return string? cursor of the next page; nil behind the last. Or the message of a failure
+---@return flume.Code? code
+function Query:page(cursor, cb) end
+
+--- Those that come from now on: a stream without end.
+---@param options? table {old = true}: begins with those that are there
+---@return flume.Results results
+function Query:live(options) end
+
+--- What a query gives. Calling it gives the next value and its seq, as `for` does; then a failure raises.
+---@class flume.Results
+---@overload fun(): flume.Value, integer?
+local Results = {}
+
+--- The next value; nil at the end. Of a live query it waits there.
+---@param cb? fun(err: flume.Error?, value: flume.Value, seq: integer?)
+---@return flume.Value value
+---@return integer? seq of its record; nil when several have become one. Or the message of a failure
+---@return flume.Code? code
+function Results:next(cb) end
+
+--- Ends it; a next that waits gets nil. May be called twice.
+---@return true done
+function Results:close() end
 
 -- --- The log -------------------------------------------------------------------------------------------------------
 

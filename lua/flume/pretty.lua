@@ -33,13 +33,16 @@ local function escape_all(bytes)
   return (bytes:gsub(".", escape_byte))
 end
 
+-- What of valid UTF-8 is not to be shown: control characters beyond ASCII, and those that turn the text's direction.
+local CONTROLS = {"\194[\128-\159]", "\226\128[\142\143\168-\174]", "\226\129[\166-\169]"}
+
 -- text as it stands between quotes. The bytes of valid UTF-8 stay as they are, apart from control characters; the
 -- others are escaped one by one.
 local function escape(text, ascii)
   if not text:find '[%c"\\\127-\255]' then return text end
   local escaped = text:gsub('[%c\\"\127]', escape_byte)
   if ascii then return (escaped:gsub("[\128-\255]", escape_byte)) end
-  escaped = escaped:gsub("\194[\128-\159]", escape_all)
+  for _, control in ipairs(CONTROLS) do escaped = escaped:gsub(control, escape_all) end
   local out, from = {}, 1
   while true do
     local _, bad = utf8.len(escaped, from)

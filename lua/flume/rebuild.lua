@@ -55,7 +55,8 @@ local function rebuild_here(self, done)
   end
   if self._instance.kind == "sink" then return rebuild_raw(self, begun) end
   self._core:rebuild()
-  begun(nil)
+  if not self._engine then return begun(nil) end
+  self._engine:rebuild(begun)
 end
 
 --- done(err) when it has been built anew, and has caught up.

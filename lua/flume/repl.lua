@@ -56,9 +56,19 @@ function Session:_compile(text)
   return M.compile(text, "=stdin", self.env, first_line)
 end
 
+-- The words of a text; one in quotes may have spaces in it.
 local function split_words(text)
-  local words = {}
-  for word in text:gmatch "%S+" do words[#words + 1] = word end
+  local words, at = {}, text:find "%S"
+  while at do
+    local word, after = text:match("^([\"'].-[\"'])()%f[%s\0]", at)
+    if word and word:sub(1, 1) == word:sub(-1) then
+      word = word:sub(2, -2)
+    else
+      word, after = text:match("^(%S+)()", at)
+    end
+    words[#words + 1] = word
+    at = text:find("%S", after)
+  end
   return words
 end
 
@@ -125,15 +135,17 @@ function M.loop(session, console, terminal)
   until terminal.terminated() or not take(self, line, why)
 end
 
--- Runs the lines of a file, stopping at the first error. Returns whether all went well.
-function M.batch(session, console, file)
-  for line in file:lines() do
-    if not console:take(session, line) then return false end
+-- Runs the lines that next_line() gives, stopping at the first error. Returns true; or nil and what went wrong, if that
+-- has not been told.
+function M.batch(session, console, next_line)
+  local line, message = next_line()
+  while line do
+    if not console:take(session, line) then return nil end
     if console.quit then return true end
+    line, message = next_line()
   end
-  local message = session:finish()
-  if message then console:complain(message) end
-  return not message
+  message = message or session:finish()
+  return not message or nil, message
 end
 
 return M

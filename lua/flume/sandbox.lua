@@ -113,7 +113,7 @@ end
 
 --- The source of a module that a script with this host could require, or nil.
 function M.find(host, name)
-  if host.provided[name] ~= nil or not is_module_name(name) then return nil end
+  if host.provided[name] ~= nil or host.natives and host.natives[name] or not is_module_name(name) then return nil end
   if not host.package then return host.folder and (host.read(file_of(host.folder, name))) or nil end
   local path = package.searchpath(name, package.path)
   return path and (host.read(path)) or nil
@@ -135,6 +135,10 @@ local function add_loading(env, host, guard)
   function env.require(name)
     if host.provided[name] ~= nil then return host.provided[name] end
     if loaded[name] ~= nil then return loaded[name] end
+    if host.natives and host.natives[name] then
+      loaded[name] = host.open_native(name)
+      return loaded[name]
+    end
     if not is_module_name(name) then
       error(("module name %q: letters, digits, _, - and single dots"):format(tostring(name)), 2)
     end
@@ -156,8 +160,9 @@ local function nothing() end
 
 local UNGUARDED = {exhausted = nothing, caught = nothing, charge = nothing}
 
---- An environment for a script. host = {folder=, read=function(path), provided={name=value},
---- on_load=function(name, source), core = the core of a view's own state, or nil}
+--- An environment for a script. host = {folder=, read=function(path), provided={name=value}, natives={name=…} and
+--- open_native=function(name) of modules in C or nil, on_load=function(name, source), core = the core of a view's own
+--- state, or nil}
 function M.new(host)
   local env, library, guard = {}, host.core and host.core.library or {}, host.core or UNGUARDED
   for _, name in ipairs(BASE) do env[name] = _G[name] end

@@ -1,8 +1,10 @@
 -- What a source method gives: a stream of results, for a for loop or next([cb]).
 --
--- There are two sorts. Most are pulled from the iterator that the view's method made, where the view lives. A range of
--- the view's own entries (db.NAME:read{…}, or a method that returns view:range{…}) is read page by page from its store:
--- it outlives a change of the view's version, gets the records that entries are of, and can go on live.
+-- There are three sorts. Most are pulled from the iterator that the view's method made, where the view lives. So is one
+-- of records, whose results are keys and seqs; live, the method is asked again for what came after the seq as of which
+-- it had answered. A range of the view's own entries (db.NAME:read{…}, or a method that returns view:range{…}) is read
+-- page by page from its store: it outlives a change of the view's version, gets the records that entries are of, and
+-- can go on live.
 
 local async = require "flume.async"
 local errors = require "flume.errors"
@@ -42,8 +44,9 @@ local function pull(self)
     if err then return answer_next(self, err) end
     self.items, self.at = items, 1
     if ended then
-      self.ended = true
       drop_iterator(self.view, self.instance, self.id)
+      self.id = nil
+      self.ended = not self.of_records or not self.range.live
     end
     take(self)
   end, "pull", self.id, self.instance.host and 1 or PULL)
@@ -55,7 +58,8 @@ end
 -- gone; nil and an error.
 local function value_of(self, item)
   local range = self.range
-  if item[3] ~= nil or range.values == false or self.view._kind ~= "index" then return true, item[3] end
+  local has_records = self.of_records or self.view._kind == "index"
+  if item[3] ~= nil or range.values == false or not has_records then return true, item[3] end
   local value, message, code = self.view._db:_record(item[2])
   if value ~= nil or not message then return true, value end
   if code == "EDELETED" or code == "ENOENT" then return false end
@@ -120,14 +124,14 @@ local function follow(self)
 end
 
 local function read_page(self)
-  local view = self.view
+  local view, range = self.view, self.range
   view:_call_on(view._instance, function (err, items, resume)
     if not self.waiting then return end
     if err then return answer_next(self, err) end
     self.items, self.at, self.resume = items, 1, resume
     self.paging = resume ~= nil
     take(self)
-  end, "page", self.bounds, math.min(PULL, self.left), nil, self.max_seq, self.resume)
+  end, "page", self.bounds, math.min(PULL, self.left), range.after and range.after + 1, self.max_seq, self.resume)
 end
 
 local function read_on(self)
@@ -141,6 +145,7 @@ end
 local function start_range(self, options)
   local view, since = self.view, self.view._core:since()
   local wrong = kinds.check_range(options)
+  if not wrong and options and options.after and view._kind ~= "index" then wrong = "after is for an index" end
   if wrong then
     self.ended = true
     return answer_next(self, errors.new(("%s:%s: %s"):format(view.name, self.method, wrong), "EINVAL"))
@@ -162,7 +167,39 @@ local function start_range(self, options)
   end, "follow", 1)
 end
 
--- --- Both --------------------------------------------------------------------------------------------------------
+-- --- Of records --------------------------------------------------------------------------------------------------
+
+local open_iterator
+
+-- The arguments of the method, with other options.
+local function args_after(self, seq)
+  local args, options = table.pack(table.unpack(self.args, 1, self.args.n)), {}
+  for name, value in pairs(self.range) do options[name] = value end
+  options.after = seq
+  args[math.max(args.n, 1)] = options
+  return args
+end
+
+-- The method has told all that there was up to asked_seq.
+local function ask_again(self)
+  self.view:_wait(self.asked_seq + 1, nil, function (err)
+    if not self.waiting then return end
+    if err then return answer_next(self, err) end
+    open_iterator(self, args_after(self, self.asked_seq))
+  end)
+end
+
+local function start_records(self)
+  local last = self.args[self.args.n]
+  local options = type(last) == "table" and last or {}
+  self.range, self.of_records = options, true
+  self.left = options.limit and options.limit >= 0 and options.limit or math.maxinteger
+  if options.old ~= false then return open_iterator(self, self.args) end
+  self.asked_seq, self.ended = self.begun_seq, not options.live
+  take(self)
+end
+
+-- --- All --------------------------------------------------------------------------------------------------------
 
 function take(self)
   if self.left == 0 then return self:close() end -- which answers
@@ -175,21 +212,27 @@ function take(self)
   end
   if self.ended then return answer_next(self, nil, nil) end
   if is_over(self) then return answer_next(self, self.view:_closed_error()) end
-  if self.range then return read_on(self) end
-  pull(self)
+  if self.id then return pull(self) end
+  if self.of_records then return ask_again(self) end
+  read_on(self)
 end
 
-local function open_iterator(self)
+function open_iterator(self, args)
   local view, instance = self.view, self.view._instance
+  local since = view._core:since()
   instance.sources = instance.sources + 1
-  view:_call_on(instance, function (err, id, options)
+  view:_call_on(instance, function (err, id, options, seq)
     if err or not id then instance.sources = instance.sources - 1 end
     if not self.waiting then return id and drop_iterator(view, instance, id) end
     if err then return answer_next(self, err) end
-    if not id then return start_range(self, options) end
+    if not id then
+      self.of_records = false
+      return start_range(self, options)
+    end
     self.id, self.instance = id, instance
+    self.asked_seq = math.max(since, seq or -1)
     take(self)
-  end, "open", self.method, table.unpack(self.args, 1, self.args.n))
+  end, "open", self.method, table.unpack(args, 1, args.n))
 end
 
 local function start(self)
@@ -197,8 +240,9 @@ local function start(self)
   self.view:_with_patience(self.target, self.timeout_ms, function (err)
     if not self.waiting then return end
     if err then return answer_next(self, err) end
-    if not self.view._builtin[self.method] then return open_iterator(self) end
-    start_range(self, self.args[1])
+    if self.view._builtin[self.method] then return start_range(self, self.args[1]) end
+    if self.view.methods[self.method] == "records" then return start_records(self) end
+    open_iterator(self, self.args)
   end)
 end
 
@@ -276,7 +320,9 @@ local function new(view, method, args, target, timeout_ms)
     timeout_ms = timeout_ms,
     instance = nil,         -- where the iterator is
     id = nil,               -- of the iterator there
-    range = nil,            -- or the options of the range
+    range = nil,            -- or the options of the range, or of the records
+    of_records = false,     -- the method gives keys and seqs
+    asked_seq = nil,        -- of records: the seq as of which the method has answered
     bounds = nil,           -- the same, for the store
     resume = nil,           -- behind the last entry that was fetched
     paging = false,         -- there may be more to read of the range

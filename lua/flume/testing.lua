@@ -40,7 +40,8 @@ end
 function M.with(view, events, fn)
   check_events(events, 2)
   local db <close> = assert(flume.new(flume.log.memory()))
-  db:use(NAME, view)
+  local mounted, problem = pcall(db.use, db, NAME, view)
+  if not mounted then error(problem, 0) end
   append_all(db, events)
   local ok, message = db[NAME]:ready()
   if not ok then error(message, 0) end
@@ -145,7 +146,7 @@ local function check_call(view, call)
   local results = table.pack(view[method](view, table.unpack(call, 2)))
   local got = results[1]
   if got == nil and results[3] ~= nil then return ("%s: %s"):format(method, results[2]) end
-  if kind == "source" then got = drain(got) end
+  if kind == "source" or kind == "records" then got = drain(got) end
   return M.difference(call.expect, got, method)
 end
 

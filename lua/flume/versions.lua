@@ -41,7 +41,8 @@ local function load_script(handle, script)
   local ok, message, code = handle:load(bytecode.host, {
     name = script.name, path = script.path, folder = script.folder, mapper_path = script.mapper_path,
     memory = memory_of(script), trusted = script.trusted, package = {path = package.path, cpath = package.cpath},
-    params = script.params,
+    params = script.params, built_in = script.built_in,
+    natives = {["flume.text"] = package.searchpath("flume.text", package.cpath) or ""},
     lib = {
       observable = bytecode.observable, sandbox = bytecode.sandbox, kinds = bytecode.kinds, sources = bytecode.sources,
       used = bytecode.used,
@@ -79,12 +80,13 @@ local function new_instance(db, script)
     described, message, code = load_script(handle, script)
     if not described then return nil, message, code end
   end
-  if not described or described.kind == "sink" then -- a raw view keeps itself, where it can reach what it needs
+  if not described or described.in_caller then -- a raw view keeps itself, where it can reach what it needs
     host, message, code = load_inline(script)
     if not host then return nil, message, code end
     handle, described = core.view(db._pump, host), host.describe()
   end
-  local ok, why, errno = check_method_names(script.name, described.methods)
+  local ok, why, errno = true, nil, nil
+  if not (host and host.engine) then ok, why, errno = check_method_names(script.name, described.methods) end
   if not ok then return nil, why, errno end
   return {
     core = handle,
@@ -610,6 +612,7 @@ function M.mount(db, script)
   local since
   since, message, code = begin(self, instance, script.accept)
   if not since then return nil, message, code end
+  if instance.host and instance.host.engine then self._engine = instance.host.engine.new(self) end
   if instance.host and instance.host.raw then
     function instance.host.start_over() self:_start_over_raw() end
   end

@@ -4,6 +4,8 @@
 --       sync     answers with what there is now, and waits for nothing
 --       async    waits until the view has come to the log's since as of the call
 --       source   the same, and gives a stream of results
+--       record   as async; it answers with the seq of a record, and the caller gets the record and the seq
+--       records  as source; each result is a key and the seq of a record, and the caller gets key, record and seq
 --   db.NAME.since, db.NAME.progress observables
 --   db.NAME:ready([cb])             waits until the view has caught up
 --   db.NAME:rebuild([cb])           builds it anew from the log, and waits for that
@@ -204,9 +206,22 @@ local function resolving(self, done)
   end
 end
 
+-- The record whose seq a method answers with.
+local function fetching(self, method, done)
+  return function (err, seq)
+    if err ~= nil or seq == nil then return done(err) end
+    if math.type(seq) ~= "integer" then
+      return done(errors.new(('view "%s": %s must answer with a seq, not a %s'):format(self.name, method, type(seq)),
+        "EVIEW"))
+    end
+    resolving(self, done)(nil, nil, seq)
+  end
+end
+
 local function call_async(self, method, args, cb)
   local target, timeout_ms = patience(self, method, args)
   return async.call(function (done)
+    if self.methods[method] == "record" then done = fetching(self, method, done) end
     if method == "get" and self._kind == "index" and self._builtin.get then done = resolving(self, done) end
     self:_with_patience(target, timeout_ms, function (err)
       if err then return done(err) end
@@ -226,7 +241,9 @@ end
 
 -- --- The handle --------------------------------------------------------------------------------------------------
 
-local CALLS = {sync = call_sync, async = call_async, source = open_source}
+local CALLS = {
+  sync = call_sync, async = call_async, record = call_async, source = open_source, records = open_source,
+}
 
 function View:_check_alive(method, level)
   if self:_is_over() then
@@ -247,6 +264,8 @@ local function method_of(self, method)
 end
 
 function View.__index(self, key)
+  local engine = rawget(self, "_engine")
+  if engine and engine.METHODS[key] then return engine.METHODS[key] end
   local own = View[key]
   if own ~= nil then return own end
   local methods = rawget(self, "methods")
@@ -291,7 +310,8 @@ local function state_of(self, row)
   elseif stalls then
     row.state, row.reason = "stalled", reason
   else
-    row.state = (self._next or row.since < row.target) and "building" or "live"
+    local has_heir = self._next and not self:_failure(self._next)
+    row.state = (has_heir or row.since < row.target) and "building" or "live"
     row.reason = reason or row.reason
   end
 end
@@ -308,7 +328,7 @@ function View:_status()
   end
   row.since = self._core:since()
   row.lag = row.target - row.since
-  row.size = self._core:size()
+  row.size = self._core:size() + (self._engine and self._engine.indexes:size_bytes() or 0)
   state_of(self, row)
   local progress = self:_progress_of(self._next or self._instance)
   row.rate, row.eta = progress.rate, progress.eta
@@ -322,13 +342,23 @@ function View:_status()
   return row
 end
 
+--- The view, and the indexes that it has made: by names for messages.
+function View:_parts()
+  local parts = {[self.name] = self}
+  for _, index in ipairs(self._engine and self._engine.indexes:list() or {}) do
+    parts[self.name .. "/" .. index.name] = index.view
+  end
+  return parts
+end
+
 --- Closes the view's part; done() when that is over.
 function View:_close(done)
   if self._broken then return done() end
   local gone, waits = self:_closed_error(), self._raw_waits
   self._raw_waits = {}
   for answer in pairs(waits) do answer(gone) end
-  self:_end_all(done)
+  if not self._engine then return self:_end_all(done) end
+  self._engine:close(function () self:_end_all(done) end)
 end
 
 function View:__tostring()
@@ -387,7 +417,7 @@ function View.new(db, name, script)
     name = name,
     version = nil,
     reason = nil,             -- why the instance that answers was built anew, or nil
-    methods = {},             -- name -> "sync" | "async" | "source"
+    methods = {},             -- name -> "sync" | "async" | "source" | "record" | "records"
     _kind = nil,
     _builtin = {},            -- name -> true: the kind's own
     _db = db,
@@ -396,6 +426,7 @@ function View.new(db, name, script)
     _core = nil,              -- of it
     _next = nil,              -- the one that is built to take its place
     _heir = nil,              -- {instance =, swaps =}: the one that is to take over its state when it is quiet
+    _engine = nil,            -- what has the methods in place of the instance (kinds.lua), or nil
     _instances = {},          -- set of all that are open
     _followers = {},          -- set of functions to be called when another instance answers
     _watchers = {},           -- set of {notify =, observer =}

@@ -218,6 +218,7 @@ static void usage(void) {
         "       bench -d DIR [-n RECORDS] prepare\n"
         "       bench -d DIR [-n RECORDS] [-r ROUND] sqlite columns|json\n"
         "       bench -d DIR [-n RECORDS] [-r ROUND] index picks|build-lmdb|build-sqlite|lmdb|sqlite|STORE\n"
+        "       bench -d DIR [-n RECORDS] [-r ROUND] query picks|build-lmdb|build-sqlite[-both]|lmdb|sqlite[-both]|INDEXES\n"
         "       bench -d DIR now\n", stderr);
   exit(2);
 }
@@ -254,6 +255,9 @@ int main(int argc, char **argv) {
   } else if (strcmp(options.command, "index") == 0 && options.how != NULL) {
     if (strcmp(options.how, "picks") == 0) bench_index_picks();
     else bench_index(options.dir, options.how, options.rounds, options.count);
+  } else if (strcmp(options.command, "query") == 0 && options.how != NULL) {
+    if (strcmp(options.how, "picks") == 0) bench_query_picks();
+    else bench_query(options.dir, options.how, options.rounds, options.count);
   } else if (strcmp(options.command, "now") == 0) {
     printf("%llu\n", (unsigned long long)bench_now_ns());
   } else {

@@ -8,6 +8,7 @@
  *   peer_raw.c      write() and read() alone: the limit
  *   reduce.c        what reduce.lua needs: the same records as a flume log and as an SQLite database
  *   index.c         an index and look-ups by the peers, and look-ups in flume's from C, for index.lua
+ *   query.c         the newest of a type and an author by the peers, and by flume's bitmaps from C, for query.lua
  *   table.lua       from measurements to the table
  *   run             everything, one after the other
  *
@@ -124,5 +125,14 @@ void bench_index_picks(void);
 /* how: "build-lmdb" and "build-sqlite" make an index in DIR; "lmdb", "sqlite", or the directory of a flume view's store:
  * looks up the newest ten of each of the authors, and prints "sum SUM OF SEQS" after the measurement. */
 void bench_index(const char *dir, const char *how, int round, size_t count);
+
+/* --- query.c ------------------------------------------------------------------------------------------------- */
+
+/* Prints what is asked for, "TYPE AUTHOR", one a line. */
+void bench_query_picks(void);
+/* how: "build-lmdb", "build-sqlite" (an index of each column), "build-sqlite-both" (one of both) make indexes in DIR;
+ * "lmdb", "sqlite", "sqlite-both", or the directory of a query view's indexes: asks, and prints "sum SUM OF SEQS" after
+ * the measurement. */
+void bench_query(const char *dir, const char *how, int round, size_t count);
 
 #endif

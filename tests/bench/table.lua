@@ -24,12 +24,19 @@ local tests = {
     targets = { { "sqlite", 1.0 } } },
   { name = "look-up", title = "the same from Lua, with the records", unit = "us", flume = "flume-records",
     targets = {} },
+  { name = "query-build", title = "bitmaps by type and by author, at the first query", unit = "pass", targets = {} },
+  { name = "query", title = "newest 25 of a type and an author, from C", unit = "us",
+    targets = { { "lmdb", 1.5 }, { "sqlite", 1.0 } } },
+  { name = "query-records", title = "the same from Lua, with the records", unit = "us",
+    targets = { { "sqlite", 1.0 }, { "sqlite-both", 1.0 } } },
+  { name = "query-count", title = "how many of a type and an author, from Lua", unit = "us", targets = {} },
 }
 
 -- Which peers stand in a column; SQLite has two ways to reduce.
 local columns = {
   { title = "LMDB", "lmdb" },
   { title = "SQLite", "sqlite", "sqlite-columns" },
+  { title = "SQLite both", "sqlite-both" },
   { title = "SQLite json", "sqlite-json" },
   { title = "raw", "raw" },
   { title = "raw, zeroed", "raw-prewritten" },

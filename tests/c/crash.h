@@ -70,6 +70,7 @@ struct crash {
   int frames_borrowed; /* so many of them belong to the crash before this one */
   int sample_states;   /* about so many are tried unless all are */
   bool rewrites;       /* frames are written anew elsewhere, so that the copies say nothing */
+  bool offset;         /* it is an offset log: seqs are byte offsets, and batches are no frames */
   /* Before the log is opened, and when it has been tried: what else a workload has to check. NULL: nothing. */
   bool (*before)(struct crash *crash);
   bool (*after)(struct crash *crash);
@@ -198,10 +199,37 @@ static inline void crash_fini(struct crash *crash) {
   sim_fini(&crash->sim);
 }
 
+/* --- Seqs of an offset log ------------------------------------------------------------------------------------ */
+
+#define CRASH_FRAMING_BYTES 12 /* around a record */
+
+/* The oracle numbers records 0, 1, 2 ...; what the log calls them, and back. -1 stays -1. */
+static inline int64_t crash_seq_of(const struct crash *crash, int64_t number) {
+  int64_t seq = 0;
+  if (!crash->offset || number < 0) return number;
+  for (int64_t i = 0; i < number; i++) seq += crash->oracle.records[i].len + CRASH_FRAMING_BYTES;
+  return seq;
+}
+
+static inline int64_t crash_number_of(const struct crash *crash, int64_t seq) {
+  int64_t number = 0;
+  if (!crash->offset || seq < 0) return seq;
+  while (number < crash->oracle.submitted && crash_seq_of(crash, number) < seq) number++;
+  CHECK_INT_EQ(crash_seq_of(crash, number), seq);
+  return number;
+}
+
+/* The number of the log's last record. */
+static inline int64_t crash_since(const struct crash *crash) {
+  return crash_number_of(crash, flume_log_since(crash->log));
+}
+
 /* --- What a workload does ------------------------------------------------------------------------------------- */
 
 static inline bool crash_try_open(struct crash *crash) {
-  int rv = flume_log_open(&crash->log, &crash_loop, CRASH_DIR, &crash->options, &crash_err);
+  int rv = crash->offset
+               ? flume_log_open_offset(&crash->log, &crash_loop, CRASH_DIR, &crash->options, &crash_err)
+               : flume_log_open(&crash->log, &crash_loop, CRASH_DIR, &crash->options, &crash_err);
   if (rv == 0) return true;
   crash->log = NULL;
   loop_drain(&crash_loop);
@@ -260,33 +288,33 @@ static inline void crash_append(struct crash *crash, int count, uint32_t len) {
   if (crash->log->failure.code != 0) return;
   crash_take(crash, records, count, len);
   if (crash_check(crash, flume_log_append_wait(crash->log, records, (size_t)count, &seq, &crash_err))) {
-    crash_acknowledged(crash, seq);
+    crash_acknowledged(crash, crash_number_of(crash, seq));
   }
   crash_release(records, count);
 }
 
 static inline void crash_sync(struct crash *crash) {
-  int64_t since = flume_log_since(crash->log);
+  int64_t since = crash_since(crash);
   if (crash_check(crash, log_sync(crash->log, &crash_loop))) crash_promise(crash, since);
 }
 
 /* A record whose delete was acknowledged is on the disk, as its delete is. */
-static inline void crash_del(struct crash *crash, const int64_t *seqs, size_t count) {
-  int64_t since = flume_log_since(crash->log);
+static inline void crash_del(struct crash *crash, const int64_t *numbers, size_t count) {
+  int64_t since = crash_since(crash), seqs[CRASH_RECORDS_MAX];
   sim_lock(&crash->sim);
-  for (size_t i = 0; i < count; i++) crash->oracle.records[seqs[i]].deleting = true;
+  for (size_t i = 0; i < count; i++) crash->oracle.records[numbers[i]].deleting = true;
+  for (size_t i = 0; i < count; i++) seqs[i] = crash_seq_of(crash, numbers[i]);
   sim_unlock(&crash->sim);
   if (!crash_check(crash, log_del(crash->log, &crash_loop, seqs, count))) return;
   sim_lock(&crash->sim);
-  for (size_t i = 0; i < count; i++) crash->oracle.records[seqs[i]].deleted = true;
+  for (size_t i = 0; i < count; i++) crash->oracle.records[numbers[i]].deleted = true;
   sim_unlock(&crash->sim);
   crash_promise(crash, since);
 }
 
 /* --- What is left keeps the promises -------------------------------------------------------------------------- */
 
-static inline bool oracle_is(const struct oracle *oracle, struct flume_log *log, int64_t seq) {
-  const struct oracle_record *expected = &oracle->records[seq];
+static inline bool oracle_is(const struct oracle_record *expected, struct flume_log *log, int64_t seq) {
   struct flume_record record;
   int rv = flume_log_get(log, seq, &record, &crash_err);
   if (rv == FLUME_EDELETED) return CHECK(expected->deleting);
@@ -298,7 +326,7 @@ static inline bool oracle_is(const struct oracle *oracle, struct flume_log *log,
   return good;
 }
 
-static inline bool stream_is_whole(struct flume_log *log) {
+static inline bool stream_is_whole(const struct crash *crash, struct flume_log *log) {
   struct flume_stream *stream;
   struct flume_range range;
   struct flume_record record;
@@ -309,17 +337,21 @@ static inline bool stream_is_whole(struct flume_log *log) {
   while ((rv = flume_stream_peek(stream, &record, &crash_err)) == 1) count++;
   flume_stream_close(stream);
   int64_t since = flume_log_since(log);
-  return CHECK_INT_EQ(rv, 0) && CHECK_INT_EQ(count, since + 1 - log->ops->deleted_count(log, since));
+  int64_t records = crash_number_of(crash, since) + 1;
+  return CHECK_INT_EQ(rv, 0) && CHECK_INT_EQ(count, records - log->ops->deleted_count(log, since));
 }
 
-static inline bool keeps_promises(const struct oracle *oracle, struct flume_log *log) {
-  int64_t since = flume_log_since(log);
+static inline bool keeps_promises(const struct crash *crash, struct flume_log *log) {
+  const struct oracle *oracle = &crash->oracle;
+  int64_t since = crash_number_of(crash, flume_log_since(log));
   bool good = CHECK(since >= oracle->since) && CHECK(since < oracle->submitted);
   if (!good) printf("there are %lld records, %lld were promised and %lld submitted\n", (long long)since + 1,
                     (long long)oracle->since + 1, (long long)oracle->submitted);
-  good = good && CHECK(since < 0 || oracle->records[since].ends);
-  for (int64_t seq = 0; good && seq <= since; seq++) good = oracle_is(oracle, log, seq);
-  return good && stream_is_whole(log);
+  good = good && CHECK(since < 0 || crash->offset || oracle->records[since].ends);
+  for (int64_t number = 0; good && number <= since; number++) {
+    good = oracle_is(&oracle->records[number], log, crash_seq_of(crash, number));
+  }
+  return good && stream_is_whole(crash, log);
 }
 
 static inline bool is_whole(const struct sim_fs *fs, const struct frame_copy *frame) {
@@ -349,8 +381,8 @@ static inline bool reads(struct crash *crash, int64_t *since) {
   bool opened = crash_try_open(crash);
   crash->options.readonly = false;
   if (!opened) return CHECK_INT_EQ(crash_err.code, FLUME_ENOENT);
-  *since = flume_log_since(crash->log);
-  bool good = keeps_promises(&crash->oracle, crash->log);
+  *since = crash_since(crash);
+  bool good = keeps_promises(crash, crash->log);
   crash_close(crash);
   crash_forget(crash);
   return good && CHECK(sim_fs_hash(crash->sim.fs) == before);
@@ -358,15 +390,16 @@ static inline bool reads(struct crash *crash, int64_t *since) {
 
 /* A delete that was recovered is promised; one that was not, is gone. */
 static inline void promise_deletes(struct crash *crash) {
-  const struct log_file *log = (const struct log_file *)crash->log;
-  for (int64_t seq = 0; seq <= flume_log_since(crash->log); seq++) {
-    struct oracle_record *record = &crash->oracle.records[seq];
-    record->deleting = record->deleted = flume_tombstones_has(&log->deletions.deleted, seq);
+  const struct flume_log *log = crash->log;
+  for (int64_t number = 0; number <= crash_since(crash); number++) {
+    struct oracle_record *record = &crash->oracle.records[number];
+    int64_t seq = crash_seq_of(crash, number);
+    record->deleting = record->deleted = log->ops->deleted_count(log, seq) > log->ops->deleted_count(log, seq - 1);
   }
 }
 
 static inline bool takes_a_probe(struct crash *crash) {
-  int64_t since = flume_log_since(crash->log), seq = -1;
+  int64_t since = crash_since(crash), seq = -1;
   uint8_t data[PROBE_LEN];
   struct oracle_record probe = {.key = 0x900d + (uint64_t)crash->depth, .len = PROBE_LEN, .ends = true};
   payload_fill(data, sizeof data, probe.key);
@@ -378,6 +411,7 @@ static inline bool takes_a_probe(struct crash *crash) {
   crash->oracle.records[since + 1] = probe;
   sim_unlock(&crash->sim);
   if (!CHECK_INT_EQ(flume_log_append_wait(crash->log, &record, 1, &seq, &crash_err), 0)) return false;
+  seq = crash_number_of(crash, seq);
   crash_acknowledged(crash, seq);
   if (since >= 0) crash_del(crash, &since, 1);
   return CHECK_INT_EQ(seq, since + 1);
@@ -388,13 +422,13 @@ static inline bool goes_on(struct crash *crash, int64_t since) {
     printf("%s\n", crash_err.msg);
     return false;
   }
-  bool good = CHECK_INT_EQ(flume_log_since(crash->log), since) && keeps_promises(&crash->oracle, crash->log) &&
+  bool good = CHECK_INT_EQ(crash_since(crash), since) && keeps_promises(crash, crash->log) &&
               takes_a_probe(crash);
   crash_close(crash);
   if (!good) return false;
   crash_promise(crash, crash->oracle.submitted - 1);
   crash_open(crash);
-  good = keeps_promises(&crash->oracle, crash->log);
+  good = keeps_promises(crash, crash->log);
   crash_close(crash);
   return good;
 }
@@ -429,6 +463,7 @@ static inline bool try_state(const struct crash *before, struct sim_fs *fs, cons
   crash->options.segment_bytes = before->options.segment_bytes;
   crash->options.interval_ms = before->options.interval_ms;
   crash->rewrites = before->rewrites;
+  crash->offset = before->offset;
   crash->before = before->before;
   crash->after = before->after;
   crash_states++;

@@ -28,10 +28,10 @@
     }                                                               \
   } while (0)
 
-/* A test that hangs ends the program. */
+/* A program that hangs ends; one of tests has as much time for each. */
 __attribute__((constructor)) static void limit_time(void) {
   setvbuf(stdout, NULL, _IOLBF, 0);
-  alarm(1200);
+  alarm(TEST_SECONDS);
 }
 
 /* --- Random numbers and payloads ------------------------------------------------------------------------------ */

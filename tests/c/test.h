@@ -14,6 +14,9 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
+
+#define TEST_SECONDS 1800 /* one that takes longer hangs, and ends the program */
 
 struct test {
   const char *name;
@@ -84,6 +87,7 @@ int main(int argc, char **argv) {
   for (struct test *test = test_first; test != NULL; test = test->next) {
     if (!test_chosen(test, argc, argv)) continue;
     test_failed = test_skipped = false;
+    alarm(TEST_SECONDS);
     test->run();
     if (test_failed) {
       printf("FAILED %s\n", test->name);

@@ -290,8 +290,8 @@ static bool backup_is_whole(struct crash *crash) {
   int64_t since = flume_log_since(log);
   bool good = CHECK(since >= crash->oracle.backup_since) && CHECK(since >= 5);
   for (int64_t seq = 0; good && seq <= 5; seq++) {
-    struct oracle then = crash->oracle; /* more may have been deleted since */
-    then.records[seq].deleting = then.records[seq].deleted = seq == 2;
+    struct oracle_record then = crash->oracle.records[seq]; /* more may have been deleted since */
+    then.deleting = then.deleted = seq == 2;
     good = oracle_is(&then, log, seq);
   }
   log_close_wait(log, &crash_loop);
@@ -408,7 +408,7 @@ static void fill_the_disk(const char *name, enum flume_sync sync) {
     failed = crash.log->failure.code != 0;
     CHECK(!failed || crash.log->failure.code == UV_ENOSPC);
     CHECK(!failed || capacity < 4000); /* what is written ahead takes nobody's room */
-    keeps_promises(&crash.oracle, crash.log);
+    keeps_promises(&crash, crash.log);
     crash_close(&crash);
     crash.sim.capacity_bytes = 0;
     crash_end(&crash);

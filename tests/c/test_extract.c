@@ -181,6 +181,56 @@ TEST(damaged_records) {
   if (test_failed) printf("FLUME_TEST_SEED=%llu\n", (unsigned long long)seed);
 }
 
+/* The kind that a record {a = value} has at "a"; 0 for none. */
+static int kind_of(const char *path, const char *value, size_t len) {
+  struct flume_buf record, key, scratch;
+  struct flume_path *parsed;
+  struct flume_extract *extract;
+  flume_buf_init(&record, &flume_io_posix);
+  flume_buf_init(&key, &flume_io_posix);
+  flume_buf_init(&scratch, &flume_io_posix);
+  MUST(flume_msgpack_write_map(&record, 1) == 0 && flume_msgpack_write_str(&record, "a", 1) == 0);
+  MUST(flume_buf_append(&record, value, len) == 0);
+  MUST(flume_path_parse(&flume_io_posix, path, strlen(path), &parsed, &err) == 0);
+  MUST(flume_extract_new(&flume_io_posix, FLUME_EXTRACT_KIND, &parsed, 1, &extract, &err) == 0);
+  int rv = flume_extract_key(extract, record.data, record.len, &key, &scratch);
+  if (rv == 1) MUST(key.len == 1);
+  int kind = rv == 1 ? key.data[0] : rv;
+  flume_extract_free(extract);
+  flume_buf_fini(&record);
+  flume_buf_fini(&key);
+  flume_buf_fini(&scratch);
+  return kind;
+}
+
+TEST(kinds_of_values) {
+  CHECK_INT_EQ(kind_of("a", "\xc0", 1), FLUME_KIND_NULL);
+  CHECK_INT_EQ(kind_of("a", "\xc3", 1), FLUME_KIND_BOOL);
+  CHECK_INT_EQ(kind_of("a", "\x07", 1), FLUME_KIND_NUMBER);
+  CHECK_INT_EQ(kind_of("a", "\xcb\x3f\xf8\0\0\0\0\0\0", 9), FLUME_KIND_NUMBER);
+  CHECK_INT_EQ(kind_of("a", "\xcb\x7f\xf8\0\0\0\0\0\0", 9), FLUME_KIND_NAN);
+  CHECK_INT_EQ(kind_of("a", "\xa1x", 2), FLUME_KIND_STRING);
+  CHECK_INT_EQ(kind_of("a", "\x92\x01\x02", 3), FLUME_KIND_ARRAY);
+  CHECK_INT_EQ(kind_of("a", "\x91\x80", 2), FLUME_KIND_OTHER_ARRAY);
+  CHECK_INT_EQ(kind_of("a", "\x80", 1), FLUME_KIND_MAP);
+  CHECK_INT_EQ(kind_of("b", "\x07", 1), 0);
+  CHECK_INT_EQ(kind_of("a.b", "\x07", 1), 0);
+  CHECK_INT_EQ(kind_of("a.b", "\x81\xa1" "b\x07", 4), FLUME_KIND_NUMBER);
+  CHECK_INT_EQ(kind_of("a", "\x92\x01", 2), FLUME_ECORRUPT);
+}
+
+TEST(any_record_has_the_same_key) {
+  struct flume_buf key, scratch;
+  struct flume_extract *extract;
+  flume_buf_init(&key, &flume_io_posix);
+  flume_buf_init(&scratch, &flume_io_posix);
+  MUST(flume_extract_new(&flume_io_posix, FLUME_EXTRACT_ANY, NULL, 0, &extract, &err) == 0);
+  CHECK_INT_EQ(flume_extract_key(extract, (const uint8_t *)"\x07", 1, &key, &scratch), 1);
+  CHECK(key.len == 1 && key.data[0] == '*');
+  flume_extract_free(extract);
+  flume_buf_fini(&key);
+}
+
 TEST(without_memory) {
   struct faults faults;
   faults_init(&faults);

@@ -56,7 +56,8 @@ static struct made_value *new_value(void) {
 }
 
 static void encode(struct made_value *value) {
-  if (!CHECK_INT_EQ(flume_key_encode(value->bytes.data, value->bytes.len, &value->key, &err), 0)) printf("%s\n", err.msg);
+  if (!CHECK_INT_EQ(flume_key_encode(value->bytes.data, value->bytes.len, &value->key, &err), 0))
+    printf("%s\n", err.msg);
 }
 
 /* One more value, encoded. */
@@ -98,10 +99,26 @@ static int compare_bytes(const uint8_t *a, size_t a_len, const uint8_t *b, size_
   return order != 0 ? order : (a_len > b_len) - (a_len < b_len);
 }
 
-/* A long double holds every int64 and every double as it is. */
-static long double number_of(const struct flume_value *v) {
-  _Static_assert(__LDBL_MANT_DIG__ >= 64, "a long double must hold an int64");
-  return v->type == FLUME_TYPE_INT ? (long double)v->i : (long double)v->f;
+static int compare_floats(double a, double b) {
+  return (a > b) - (a < b);
+}
+
+/* Exact, though a double does not hold every int64. */
+static int compare_to_float(int64_t i, double f) {
+  if (f >= 0x1p63) return -1;
+  if (f < -0x1p63) return 1;
+  if (isnan(f)) return 0;
+  int64_t whole = (int64_t)f;
+  if (i != whole) return i < whole ? -1 : 1;
+  return compare_floats((double)whole, f);
+}
+
+static int compare_numbers(const struct flume_value *a, const struct flume_value *b) {
+  bool a_is_int = a->type == FLUME_TYPE_INT, b_is_int = b->type == FLUME_TYPE_INT;
+  if (a_is_int && b_is_int) return (a->i > b->i) - (a->i < b->i);
+  if (a_is_int) return compare_to_float(a->i, b->f);
+  if (b_is_int) return -compare_to_float(b->i, a->f);
+  return compare_floats(a->f, b->f);
 }
 
 static int compare_values(const uint8_t **a, const uint8_t *a_end, const uint8_t **b, const uint8_t *b_end) {
@@ -110,9 +127,7 @@ static int compare_values(const uint8_t **a, const uint8_t *a_end, const uint8_t
   int order = rank(&va) - rank(&vb);
   if (order != 0) return order;
   if (va.type == FLUME_TYPE_STR) return compare_bytes(va.str.data, va.str.len, vb.str.data, vb.str.len);
-  if (va.type == FLUME_TYPE_INT || va.type == FLUME_TYPE_FLOAT) {
-    return (number_of(&va) > number_of(&vb)) - (number_of(&va) < number_of(&vb));
-  }
+  if (va.type == FLUME_TYPE_INT || va.type == FLUME_TYPE_FLOAT) return compare_numbers(&va, &vb);
   if (va.type != FLUME_TYPE_ARRAY) return 0;
   uint32_t count = va.count < vb.count ? va.count : vb.count;
   for (uint32_t i = 0; i < count; i++) {
@@ -188,12 +203,14 @@ static void check_all(void) {
 /* --- Order --------------------------------------------------------------------------------------------------------- */
 
 static void add_scalars(void) {
-  static const int64_t ints[] = {0, 1, -1, 2, -2, 9, 10, 127, 128, 255, 256, -255, -256, 65535, 65536, INT32_MAX,
-                                 INT32_MIN};
-  static const double floats[] = {0.0, -0.0, 0.5, -0.5, 1.5, -1.5, 1e-300, -1e-300, 5e-324, -5e-324, 255.5, 1e18, 1e19,
-                                  -1e19, 1.7e308, INFINITY, -INFINITY, 0x1p53, 0x1p62, 0x1p63, -0x1p63, 0x1p64};
-  static const char *const texts[] = {"", "a", "aa", "ab", "b", "A", "~", "\x7f", "\xff", "\xff\xff", "\xff\xfe",
-                                      "\xc3\xa4", "\x01", "\x02", "\x03", "a\x01", "a\x02", "\x01\x01", "\x01\x02"};
+  static const int64_t ints[] = {0,   1,   -1,   2,    -2,    9,     10,        127,      128,
+                                 255, 256, -255, -256, 65535, 65536, INT32_MAX, INT32_MIN};
+  static const double floats[] = {0.0,       -0.0,    0.5,    -0.5,   1.5,     -1.5,  1e-300,  -1e-300,
+                                  5e-324,    -5e-324, 255.5,  1e18,   1e19,    -1e19, 1.7e308, INFINITY,
+                                  -INFINITY, 0x1p53,  0x1p62, 0x1p63, -0x1p63, 0x1p64};
+  static const char *const texts[] = {"",     "a",     "aa",       "ab",       "b",        "A",    "~",
+                                      "\x7f", "\xff",  "\xff\xff", "\xff\xfe", "\xc3\xa4", "\x01", "\x02",
+                                      "\x03", "a\x01", "a\x02",    "\x01\x01", "\x01\x02"};
   add("n");
   add("f");
   add("t");
@@ -288,8 +305,14 @@ TEST(floats_that_integers_equal_are_the_same_key) {
   static const struct {
     double f;
     int64_t i;
-  } same[] = {{0.0, 0}, {-0.0, 0}, {1.0, 1}, {-1.0, -1}, {0x1p53, (int64_t)1 << 53}, {0x1p62, (int64_t)1 << 62},
-              {-0x1p63, INT64_MIN}, {1e15, 1000000000000000}};
+  } same[] = {{0.0, 0},
+              {-0.0, 0},
+              {1.0, 1},
+              {-1.0, -1},
+              {0x1p53, (int64_t)1 << 53},
+              {0x1p62, (int64_t)1 << 62},
+              {-0x1p63, INT64_MIN},
+              {1e15, 1000000000000000}};
   for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
     struct made_value *f = add("d", same[i].f), *n = add("i", same[i].i);
     CHECK(f->key.len == n->key.len && memcmp(f->key.data, n->key.data, n->key.len) == 0);
@@ -524,16 +547,25 @@ TEST(bytes_that_are_no_key) {
   static const struct {
     const char *bytes;
     size_t len;
-  } bad[] = {{"", 0}, {"\0", 1}, {"\xff", 1}, {"\x03", 1}, {"\x02\x01\x00", 3}, {"\x02\x01\x03\x00", 4},
-             {"\x02\x01\x00\x00", 4}, {"\x05\x00", 1}, {"\x05\x28\x00", 3},
+  } bad[] = {{"", 0},
+             {"\0", 1},
+             {"\xff", 1},
+             {"\x03", 1},
+             {"\x02\x01\x00", 3},
+             {"\x02\x01\x03\x00", 4},
+             {"\x02\x01\x00\x00", 4},
+             {"\x05\x00", 1},
+             {"\x05\x28\x00", 3},
              /* nan; 0.5 and something missing; more than an int64 */
-             {"\x10\xff\xf8\0\0\0\0\0\0\0\0", 11}, {"\x10\xbf\xe0\0\0\0\0\0\0\0\1", 11},
+             {"\x10\xff\xf8\0\0\0\0\0\0\0\0", 11},
+             {"\x10\xbf\xe0\0\0\0\0\0\0\0\1", 11},
              {"\x10\xc3\xdf\xff\xff\xff\xff\xff\xff\x04\x00", 11}};
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     if (!CHECK_INT_EQ(decode_copy((const uint8_t *)bad[i].bytes, bad[i].len), FLUME_ECORRUPT)) printf("case %zu\n", i);
   }
   CHECK_INT_EQ(decode_copy((const uint8_t *)"\x10\xc3\xdf\xff\xff\xff\xff\xff\xff\x03\xff", 11), 0); /* INT64_MAX */
-  CHECK_INT_EQ(decode_copy((const uint8_t *)"\x10\x3c\x1f\xff\xff\xff\xff\xff\xff\xff\xff", 11), 0); /* -2^63 and more */
+  CHECK_INT_EQ(decode_copy((const uint8_t *)"\x10\x3c\x1f\xff\xff\xff\xff\xff\xff\xff\xff", 11),
+               0); /* -2^63 and more */
 }
 
 TEST(random_bytes) {

@@ -178,7 +178,8 @@ static int use_copy(struct flume_log *log) {
   if (flume_log_del(log, &answer.req, (int64_t[]){0}, 1, on_answer, &err) != FLUME_ELOCKED) return 3;
   if (uv_loop_init(&own) != 0) return 4;
   if (flume_log_open(&again, &own, dir, NULL, &err) != FLUME_ELOCKED || !names_pid(getppid())) return 5;
-  return 0;
+  uv_run(&own, UV_RUN_DEFAULT);
+  return uv_loop_close(&own) == 0 ? 0 : 6;
 }
 
 TEST(copy_of_the_handle_in_a_forked_process) {

@@ -2,6 +2,7 @@
 
 local conformance = require "tests.conformance.log"
 local flume = require "flume"
+local offsets = require "tests.support.offsets"
 local world = require "tests.support.world"
 
 local function file(options)
@@ -32,3 +33,20 @@ conformance("file, in many segments", function (options)
   for name, value in pairs(options or {}) do given[name] = value end
   return file(given)
 end)
+
+-- MessagePack, which has all values; and JSON, as the original has it, is what offset_spec.lua is about.
+local function offset(options)
+  local given = {codec = "msgpack"}
+  for name, value in pairs(options or {}) do given[name] = value end
+  return assert(flume.log.offset(world.dir() .. "/log.offset", given))
+end
+
+conformance("offset", offset, offsets.of)
+conformance("a database on an offset log", database(offset), offsets.of)
+for _, sync in ipairs {"interval", "os"} do
+  conformance('offset, sync = "' .. sync .. '"', function (options)
+    local given = {sync = sync}
+    for name, value in pairs(options or {}) do given[name] = value end
+    return offset(given)
+  end, offsets.of)
+end

@@ -10,6 +10,7 @@
 #include <lua.h>
 #include <lualib.h>
 
+#include "../c/longjmp.h"
 #include "../c/support.h"
 
 int luaopen_flume_core(lua_State *L);
@@ -20,7 +21,7 @@ enum mode { LUA_ONCE, LUA_TWICE, LUA_FOR_EVER, C_ONCE, C_FOR_EVER };
 
 static struct {
   enum mode mode;
-  bool armed;        /* between arm() and disarm() of the script */
+  atomic_bool armed; /* between arm() and disarm() of the script */
   long nth;          /* allocation that fails, counted from 1 */
   atomic_long calls; /* since it was armed */
   long blocks;       /* live, of the Lua state */

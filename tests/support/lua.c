@@ -6,16 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#ifdef __SANITIZE_THREAD__
-#include <setjmp.h>
-
-/* Debian's Lua raises errors by the fortified longjmp, of which ThreadSanitizer knows nothing: the calls that an error
- * leaves would stay on its own stack for ever, and everything become slower with each error. */
-__attribute__((visibility("default"))) _Noreturn void __longjmp_chk(jmp_buf env, int value);
-_Noreturn void __longjmp_chk(jmp_buf env, int value) {
-  longjmp(env, value);
-}
-#endif
+#include "../c/longjmp.h"
 
 static int traceback(lua_State *L) {
   luaL_traceback(L, L, luaL_tolstring(L, 1, NULL), 1);

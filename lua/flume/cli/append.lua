@@ -19,6 +19,7 @@ local MAX_LINE_BYTES = 256 * 1024 * 1024
 local IN_FLIGHT = 4
 local STDIN = 0
 local WAIT_MS = 200
+local BYTE_ORDER_MARK = "^\xef\xbb\xbf"
 
 -- --- Where the bytes come from ------------------------------------------------------------------------------------
 
@@ -39,7 +40,10 @@ local function stdin_source()
   if twin then twin:close() end
   return {
     total = total and total - here,
-    read = function (wait_ms) return terminal.read(STDIN, CHUNK_BYTES, wait_ms) end,
+    read = function (wait_ms)
+      local bytes, why = terminal.read(STDIN, CHUNK_BYTES, wait_ms)
+      return bytes, why and "standard input: " .. why
+    end,
   }
 end
 
@@ -48,7 +52,10 @@ local function file_source(path)
   if not file then return nil, message end
   return {
     total = bytes_left(file),
-    read = function () return file:read(CHUNK_BYTES) end,
+    read = function ()
+      local bytes, why = file:read(CHUNK_BYTES)
+      return bytes, why and ("%s: %s"):format(path, why)
+    end,
   }
 end
 
@@ -91,6 +98,7 @@ local function new(db, source, skip_bad)
     partial = {},       -- pieces of a line whose end has not come yet
     partial_bytes = 0,
     overlong = false,   -- the line that comes is refused: its rest is passed over
+    begun = false,      -- something came
     ended = false,      -- the source is at its end
     in_flight = 0,
     lines_sent = 0,     -- lines of all chunks that were dealt with
@@ -136,7 +144,29 @@ function Append:_refuse(line, message)
   end
 end
 
--- One chunk to the log, without its bad lines.
+-- Passes over a bad line.
+function Append:_skip(line)
+  self.bytes_done = self.bytes_done + #line
+  self.lines_sent = self.lines_sent + 1
+end
+
+-- The lines of a text without those that are no JSON. One that is not good for another reason is found when it is sent.
+function Append:_good_lines(text)
+  local good = {}
+  for line in text:gmatch "[^\n]*\n?" do
+    local is_bad = line:find "%S" and select(2, flume.json.decode(line))
+    if is_bad then
+      self.skipped = self.skipped + 1
+      self:_skip(line)
+    else
+      good[#good + 1] = line
+    end
+  end
+  return table.concat(good)
+end
+
+-- One chunk to the log, without its bad lines. Where there is one there may be many: they are looked for one by one
+-- then, so that the chunk is sent twice, not once for each of them.
 function Append:_submit(text)
   while text ~= "" and not self.problem do
     local bad_line, message = self:_send(text)
@@ -147,10 +177,13 @@ function Append:_submit(text)
     self:_refuse(bad_line, message)
     if bad_line == 0 then return end
     local first, last = line_bounds(text, bad_line)
-    self.bytes_done = self.bytes_done + last - first + 1
-    if first > 1 then self:_send(text:sub(1, first - 1)) end
-    self.lines_sent = self.lines_sent + bad_line
-    text = text:sub(last + 1)
+    local before = text:sub(1, first - 1)
+    if self.problem then
+      if before ~= "" then self:_send(before) end
+      return
+    end
+    self:_skip(text:sub(first, last))
+    text = before .. self:_good_lines(text:sub(last + 1))
   end
 end
 
@@ -208,7 +241,8 @@ function Append:_read()
   if not bytes then
     self:_end_of_input(message)
   elseif bytes ~= "" then
-    self:_take(bytes)
+    self:_take(self.begun and bytes or (bytes:gsub(BYTE_ORDER_MARK, "")))
+    self.begun = true
     return true
   end
   return false
@@ -274,7 +308,7 @@ end
 -- Returns true, or nil and what went wrong.
 function M.run(db, request, output)
   local source, message = open_source(request.words[1])
-  if not source then return nil, message end
+  if not source then return nil, ("%s: %s"):format(request.command, message) end
   local state = new(db, source, request.skip_bad)
   local ok, err = pcall(state.run, state, request.command)
   if not ok then state:settle() end

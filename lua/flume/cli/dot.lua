@@ -137,7 +137,7 @@ local function delegate(name)
   return function (console, words)
     local command = console.commands[name]
     if not command then return ("this flume has no %s yet"):format(name) end
-    local request, problem = options.parse{console.db.dir or "memory", name, table.unpack(words)}
+    local request, problem = options.parse{"--", console.db.dir or "memory", name, table.unpack(words)}
     if not request then return problem end
     local _, message = command(console.db, request, console.output)
     return message
@@ -146,11 +146,15 @@ end
 
 COMMANDS.check = {
   usage = ".check", about = "reads all of the log for damage", example = ".check", words = 1,
-  run = delegate "check",
+  more = "flume DB check --repair mends what is damaged, when nobody has it open.",
+  run = function (console, words)
+    if words[1] then return ".check only looks; " .. COMMANDS.check.more:gsub("%.$", "") end
+    return delegate "check"(console, words)
+  end,
 }
 
 COMMANDS.compact = {
-  usage = ".compact", about = "removes deleted records from disk", example = ".compact", words = 1,
+  usage = ".compact", about = "removes deleted records from disk", example = ".compact",
   run = delegate "compact",
 }
 
@@ -231,6 +235,20 @@ local function unknown(name)
   return ("unknown command '.%s'%s"):format(name, hint ~= "" and hint or "; .help lists those there are")
 end
 
+local TABLE_WIDTH = 80 -- that of the list of all commands
+
+local function print_all(output)
+  local lines = {}
+  for i, name in ipairs(ORDER) do
+    local command = COMMANDS[name]
+    lines[i] = {command.usage, command.about, command.example}
+  end
+  if output.width >= TABLE_WIDTH then
+    return output:table(lines, {header = {"command", "what it does", "for example"}})
+  end
+  for _, line in ipairs(lines) do output:line(("%s\n    %s; %s"):format(table.unpack(line))) end
+end
+
 function M.help(console, name)
   local command = COMMANDS[name]
   if name and not command then return unknown(name) end
@@ -240,14 +258,9 @@ function M.help(console, name)
     console.output:line("for example: " .. command.example)
     return
   end
-  local lines = {}
-  for i, each in ipairs(ORDER) do
-    command = COMMANDS[each]
-    lines[i] = {command.usage, command.about, command.example}
-  end
-  console.output:table(lines, {header = {"command", "what it does", "for example"}})
-  console.output:line "Anything else is Lua; db, flume, each view and _, the last result, are in scope:"
-  console.output:line 'db:append{name = "ada"}    db:get(0)    db:stream{reverse = true, limit = 3}'
+  print_all(console.output)
+  console.output:line "All else is Lua; in scope: db, flume, views, _ (last result)"
+  console.output:line 'db:append{name = "ada"}   db:get(0)   db:stream{limit = 3}'
 end
 
 function M.names()

@@ -13,4 +13,18 @@ M.json = {
   run = function (...) return require "flume.cli.append".run(...) end,
 }
 
+local function other(format)
+  return function (...) return require "flume.cli.import".run(format, ...) end
+end
+
+M["flumelog-offset"] = {
+  about = "a JavaScript flumelog-offset file, of JSON",
+  run = other "flumelog-offset",
+}
+
+M["async-append-only-log"] = {
+  about = "a JavaScript async-append-only-log file, of BIPF",
+  run = other "async-append-only-log",
+}
+
 return M

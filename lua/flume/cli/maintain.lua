@@ -75,6 +75,7 @@ end
 
 -- Nobody may have it open; what it then is, is looked at again.
 local function repair(db, request, output)
+  if db.log.core:kind() == "offset" then return nil, "repair: an offset log can't be repaired" end
   db:close()
   local report, message = flume.log.repair(request.db .. "/log")
   if not report then return nil, "repair: " .. message end

@@ -27,6 +27,7 @@ local OPTIONS = {
   ["--no-rc"] = {name = "no_rc", of = {[""] = true}},
   ["--skip-bad"] = {name = "skip_bad", of = {append = true, import = true}},
   ["--from"] = {name = "from", takes = A_FORMAT, of = {import = true}},
+  ["--bits"] = {name = "bits", takes = "32, 48 or 53", of = {import = true}},
   ["--gt"] = {name = "gt", takes = "a whole number", of = {stream = true}},
   ["--gte"] = {name = "gte", takes = "a whole number", of = {stream = true}},
   ["--lt"] = {name = "lt", takes = "a whole number", of = {stream = true}},
@@ -44,6 +45,9 @@ local READERS = {
   ["a folder"] = function (text) return text ~= "" and text or nil end,
   ["code"] = function (text) return text end,
   [A_FORMAT] = function (text) return importers[text] and text end,
+  ["32, 48 or 53"] = function (text)
+    return (text == "32" or text == "48" or text == "53") and math.tointeger(tonumber(text)) or nil
+  end,
   ["a whole number"] = function (text) return math.tointeger(tonumber(text)) end,
   ["always, interval or os"] = function (text)
     return (text == "always" or text == "interval" or text == "os") and text or nil
@@ -63,8 +67,11 @@ local COMMANDS = {
   backup = {1, 1, "a folder"},
   check = {0, 0},
   ["new view"] = {1, 1, "the view's name"},
-  test = {1, math.huge, "a file"},
+  test = {1, math.huge, "a file; a database of the name test is ./test"},
 }
+
+-- Commands that want to write, whatever else.
+M.WRITERS = {append = true, import = true, compact = true}
 
 local function is_view_call(command)
   return command:find "^[%a_][%w_%-]*%.[%a_][%w_]*$" ~= nil
@@ -99,14 +106,20 @@ local function read_option(args, i, request)
   return i
 end
 
+-- Whether "new" or "test" is a database: what follows is a command for it, or code.
+local function is_database(request, following)
+  if request.code then return true end
+  if not following or following:find "%.lua$" then return false end
+  return COMMANDS[following] ~= nil or is_view_call(following)
+end
+
 -- Sorts the words: DB COMMAND WORD…, or a command that needs no database. Databases may be called new and test.
 local function take_command(request, words)
   request.words = words
-  if words[1] == "new" and words[2] == "view" then
-    request.command = "new view"
-    table.remove(words, 1)
-  elseif words[1] == "test" and words[2] and words[2]:find "%.lua$" then
-    request.command = "test"
+  local first = words[1]
+  if (first == "new" or first == "test") and not is_database(request, words[2]) then
+    request.command = first
+    if first == "new" and words[2] == "view" then request.command = table.remove(words, 1) .. " view" end
   else
     request.db = table.remove(words, 1)
     request.command = words[1]
@@ -134,9 +147,13 @@ end
 
 local function check_options(request)
   local command = request.command or ""
+  if request.readonly and (M.WRITERS[command] or request.repair) then
+    return ("--readonly changes nothing, and %s does"):format(request.repair and "--repair" or command)
+  end
   for _, name in ipairs(request.given) do
     local of = OPTIONS[name].of
     if of and not of[command] then
+      if of[request.db] then return M.forgotten(request.db) end
       if of[""] then return ("%s and the command '%s' exclude each other"):format(name, command) end
       return ("%s is an option of %s"):format(name, table.concat(nearest.keys(of), " and "))
     end
@@ -147,11 +164,25 @@ local function check_words(request)
   local command, count = request.command, #request.words
   if not command or is_view_call(command) then return end
   local bounds = COMMANDS[command]
+  if command == "new" and not request.db then
+    return "new view NAME is what there is; a database of the name new is ./new"
+  end
+  if not bounds and COMMANDS[request.db] then return M.forgotten(request.db) end
   if not bounds then
     return ("unknown command '%s'%s"):format(command, nearest.hint(command, nearest.keys(COMMANDS)))
   end
   if count < bounds[1] then return ("%s wants %s"):format(command, bounds[3]) end
   if count > bounds[2] then return ("%s: '%s' is one argument too many"):format(command, request.words[count]) end
+end
+
+-- What to say when a command stands where the database should.
+function M.forgotten(command)
+  return ("which database? It comes first: flume DB %s"):format(command)
+end
+
+-- Whether a word is a command's name.
+function M.is_command(word)
+  return COMMANDS[word] ~= nil
 end
 
 -- All options and commands by name, sorted.

@@ -1,6 +1,7 @@
 -- flume DB get | stream | tail: records of the log.
 
 local runner = require "flume.cli.runner"
+local terminal = require "flume.terminal"
 
 local M = {}
 
@@ -8,8 +9,9 @@ local TAIL_COUNT = 10
 
 function M.get(db, request, output)
   local seq = math.tointeger(tonumber(request.words[1]))
-  if not seq then return nil, ("get: '%s' is no sequence number"):format(request.words[1]) end
+  if not seq or seq < 0 then return nil, ("get: '%s' is no sequence number"):format(request.words[1]) end
   local value, message, code = db:get(seq)
+  if code == "ENOENT" then return nil, "get: " .. message end
   if code then return nil, ("get: record %d: %s"):format(seq, message) end
   if not output.json then
     output:value(value)
@@ -60,6 +62,11 @@ local function print_live(stream, output)
   end
 end
 
+-- A reader that has gone, as that of `| head`, is noticed while there is nothing to print, too.
+local function why_end()
+  return terminal.reader_gone() and ""
+end
+
 -- Prints the records of a range, and those that come later. Ctrl-C is the way to end it, and is noticed at any moment.
 local function follow(db, range, output)
   local stream
@@ -68,11 +75,11 @@ local function follow(db, range, output)
     range.live = true
     stream = db:stream(range)
     print_live(stream, output)
-  end)
+  end, why_end)
   if stream then stream:close() end
   if ok then return true end
-  if message ~= runner.INTERRUPTED then return nil, message end
   runner.turn(0) -- the task that waited has ended with the stream; that it was interrupted is no news
+  if message ~= runner.INTERRUPTED then return nil, message end
   return true
 end
 

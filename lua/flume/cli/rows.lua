@@ -4,7 +4,7 @@ local flume = require "flume"
 
 local M = {}
 
-local SOURCES = {["flume.stream"] = true, ["flume.source"] = true}
+local SOURCES = {["flume.stream"] = true, ["flume.source"] = true, ["flume.results"] = true}
 
 -- Whether a value is something to be iterated over.
 function M.is_source(value)
@@ -16,9 +16,14 @@ local function is_stream(source)
   return getmetatable(source).__name == "flume.stream"
 end
 
+-- Of a query's results the values alone are printed.
+local function is_results(source)
+  return getmetatable(source).__name == "flume.results"
+end
+
 -- Whether it waits for more at its end.
 function M.is_live(source)
-  if is_stream(source) then return source.live or false end
+  if is_stream(source) or is_results(source) then return source.live or false end
   local options = source.args and source.args[source.args.n]
   return type(options) == "table" and options.live or false
 end
@@ -33,12 +38,12 @@ end
 
 -- Prints what a source gives, at most limit items of it. Returns whether there was more.
 function M.print(source, output, limit)
-  local count, of_stream = 0, is_stream(source)
+  local count, of_stream, without_seqs = 0, is_stream(source), is_results(source)
   local source_to_close <close> = source
   for first, second in source_to_close do
     if count == limit then return true end
     count = count + 1
-    print_item(first, second, of_stream, output)
+    print_item(first, not without_seqs and second or nil, of_stream, output)
     if of_stream and source.live then output:flush() end
   end
   return false
@@ -47,13 +52,13 @@ end
 -- The first items of a source: a list of them; a list of their seqs, when the source is a stream that gives both; and
 -- whether there was more.
 function M.take(source, limit)
-  local firsts, seconds, of_stream = {}, {}, is_stream(source)
+  local firsts, seconds, of_stream, without_seqs = {}, {}, is_stream(source), is_results(source)
   local source_to_close <close> = source
   local more = false
   for first, second in source_to_close do
     more = #firsts == limit
     if more then break end
-    firsts[#firsts + 1], seconds[#seconds + 1] = first, second
+    firsts[#firsts + 1], seconds[#seconds + 1] = first, not without_seqs and second or nil
   end
   if of_stream and #seconds > 0 and #seconds == #firsts then return seconds, firsts, more end
   if #seconds == 0 then return firsts, nil, more end

@@ -2,8 +2,10 @@
 --
 -- The code runs as a task of flume's loop, and the loop is stepped from here. When the task runs Lua code, a signal
 -- raises an error in it, and in the coroutine of its own that it runs; when it waits, it is left behind, and the error
--- comes once it is resumed. A task that catches the error goes on; it does not survive a second signal.
+-- comes once it is resumed. A task that catches the error goes on; it does not survive a second signal, and nor does a
+-- callback or the function of an inline view that keeps the loop from turning.
 
+local core = require "flume.core"
 local flume = require "flume"
 local pretty = require "flume.pretty"
 local terminal = require "flume.terminal"
@@ -14,6 +16,8 @@ M.INTERRUPTED = "interrupted!"
 M.STUCK = "this waits for something that cannot happen any more"
 
 local STEP_MS = 100
+
+terminal.watch_loop(core.thread())
 
 -- An error that the command line expects: its text says all, without a traceback.
 local Failure = {__tostring = function (failure) return failure.message end}
@@ -75,31 +79,35 @@ function M.turn(timeout_ms)
 end
 
 -- What has become of a task that has no result yet: false and an error, or nil when it goes on.
-local function end_of(task, alive)
+local function end_of(task, alive, why_end)
   if not alive then return {false, M.STUCK, n = 2} end
-  if not terminal.interrupted() then return nil end
+  local reason = terminal.interrupted() and M.INTERRUPTED or why_end and why_end()
+  if not reason then return nil end
   terminal.abandon(task)
-  return {false, M.INTERRUPTED, n = 2}
+  return {false, reason, n = 2}
 end
 
--- Runs fn(): true and its results; false and an error with its traceback, M.INTERRUPTED or M.STUCK.
-function M.call(fn)
+-- Runs fn(): true and its results; false and an error with its traceback, M.INTERRUPTED or M.STUCK. A signal that came
+-- before is for fn, which is not run then; one that fn did not live to see is for what is run next. why_end() is asked
+-- while fn waits: its error ends it.
+function M.call(fn, why_end)
+  if terminal.interrupted() then return false, M.INTERRUPTED end
   local result
-  terminal.interrupted()
   local task = flume.spawn(terminal.guard, fn, explain, function (...) result = table.pack(...) end)
   while not result do
     terminal.watch(task)
     local alive = M.turn(STEP_MS)
-    result = result or end_of(task, alive)
+    result = result or end_of(task, alive, why_end)
   end
   terminal.watch()
-  terminal.interrupted()
+  if result[2] == M.INTERRUPTED then terminal.interrupted() end
   return table.unpack(result, 1, result.n)
 end
 
--- Runs fn() and returns its results; raises the errors of call.
-function M.run(fn)
-  local result = table.pack(M.call(fn))
+-- Runs fn(…) and returns its results; raises the errors of call.
+function M.run(fn, ...)
+  local args = table.pack(...)
+  local result = table.pack(M.call(function () return fn(table.unpack(args, 1, args.n)) end))
   if result[2] == M.INTERRUPTED and not result[1] then error(M.INTERRUPTED, 0) end
   if not result[1] then M.fail(result[2]) end
   return table.unpack(result, 2, result.n)

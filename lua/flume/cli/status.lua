@@ -1,14 +1,16 @@
 -- How far the log and its views are.
 
+local flume = require "flume"
 local progress = require "flume.progress"
 
 local M = {}
 
--- The columns of the table: title, and what stands there for a row of db:status(). Those that no row fills are left
--- out.
+local NOTHING = "-"
+
+-- The columns of the table: title, and what stands there for a row of db:status(), if anything.
 local COLUMNS = {
   {"view", function (row) return row.name end},
-  {"version", function (row) return row.version end},
+  {"version", function (row) return row.version and tostring(row.version) end},
   {"state", function (row) return row.state end},
   {"since", function (row) return ("%d"):format(row.since) end, is_number = true},
   {"lag", function (row) return ("%d"):format(math.max(row.lag or row.target - row.since, 0)) end, is_number = true},
@@ -27,26 +29,29 @@ function M.failure(row)
   return ("view %s failed at record %d: %s"):format(row.name, row.seq, message)
 end
 
--- One column's cells; nil when there is nothing in it.
-local function cells_of(column, rows)
-  local cells, is_filled = {}, false
-  for i, row in ipairs(rows) do
-    local cell = column[2](row)
-    cells[i] = cell and tostring(cell) or ""
-    is_filled = is_filled or cell
-  end
-  return is_filled and cells
+local function cells_of(row)
+  local cells = {}
+  for i, column in ipairs(COLUMNS) do cells[i] = column[2](row) or NOTHING end
+  return cells
+end
+
+-- A message about a view; most name it already.
+function M.about(name, message)
+  local text = tostring(message)
+  if text:find(('view "%s"'):format(name), 1, true) == 1 then return text end
+  return ("view %s: %s"):format(name, text)
 end
 
 -- What else there is to know about a view, in lines.
 local function notes_of(row)
   local notes, following = {}, row.next
-  if following and following.version ~= row.version then
-    notes[1] = ("view %s: version %s is %s, at %d of %d%s"):format(row.name, tostring(following.version or "(none)"),
-      following.state, following.since, row.target, following.error and ": " .. following.error or "")
+  if following and (following.error or following.version ~= row.version) then
+    notes[1] = ("view %s: version %s %s, at %d of %d%s"):format(row.name, tostring(following.version or "(none)"),
+      following.error and "has failed" or "is building", following.since, row.target,
+      following.error and ": " .. following.error or "")
   end
-  if row.reload_error then notes[#notes + 1] = ("view %s: its file: %s"):format(row.name, row.reload_error) end
-  if row.state == "stalled" and row.reason then notes[#notes + 1] = ("view %s: %s"):format(row.name, row.reason) end
+  if row.reload_error then notes[#notes + 1] = M.about(row.name, row.reload_error) end
+  if row.state == "stalled" and row.reason then notes[#notes + 1] = M.about(row.name, row.reason) end
   return notes
 end
 
@@ -55,15 +60,8 @@ local function print_table(status, output)
   output:line(("log since %d"):format(status.since))
   if #status.views == 0 then return end
   local lines, header, right = {}, {}, {}
-  for i in ipairs(status.views) do lines[i] = {} end
-  for _, column in ipairs(COLUMNS) do
-    local cells = cells_of(column, status.views)
-    if cells then
-      header[#header + 1] = column[1]
-      right[#header] = column.is_number
-      for i, cell in ipairs(cells) do lines[i][#header] = cell end
-    end
-  end
+  for i, column in ipairs(COLUMNS) do header[i], right[i] = column[1], column.is_number end
+  for i, row in ipairs(status.views) do lines[i] = cells_of(row) end
   output:table(lines, {header = header, right = right})
   for _, view in ipairs(status.views) do
     if view.error then output:line(M.failure(view)) end
@@ -82,15 +80,21 @@ end
 
 -- The views with their methods and the methods' types.
 function M.print_views(db, output)
-  local rows = {}
+  local rows, as_data = {}, flume.map {}
   for name, view in pairs(db.views) do
-    local methods = {}
-    for method, kind in pairs(view.methods or {}) do methods[#methods + 1] = ("%s (%s)"):format(method, kind) end
+    local methods, kinds = {}, flume.map {}
+    for method, kind in pairs(view.methods or {}) do
+      methods[#methods + 1] = ("%s (%s)"):format(method, kind)
+      kinds[method] = kind
+    end
     table.sort(methods)
     rows[#rows + 1] = {name, table.concat(methods, ", ")}
+    as_data[name] = kinds
   end
   table.sort(rows, function (a, b) return a[1] < b[1] end)
-  if #rows == 0 then
+  if output.json then
+    output:value(as_data)
+  elseif #rows == 0 then
     output:line "There are no views; --views DIR mounts those in a folder, db:use(name, view) one."
   else
     output:table(rows)

@@ -65,7 +65,7 @@ return {
 local SPEC = [[
 -- What the view NAME makes of records. Run it with
 --
---   flume test DIR/spec/NAME.lua
+--   flume test SPEC
 --
 -- or from busted: require("flume.testing").fold("DIR/NAME.lua", events) gives the state to look at.
 
@@ -95,8 +95,13 @@ local function is_there(path)
   return file and file:close() or false
 end
 
+-- A path as a word of the shell.
+local function shell_word(path)
+  return path:find "^[%w_./-]+$" and path or "'" .. path:gsub("'", "'\\''") .. "'"
+end
+
 local function fill(template, name, dir)
-  local words = {NAME = name, DIR = dir}
+  local words = {NAME = name, SPEC = shell_word(("%s/spec/%s.lua"):format(dir, name)), DIR = dir}
   return (template:gsub("%f[%w]%u+%f[%W]", words))
 end
 
@@ -122,7 +127,7 @@ function M.run(request, output)
   if output.json then
     output:value{view = paths[1], spec = paths[2]}
   else
-    output:line(("%s\n%s\nTry 'flume test %s'."):format(paths[1], paths[2], paths[2]))
+    output:line(("%s\n%s\nNow try: flume test %s"):format(paths[1], paths[2], shell_word(paths[2])))
   end
   return true
 end

@@ -2,6 +2,7 @@
 -- one to begin with. The view and files of events are named by paths that begin at the file.
 
 local flume = require "flume"
+local runner = require "flume.cli.runner"
 local testing = require "flume.testing"
 
 local M = {}
@@ -9,6 +10,15 @@ local M = {}
 local function beside(path, name)
   if name:find "^/" then return name end
   return (path:match "^(.*)/[^/]*$" or ".") .. "/" .. name
+end
+
+-- The chunk in a file; nil and what is wrong.
+local function load_file(path)
+  local file <close>, problem = io.open(path)
+  if not file then return nil, problem end
+  local text, message = file:read "a"
+  if not text then return nil, ("%s: %s"):format(path, message) end
+  return load((text:gsub("^#[^\n]*", "")), "@" .. path, "t")
 end
 
 -- The events in a file of lines of JSON.
@@ -29,9 +39,9 @@ end
 
 -- The spec in a file, with all paths resolved. nil and what is wrong.
 local function load_spec(path)
-  local chunk, message = loadfile(path, "t")
+  local chunk, message = load_file(path)
   if not chunk then return nil, message end
-  local ok, spec = pcall(chunk)
+  local ok, spec = runner.call(chunk)
   if not ok then return nil, tostring(spec) end
   if type(spec) ~= "table" or spec.view == nil then
     return nil, path .. ": a test file returns a table with the field view, and cases"
@@ -64,8 +74,8 @@ function M.run(request, output)
   local passed, failed = 0, 0
   for _, path in ipairs(request.words) do
     local spec, message = load_spec(path)
-    if not spec then return nil, "test: " .. message end
-    local results = testing.run(spec)
+    if not spec then return nil, message == runner.INTERRUPTED and message or "test: " .. message end
+    local results = runner.run(testing.run, spec)
     report(path, results, output)
     for _, result in ipairs(results) do
       if result.ok then passed = passed + 1 else failed = failed + 1 end

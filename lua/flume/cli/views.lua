@@ -40,12 +40,12 @@ local function new_build(db, names, from_start)
   return self
 end
 
--- Looks at one view's row of db:status(). Returns how far it is.
+-- Looks at one view's row of db:status(). Returns how far it is; nil when it has failed.
 function Build:_look_at(row)
   local name = row.name
   if row.state == "failed" then
     self.failures[name] = self.failures[name] or status.failure(row)
-    return self.target
+    return nil
   end
   local since = row.next and row.next.since or row.since -- another version may be built beside the one that answers
   if row.next or since < self.target then self.fresh[name] = true end
@@ -54,13 +54,14 @@ function Build:_look_at(row)
   return math.min(since, self.target)
 end
 
--- Looks at the views that have something to do: the sum of what they have to go through, of what they have gone through
--- since the log's beginning, and of what they have gone through in this build.
+-- Looks at the views that have something to do, and can: the sum of what they have to go through, of what they have
+-- gone through since the log's beginning, and of what they have gone through in this build.
 function Build:_measure()
   local total, done, records = 0, 0, 0
   for _, row in ipairs(self.db:status().views) do
-    if self.from[row.name] and self.from[row.name] < self.target then
-      local since = self:_look_at(row)
+    local is_behind = self.from[row.name] and self.from[row.name] < self.target
+    local since = is_behind and self:_look_at(row)
+    if since then
       total = total + self.target + 1
       done = done + since + 1
       records = records + math.max(since - self.from[row.name], 0)
@@ -72,7 +73,7 @@ end
 function Build:_label()
   local behind = {}
   for _, name in ipairs(self.names) do
-    if self.from[name] < self.target then behind[#behind + 1] = name end
+    if self.from[name] < self.target and not self.failures[name] then behind[#behind + 1] = name end
   end
   return "building " .. table.concat(behind, ", ")
 end
@@ -85,6 +86,7 @@ function Build:run(ended)
     bar:update(done, records)
     runner.step(STEP_MS)
     total, done, records = self:_measure()
+    bar.total = total
   end
   bar:update(done, records)
   if total > 0 then bar:finish() end
@@ -190,9 +192,10 @@ local function print_result(output, ...)
   return true
 end
 
--- flume DB NAME.METHOD [args…]
+-- flume DB NAME.METHOD [args…]; q is a query view, unless there is another view of that name
 function M.call(db, request, output)
   local name, method = request.command:match "^(.-)%.(.*)$"
+  if name == "q" and not db.views.q then db:use("q", "query") end
   local view = db.views[name]
   if not view then return nil, M.no_such_view(db, name) end
   if view._broken then return nil, view._broken.message end

@@ -85,7 +85,7 @@ function M:_tell(row, now, before)
   if now.failure ~= (before and before.failure) and now.failure then
     self:_note("%s", now.failure)
   elseif now.reload_error ~= (before and before.reload_error) and now.reload_error then
-    self:_note("view %s: %s%s", row.name, now.reload_error, row.state == "live" and "; it goes on as it was" or "")
+    self:_note("%s%s", status.about(row.name, now.reload_error), row.state == "live" and "; it goes on as it was" or "")
   elseif before and before.is_failed and row.state == "live" then
     self:_note("view %s is live again", row.name)
   end
@@ -99,7 +99,7 @@ end
 local function failure_of(row)
   if row.state == "failed" then return status.failure(row) end
   if not row.next or row.next.state ~= "failed" then return nil end
-  return ("view %s: the new version has failed, the old one goes on: %s"):format(row.name, row.next.error)
+  return ("%s; the version before goes on"):format(status.about(row.name, row.next.error))
 end
 
 -- Looks at all views. Returns what is being built, if anything is.

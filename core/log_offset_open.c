@@ -1,0 +1,284 @@
+/* Opening an offset log.
+ *
+ * Happy path: the note says which framing the file has, or else its first record does. All frames are read from the first
+ * one on, each of which says where the next one begins, and the last one ends where the file does. A record of zeros
+ * that nobody has deleted yet was deleted by another program: it takes its place behind the deletions that are known.
+ *
+ * Failures: bytes that are no frame are a torn tail when no frame begins behind them, or when the note says that all of
+ * them were being written (log_offset_note.c); a writer cuts them, a reader passes over them. Anything else is damage.
+ * A delete whose record still has its bytes was interrupted; a writer finishes it. */
+#include <stdio.h>
+
+#include "bytes.h"
+#include "err.h"
+#include "log_offset.h"
+
+static int fail(const struct log_offset *log, const char *doing, int rv, struct flume_err *err) {
+  return flume_err_set(err, rv, "%s %s: %s", doing, log->file->path, flume_strerror(rv));
+}
+
+/* --- The file ------------------------------------------------------------------------------------------------ */
+
+static int open_file(struct log_offset *log, struct flume_err *err) {
+  const struct flume_io *io = log->log.io;
+  struct flume_offset_file *file = log->file;
+  int rv = io->open(io->ctx, file->path, log->readonly ? FLUME_IO_READ : FLUME_IO_WRITE);
+  if (rv == UV_ENOENT && !log->readonly) rv = io->open(io->ctx, file->path, FLUME_IO_WRITE | FLUME_IO_CREATE);
+  if (rv < 0) return fail(log, "opening", rv, err);
+  file->file = rv;
+  return 0;
+}
+
+/* Which framing it is: what the note says, or the first record, or the caller for a file without one. */
+static int choose_bits(struct log_offset *log, struct flume_window *window, uint32_t asked, uint32_t noted,
+                       struct flume_err *err) {
+  int found = window->file_bytes > 0 ? flume_offset_detect(window) : 0;
+  if (found < 0) return fail(log, "reading", found, err);
+  uint32_t bits = noted != 0 ? noted : found != 0 ? (uint32_t)found : asked != 0 ? asked : FLUME_OFFSET_32;
+  if (!flume_offset_bits_known(bits)) {
+    return flume_err_set(err, FLUME_EVERSION, "%s/note: byte 6: pointers of %u bits", log->log.dir, bits);
+  }
+  if (asked != 0 && asked != bits) {
+    return flume_err_set(err, FLUME_EINVAL, "%s has pointers of %u bits, not %u", log->file->path, bits, asked);
+  }
+  log->file->bits = (enum flume_offset_bits)bits;
+  return 0;
+}
+
+/* --- The records --------------------------------------------------------------------------------------------- */
+
+/* Notes seqs that are found to be deleted. */
+struct scan {
+  struct flume_window window;
+  uint64_t off;              /* of what comes next */
+  struct flume_buf zeros;    /* int64_t: records of zeros */
+  struct flume_buf unzeroed; /* int64_t: records that were deleted and have their bytes */
+};
+
+static bool is_deleted(const struct log_offset *log, uint64_t off) {
+  return flume_tombstones_has(&log->deleted.seqs.deleted, (int64_t)off);
+}
+
+/* Every record of zeros, and every other one that should be. */
+static int sort_record(struct log_offset *log, struct scan *scan, const struct flume_offset_record *record) {
+  int64_t seq = (int64_t)record->off;
+  if (record->zero) return flume_buf_append(&scan->zeros, &seq, sizeof seq);
+  if (record->len == 0 || !is_deleted(log, record->off)) return 0;
+  return flume_buf_append(&scan->unzeroed, &seq, sizeof seq);
+}
+
+/* Whether a crash can have torn what is in front of end_off. */
+static bool is_in_doubt(const struct log_offset *log, const struct scan *scan, uint64_t end_off) {
+  return log->note.open && end_off > log->note.durable_off && scan->window.file_bytes <= log->note.limit_off;
+}
+
+/* As flume_offset_read, but a record with a hole is none. */
+static int read_record(struct log_offset *log, struct scan *scan, struct flume_offset_record *record,
+                       const char **why) {
+  int rv = flume_offset_read(&scan->window, scan->off, log->file->bits, record, why);
+  if (rv != 1 || !is_in_doubt(log, scan, record->end_off)) return rv;
+  const uint8_t *frame;
+  size_t len = (size_t)(record->end_off - record->off);
+  rv = flume_window_get(&scan->window, record->off, len, &frame);
+  if (rv != 0) return rv;
+  *why = "a part of a record was not written";
+  return flume_offset_has_hole(frame, len, record->off) ? 0 : 1;
+}
+
+/* As many records as there are. 0, with scan->off the end of the file or where something else is, and *why then. */
+static int scan_records(struct log_offset *log, struct scan *scan, const char **why, struct flume_err *err) {
+  struct flume_offset_record record;
+  while (scan->off < scan->window.file_bytes) {
+    int rv = read_record(log, scan, &record, why);
+    if (rv == 0) return 0;
+    if (rv < 0) return fail(log, "reading", rv, err);
+    rv = flume_offset_index_add(&log->index, record.off);
+    if (rv == 0) rv = sort_record(log, scan, &record);
+    if (rv != 0) return flume_err_nomem(err);
+    log->log.since.value = (int64_t)record.off;
+    scan->off = record.end_off;
+  }
+  return 0;
+}
+
+/* Whether a file without any record can be what a crash left of a first one: zeros, or the beginning of a record of less
+ * than 16 MiB. What is none of that may be anything, and is not touched. */
+static int check_first(struct log_offset *log, struct scan *scan, struct flume_err *err) {
+  const uint8_t *bytes;
+  uint64_t size = scan->window.file_bytes;
+  size_t len = size < FLUME_OFFSET_SECTOR_BYTES ? (size_t)size : FLUME_OFFSET_SECTOR_BYTES;
+  int rv = flume_window_get(&scan->window, 0, len, &bytes);
+  if (rv != 0) return fail(log, "reading", rv, err);
+  if (flume_offset_is_zero(bytes, len)) return 0;
+  if (bytes[0] == 0 && len < FLUME_OFFSET_LENGTH_BYTES) return 0;
+  if (bytes[0] == 0 && (uint64_t)flume_get_be32(bytes) + flume_offset_framing_bytes(FLUME_OFFSET_53) >= size) return 0;
+  return flume_err_set(err, FLUME_ECORRUPT, "%s: byte 0: this is no flumelog-offset file", log->file->path);
+}
+
+/* Whether what begins at scan->off is what a crash left of records that were being written. */
+static int check_tail(struct log_offset *log, struct scan *scan, const char *why, struct flume_err *err) {
+  struct flume_offset_record next;
+  uint64_t bytes = scan->window.file_bytes;
+  const char *path = log->file->path;
+  if (scan->off < log->note.durable_off) {
+    return flume_err_set(err, FLUME_ECORRUPT, "%s: byte %llu: %s", path, (unsigned long long)scan->off,
+                         scan->off == bytes ? "the file ends here, and was longer" : why);
+  }
+  if (scan->off == bytes || (log->note.open && bytes <= log->note.limit_off)) return 0;
+  int rv = flume_offset_find(&scan->window, scan->off, log->file->bits, &next);
+  if (rv < 0) return fail(log, "reading", rv, err);
+  if (rv == 0) return scan->off == 0 ? check_first(log, scan, err) : 0;
+  return flume_err_set(err, FLUME_ECORRUPT, "%s: byte %llu: %s; the next good record is at byte %llu", path,
+                       (unsigned long long)scan->off, why, (unsigned long long)next.off);
+}
+
+/* --- Deletions ----------------------------------------------------------------------------------------------- */
+
+/* The set has no seqs but those of records, and ends before none. */
+static int check_set(const struct log_offset *log, const struct flume_offset_set *set, struct flume_err *err) {
+  const struct flume_tombstones *seqs = &set->seqs.deleted;
+  for (size_t i = 0; i < seqs->count; i++) {
+    if (seqs->order[i] >= 0 && flume_offset_index_has(&log->index, (uint64_t)seqs->order[i])) continue;
+    return flume_err_set(err, FLUME_ECORRUPT, "%s: byte %lld: no record begins here, but %s/%s names it",
+                         log->file->path, (long long)seqs->order[i], log->log.dir, set->name);
+  }
+  return 0;
+}
+
+/* Records of zeros that are not there any more: a crash took them before they were acknowledged. */
+static int drop_stale_zeros(struct log_offset *log, const struct scan *scan, struct flume_err *err) {
+  struct flume_tombstones *noted = &log->zeros.seqs.deleted, kept;
+  const int64_t *found = (const int64_t *)(const void *)scan->zeros.data;
+  size_t count = scan->zeros.len / sizeof *found;
+  flume_tombstones_init(&kept, log->log.io);
+  if (flume_tombstones_reserve(&kept, count) != 0) {
+    flume_tombstones_fini(&kept);
+    return flume_err_nomem(err);
+  }
+  for (size_t i = 0; i < count; i++) {
+    if (flume_tombstones_has(noted, found[i])) flume_tombstones_add(&kept, found[i]);
+  }
+  if (kept.count < noted->count) log->zeros.seqs.ended = false; /* to be written anew */
+  flume_tombstones_fini(noted);
+  *noted = kept;
+  return 0;
+}
+
+/* What another program deleted, in the order of the file. */
+static int add_foreign_deletes(struct log_offset *log, const struct scan *scan, struct flume_err *err) {
+  const int64_t *found = (const int64_t *)(const void *)scan->zeros.data;
+  size_t count = scan->zeros.len / sizeof *found;
+  if (flume_tombstones_reserve(&log->deleted.seqs.deleted, count) != 0) return flume_err_nomem(err);
+  for (size_t i = 0; i < count; i++) {
+    if (flume_tombstones_has(&log->zeros.seqs.deleted, found[i])) continue;
+    if (flume_tombstones_add(&log->deleted.seqs.deleted, found[i])) log->deleted.seqs.ended = false;
+  }
+  return 0;
+}
+
+static int finish_deletes(struct log_offset *log, const struct scan *scan, struct flume_err *err) {
+  const int64_t *seqs = (const int64_t *)(const void *)scan->unzeroed.data;
+  for (size_t i = 0; i < scan->unzeroed.len / sizeof *seqs; i++) {
+    int rv = flume__offset_zero(log, (uint64_t)seqs[i]);
+    if (rv != 0) return fail(log, "writing", rv, err);
+  }
+  return 0;
+}
+
+static int settle_deletions(struct log_offset *log, const struct scan *scan, bool damaged, struct flume_err *err) {
+  int rv = damaged ? 0 : check_set(log, &log->deleted, err);
+  if (rv == 0) rv = drop_stale_zeros(log, scan, err);
+  if (rv == 0) rv = add_foreign_deletes(log, scan, err);
+  log->log.deletions.value = (int64_t)log->deleted.seqs.deleted.count;
+  return rv;
+}
+
+/* --- All of it ----------------------------------------------------------------------------------------------- */
+
+static int sync_file(const struct log_offset *log, struct flume_err *err) {
+  int rv = log->log.io->sync(log->log.io->ctx, log->file->file);
+  return rv == 0 ? 0 : fail(log, "syncing", rv, err);
+}
+
+/* Cuts a torn tail, and makes the rest durable: another program may have written it, or a crash may have left it in the
+ * system's cache alone. */
+static int settle_records(struct log_offset *log, const struct scan *scan, bool noted, struct flume_err *err) {
+  const struct flume_io *io = log->log.io;
+  bool torn = scan->off < scan->window.file_bytes;
+  if (noted && !torn && !log->note.open && log->note.durable_off == scan->off) return 0;
+  int rv = noted ? 0 : uv_random(NULL, NULL, log->log.id, sizeof log->log.id, 0, NULL);
+  if (rv == 0 && torn) rv = io->truncate(io->ctx, log->file->file, scan->off);
+  if (rv != 0) return fail(log, "cutting", rv, err);
+  if (!noted) rv = flume_io_sync_name(io, log->file->path);
+  if (rv != 0) return fail(log, "syncing", rv, err);
+  rv = sync_file(log, err);
+  log->note = (struct flume_offset_note){.durable_off = scan->off, .limit_off = scan->off};
+  return rv == 0 ? flume__offset_note_sync(log, err) : rv;
+}
+
+/* What a writer changes, in an order that any crash may interrupt: records, deletes, and the bytes of deleted records. */
+static int settle(struct log_offset *log, const struct scan *scan, bool noted, struct flume_err *err) {
+  int rv = settle_records(log, scan, noted, err);
+  if (rv == 0) rv = flume__offset_set_rewrite(log, &log->zeros, err);
+  if (rv == 0) rv = flume__offset_set_rewrite(log, &log->deleted, err);
+  if (rv != 0 || scan->unzeroed.len == 0) return rv;
+  rv = finish_deletes(log, scan, err);
+  return rv == 0 ? sync_file(log, err) : rv;
+}
+
+static int recover(struct log_offset *log, struct scan *scan, uint32_t bits, bool damaged, struct flume_err *err) {
+  uint32_t noted = 0;
+  const char *why = "";
+  int rv = flume__offset_note_load(log, &noted, err);
+  if (rv == 0) rv = choose_bits(log, &scan->window, bits, noted, err);
+  if (rv == 0 && noted != 0) rv = flume__offset_set_load(log, &log->zeros, err);
+  if (rv == 0 && noted != 0) rv = flume__offset_set_load(log, &log->deleted, err);
+  if (rv == 0) rv = scan_records(log, scan, &why, err);
+  if (rv == 0 && !damaged) rv = check_tail(log, scan, why, err);
+  if (rv == 0) rv = settle_deletions(log, scan, damaged || log->readonly, err);
+  if (rv == 0 && !log->readonly) rv = settle(log, scan, noted != 0, err);
+  log->end_off = log->data_end_off = log->next_off = scan->off;
+  log->log.durable_seq = log->log.since.value;
+  return rv;
+}
+
+static bool has_note(const struct log_offset *log) {
+  const struct flume_io *io = log->log.io;
+  char path[4096];
+  int file = UV_ENAMETOOLONG;
+  if (flume__offset_path(log, "note", path, sizeof path) == 0) file = io->open(io->ctx, path, FLUME_IO_READ);
+  if (file >= 0) io->close(io->ctx, file);
+  return file >= 0;
+}
+
+int flume__offset_look(struct log_offset *log, struct flume_err *err) {
+  const struct flume_io *io = log->log.io;
+  int file = has_note(log) ? UV_EEXIST : io->open(io->ctx, log->file->path, FLUME_IO_READ);
+  if (file < 0) return 0;
+  int64_t size = io->size(io->ctx, file);
+  struct scan scan = {.off = 0};
+  flume_window_init(&scan.window, io, file, size > 0 ? (uint64_t)size : 0);
+  int found = size > 0 ? flume_offset_detect(&scan.window) : 0;
+  int rv = size < 0 ? fail(log, "reading", (int)size, err) : found < 0 ? fail(log, "reading", found, err) : 0;
+  if (size > 0 && found == 0) rv = check_first(log, &scan, err);
+  flume_window_fini(&scan.window);
+  io->close(io->ctx, file);
+  return rv;
+}
+
+int flume__offset_recover(struct log_offset *log, uint32_t bits, bool damaged, struct flume_err *err) {
+  const struct flume_io *io = log->log.io;
+  int rv = open_file(log, err);
+  if (rv != 0) return rv;
+  int64_t size = io->size(io->ctx, log->file->file);
+  if (size < 0) return fail(log, "reading", (int)size, err);
+  struct scan scan = {.off = 0};
+  flume_window_init(&scan.window, io, log->file->file, (uint64_t)size);
+  flume_buf_init(&scan.zeros, io);
+  flume_buf_init(&scan.unzeroed, io);
+  rv = recover(log, &scan, bits, damaged, err);
+  flume_buf_fini(&scan.unzeroed);
+  flume_buf_fini(&scan.zeros);
+  flume_window_fini(&scan.window);
+  return rv;
+}

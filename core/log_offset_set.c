@@ -1,0 +1,146 @@
+/* The files "deleted" and "zeros" of PATH.flume: rows of delete frames, and behind them an end frame, as the file
+ * "deleted" of a file log has (core/FORMAT.md).
+ *
+ * Happy path: a frame is written in the place of the end frame and synced; then an end frame is written behind it, which
+ * is not synced. A bad frame with no good one behind it is a torn write, which was never acknowledged. */
+#include <stdio.h>
+#include <string.h>
+
+#include "err.h"
+#include "log_offset.h"
+
+void flume__offset_set_init(struct flume_offset_set *set, const struct flume_io *io, const char *name) {
+  *set = (struct flume_offset_set){.name = name, .file = -1};
+  flume_deletions_init(&set->seqs, io);
+}
+
+void flume__offset_set_fini(struct flume_offset_set *set, const struct flume_io *io) {
+  if (set->file >= 0) io->close(io->ctx, set->file);
+  set->file = -1;
+  flume_deletions_fini(&set->seqs);
+}
+
+static int fail(const struct log_offset *log, const struct flume_offset_set *set, const char *doing, int rv,
+                struct flume_err *err) {
+  return flume_err_set(err, rv, "%s %s/%s: %s", doing, log->log.dir, set->name, flume_strerror(rv));
+}
+
+static int open_file(struct log_offset *log, struct flume_offset_set *set, const char *suffix, int mode) {
+  char name[32], path[4096];
+  snprintf(name, sizeof name, "%s%s", set->name, suffix);
+  int rv = flume__offset_path(log, name, path, sizeof path);
+  return rv == 0 ? log->log.io->open(log->log.io->ctx, path, mode) : rv;
+}
+
+static int read_file(struct log_offset *log, struct flume_offset_set *set, struct flume_buf *bytes) {
+  const struct flume_io *io = log->log.io;
+  int64_t size = io->size(io->ctx, set->file);
+  if (size < 0) return (int)size;
+  int rv = flume_buf_reserve(bytes, (size_t)size);
+  if (rv == 0) rv = flume_io_read_full(io, set->file, bytes->data, (size_t)size, 0);
+  if (rv == 0) bytes->len = (size_t)size;
+  return rv;
+}
+
+int flume__offset_set_load(struct log_offset *log, struct flume_offset_set *set, struct flume_err *err) {
+  int rv = open_file(log, set, "", log->readonly ? FLUME_IO_READ : FLUME_IO_WRITE);
+  if (rv == UV_ENOENT || rv == -ENOTDIR) return 0;
+  if (rv < 0) return fail(log, set, "opening", rv, err);
+  set->file = rv;
+  struct flume_buf bytes;
+  flume_buf_init(&bytes, log->log.io);
+  uint64_t bad_off = 0;
+  rv = read_file(log, set, &bytes);
+  if (rv != 0) {
+    fail(log, set, "reading", rv, err);
+  } else {
+    rv = flume_deletions_read(&set->seqs, &bytes, log->log.id, &bad_off);
+    if (rv == FLUME_ENOMEM) flume_err_nomem(err);
+    if (rv == FLUME_ECORRUPT) {
+      flume_err_set(err, rv, "%s/%s: byte %llu: bad frame", log->log.dir, set->name, (unsigned long long)bad_off);
+    }
+  }
+  flume_buf_fini(&bytes);
+  return rv;
+}
+
+/* Writes a new file, and puts it in the place of the old one. */
+static int replace(struct log_offset *log, struct flume_offset_set *set, const struct flume_buf *bytes) {
+  const struct flume_io *io = log->log.io;
+  char from[4096], to[4096], name[32];
+  snprintf(name, sizeof name, "%s.new", set->name);
+  int rv = flume__offset_path(log, name, from, sizeof from);
+  if (rv == 0) rv = flume__offset_path(log, set->name, to, sizeof to);
+  if (rv != 0) return rv;
+  int file = open_file(log, set, ".new", FLUME_IO_WRITE | FLUME_IO_CREATE);
+  if (file < 0) return file;
+  rv = io->truncate(io->ctx, file, 0);
+  if (rv == 0) rv = flume_io_write_full(io, file, bytes->data, bytes->len, 0);
+  if (rv == 0) rv = io->sync(io->ctx, file);
+  if (rv == 0) rv = io->rename(io->ctx, from, to);
+  if (rv == 0) rv = io->sync_dir(io->ctx, log->log.dir);
+  if (rv != 0) {
+    io->close(io->ctx, file);
+    return rv;
+  }
+  if (set->file >= 0) io->close(io->ctx, set->file);
+  set->file = file;
+  return 0;
+}
+
+int flume__offset_set_rewrite(struct log_offset *log, struct flume_offset_set *set, struct flume_err *err) {
+  if (set->seqs.ended || (set->file < 0 && set->seqs.deleted.count == 0)) return 0;
+  const struct flume_io *io = log->log.io;
+  struct flume_buf bytes;
+  flume_buf_init(&bytes, io);
+  int rv = flume_deletions_write(&set->seqs, &bytes, io->now_ms(io->ctx), log->log.id);
+  if (rv == 0) rv = replace(log, set, &bytes);
+  if (rv == 0) {
+    set->seqs.end_off = bytes.len - FLUME_FRAME_HEADER_BYTES;
+    set->seqs.ended = true;
+  } else {
+    fail(log, set, "writing", rv, err);
+  }
+  flume_buf_fini(&bytes);
+  return rv;
+}
+
+static int open_new(struct log_offset *log, struct flume_offset_set *set) {
+  int file = open_file(log, set, "", FLUME_IO_WRITE | FLUME_IO_CREATE);
+  if (file < 0) return file;
+  set->file = file;
+  return log->log.io->sync_dir(log->log.io->ctx, log->log.dir);
+}
+
+int flume__offset_set_write(struct log_offset *log, struct flume_offset_set *set, struct flume_buf *bytes,
+                            uint32_t count, struct flume_err *err) {
+  const struct flume_io *io = log->log.io;
+  if (count == 0) return 0;
+  int64_t ordinal = (int64_t)set->seqs.deleted.count;
+  uint64_t time_ms = io->now_ms(io->ctx);
+  flume_deletions_put(bytes, count, ordinal, set->seqs.end_off, time_ms, log->log.id, 0);
+  int rv = set->file >= 0 ? 0 : open_new(log, set);
+  if (rv == 0) rv = flume_io_write_full(io, set->file, bytes->data, bytes->len, set->seqs.end_off);
+  if (rv == 0) rv = io->sync(io->ctx, set->file);
+  if (rv != 0) return fail(log, set, "writing", rv, err);
+  set->seqs.end_off += bytes->len;
+  uint8_t header[FLUME_FRAME_HEADER_BYTES];
+  flume_deletions_put_end(header, ordinal + count, set->seqs.end_off, time_ms, log->log.id);
+  /* Should this fail, the seqs are on disk even so, and a torn end frame is what a crash may leave as well. */
+  set->unsynced = flume_io_write_full(io, set->file, header, sizeof header, set->seqs.end_off) == 0;
+  return 0;
+}
+
+void flume__offset_set_publish(struct flume_offset_set *set, const struct flume_buf *bytes, uint32_t count) {
+  for (uint32_t i = 0; i < count; i++) {
+    flume_tombstones_add(&set->seqs.deleted, (int64_t)flume_get_le64(flume_deletions_seq(bytes, i)));
+  }
+}
+
+int flume__offset_set_end(struct log_offset *log, struct flume_offset_set *set, struct flume_err *err) {
+  if (!set->unsynced) return 0;
+  int rv = log->log.io->sync(log->log.io->ctx, set->file);
+  if (rv != 0) return fail(log, set, "syncing", rv, err);
+  set->unsynced = false;
+  return 0;
+}

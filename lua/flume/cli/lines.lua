@@ -1,0 +1,54 @@
+-- Lines of standard input. Unlike io.lines it notices a signal that comes just before it begins to wait, too.
+--
+--   local next_line = lines.new()
+--   local line, message = next_line()    nil at the end; nil and what is wrong. Raises "interrupted!"
+
+local runner = require "flume.cli.runner"
+local terminal = require "flume.terminal"
+
+local M = {}
+
+local STDIN = 0
+local READ_BYTES = 64 * 1024
+local WAIT_MS = 200
+
+-- What comes next; nil at the end; nil and what is wrong.
+local function read()
+  local bytes, message
+  repeat
+    runner.check()
+    bytes, message = terminal.read(STDIN, READ_BYTES, WAIT_MS)
+  until bytes ~= ""
+  return bytes, message and "standard input: " .. message
+end
+
+function M.new()
+  local bytes, at = "", 1 -- read; behind the last line of it
+  local pieces = {}       -- of a line whose end has not come yet
+
+  local function finish(piece)
+    pieces[#pieces + 1] = piece
+    local line = table.concat(pieces)
+    pieces = {}
+    return line
+  end
+
+  return function ()
+    local last = bytes:find("\n", at, true)
+    while not last do
+      pieces[#pieces + 1] = bytes:sub(at)
+      local more, message = read()
+      bytes, at = more or "", 1
+      if not more then
+        local rest = finish ""
+        return not message and rest ~= "" and rest or nil, message
+      end
+      last = bytes:find("\n", 1, true)
+    end
+    local line = finish(bytes:sub(at, last - 1))
+    at = last + 1
+    return line
+  end
+end
+
+return M

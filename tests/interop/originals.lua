@@ -1,0 +1,58 @@
+-- The originals, as the specs here ask them.
+--
+--   originals.missing()          why they can't be asked, in a word; nil when they can
+--   originals.ask(requests)      the answers to a list of requests (peer.js), or one answer to one
+--   originals.lines(dir, list)   a file of lines of JSON
+
+local flume = require "flume"
+local world = require "tests.support.world"
+
+local M = {}
+
+local BUILD = os.getenv "BUILD" or "build"
+local DIR = BUILD .. "/interop"
+
+local function run(command)
+  local pipe = assert(io.popen(command .. " 2>&1"))
+  local output = pipe:read "a"
+  local ok = pipe:close()
+  return ok, output
+end
+
+local reason, looked = nil, false
+
+function M.missing()
+  if looked then return reason end
+  looked = true
+  local ok, output = run(("tests/interop/install '%s'"):format(DIR))
+  if not ok then reason = output:match "^%s*(.-)%s*$" end
+  return reason
+end
+
+local function absolute(path)
+  return path:sub(1, 1) == "/" and path or os.getenv "PWD" .. "/" .. path
+end
+
+function M.ask(requests)
+  local single = requests["do"] ~= nil
+  local dir = world.dir()
+  local request_file = world.write(dir .. "/request", flume.json.encode(single and {requests} or requests))
+  local ok, output = run(("NODE_PATH='%s/node_modules' timeout 60 node tests/interop/peer.js '%s' '%s/answer'"):format(
+    absolute(DIR), request_file, dir))
+  if not ok then error("the originals failed: " .. output:sub(1, 2000)) end
+  local answers = flume.json.decode(world.read(dir .. "/answer"))
+  for i, answer in ipairs(answers) do
+    if type(answer) == "table" and answer.error then
+      error(("request %d, %s: %s"):format(i, (single and requests or requests[i])["do"], answer.error))
+    end
+  end
+  return single and answers[1] or answers
+end
+
+function M.lines(dir, list)
+  local lines = {}
+  for i, value in ipairs(list) do lines[i] = flume.json.encode(value) end
+  return world.write(dir .. "/records", table.concat(lines, "\n") .. "\n")
+end
+
+return M
