@@ -97,8 +97,8 @@ for _, each in ipairs {{"bash", BASH}, {"zsh", ZSH}} do
     case("in folders whose names have spaces, which are typed with quotes or backslashes", function ()
       world.write(dir .. "/more views/count.lua", TOTALS)
       shell.output(("cp -r %s/data '%s/my data'"):format(dir, dir))
-      assert.equal("count.get count.of", complete("--views", "'more views'", "my\\ data", "cou"))
-      assert.equal("count.get count.of", complete("--views", "more\\ views", '"my data"', "cou"))
+      assert.equal("count.deltas count.get count.of", complete("--views", "'more views'", "my\\ data", "cou"))
+      assert.equal("count.deltas count.get count.of", complete("--views", "more\\ views", '"my data"', "cou"))
     end)
 
     case("says nothing and makes nothing where there is no database", function ()

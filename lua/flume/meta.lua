@@ -615,6 +615,12 @@ local ReducerView = {}
 ---@return flume.Code? code
 function ReducerView:get(options, cb) end
 
+--- What changed from a position on: the state, whole, whenever it is another.
+---@param options? flume.DeltaOptions
+---@param cb? fun(err: flume.Error?, source: flume.Source?)
+---@return flume.Source source of "reset" | "set" | "remove" | "at", key, value, seq
+function ReducerView:deltas(options, cb) end
+
 --- What a reducer with `group` and an index have in common: what is kept by key. Keys are nil, booleans, numbers,
 --- strings and arrays of them, in this order. A view's own functions have the same as view:range (or view:read) and
 --- view:count.
@@ -635,6 +641,12 @@ function KeyedView:read(range, cb) end
 ---@return string? message
 ---@return flume.Code? code
 function KeyedView:count(range, cb) end
+
+--- What changed from a position on, so that a copy can be kept; see views/README.md.
+---@param options? flume.DeltaOptions
+---@param cb? fun(err: flume.Error?, source: flume.Source?)
+---@return flume.Source source of "reset" | "set" | "remove" | "at", key, value, seq
+function KeyedView:deltas(options, cb) end
 
 --- A reducer with a state for each key.
 ---@class flume.GroupView: flume.KeyedView
@@ -681,8 +693,7 @@ function IndexView:get(key, options, cb) end
 ---@field values? boolean false: without the value, or state
 ---@field seqs? boolean false: without the seq; a group has none
 
---- Options of the method `deltas`, which reducers, groups and indexes have: a flume.Source of changes, each
---- `"reset" | "set" | "remove" | "at", key, value, seq`; see views/README.md.
+--- Options of deltas.
 ---@class flume.DeltaOptions: flume.Patience
 ---@field after? string|integer the position of an "at", from which it goes on; or a seq
 ---@field live? boolean goes on with what comes later
