@@ -496,6 +496,7 @@ local function aggregate(name, definition)
 
   local builtin = {get = host.view.get}
   add_reading(host, builtin)
+  builtin.deltas, host.methods.deltas = nil, nil -- its states are not what it shows
 
   local function shown(items, ...)
     for _, item in ipairs(items or {}) do item[3] = shown_aggregate(fields, item[3]) end
