@@ -12,23 +12,6 @@ local function mark(n)
   return MARK:format(n)
 end
 
-local function each_file(folder, fn)
-  for name in lfs.dir(folder) do
-    local path = folder .. "/" .. name
-    if name ~= "." and name ~= ".." then
-      if lfs.attributes(path, "mode") == "directory" then each_file(path, fn) else fn(path) end
-    end
-  end
-end
-
-local function files_with(folder, text)
-  local found = {}
-  each_file(folder, function (path)
-    if world.read(path):find(text, 1, true) then found[#found + 1] = path end
-  end)
-  return found
-end
-
 -- Views that keep what records say, each in another form. kept: of a record that was folded long ago too.
 local VIEWS = {
   ["an index by a path"] = {kept = true, source = [[{version = 1, indexer = "text"}]]},
@@ -77,7 +60,7 @@ local function delete_some(db, count)
 end
 
 local function assert_gone(dir, seqs)
-  for _, n in ipairs(seqs) do assert.same({}, files_with(dir, mark(n))) end
+  for _, n in ipairs(seqs) do assert.same({}, world.files_with(dir, mark(n))) end
 end
 
 local function script(text)
@@ -107,8 +90,8 @@ describe("compaction erases from the files of", function ()
         db = open()
         append(db, 300, 399)
         db.v:ready()
-        if view.kept then assert.equal(1, #files_with(dir .. "/views", mark(42))) end
-        assert.is_true(#files_with(dir, mark(399)) >= 1)
+        if view.kept then assert.equal(1, #world.files_with(dir .. "/views", mark(42))) end
+        assert.is_true(#world.files_with(dir, mark(399)) >= 1)
         local gone = delete_some(db, 400)
         local before = contents(db)
         assert(db:compact())
@@ -149,7 +132,7 @@ describe("a compaction", function ()
       db.v:ready()
     end
     assert(db:compact())
-    for n = 0, 2999, 97 do assert.equal(n % 10 == 9 and 2 or 0, #files_with(dir, mark(n))) end
+    for n = 0, 2999, 97 do assert.equal(n % 10 == 9 and 2 or 0, #world.files_with(dir, mark(n))) end
     assert.equal(300, db.v:count())
   end)
 
@@ -215,9 +198,9 @@ describe("a compaction", function ()
     assert.equal("EVIEW", code)
     assert.is_truthy(message:find('view "bad"', 1, true), message)
     assert.is_nil(message:find('view "good"', 1, true))
-    assert.same({}, files_with(dir .. "/log", mark(10)))
-    assert.same({}, files_with(dir .. "/views/good", mark(10)))
-    assert.same({}, files_with(dir .. "/views/v", mark(10)))
+    assert.same({}, world.files_with(dir .. "/log", mark(10)))
+    assert.same({}, world.files_with(dir .. "/views/good", mark(10)))
+    assert.same({}, world.files_with(dir .. "/views/v", mark(10)))
   end)
 
   it("names a view that nobody has mounted", function ()
@@ -326,7 +309,7 @@ describe("a compaction", function ()
     end})
     append(db, 0, 9)
     db.v:ready()
-    assert.equal(1, #files_with(dir, mark(3)) - #files_with(dir .. "/log", mark(3)))
+    assert.equal(1, #world.files_with(dir, mark(3)) - #world.files_with(dir .. "/log", mark(3)))
     assert(db:del(3))
     assert(db:compact())
     assert_gone(dir, {3})

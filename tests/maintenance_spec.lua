@@ -7,37 +7,6 @@ local world = require "tests.support.world"
 local SUM = [[return {version = 1, initial = 0, reducer = function (acc, item) return acc + item.n end}]]
 local BY_PARITY = [[return {version = 1, indexer = function (item, _, emit) emit(item.n % 2) end}]]
 
-local function read_file(path)
-  local file = assert(io.open(path, "rb"))
-  local text = file:read "a"
-  file:close()
-  return text
-end
-
-local function write_file(path, text)
-  local file = assert(io.open(path, "wb"))
-  file:write(text)
-  file:close()
-end
-
--- Calls fn(path) for every file below the folder.
-local function each_file(folder, fn)
-  for name in lfs.dir(folder) do
-    local path = folder .. "/" .. name
-    if name ~= "." and name ~= ".." then
-      if lfs.attributes(path, "mode") == "directory" then each_file(path, fn) else fn(path) end
-    end
-  end
-end
-
-local function files_with(folder, text)
-  local found = {}
-  each_file(folder, function (path)
-    if read_file(path):find(text, 1, true) then found[#found + 1] = path end
-  end)
-  return found
-end
-
 local function segments(dir)
   local list = {}
   for name in lfs.dir(dir .. "/log") do
@@ -48,9 +17,9 @@ local function segments(dir)
 end
 
 local function flip(path, offset)
-  local bytes = read_file(path)
+  local bytes = world.read(path)
   local changed = string.char(bytes:byte(offset + 1) ~ 0x41)
-  write_file(path, bytes:sub(1, offset) .. changed .. bytes:sub(offset + 2))
+  world.write(path, bytes:sub(1, offset) .. changed .. bytes:sub(offset + 2))
 end
 
 -- A database with records {n = 0}, {n = 1} … and two views.
@@ -74,16 +43,16 @@ describe("compaction", function ()
 
   it("removes the bytes of deleted records from every file of the log", function ()
     local db, dir = filled(200, {segment_bytes = 2000})
-    assert.equal(1, #files_with(dir .. "/data/log", "secret-00042"))
+    assert.equal(1, #world.files_with(dir .. "/data/log", "secret-00042"))
     db:del{42, 43, 199}
     local done = assert(db:compact())
     assert.equal(3, done.records)
     assert.is_true(done.segments >= 2 and done.bytes_after < done.bytes_before)
     for _, n in ipairs{42, 43, 199} do
-      assert.same({}, files_with(dir .. "/data/log", ("secret-%05d"):format(n)))
+      assert.same({}, world.files_with(dir .. "/data/log", ("secret-%05d"):format(n)))
       assert.equal("EDELETED", select(3, db:get(n)))
     end
-    assert.equal(1, #files_with(dir .. "/data/log", "secret-00041"))
+    assert.equal(1, #world.files_with(dir .. "/data/log", "secret-00041"))
     assert.equal(197, #world.collect(db:stream()))
     assert.equal(triangle(200) - 42 - 43 - 199, db.sum:get())
     assert.same({segments = 0, records = 0, bytes_before = 0, bytes_after = 0}, db:compact())
@@ -217,7 +186,7 @@ describe("a backup", function ()
     assert.is_nil(done)
     assert.equal("EEXIST", code)
     assert.is_truthy(message:find("taken", 1, true))
-    assert.equal("mine", read_file(dir .. "/taken/mine"))
+    assert.equal("mine", world.read(dir .. "/taken/mine"))
     assert.is_nil(lfs.attributes(dir .. "/taken.partial"))
     assert(lfs.mkdir(dir .. "/empty"))
     assert(db:backup(dir .. "/empty"))
@@ -270,7 +239,7 @@ describe("a check", function ()
     local db, dir = filled(100, {segment_bytes = 2000})
     db:close()
     local file = segments(dir .. "/data")[2]
-    local at = read_file(file):find("secret", 1, true)
+    local at = world.read(file):find("secret", 1, true)
     flip(file, at + 3)
     db = world.open_db(dir .. "/data", {readonly = true})
     local found = assert(db:check())
@@ -288,9 +257,9 @@ describe("a check", function ()
     db.sum:get()
     db:close()
     local damaged = 0
-    each_file(dir .. "/data/views/sum", function (path)
+    world.each_file(dir .. "/data/views/sum", function (path)
       if path:find "data%.mdb$" then
-        write_file(path, ("nonsense"):rep(1000))
+        world.write(path, ("nonsense"):rep(1000))
         damaged = damaged + 1
       end
     end)
@@ -318,7 +287,7 @@ describe("a repair", function ()
     assert.equal(triangle(100), db.sum:get())
     db:close()
     local file = segments(dir .. "/data")[2]
-    flip(file, read_file(file):find("secret", 1, true) + 3)
+    flip(file, world.read(file):find("secret", 1, true) + 3)
     local done = assert(flume.log.repair(dir .. "/data/log"))
     assert.is_false(done.ok)
     assert.is_true(#done.repairs >= 2)

@@ -70,6 +70,25 @@ function M.read(path)
   return text
 end
 
+--- Calls fn(path) for every file below the folder.
+function M.each_file(folder, fn)
+  for name in lfs.dir(folder) do
+    local path = folder .. "/" .. name
+    if name ~= "." and name ~= ".." then
+      if lfs.attributes(path, "mode") == "directory" then M.each_file(path, fn) else fn(path) end
+    end
+  end
+end
+
+--- The files below the folder that have the text in them: a list of paths.
+function M.files_with(folder, text)
+  local found = {}
+  M.each_file(folder, function (path)
+    if M.read(path):find(text, 1, true) then found[#found + 1] = path end
+  end)
+  return found
+end
+
 function M.copy(from, to)
   M.write(to, M.read(from))
 end
