@@ -10,14 +10,7 @@ local world = require "tests.support.world"
 local SEED = tonumber(os.getenv "FLUME_TEST_SEED") or os.time() % 100000
 local COUNT = 500
 
-local missing = originals.missing()
-
-local function compare(name, fn)
-  it(name, function ()
-    if missing then pending(missing) end
-    fn()
-  end)
-end
+local compare = originals.comparing(it, pending)
 
 -- --- Conditions ---------------------------------------------------------------------------------------------------
 

@@ -12,15 +12,7 @@ local world = require "tests.support.world"
 
 local SEED = tonumber(os.getenv "FLUME_TEST_SEED") or os.time() % 100000
 
-local missing = originals.missing()
-
--- A test that needs the originals.
-local function compare(name, fn)
-  it(name, function ()
-    if missing then pending(missing) end
-    fn()
-  end)
-end
+local compare = originals.comparing(it, pending)
 
 local function offset_log(path, options)
   return world.keep(assert(flume.log.offset(path, options)))
