@@ -28,6 +28,7 @@ struct group {
   uint64_t hash;
   int64_t records;
   bool changed;
+  struct group *next_changed; /* in the list of those */
   uint32_t key_len;
   const uint8_t *key; /* behind the cells */
   struct cell cells[];
@@ -50,9 +51,11 @@ struct flume_aggregate {
   struct group **buckets;
   size_t buckets_count; /* a power of two; 0 at first */
   size_t groups_count;
-  size_t bytes;         /* of all that is at hand, about */
-  struct group *last;   /* that the last record is in; NULL */
-  struct flume_buf key; /* scratch, as are the next two */
+  size_t bytes;       /* of all that is at hand, about */
+  struct group *last; /* that the last record is in; NULL */
+  struct group *changed;
+  struct flume_buf prefix; /* that keys have in front */
+  struct flume_buf key;    /* scratch, as are the next two */
   struct flume_buf value;
   struct flume_buf packed;
   size_t count;
@@ -90,6 +93,7 @@ int flume_aggregate_new(const struct flume_io *io, struct flume_extract *group,
     self->fields[i].is = fields[i];
     self->fields[i].before = find_before(self, i);
   }
+  flume_buf_init(&self->prefix, io);
   flume_buf_init(&self->key, io);
   flume_buf_init(&self->value, io);
   flume_buf_init(&self->packed, io);
@@ -97,9 +101,15 @@ int flume_aggregate_new(const struct flume_io *io, struct flume_extract *group,
   return 0;
 }
 
+int flume_aggregate_prefix(struct flume_aggregate *self, const void *bytes, size_t len, struct flume_err *err) {
+  self->prefix.len = 0;
+  return flume_buf_append(&self->prefix, bytes, len) == 0 ? 0 : flume_err_nomem(err);
+}
+
 void flume_aggregate_free(struct flume_aggregate *self) {
   if (self == NULL) return;
   flume_aggregate_forget(self);
+  flume_buf_fini(&self->prefix);
   flume_buf_fini(&self->key);
   flume_buf_fini(&self->value);
   flume_buf_fini(&self->packed);
@@ -173,10 +183,21 @@ static struct group *find_group(const struct flume_aggregate *self, uint64_t has
   return NULL;
 }
 
+static void note_changed(struct flume_aggregate *self, struct group *group) {
+  if (group->changed) return;
+  group->changed = true;
+  group->next_changed = self->changed;
+  self->changed = group;
+}
+
 static void take_out(struct flume_aggregate *self, struct group *group) {
   struct group **place = &self->buckets[group->hash & (self->buckets_count - 1)];
   while (*place != group) place = &(*place)->next;
   *place = group->next;
+  if (group->changed) {
+    for (place = &self->changed; *place != group;) place = &(*place)->next_changed;
+    *place = group->next_changed;
+  }
   self->groups_count--;
   self->bytes -= group_bytes(self, group);
   free_group(self, group);
@@ -193,7 +214,7 @@ void flume_aggregate_forget(struct flume_aggregate *self) {
   flume_io_free(self->io, self->buckets);
   self->buckets = NULL;
   self->buckets_count = self->groups_count = self->bytes = 0;
-  self->last = NULL;
+  self->last = self->changed = NULL;
 }
 
 /* --- A group as it is in the store -------------------------------------------------------------------------------- */
@@ -294,7 +315,6 @@ static int fetch_group(struct flume_aggregate *self, struct flume_store *store, 
 
 static int flush_group(struct flume_aggregate *self, struct flume_store *store, struct group *group,
                        struct flume_err *err) {
-  if (!group->changed) return 0;
   self->value.len = 0;
   int rv = write_group(self, group, &self->value);
   if (rv != 0) return flume_err_set(err, rv, "writing a group: %s", flume_strerror(rv));
@@ -304,13 +324,11 @@ static int flush_group(struct flume_aggregate *self, struct flume_store *store, 
 }
 
 int flume_aggregate_flush(struct flume_aggregate *self, struct flume_store *store, struct flume_err *err) {
-  for (size_t i = 0; i < self->buckets_count; i++) {
-    for (struct group *group = self->buckets[i]; group != NULL; group = group->next) {
-      int rv = flush_group(self, store, group, err);
-      if (rv != 0) return rv;
-    }
+  int rv = 0;
+  while (self->changed != NULL && (rv = flush_group(self, store, self->changed, err)) == 0) {
+    self->changed = self->changed->next_changed;
   }
-  return 0;
+  return rv;
 }
 
 static int make_room(struct flume_aggregate *self, struct flume_store *store, struct flume_err *err) {
@@ -434,6 +452,7 @@ static int add_field(struct flume_aggregate *self, const struct field *field, st
 static int get_group_key(struct flume_aggregate *self, const struct text *record) {
   static const uint8_t all = 0xc3; /* true */
   self->key.len = 0;
+  if (flume_buf_append(&self->key, self->prefix.data, self->prefix.len) != 0) return FLUME_ENOMEM;
   if (self->group != NULL) {
     return flume_extract_key(self->group, record->data, record->len, &self->key, &self->packed);
   }
@@ -466,7 +485,7 @@ int flume_aggregate_add(struct flume_aggregate *self, struct flume_store *store,
   struct group *group = group_of(self, store, base, &record, &rv, err);
   if (group == NULL) return rv;
   group->records++;
-  group->changed = true;
+  note_changed(self, group);
   for (size_t i = 0; i < self->count; i++) {
     rv = seek(&self->fields[i], &record);
     if (rv == 0) rv = add_field(self, &self->fields[i], &group->cells[i]);
@@ -518,7 +537,7 @@ int flume_aggregate_remove(struct flume_aggregate *self, struct flume_store *sto
     return rv;
   }
   group->records--;
-  group->changed = true;
+  note_changed(self, group);
   for (size_t i = 0; i < self->count; i++) {
     rv = seek(&self->fields[i], &record);
     if (rv == 0) rv = remove_field(self, &self->fields[i], &group->cells[i]);

@@ -26,6 +26,9 @@ enum flume_fold_action {
  *   transform  nil, or a function (plain value or bytes) -> item: a mapper, or a decoder
  *   bytes      true: transform gets the bytes of the record as a string
  *   emit       of an index: the function that the store gives (store.h)
+ *   lead       nil, or a function (item, seq) for each record before the step, and for those that are passed over too:
+ *              what the view uses folds it
+ *   leading    while lead runs: the name of the one that is at it
  */
 struct flume_fold {
   int host; /* registry reference of the host object */
@@ -46,6 +49,7 @@ struct flume_fold {
   /* results */
   uint32_t next;    /* the first record that was not folded */
   uint32_t skipped; /* deleted ones among those that were */
+  bool leading;     /* it was the host's lead that raised */
 };
 
 /* Folds at least one record, and then as many as there is time for. 0; or FLUME_EVIEW with message and traceback in err

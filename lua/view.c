@@ -204,7 +204,7 @@ static int view_call_if_idle(lua_State *L) {
 static int view_page_if_idle(lua_State *L) {
   struct flume_view *self = check_view(L);
   if (!is_idle(self) || self->kind != FLUME_VIEW_INDEX || self->kept.store == NULL) return 0;
-  return flume__store_page(L, &self->kept, 2);
+  return flume__store_page(L, &self->kept.own, 2);
 }
 
 /* rebuild(self): starts over as soon as nothing is under way */

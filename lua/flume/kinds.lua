@@ -22,7 +22,8 @@ local core = rawget(_G, "flume_core") or require "flume.core"
 
 local M = {}
 
-local PAGE = 256  -- entries that are fetched from the store at once
+local FIRST_PAGE = 16 -- entries that are fetched from the store at once: four times as many each time,
+local PAGE = 256  -- up to this
 local SHOWN = 100 -- groups or entries that a dry run shows, at most
 
 --- Of groups: how many are kept at hand, and after how many records the memory of a view's own state is looked at.
@@ -180,15 +181,16 @@ M.shaped = shaped
 --- The next entry: key, value, seq, less what the options switch off.
 function Range:__call()
   local options = self.options
+  if self.left == 0 then return nil end
   local item = self.items[self.at]
   while not item do
     if self.ended then return nil end
     local first_seq = options.after and options.after + 1
-    self.items, self.resume = self.host.page(options, PAGE, first_seq, self.last_seq, self.resume)
-    self.at, self.ended = 1, self.resume == nil
+    self.items, self.resume = self.host.page(options, math.min(self.size, self.left), first_seq, self.last_seq,
+      self.resume)
+    self.at, self.ended, self.size = 1, self.resume == nil, math.min(self.size * 4, PAGE)
     item = self.items[1]
   end
-  if self.left == 0 then return nil end
   self.left = self.left - 1
   self.items[self.at] = nil
   self.at = self.at + 1
@@ -207,6 +209,7 @@ local function range_function(host)
       last_seq = host.store.seq(), -- of an index: what comes later is not in it
       items = {},       -- fetched, not delivered
       at = 1,
+      size = FIRST_PAGE, -- of the next page
       resume = nil,     -- behind the last of them
       ended = false,
       left = options.limit and options.limit >= 0 and options.limit or math.maxinteger,
@@ -539,10 +542,7 @@ local function indexer(name, definition)
 
   -- The newest entry of a key: its value (nil when it has none) and seq.
   function host.view.get(_, key)
-    if key == nil then key = core.null end
-    local item = host.store.page({gte = key, lte = key, reverse = true}, 1)[1]
-    if item == nil then return nil end
-    return item[3], item[2]
+    return host.store.newest(key)
   end
 
   local builtin = {get = host.view.get}

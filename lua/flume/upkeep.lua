@@ -2,9 +2,12 @@
 -- to =}.
 
 local async = require "flume.async"
+local core = require "flume.core"
 local errors = require "flume.errors"
+local instances = require "flume.instances"
 local options = require "flume.options"
 local rebuilding = require "flume.rebuild"
+local using = require "flume.using"
 local versions = require "flume.versions"
 local View = require "flume.view"
 
@@ -42,10 +45,21 @@ local function revive(self, seq)
   end
 end
 
-local function skip(self, seq, done)
-  if self._broken then return done(self._broken) end
-  local ok, message, code = note_skip(self, seq)
-  if not ok then return done(errors.new(message, code)) end
+-- Those that use the view pass over the record in its place: they are built anew. done() for each that had consumed it,
+-- when it answers; how many these are.
+local function skip_in_users(self, seq, done)
+  local pending = 0
+  for _, user in ipairs(using.concerned(self._db, self.name)) do
+    local has_it = not user._broken and user._core:reached() >= seq
+    if has_it then pending = pending + 1 end
+    user:_reload(false, function ()
+      if has_it then core.later(done) end
+    end)
+  end
+  return pending
+end
+
+local function skip_here(self, seq, done)
   revive(self, seq)
   local failed, next_one = self:_failure(), self._next
   if not (self._instance.has_skipped or next_one and next_one.has_skipped) then return done(nil) end
@@ -56,8 +70,22 @@ local function skip(self, seq, done)
   if failed then done(nil) end -- it may fail again, at another record
 end
 
---- From now on the view passes over the record seq, here and whenever it is rebuilt. One that failed at it goes on; one
---- that has consumed it is rebuilt without, and this waits for that. Durable when it returns.
+local function skip(self, seq, done)
+  if self._broken then return done(self._broken) end
+  local ok, message, code = note_skip(self, seq)
+  if not ok then return done(errors.new(message, code)) end
+  local pending, failure = 1, nil
+  local function one(err)
+    pending, failure = pending - 1, failure or err
+    if pending == 0 then done(failure) end
+  end
+  pending = pending + skip_in_users(self, seq, one)
+  skip_here(self, seq, one)
+end
+
+--- From now on the view passes over the record seq, here and whenever it is rebuilt, and so do those that use it. One
+--- that failed at it goes on; one that has consumed it is rebuilt without, and this waits for that. Durable when it
+--- returns.
 function View:skip(seq, cb)
   self:_check_alive("skip", 2)
   if math.type(seq) ~= "integer" or seq < 0 then
@@ -78,7 +106,7 @@ end
 
 -- A version is being built because it differs from the active one on disk, which nobody answers for: take that one up.
 local function accept_on_disk(self, reason, done)
-  local building, instance, message, code = self._instance, versions.new_instance(self._db, self._script)
+  local building, instance, message, code = self._instance, instances.new(self._db, self._script)
   if not instance then return done(errors.new(message, code)) end
   local since
   local place = versions.place_at(self, self._active_number, {accept = true})
@@ -97,7 +125,7 @@ end
 
 -- The code as the file has it now takes over the state that answers.
 local function accept_here(self, reason, done)
-  local instance, message, code = versions.new_instance(self._db, self._script)
+  local instance, message, code = instances.new(self._db, self._script)
   if not instance then return done(errors.new(message, code)) end
   local old = self._instance
   if self:_failure() then return done(self:_failure()) end
@@ -184,13 +212,14 @@ local function explain(self, range, done)
   local current = self._core and self._core:since() or -1
   local from = range.from or current < since and current + 1 or 0
   local to = math.min(range.to or since, since)
-  local dry, message, code = versions.new_instance(self._db, self._script)
+  local dry, message, code = instances.new(self._db, self._script)
   if not dry then return done(errors.new(message, code)) end
   if dry.kind == "sink" then
     return done(errors.new(('view "%s": one that keeps itself can\'t be explained'):format(self.name), "EINVAL"))
   end
-  local base = from == current + 1 and not self._broken and self._instance.kind == dry.kind and not self:_failure()
-    and self._instance or nil
+  local now = self._instance
+  local base = from == current + 1 and not self._broken and now.kind == dry.kind and now.stamp == dry.stamp
+    and not self:_failure() and now or nil
   local ok, why, errno = dry.core:start_dry(base and base.core)
   if not ok then return done(errors.new(why, errno)) end
   dry.core:skips(self._notes.skips)

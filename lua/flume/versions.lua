@@ -12,104 +12,16 @@
 
 local core = require "flume.core"
 local errors = require "flume.errors"
-local make_host = require "flume.host"
+local instances = require "flume.instances"
 local notes = require "flume.notes"
 local View = require "flume.view"
 
 local dirs = core.view_dir
+local new_instance = instances.new
 
 local M = {}
 
-local SCRIPT_MEMORY_BYTES = 256 * 1024 * 1024
-local SCRIPT_BUDGET = 200 * 1000 * 1000 -- instructions for one record or call: about a second
-
--- --- Instances ---------------------------------------------------------------------------------------------------
-
--- What a state of its own is started with: read and compiled once.
-local bytecode = setmetatable({}, {__index = function (self, name)
-  local path = assert(package.searchpath("flume." .. name, package.path))
-  local bytes = string.dump(assert(loadfile(path, "t")))
-  self[name] = bytes
-  return bytes
-end})
-
-local function memory_of(script)
-  return script.memory or not script.trusted and SCRIPT_MEMORY_BYTES or nil
-end
-
-local function load_script(handle, script)
-  local ok, message, code = handle:load(bytecode.host, {
-    name = script.name, path = script.path, folder = script.folder, mapper_path = script.mapper_path,
-    memory = memory_of(script), trusted = script.trusted, package = {path = package.path, cpath = package.cpath},
-    params = script.params, built_in = script.built_in,
-    natives = {["flume.text"] = package.searchpath("flume.text", package.cpath) or ""},
-    lib = {
-      observable = bytecode.observable, sandbox = bytecode.sandbox, kinds = bytecode.kinds, sources = bytecode.sources,
-      used = bytecode.used,
-    },
-  })
-  if not ok then return nil, message, code end
-  local done, described, why = handle:call_now("describe")
-  if not done then return nil, described, why end
-  return described
-end
-
-local function load_inline(script)
-  local ok, host = pcall(make_host, script)
-  if ok then return host end
-  local err = host
-  if type(err) == "table" and err.message then return nil, err.message, err.code end
-  return nil, tostring(err), "EVIEW"
-end
-
-local function check_method_names(name, methods)
-  for method in pairs(methods) do
-    if View.RESERVED[method] or method:sub(1, 1) == "_" then
-      return nil, ('view "%s": the method name %s is taken'):format(name, method), "EINVAL"
-    end
-  end
-  return true
-end
-
--- An instance that has not been started: it consumes nothing yet. nil, message, code.
-local function new_instance(db, script)
-  local host, described, handle, message, code
-  if not (script.definition or script.in_caller) then
-    local budget = script.trusted and "trusted" or script.budget or SCRIPT_BUDGET
-    handle = core.view(db._pump, nil, memory_of(script), budget)
-    described, message, code = load_script(handle, script)
-    if not described then return nil, message, code end
-  end
-  if not described or described.in_caller then -- a raw view keeps itself, where it can reach what it needs
-    host, message, code = load_inline(script)
-    if not host then return nil, message, code end
-    handle, described = core.view(db._pump, host), host.describe()
-  end
-  local ok, why, errno = true, nil, nil
-  if not (host and host.engine) then ok, why, errno = check_method_names(script.name, described.methods) end
-  if not ok then return nil, why, errno end
-  return {
-    core = handle,
-    host = host,                -- the host object of an inline view
-    kind = described.kind,
-    methods = described.methods,
-    builtin = described.builtin,
-    version = described.version,
-    version_text = described.version_text or described.version ~= nil and tostring(described.version) or "",
-    uses = described.uses,      -- names of the views that it uses; nil for none
-    fingerprint = described.fingerprint,
-    begins_behind = described.since,
-    accepts = false,            -- it goes on with a state that another version has made
-    reason = nil,               -- why it is built anew
-    has_skipped = false,        -- a record is in its state that was skipped later
-    number = nil,               -- of its directory
-    activates = false,          -- its first checkpoint makes it the active one there
-    sources = 0,                -- iterators that are open in it
-    quiet = nil,                -- while it rests, or is asked to: list of functions that wait for their turn
-    retired = false,            -- another one has taken its place
-    on_end = nil,               -- called when it is closed
-  }
-end
+local ASKED_FOR = "asked for" -- why a view is built anew
 
 local function is_same_version(a, b)
   return a.version_text == b.version_text and (a.version_text ~= "" or a.fingerprint == b.fingerprint)
@@ -433,12 +345,33 @@ local function reason_of(old, new)
   return ("version %s -> %s"):format(name(old.version_text), name(new.version_text))
 end
 
+-- Whether nobody has the active version on disk: what answers is being built, since it did not fit.
+local function is_active_free(self)
+  if not self._active_number or self._script.reads_only or self._activating or self._erasing then return false end
+  for _, set in ipairs {self._instances, self._ending} do
+    for instance in pairs(set) do
+      if instance.number == self._active_number then return false end
+    end
+  end
+  return true
+end
+
+-- Starts the instance on the active version on disk, if it is one that fits after all; else on none. since; nil,
+-- message, code.
+local function start_beside(self, instance, reason)
+  if reason ~= ASKED_FOR and is_active_free(self) then
+    local since = start_at(self, instance, place_at(self, self._active_number))
+    if since then return since end
+  end
+  instance.reason = reason
+  local place = self._script.state_dir and not self._script.reads_only and place_at(self, next_number(self)) or nil
+  return start_at(self, instance, place)
+end
+
 -- Builds the instance beside the one that answers; in its place when that one has failed.
 local function build_beside(self, instance, reason)
   drop_next(self)
-  instance.reason = reason
-  local place = self._script.state_dir and not self._script.reads_only and place_at(self, next_number(self)) or nil
-  local since, message, code = start_at(self, instance, place)
+  local since, message, code = start_beside(self, instance, reason)
   if not since then return answer_swaps(self, errors.new(message, code)) end
   local old = self._instance
   self._next = instance
@@ -553,7 +486,7 @@ local function put_in_place(self, instance, force, done)
     how(self, ...)
   end
   if not old then return begin_late(self, instance, done) end
-  if force then return join(build_beside, instance, "asked for") end
+  if force then return join(build_beside, instance, ASKED_FOR) end
   if following and not self:_failure(following) and is_same_version(following, instance) then
     if following.fingerprint == instance.fingerprint then
       self._swaps[#self._swaps + 1] = done
@@ -575,7 +508,8 @@ end
 --- Mounts what the view's file says now, if that is something else; done(err) when it answers. force: also when it
 --- is not.
 function View:_reload(force, done)
-  if not self._script.path or self._instance and self._instance.kind == "sink" then return done(nil) end
+  local now = self._instance
+  if not (self._script.path or now and now.uses) or now and now.kind == "sink" then return done(nil) end
   local instance, message, code = new_instance(self._db, self._script)
   if instance and instance.kind == "sink" then
     message, code = ('view "%s": one that keeps itself can\'t be reloaded'):format(self.name), "EINVAL"
@@ -583,6 +517,7 @@ function View:_reload(force, done)
   end
   if not instance then
     self._reload_error = errors.new(message, code == "EINVAL" and "EVIEW" or code)
+    self._broken = self._broken and self._reload_error
     return done(self._reload_error)
   end
   self._reload_error = nil
@@ -598,7 +533,7 @@ local function new_view(db, script)
   return self
 end
 
-M.new_instance, M.start_at, M.place_at, M.call_raw = new_instance, start_at, place_at, call_raw
+M.start_at, M.place_at, M.call_raw = start_at, place_at, call_raw
 M.next_number = next_number
 M.settle, M.hand_over, M.retire, M.answer_swaps = settle, hand_over, retire, answer_swaps
 
