@@ -1,6 +1,7 @@
 #include "fold.h"
 
 #include <lauxlib.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "block.h"
@@ -13,7 +14,7 @@
 #define NEW_HOLD_EVERY 64      /* records: see hold_block */
 
 /* Where things are on the stack of run. */
-enum { AT_FOLD = 1, AT_HOST, AT_STEP, AT_ACC, AT_BLOCK, AT_RECORDS, AT_TRANSFORM, AT_EMIT, AT_LEAD, AT_ITEM };
+enum { AT_FOLD = 1, AT_HOST, AT_STEP, AT_ACC, AT_BLOCK, AT_RECORDS, AT_TRANSFORM, AT_EMIT, AT_LEADS, AT_ITEM };
 
 enum fold_kind { KIND_REDUCE, KIND_INDEX, KIND_SINK };
 
@@ -81,14 +82,43 @@ static void settle_emitted(lua_State *L, const struct flume_fold *fold) {
   if (rv != 0) luaL_error(L, "%s", err.msg);
 }
 
-/* What a view uses folds the record before it does. */
-static void lead(lua_State *L, struct flume_fold *fold, int64_t seq) {
-  fold->leading = true;
-  lua_pushvalue(L, AT_LEAD);
+static int compare_seqs(const void *a, const void *b) {
+  int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+  return (x > y) - (x < y);
+}
+
+static bool is_skipped_by(const struct flume_store_part *part, int64_t seq) {
+  return part->skips_count > 0 && bsearch(&seq, part->skips, part->skips_count, sizeof seq, compare_seqs) != NULL;
+}
+
+/* The number-th of the views that are used, from 0 on, folds a record in Lua. */
+static void lead_in_lua(lua_State *L, struct flume_lua_store *store, unsigned number, int64_t seq) {
+  struct flume_err err;
+  lua_rawgeti(L, AT_LEADS, 2 * (lua_Integer)number + 1);
   lua_pushvalue(L, AT_ITEM);
   lua_pushinteger(L, seq);
-  lua_call(L, 2, 0);
-  fold->leading = false;
+  if (store->used[number]->kind != FLUME_STORE_INDEX) {
+    lua_call(L, 2, 0);
+    return;
+  }
+  store->emitted.len = 0;
+  lua_rawgeti(L, AT_LEADS, 2 * (lua_Integer)number + 2);
+  lua_call(L, 3, 0);
+  if (flume__store_add_used(store, &err) != 0) luaL_error(L, "%s", err.msg);
+}
+
+/* What a view uses folds the record before it does. */
+static void lead(lua_State *L, struct flume_fold *fold, int64_t seq, const uint8_t *data, uint32_t len) {
+  struct flume_lua_store *store = fold->store;
+  struct flume_err err;
+  for (unsigned i = 0; i < store->used_count; i++) {
+    struct flume_store_part *part = store->used[i];
+    if (is_skipped_by(part, seq)) continue;
+    fold->leading = part;
+    if (!part->in_core) lead_in_lua(L, store, i, seq);
+    else if (flume__store_fold_used(part, data, len, &err) != 0) luaL_error(L, "%s", err.msg);
+  }
+  fold->leading = NULL;
 }
 
 /* The step function for the item on top, which is popped. */
@@ -118,7 +148,7 @@ static void fold_record(lua_State *L, struct flume_fold *fold, enum fold_kind ki
   if (is_skipped && !ways->leads) return;
   fold->store->seq = seq;
   push_item(L, fold, ways, seq, data, len);
-  if (ways->leads) lead(L, fold, seq);
+  if (ways->leads) lead(L, fold, seq, data, len);
   if (is_skipped) lua_pop(L, 1);
   else step(L, fold, kind, seq);
 }
@@ -133,7 +163,7 @@ static int run(lua_State *L) {
   flume_record_open(L);
   struct ways ways = {.transforms = lua_getfield(L, AT_HOST, "transform") != LUA_TNIL};
   lua_getfield(L, AT_HOST, "emit");
-  ways.leads = lua_getfield(L, AT_HOST, "lead") != LUA_TNIL && fold->action == FLUME_FOLD_STEP;
+  ways.leads = lua_getfield(L, AT_HOST, "leads") != LUA_TNIL && fold->action == FLUME_FOLD_STEP;
   lua_getfield(L, AT_HOST, "bytes");
   ways.bytes = lua_toboolean(L, -1);
   lua_pop(L, 1);
@@ -210,23 +240,6 @@ static int run_in_core(struct flume_fold *fold, fold_one one, struct flume_err *
   return rv;
 }
 
-/* A view that is used has failed: the text says which. */
-static int name_used(lua_State *L) {
-  struct flume_fold *fold = lua_touserdata(L, 1);
-  struct flume_err *err = lua_touserdata(L, 2);
-  lua_rawgeti(L, LUA_REGISTRYINDEX, fold->host);
-  if (lua_getfield(L, -1, "leading") == LUA_TSTRING) flume_err_wrap(err, "it uses \"%s\"", lua_tostring(L, -1));
-  return 0;
-}
-
-static void wrap_error(lua_State *L, struct flume_fold *fold, struct flume_err *err) {
-  if (err == NULL || !fold->leading) return;
-  lua_pushcfunction(L, name_used);
-  lua_pushlightuserdata(L, fold);
-  lua_pushlightuserdata(L, err);
-  if (lua_pcall(L, 2, 0, 0) != LUA_OK) lua_pop(L, 1);
-}
-
 /* Message handler: message and traceback as two strings. */
 static int explain(lua_State *L) {
   const char *message = lua_tostring(L, 1);
@@ -258,7 +271,7 @@ int flume_fold_run(lua_State *L, struct flume_fold *fold, struct flume_buf *trac
   int top = lua_gettop(L);
   fold->next = fold->from;
   fold->skipped = 0;
-  fold->leading = false;
+  fold->leading = NULL;
   if (fold->extract != NULL) return run_in_core(fold, extract_entry, err);
   if (fold->aggregates) return run_in_core(fold, aggregate_record, err);
   if (!lua_checkstack(L, 16)) return flume_err_nomem(err);
@@ -268,7 +281,7 @@ int flume_fold_run(lua_State *L, struct flume_fold *fold, struct flume_buf *trac
   int rv = 0;
   if (lua_pcall(L, 1, 0, top + 1) != LUA_OK) {
     rv = take_error(L, traceback, err);
-    wrap_error(L, fold, err);
+    if (fold->leading != NULL) flume_err_wrap(err, "it uses \"%s\"", fold->leading->name);
   }
   lua_settop(L, top);
   return rv;

@@ -168,6 +168,18 @@ int flume__store_add_used(struct flume_lua_store *self, struct flume_err *err) {
   return rv;
 }
 
+int flume__store_fold_used(struct flume_store_part *part, const uint8_t *data, uint32_t len, struct flume_err *err) {
+  struct flume_lua_store *self = part->store;
+  if (part->aggregate != NULL) {
+    return flume_aggregate_add(part->aggregate, self->store, self->base, data, len, err);
+  }
+  self->key.len = 0;
+  if (flume_buf_append(&self->key, &part->prefix, part->prefix_len) != 0) return flume_err_nomem(err);
+  int rv = flume_extract_key(part->extract, data, len, &self->key, &self->packed);
+  if (rv < 0) return flume_err_set(err, rv, "the record can't be read: %s", flume_strerror(rv));
+  return rv == 0 ? 0 : flume_store_add_entry(self->store, self->key.data, self->key.len, self->seq, NULL, 0, err);
+}
+
 int flume__store_remove_emitted(struct flume_lua_store *self, struct flume_err *err) {
   struct flume_emitted entry;
   size_t off = 0;

@@ -20,19 +20,29 @@ struct flume_recent {
   struct flume_buf entries;
 };
 
+enum { FLUME_USED_MAX = 126 }; /* views that one may use, with those that these use */
+
 /* What one view has there: the view itself, or one that it uses, whose rows lie behind all of the view's own. */
 struct flume_store_part {
   struct flume_lua_store *store;
   enum flume_store_kind kind;
-  uint8_t prefix[2]; /* what the keys of a used view's rows begin with */
+  uint8_t prefix; /* of a used view: what the keys of its rows begin with */
   size_t prefix_len;
   struct flume_extract *extract;     /* of an index by paths that is used; NULL. Owned */
   struct flume_aggregate *aggregate; /* of a view that is declared by it; NULL. Owned */
+  /* of a used view */
+  const char *name; /* a string of the Lua state */
+  bool in_core;     /* records are folded by one of these two */
+  int64_t *skips;   /* ascending: records that it passes over. Owned */
+  size_t skips_count;
 };
 
 struct flume_lua_store {
   struct flume_store *store; /* NULL when it is closed */
   struct flume_store_part own;
+  struct flume_store_part *used[FLUME_USED_MAX]; /* in the order in which they are folded; borrowed from Lua */
+  unsigned used_count;
+  bool is_plain;    /* records are folded as they are in the log, as MessagePack */
   uv_mutex_t guard; /* held while a job writes it, which another thread may do than the one that reads */
   bool has_writer;  /* a job is to write it, or does. This and the next are guarded, for one that the loop reads */
   bool is_read;     /* the loop has been reading it since that was said: the job puts its work off */
@@ -80,6 +90,9 @@ int flume__store_add_emitted(struct flume_lua_store *self, struct flume_err *err
 int flume__store_remove_emitted(struct flume_lua_store *self, struct flume_err *err);
 /* The same of a view that is used: nobody follows it. */
 int flume__store_add_used(struct flume_lua_store *self, struct flume_err *err);
+
+/* A record for a used view that the core folds. FLUME_ECORRUPT, FLUME_ENOMEM, or as flume_store_get_group. */
+int flume__store_fold_used(struct flume_store_part *part, const uint8_t *data, uint32_t len, struct flume_err *err);
 
 /* A record for the aggregate: added, or taken back; must_rebuild when it can't be. */
 int flume__store_aggregate_add(struct flume_lua_store *self, const uint8_t *record, size_t len, struct flume_err *err);
@@ -150,10 +163,10 @@ void flume__store_resume(lua_State *L, struct flume_store_cursor *cursor, int in
  *   within(range, key) -> boolean
  *   since() -> integer             up to which seq the state was folded, outside of a fold
  *   follow(change)                 change is 1 for one more who follows, -1 for one less
- *   used(number, host) -> table    these functions for a view that this one uses, whose host object that is: for what it
- *                                  has in this store, apart from all else there. The number, from 1 on, is always the same
- *   enter(step, item, seq, emit)   for an index that is used: step(item, seq, emit), and what it emits is added. Of one by
- *                                  paths the core finds the key in a record by itself
+ *   used(number, host, name, skips) -> table
+ *                                  these functions for a view that this one uses, whose host object that is: for what it
+ *                                  has in this store, apart from all else there. They are kept as long as the host is.
+ *                                  The numbers count from 1, and are the same each time
  *
  * range: {gt=, gte=, lt=, lte=, prefix=, reverse=}, each optional. Bad keys raise an error. */
 void flume__store_push(lua_State *L, struct flume_lua_store *self, int owner);

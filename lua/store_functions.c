@@ -12,8 +12,7 @@
 #include "store.h"
 
 #define BEHIND 0xff /* a byte that puts a bound behind a key, see struct flume_store_range */
-#define USED 0xff   /* the first byte of rows of used views, which so are behind all keys; their number is the next */
-#define USED_MAX 254
+#define USED 0x80   /* first byte of the rows of the first used view: behind all keys. The others follow */
 #define EMITTED_BYTES_PER_STEP 8
 #define PART_TYPE "flume.store.part"
 
@@ -52,7 +51,7 @@ static void put_key(lua_State *L, struct flume_store_part *part, int index, enco
   struct flume_err err;
   pack(L, index, &self->packed);
   self->key.len = 0;
-  append(L, &self->key, part->prefix, part->prefix_len);
+  append(L, &self->key, &part->prefix, part->prefix_len);
   if (encode(self->packed.data, self->packed.len, &self->key, &err) != 0) raise_error(L, &err);
 }
 
@@ -224,9 +223,9 @@ static void get_whole(lua_State *L, struct flume_store_part *part, struct flume_
     return;
   }
   self->key.len = 0;
-  append(L, &self->key, part->prefix, part->prefix_len);
+  append(L, &self->key, &part->prefix, part->prefix_len);
   raise_lower(L, self, range);
-  self->key.data[part->prefix_len - 1]++; /* the number is not the last that a byte can be */
+  self->key.data[0]++; /* the prefix is not the last that a byte can be */
   lower_upper(L, self, range);
 }
 
@@ -472,50 +471,50 @@ static int recent(lua_State *L) {
 
 /* --- Used views ------------------------------------------------------------------------------------------------- */
 
-/* The entry of an index by paths, whose key is found in the record without Lua. */
-static int add_extracted(struct flume_store_part *part, const uint8_t *data, uint32_t len, struct flume_err *err) {
-  struct flume_lua_store *self = part->store;
-  self->key.len = 0;
-  if (flume_buf_append(&self->key, part->prefix, part->prefix_len) != 0) return flume_err_nomem(err);
-  int rv = flume_extract_key(part->extract, data, len, &self->key, &self->packed);
-  if (rv < 0) return flume_err_set(err, rv, "the record can't be read: %s", flume_strerror(rv));
-  return rv == 0 ? 0 : flume_store_add_entry(self->store, self->key.data, self->key.len, self->seq, NULL, 0, err);
-}
-
-/* enter(step, item, seq, emit) */
-static int enter(lua_State *L) {
-  struct flume_store_part *part = part_of(L);
-  struct flume_err err;
-  const uint8_t *data;
-  uint32_t len;
-  lua_settop(L, 4);
-  if (part->extract != NULL && flume_record_bytes(L, 2, &data, &len)) {
-    return add_extracted(part, data, len, &err) == 0 ? 0 : raise_error(L, &err);
-  }
-  part->store->emitted.len = 0;
-  lua_call(L, 3, 0);
-  return flume__store_add_used(part->store, &err) == 0 ? 0 : raise_error(L, &err);
-}
-
 static int part_gc(lua_State *L) {
   struct flume_store_part *part = lua_touserdata(L, 1);
   flume_extract_free(part->extract);
   flume_aggregate_free(part->aggregate);
+  flume_io_free(&flume_io_posix, part->skips);
   part->extract = NULL;
   part->aggregate = NULL;
+  part->skips = NULL;
   return 0;
 }
 
-static struct flume_store_part *push_part(lua_State *L, struct flume_lua_store *self, uint8_t number) {
-  struct flume_store_part *part = lua_newuserdatauv(L, sizeof *part, 0);
-  *part = (struct flume_store_part){
-      .store = self, .kind = FLUME_STORE_GROUPS, .prefix = {USED, number}, .prefix_len = sizeof part->prefix};
+/* Of the view whose name is at index. */
+static struct flume_store_part *push_part(lua_State *L, struct flume_lua_store *self, lua_Integer number, int name) {
+  struct flume_store_part *part = lua_newuserdatauv(L, sizeof *part, 1);
+  *part = (struct flume_store_part){.store = self,
+                                    .kind = FLUME_STORE_GROUPS,
+                                    .prefix = (uint8_t)(USED + number - 1),
+                                    .prefix_len = 1,
+                                    .name = luaL_checkstring(L, name)};
   if (luaL_newmetatable(L, PART_TYPE)) {
     lua_pushcfunction(L, part_gc);
     lua_setfield(L, -2, "__gc");
   }
   lua_setmetatable(L, -2);
+  lua_pushvalue(L, name);
+  lua_setiuservalue(L, -2, 1);
   return part;
+}
+
+/* The list at index. */
+static void take_skips(lua_State *L, struct flume_store_part *part, int index) {
+  size_t count = lua_rawlen(L, index);
+  if (count == 0) return;
+  part->skips = flume_io_alloc(&flume_io_posix, count * sizeof *part->skips);
+  if (part->skips == NULL) {
+    luaL_error(L, "not enough memory");
+    return;
+  }
+  part->skips_count = count;
+  for (size_t i = 0; i < count; i++) {
+    lua_rawgeti(L, index, (lua_Integer)i + 1);
+    part->skips[i] = lua_tointeger(L, -1);
+    lua_pop(L, 1);
+  }
 }
 
 /* Learns of the host at index what it keeps. */
@@ -523,25 +522,32 @@ static int meet_used(lua_State *L, struct flume_store_part *part, int index, str
   lua_getfield(L, index, "kind");
   if (strcmp(luaL_checkstring(L, -1), "index") == 0) part->kind = FLUME_STORE_INDEX;
   lua_pop(L, 1);
-  if (part->kind == FLUME_STORE_INDEX) return flume__extract_make(L, index, &part->extract, err);
-  int rv = flume__aggregate_make(L, index, &part->aggregate, err);
-  if (rv != 0 || part->aggregate == NULL) return rv;
-  return flume_aggregate_prefix(part->aggregate, part->prefix, part->prefix_len, err);
+  int rv = part->kind == FLUME_STORE_INDEX ? flume__extract_make(L, index, &part->extract, err)
+                                           : flume__aggregate_make(L, index, &part->aggregate, err);
+  if (rv == 0 && part->aggregate != NULL) {
+    rv = flume_aggregate_prefix(part->aggregate, &part->prefix, part->prefix_len, err);
+  }
+  part->in_core = part->store->is_plain && (part->extract != NULL || part->aggregate != NULL);
+  return rv;
 }
 
 static void push_functions(lua_State *L, int part, int owner);
 
-/* used(number, host); the store need not be open yet */
+/* used(number, host, name, skips); the store need not be open yet */
 static int used(lua_State *L) {
   struct flume_lua_store *self = ((struct flume_store_part *)lua_touserdata(L, lua_upvalueindex(1)))->store;
   struct flume_err err;
   lua_Integer number = luaL_checkinteger(L, 1);
   luaL_checktype(L, 2, LUA_TTABLE);
-  lua_settop(L, 2);
-  luaL_argcheck(L, number >= 1 && number <= USED_MAX, 1, "a number from 1 to 254");
-  struct flume_store_part *part = push_part(L, self, (uint8_t)number);
+  luaL_checktype(L, 4, LUA_TTABLE);
+  lua_settop(L, 4);
+  luaL_argcheck(L, number >= 1 && number <= FLUME_USED_MAX && number <= self->used_count + 1, 1, "the next number");
+  struct flume_store_part *part = push_part(L, self, number, 3);
+  take_skips(L, part, 4);
   if (meet_used(L, part, 2, &err) != 0) return raise_error(L, &err);
-  push_functions(L, 3, lua_upvalueindex(2));
+  push_functions(L, 5, lua_upvalueindex(2));
+  self->used[number - 1] = part;
+  self->used_count = (unsigned)number;
   return 1;
 }
 
@@ -551,7 +557,7 @@ static void push_functions(lua_State *L, int part, int owner) {
       {"emit", emit},        {"get", get},       {"put", put},       {"id", id},           {"page", page},
       {"count", count},      {"recent", recent}, {"follow", follow}, {"seq", seq},         {"add", add},
       {"remove", take_back}, {"flush", flush},   {"forget", forget}, {"rebuild", rebuild}, {"within", within},
-      {"since", since},      {"newest", newest}, {"used", used},     {"enter", enter},     {NULL, NULL}};
+      {"since", since},      {"newest", newest}, {"used", used},     {NULL, NULL}};
   luaL_newlibtable(L, functions);
   lua_pushvalue(L, part);
   lua_pushvalue(L, owner);

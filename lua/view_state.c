@@ -84,6 +84,9 @@ static int meet_host(lua_State *L) {
   if (view->kind == FLUME_VIEW_INDEX) meeting->status = make_extract(L, view, meeting->err);
   if (view->kind == FLUME_VIEW_GROUP) meeting->status = make_aggregate(L, view, meeting->err);
   if (view->kind == FLUME_VIEW_BITMAP) meeting->status = make_bitmaps(L, view, meeting->err);
+  view->kept.used_count = 0;
+  view->kept.is_plain = lua_getfield(L, -1, "transform") == LUA_TNIL && view->pump->log->codec == FLUME_CODEC_MSGPACK;
+  lua_pop(L, 1);
   if (lua_getfield(L, -1, "attach") != LUA_TFUNCTION) return 0;
   flume__store_push(L, &view->kept, view->vm == NULL ? 2 : 0);
   lua_call(L, 1, 0);

@@ -11,7 +11,7 @@ local core = rawget(_G, "flume_core") or require "flume.core"
 local M = {}
 
 local VERSION_MAX_BYTES = 46 -- with the stamp behind it, what a store has room for
-local USED_MAX = 254         -- numbers that the store has for them
+local USED_MAX = 126         -- numbers that the store has for them
 
 -- --- What is read of them ----------------------------------------------------------------------------------------
 
@@ -23,6 +23,13 @@ local function own(value)
   local bytes, message = core.encode(value)
   if not bytes then error("uses: " .. message, 0) end
   return (core.decode(bytes))
+end
+
+-- A table of options, mostly of plain values.
+local function own_options(options)
+  local copy = {}
+  for name, value in pairs(options) do copy[name] = own(value) end
+  return copy
 end
 
 local function own_all(...)
@@ -76,13 +83,13 @@ end
 
 local function source_of(world, host, name, method)
   local fn, view = host.functions[method], host.view
-  local is_groups = host.builtin[method] and host.kind == "group"
+  local is_groups, is_builtin = host.kind == "group", host.builtin[method]
   return function (_, ...)
     local options = options_of(...)
     check_source(host, name, method, options)
-    if is_groups then
-      options = own(options)
-      if options.seqs == nil then options.seqs = false end
+    if is_builtin then
+      options = own_options(options)
+      if is_groups and options.seqs == nil then options.seqs = false end
       return iterate(world, host, name, method, fn(view, options))
     end
     local next_item = iterate(world, host, name, method, fn(view, own_all(...)))
@@ -148,32 +155,12 @@ local function keep_one(host)
   return {attach = attach, advance = advance, flush = flush, forget = forget}
 end
 
--- A state for each key, in a row for each.
-local function keep_groups(host)
+-- A state for each key, or entries, in rows of their own.
+local function keep_rows(host)
   return {attach = host.attach, advance = host.step, flush = host.flush, forget = host.forget}
 end
 
-local function keep_entries(host)
-  local enter, step, emit
-  local function attach(part)
-    host.attach(part)
-    enter, step, emit = part.enter, host.step, part.emit
-  end
-  local function advance(item, seq) enter(step, item, seq, emit) end
-  return {attach = attach, advance = advance, flush = host.flush, forget = host.forget}
-end
-
-local KEEPERS = {reduce = keep_one, group = keep_groups, index = keep_entries}
-
--- A record that the view of this name passes over is not folded here either.
-local function skipping(advance, skips)
-  if not skips or #skips == 0 then return advance end
-  local skipped = {}
-  for _, seq in ipairs(skips) do skipped[seq] = true end
-  return function (item, seq)
-    if not skipped[seq] then advance(item, seq) end
-  end
-end
+local KEEPERS = {reduce = keep_one, group = keep_rows, index = keep_rows}
 
 -- --- Finding them ------------------------------------------------------------------------------------------------
 
@@ -247,10 +234,9 @@ function M.resolve(name, definition, world)
     end
     local host = world.make(used_name, used)
     host.view.used = handles
-    local keep = KEEPERS[host.kind](host)
     order[#order + 1] = {
-      name = used_name, host = host, keep = keep, advance = skipping(keep.advance, script.skips),
-      version = version, fingerprint = fingerprint, params = script.params, skips = script.skips,
+      name = used_name, host = host, keep = KEEPERS[host.kind](host),
+      version = version, fingerprint = fingerprint, params = script.params, skips = script.skips or {},
     }
     made[used_name] = handle_of(world, used_name, host)
     return made[used_name]
@@ -288,16 +274,13 @@ end
 function M.attach(host, used)
   local order, attach = used.order, host.attach
 
-  function host.lead(item, seq)
-    for i = 1, #order do
-      local each = order[i]
-      host.leading = each.name
-      each.advance(item, seq)
-    end
-  end
-
+  host.leads = {}
   function host.attach(store)
-    for i, each in ipairs(order) do each.keep.attach(store.used(i, each.host)) end
+    for i, each in ipairs(order) do
+      local part = store.used(i, each.host, each.name, each.skips)
+      each.keep.attach(part)
+      host.leads[2 * i - 1], host.leads[2 * i] = each.keep.advance, part.emit
+    end
     attach(store)
   end
 
@@ -314,7 +297,7 @@ local function stamp_of(each, hash)
   local version = ("source %016x"):format(each.fingerprint)
   if each.version ~= nil then version = "version " .. tostring(each.version) end
   local params = each.params ~= nil and core.encode_sorted(each.params) or ""
-  for _, text in ipairs {each.name, version, params, table.concat(each.skips or {}, ",")} do
+  for _, text in ipairs {each.name, version, params, table.concat(each.skips, ",")} do
     hash = core.fingerprint_bytes(text, hash)
   end
   return hash
