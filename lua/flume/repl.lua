@@ -56,7 +56,8 @@ function Session:_compile(text)
   local first_line = self.count_lines and self.line_number - #self.lines + 1 or 1
   if first_line == 1 then return M.compile(text, "=stdin", self.env) end
   local chunk, message = M.compile(text, ("=stdin:%d"):format(first_line), self.env)
-  return chunk, message and message:gsub("( at line )(%d+)", function (at, line) return at .. line + first_line - 1 end)
+  if chunk then return chunk end
+  return nil, (message:gsub("( at line )(%d+)", function (at, line) return at .. line + first_line - 1 end))
 end
 
 --- A message, or a traceback, with the lines of all that was fed.
