@@ -3,9 +3,10 @@
 -- FLUME_DELTAS_SEED repeats a run.
 
 local flume = require "flume"
+local scripts = require "tests.support.scripts"
 local world = require "tests.support.world"
 
-local SEED = math.tointeger(tonumber(os.getenv "FLUME_DELTAS_SEED" or os.time()))
+local SEED = scripts.seed "FLUME_DELTAS_SEED"
 local STEPS = 150
 
 local SOURCES = {
@@ -124,22 +125,14 @@ local function fill(db, count)
 end
 
 describe("deltas", function ()
-  local dir, folder, versions
+  local views, versions
 
   before_each(function ()
-    dir, folder, versions = world.dir() .. "/db", world.dir(), {}
+    views = scripts.new(SOURCES)
+    versions = views.versions
     math.randomseed(SEED)
   end)
   after_each(world.clean)
-
-  local function write(name, version)
-    versions[name] = version
-    world.write(("%s/%s.lua"):format(folder, name), (SOURCES[name]:gsub("%f[%w]V%f[%W]", tostring(version))))
-  end
-
-  local function open()
-    return world.open_db(dir, {views = folder, sync = "os"})
-  end
 
   local function all_of(view, options)
     local list = {}
@@ -150,11 +143,11 @@ describe("deltas", function ()
   it("keep a copy equal to the view through appends, deletes, new versions and reopening", function ()
     local copies, live, db = {}, {}, nil
     for name in pairs(SOURCES) do
-      write(name, 1)
+      views:write(name, 1)
       copies[name] = new_copy()
     end
     local function begin()
-      db = open()
+      db = views:open()
       for name in pairs(SOURCES) do live[name] = follow(db[name], copies[name].position) end
     end
     begin()
@@ -168,7 +161,7 @@ describe("deltas", function ()
       function ()
         if math.random(4) > 1 then return end
         for name in pairs(SOURCES) do
-          if math.random(4) == 1 then write(name, 3 - versions[name]) end
+          if math.random(4) == 1 then views:write(name, 3 - versions[name]) end
         end
         assert(db:reload())
       end,
@@ -198,9 +191,9 @@ describe("deltas", function ()
   end)
 
   it("are what changed, and no more", function ()
-    write("groups", 1)
-    write("index", 1)
-    local db = open()
+    views:write("groups", 1)
+    views:write("index", 1)
+    local db = views:open()
     assert(db:append {{k = 1, n = 5}, {k = 2, n = 7}})
     local groups, index = new_copy(), new_copy()
     catch_up(db.groups, groups)
@@ -217,9 +210,9 @@ describe("deltas", function ()
   end)
 
   it("are those of a range of keys", function ()
-    write("groups", 1)
-    write("index", 1)
-    local db = open()
+    views:write("groups", 1)
+    views:write("index", 1)
+    local db = views:open()
     assert(db:append {{k = 1, n = 5}, {k = 2, n = 7}, {k = 3, n = 3}})
     assert.same({{"reset"}, {"set", 2, 7, 2}, {"set", 3, 3, 2}, {"at", nil, nil, 2}}, all_of(db.groups, {gte = 2}))
     assert.same({{"set", 2, 7, 2}, {"at", nil, nil, 2}}, all_of(db.groups, {gte = 2, lt = 3, after = 0}))
@@ -228,15 +221,15 @@ describe("deltas", function ()
   end)
 
   it("begin anew where the way is not known", function ()
-    write("groups", 1)
-    local db = open()
+    views:write("groups", 1)
+    local db = views:open()
     assert(db:append {{k = 1, n = 5}, {k = 2, n = 7}})
     local copy = new_copy()
     catch_up(db.groups, copy)
     assert.equal(1, copy.resets)
     assert.equal("reset", all_of(db.groups, {after = 7})[1][1])
     assert.equal("reset", all_of(db.groups, {after = "nonsense"})[1][1])
-    write("groups", 2)
+    views:write("groups", 2)
     assert(db:reload())
     catch_up(db.groups, copy)
     assert.equal(2, copy.resets)
@@ -249,12 +242,12 @@ describe("deltas", function ()
   end)
 
   it("tell at once of another version, and end when they are closed", function ()
-    write("groups", 1)
-    local db = open()
+    views:write("groups", 1)
+    local db = views:open()
     fill(db, 10)
     local copy = follow(db.groups)
     world.run_until(function () return copy.position end)
-    write("groups", 2)
+    views:write("groups", 2)
     assert(db:reload())
     world.run_until(function () return copy.resets == 2 and is_at_the_end(db, copy) end)
     assert.same(entries_of(db.groups), copy.entries)
@@ -283,8 +276,8 @@ describe("deltas", function ()
   end)
 
   it("take no other options", function ()
-    write("sum", 1)
-    local db = open()
+    views:write("sum", 1)
+    local db = views:open()
     assert.error_matches(function () db.sum:deltas {reverse = true} end, 'unknown option "reverse"')
     assert.error_matches(function () db.sum:deltas {after = {}} end, "must be a position")
     assert.error_matches(function () db.sum:deltas {gt = 1} end, "a reducer has no keys")
