@@ -316,8 +316,8 @@ end
 --- since, ready, and a list of the views: name, kind, version, state (building, live, stalled, failed), reason, since,
 --- target, lag (records), rate (records a second), eta (seconds), size (bytes on disk), error, seq and traceback of a
 --- failure, next (the version that is built beside the one that answers), accepted, uses. The list also answers to
---- their names: db:status().views.NAME. Of a database that is open read-only also following: how it learns of what the writer
---- does, {by = "events" | "poll" | "lost", why = text}.
+--- their names: db:status().views.NAME. Of a database that is open read-only also following: how it learns of what the
+--- writer does, {by = "events" | "poll" | "lost", why = text}.
 function DB:status()
   check_open(self, "status", 2)
   local names, rows, by_name = {}, {}, {}

@@ -89,6 +89,7 @@ function M.new(db, script)
     saw = using.marks(script, others, described.uses), -- name -> what it took that view for
     stamp = described.stamp,    -- of all that it uses: it is the same for the same
     fingerprint = described.fingerprint,
+    misled = false,             -- it took another view for one that it uses: it is not to answer any more
     begins_behind = described.since,
     accepts = false,            -- it goes on with a state that another version has made
     reason = nil,               -- why it is built anew

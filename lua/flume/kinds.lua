@@ -161,10 +161,11 @@ function M.is_range(value)
   return getmetatable(value) == Range
 end
 
--- The results of one entry, by the options keys, values and seqs.
+-- The results of one entry, by the options keys, values and seqs. The first is never nil, which would end a loop.
 local function shaped(options, key, value, seq)
   if options.keys == false then
     if options.values == false then return seq end
+    if value == nil then value = core.null end
     if options.seqs == false then return value end
     return value, seq
   end

@@ -55,26 +55,39 @@ function M.marks(script, others, uses)
   return marks
 end
 
-local function is_concerned(view, name, others)
-  if view._broken then return view._script.path ~= nil end -- it may be what it lacked
-  local instance = view._next or view._instance
-  local saw = instance.saw and instance.saw[name]
-  return saw ~= nil and saw ~= mark_of(view._script, name, others[name])
+-- Whether the instance took the view of this name for something else than it is.
+local function is_misled(instance, script, name, others)
+  local saw = instance and instance.saw and instance.saw[name]
+  return saw ~= nil and saw ~= mark_of(script, name, others[name])
 end
 
---- The views that use the one of this name and took it for what it is not now, or that may have lacked it.
-function M.concerned(db, name)
-  local here, elsewhere, concerned = M.others(db, "here"), M.others(db, "elsewhere"), {}
+local function each_concerned(db, name, fn)
+  local here, elsewhere = M.others(db, "here"), M.others(db, "elsewhere")
   for _, view in pairs(db._views) do
     local others = view._instance and view._instance.host and here or elsewhere
-    if view.name ~= name and is_concerned(view, name, others) then concerned[#concerned + 1] = view end
+    local answering = is_misled(view._instance, view._script, name, others)
+    local lacks = view._broken and view._script.path ~= nil -- it may be what it lacked
+    if view.name ~= name and (answering or lacks or is_misled(view._next, view._script, name, others)) then
+      fn(view, answering)
+    end
   end
+end
+
+--- The views that use the one of this name and took it for what it is not any more, or that may have lacked it.
+function M.concerned(db, name)
+  local concerned = {}
+  each_concerned(db, name, function (view) concerned[#concerned + 1] = view end)
   return concerned
 end
 
---- A view was mounted: those that use it see it as what it is.
+--- A view was mounted: those that use it see it as what it is. What took another for it does not answer any more.
 function M.mounted(db, name)
-  for _, view in ipairs(M.concerned(db, name)) do view:_reload(false, function () end) end
+  local concerned = {}
+  each_concerned(db, name, function (view, answering)
+    concerned[#concerned + 1] = view
+    if answering then view._instance.misled = true end
+  end)
+  for _, view in ipairs(concerned) do view:_reload(false, function () end) end
 end
 
 return M

@@ -368,14 +368,14 @@ local function start_beside(self, instance, reason)
   return start_at(self, instance, place)
 end
 
--- Builds the instance beside the one that answers; in its place when that one has failed.
+-- Builds the instance beside the one that answers; in its place when that one has failed, or is not to answer.
 local function build_beside(self, instance, reason)
   drop_next(self)
   local since, message, code = start_beside(self, instance, reason)
   if not since then return answer_swaps(self, errors.new(message, code)) end
   local old = self._instance
   self._next = instance
-  if self:_failure() then
+  if self:_failure() or old.misled then
     self:_answer_with(instance)
     retire(self, old, function () end)
   end
