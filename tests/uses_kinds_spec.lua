@@ -281,4 +281,30 @@ describe("a view that is used", function ()
       db:close()
     end
   end)
+
+  it("may have more than fits into memory", function ()
+    local count, text = os.getenv "FLUME_SANITIZER" and 20000 or 60000, ("x"):rep(200) -- 12 MB of text alone
+    write("entries", [[return {version = 1, indexer = function (item, seq, emit) emit(seq % 1000, item.text) end}]])
+    write("groups", [[return {version = 1, group = function (_, seq) return seq end, initial = "",
+      reducer = function (_, item) return item.text end}]])
+    write("made", [[return {version = 1, group = "n", aggregate = {last = {"max", "text"}}}]])
+    local path = world.write(folder .. "/later/user.lua", [[return {version = 1, uses = {"entries", "groups", "made"},
+      initial = 0, reducer = function (sum, item, seq, uses)
+        if seq % 100 > 0 then return sum end
+        local _, last = uses.entries:get(seq % 1000)
+        return sum + last + #uses.groups:get(seq // 2) + #uses.made:get(item.n).last
+      end}]])
+    open()
+    db:use("user", path, {memory = 4 << 20})
+    local batch, wanted = {}, 0
+    for seq = 0, count - 1 do
+      batch[#batch + 1] = {n = seq, text = text}
+      if seq % 100 == 0 then wanted = wanted + seq + 400 end
+      if #batch == 1000 then
+        assert(db:append(batch))
+        batch = {}
+      end
+    end
+    assert.equal(wanted, db.user:get())
+  end)
 end)

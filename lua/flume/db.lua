@@ -287,13 +287,15 @@ end
 
 -- A view, and those that use it: it is a part of what they are.
 local function reload_one(self, view, done)
-  local concerned = {view}
+  local concerned, broken = {view}, {}
   for _, each in pairs(self._views) do
     for _, used in ipairs(each._instance and each._instance.uses or {}) do
       if used == view.name and each ~= view then concerned[#concerned + 1] = each end
     end
+    if each._broken and each ~= view then broken[#broken + 1] = each end
   end
   for_each(concerned, function (each, finish) each:_reload(false, finish) end, done)
+  for _, each in ipairs(broken) do each:_reload(false, function () end) end -- it may have lacked what this is now
 end
 
 --- Mounts what the scripts say now: of one view and of those that use it, or of all, and what is new in the views'
