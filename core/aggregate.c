@@ -28,7 +28,8 @@ struct group {
   uint64_t hash;
   int64_t records;
   bool changed;
-  struct group *next_changed; /* in the list of those */
+  struct group *next_changed; /* in the list of those; NULL at its end */
+  struct group **in_changed;  /* what points to it there */
   uint32_t key_len;
   const uint8_t *key; /* behind the cells */
   struct cell cells[];
@@ -187,17 +188,23 @@ static void note_changed(struct flume_aggregate *self, struct group *group) {
   if (group->changed) return;
   group->changed = true;
   group->next_changed = self->changed;
+  group->in_changed = &self->changed;
+  if (self->changed != NULL) self->changed->in_changed = &group->next_changed;
   self->changed = group;
+}
+
+static void note_unchanged(struct group *group) {
+  if (!group->changed) return;
+  group->changed = false;
+  *group->in_changed = group->next_changed;
+  if (group->next_changed != NULL) group->next_changed->in_changed = group->in_changed;
 }
 
 static void take_out(struct flume_aggregate *self, struct group *group) {
   struct group **place = &self->buckets[group->hash & (self->buckets_count - 1)];
   while (*place != group) place = &(*place)->next;
   *place = group->next;
-  if (group->changed) {
-    for (place = &self->changed; *place != group;) place = &(*place)->next_changed;
-    *place = group->next_changed;
-  }
+  note_unchanged(group);
   self->groups_count--;
   self->bytes -= group_bytes(self, group);
   free_group(self, group);
@@ -319,15 +326,13 @@ static int flush_group(struct flume_aggregate *self, struct flume_store *store, 
   int rv = write_group(self, group, &self->value);
   if (rv != 0) return flume_err_set(err, rv, "writing a group: %s", flume_strerror(rv));
   rv = flume_store_put_group(store, group->key, group->key_len, self->value.data, self->value.len, err);
-  if (rv == 0) group->changed = false;
+  if (rv == 0) note_unchanged(group);
   return rv;
 }
 
 int flume_aggregate_flush(struct flume_aggregate *self, struct flume_store *store, struct flume_err *err) {
   int rv = 0;
-  while (self->changed != NULL && (rv = flush_group(self, store, self->changed, err)) == 0) {
-    self->changed = self->changed->next_changed;
-  }
+  while (rv == 0 && self->changed != NULL) rv = flush_group(self, store, self->changed, err);
   return rv;
 }
 

@@ -8,7 +8,7 @@ local world = require "tests.support.world"
 
 local SEED = scripts.seed "FLUME_USES_SEED"
 local SANITIZED = os.getenv "FLUME_SANITIZER" ~= nil
-local STEPS = SANITIZED and 15 or 60
+local STEPS = SANITIZED and 15 or 40
 local KEYS = {1, 2, "a", "b", "abc"}
 
 local SOURCES = {
