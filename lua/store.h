@@ -20,7 +20,10 @@ struct flume_recent {
   struct flume_buf entries;
 };
 
-enum { FLUME_USED_MAX = 126 }; /* views that one may use, with those that these use */
+enum {
+  FLUME_USED_MAX = 126,     /* views that one may use, with those that these use */
+  FLUME_USED_PREFIX = 0x80, /* first byte of the rows of the first of them: behind all keys. The others follow */
+};
 
 /* What one view has there: the view itself, or one that it uses, whose rows lie behind all of the view's own. */
 struct flume_store_part {
@@ -167,8 +170,16 @@ void flume__store_resume(lua_State *L, struct flume_store_cursor *cursor, int in
  *                                  these functions for a view that this one uses, whose host object that is: for what it
  *                                  has in this store, apart from all else there. They are kept as long as the host is.
  *                                  The numbers count from 1, and are the same each time
+ *   used_note([text]) -> text or nil
+ *                                  what those are that are used, noted beside their rows
  *
  * range: {gt=, gte=, lt=, lte=, prefix=, reverse=}, each optional. Bad keys raise an error. */
 void flume__store_push(lua_State *L, struct flume_lua_store *self, int owner);
+
+/* The same for a part: part is the index of what points to it, owner that of what keeps the store alive. */
+void flume__store_push_functions(lua_State *L, int part, int owner);
+/* store_used.c: two of these functions. */
+int flume__store_used(lua_State *L);
+int flume__store_used_note(lua_State *L);
 
 #endif

@@ -4,17 +4,13 @@
 
 #include "../core/bytes.h"
 #include "../core/key.h"
-#include "aggregate.h"
 #include "budget.h"
-#include "extract.h"
 #include "marshal.h"
 #include "record.h"
 #include "store.h"
 
 #define BEHIND 0xff /* a byte that puts a bound behind a key, see struct flume_store_range */
-#define USED 0x80   /* first byte of the rows of the first used view: behind all keys. The others follow */
 #define EMITTED_BYTES_PER_STEP 8
-#define PART_TYPE "flume.store.part"
 
 /* --- Values and keys -------------------------------------------------------------------------------------------- */
 
@@ -214,7 +210,7 @@ static bool get_bound(lua_State *L, struct flume_store_part *part, int index, co
 
 /* All rows of the part. */
 static void get_whole(lua_State *L, struct flume_store_part *part, struct flume_store_range *range) {
-  static const uint8_t used = USED;
+  static const uint8_t used = FLUME_USED_PREFIX;
   struct flume_lua_store *self = part->store;
   flume_store_range_init(range);
   if (part == &self->own) {
@@ -469,95 +465,29 @@ static int recent(lua_State *L) {
   return 2;
 }
 
-/* --- Used views ------------------------------------------------------------------------------------------------- */
+/* --- The table ------------------------------------------------------------------------------------------------------ */
 
-static int part_gc(lua_State *L) {
-  struct flume_store_part *part = lua_touserdata(L, 1);
-  flume_extract_free(part->extract);
-  flume_aggregate_free(part->aggregate);
-  flume_io_free(&flume_io_posix, part->skips);
-  part->extract = NULL;
-  part->aggregate = NULL;
-  part->skips = NULL;
-  return 0;
-}
-
-/* Of the view whose name is at index. */
-static struct flume_store_part *push_part(lua_State *L, struct flume_lua_store *self, lua_Integer number, int name) {
-  struct flume_store_part *part = lua_newuserdatauv(L, sizeof *part, 1);
-  *part = (struct flume_store_part){.store = self,
-                                    .kind = FLUME_STORE_GROUPS,
-                                    .prefix = (uint8_t)(USED + number - 1),
-                                    .prefix_len = 1,
-                                    .name = luaL_checkstring(L, name)};
-  if (luaL_newmetatable(L, PART_TYPE)) {
-    lua_pushcfunction(L, part_gc);
-    lua_setfield(L, -2, "__gc");
-  }
-  lua_setmetatable(L, -2);
-  lua_pushvalue(L, name);
-  lua_setiuservalue(L, -2, 1);
-  return part;
-}
-
-/* The list at index. */
-static void take_skips(lua_State *L, struct flume_store_part *part, int index) {
-  size_t count = lua_rawlen(L, index);
-  if (count == 0) return;
-  part->skips = flume_io_alloc(&flume_io_posix, count * sizeof *part->skips);
-  if (part->skips == NULL) {
-    luaL_error(L, "not enough memory");
-    return;
-  }
-  part->skips_count = count;
-  for (size_t i = 0; i < count; i++) {
-    lua_rawgeti(L, index, (lua_Integer)i + 1);
-    part->skips[i] = lua_tointeger(L, -1);
-    lua_pop(L, 1);
-  }
-}
-
-/* Learns of the host at index what it keeps. */
-static int meet_used(lua_State *L, struct flume_store_part *part, int index, struct flume_err *err) {
-  lua_getfield(L, index, "kind");
-  if (strcmp(luaL_checkstring(L, -1), "index") == 0) part->kind = FLUME_STORE_INDEX;
-  lua_pop(L, 1);
-  int rv = part->kind == FLUME_STORE_INDEX ? flume__extract_make(L, index, &part->extract, err)
-                                           : flume__aggregate_make(L, index, &part->aggregate, err);
-  if (rv == 0 && part->aggregate != NULL) {
-    rv = flume_aggregate_prefix(part->aggregate, &part->prefix, part->prefix_len, err);
-  }
-  part->in_core = part->store->is_plain && (part->extract != NULL || part->aggregate != NULL);
-  return rv;
-}
-
-static void push_functions(lua_State *L, int part, int owner);
-
-/* used(number, host, name, skips); the store need not be open yet */
-static int used(lua_State *L) {
-  struct flume_lua_store *self = ((struct flume_store_part *)lua_touserdata(L, lua_upvalueindex(1)))->store;
-  struct flume_err err;
-  lua_Integer number = luaL_checkinteger(L, 1);
-  luaL_checktype(L, 2, LUA_TTABLE);
-  luaL_checktype(L, 4, LUA_TTABLE);
-  lua_settop(L, 4);
-  luaL_argcheck(L, number >= 1 && number <= FLUME_USED_MAX && number <= self->used_count + 1, 1, "the next number");
-  struct flume_store_part *part = push_part(L, self, number, 3);
-  take_skips(L, part, 4);
-  if (meet_used(L, part, 2, &err) != 0) return raise_error(L, &err);
-  push_functions(L, 5, lua_upvalueindex(2));
-  self->used[number - 1] = part;
-  self->used_count = (unsigned)number;
-  return 1;
-}
-
-/* part is the index of what stands for the part, owner that of what keeps the store alive. */
-static void push_functions(lua_State *L, int part, int owner) {
-  static const luaL_Reg functions[] = {
-      {"emit", emit},        {"get", get},       {"put", put},       {"id", id},           {"page", page},
-      {"count", count},      {"recent", recent}, {"follow", follow}, {"seq", seq},         {"add", add},
-      {"remove", take_back}, {"flush", flush},   {"forget", forget}, {"rebuild", rebuild}, {"within", within},
-      {"since", since},      {"newest", newest}, {"used", used},     {NULL, NULL}};
+void flume__store_push_functions(lua_State *L, int part, int owner) {
+  static const luaL_Reg functions[] = {{"emit", emit},
+                                       {"get", get},
+                                       {"put", put},
+                                       {"id", id},
+                                       {"page", page},
+                                       {"count", count},
+                                       {"recent", recent},
+                                       {"follow", follow},
+                                       {"seq", seq},
+                                       {"add", add},
+                                       {"remove", take_back},
+                                       {"flush", flush},
+                                       {"forget", forget},
+                                       {"rebuild", rebuild},
+                                       {"within", within},
+                                       {"since", since},
+                                       {"newest", newest},
+                                       {"used", flume__store_used},
+                                       {"used_note", flume__store_used_note},
+                                       {NULL, NULL}};
   luaL_newlibtable(L, functions);
   lua_pushvalue(L, part);
   lua_pushvalue(L, owner);
@@ -569,7 +499,7 @@ void flume__store_push(lua_State *L, struct flume_lua_store *self, int owner) {
   lua_pushlightuserdata(L, &self->own);
   if (owner != 0) lua_pushvalue(L, owner);
   else lua_pushnil(L);
-  push_functions(L, top + 1, top + 2);
+  flume__store_push_functions(L, top + 1, top + 2);
   lua_replace(L, top + 1);
   lua_settop(L, top + 1);
 }

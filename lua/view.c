@@ -468,6 +468,7 @@ static int view_new(lua_State *L) {
   lua_Integer budget = trusted ? 0 : luaL_optinteger(L, 4, 0);
   struct flume_view *self = lua_newuserdatauv(L, sizeof *self, VIEW_UV_COUNT);
   memset(self, 0, sizeof *self);
+  self->meta.since = -1;
   self->pump = pump;
   pump->close_left = close_left;
   self->loop = pump->log->loop;

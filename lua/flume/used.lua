@@ -124,7 +124,9 @@ local function handle_of(world, name, host)
       return call(self, ...)
     end
   end
-  function calls.deltas() error(("uses.%s: deltas are read as db.%s:deltas{…}"):format(name, name), 2) end
+  if host.builtin.deltas then
+    function calls.deltas() error(("uses.%s: deltas are read as db.%s:deltas{…}"):format(name, name), 2) end
+  end
   setmetatable(calls, {__index = function (_, method)
     error(('the view "%s" has no method %s'):format(name, tostring(method)), 2)
   end})
@@ -270,12 +272,22 @@ local function also(order, what, own_function)
   end
 end
 
+-- What the rows in the store are of. A state that is gone on with although the version is another must be of the same.
+local function layout_of(order)
+  local list = {}
+  for i, each in ipairs(order) do list[i] = each.name .. " " .. each.host.kind end
+  return table.concat(list, ",")
+end
+
 --- Makes a host fold what its view uses along with it.
 function M.attach(host, used)
-  local order, attach = used.order, host.attach
+  local order, attach, layout = used.order, host.attach, layout_of(used.order)
+  local store, is_noted
+  local flush, forget = also(order, "flush", host.flush), also(order, "forget", host.forget)
 
   host.leads = {}
-  function host.attach(store)
+  function host.attach(given)
+    store = given
     for i, each in ipairs(order) do
       local part = store.used(i, each.host, each.name, each.skips)
       each.keep.attach(part)
@@ -284,9 +296,21 @@ function M.attach(host, used)
     attach(store)
   end
 
+  function host.flush()
+    if not is_noted then store.used_note(layout) end
+    is_noted = true
+    flush()
+  end
+
+  function host.forget()
+    is_noted = store.used_note() == layout
+    if not is_noted and store.since() >= 0 then
+      error("the state has other views in it than those that it uses now", 0)
+    end
+    forget()
+  end
+
   host.retract, host.anew = nil, true
-  host.flush = also(order, "flush", host.flush)
-  host.forget = also(order, "forget", host.forget)
   host.view.used = used.handles
 end
 
