@@ -148,6 +148,9 @@ $(BUILD)/tests/test_crash_store: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=%,ope
   ftruncate msync rename mkdir unlink rmdir)
 $(BUILD)/tests/test_faults_store: LDLIBS_CORE = -luv -l:liblmdb.a -lroaring -lpthread
 $(BUILD)/tests/test_faults_store: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=%,pwrite writev fdatasync)
+# Where CRoaring finds no memory.
+$(BUILD)/tests/test_faults_bitmaps: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=roaring_bitmap_%,create create_with_capacity and or \
+  andnot copy portable_deserialize_safe)
 # Where the system gives no threads, or none of what goes with them.
 $(BUILD)/tests/test_pool: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=uv_%,mutex_init cond_init async_init thread_create)
 # Where LMDB itself refuses.
