@@ -323,6 +323,51 @@ TEST(an_append_that_waits_does_not_pass_others) {
   end();
 }
 
+/* What waits behind an append that fails, fails with it; another handle has what was acknowledged. */
+TEST(appends_that_wait_behind_one_that_fails) {
+  struct answer answers[6] = {{.calls = 0}};
+  int64_t seq;
+  begin_with_file();
+  seq = (int64_t)made.starts[1];
+  struct flume_log *log = must_open();
+  faults_arm(&faults, FAULT_WRITE, 1, UV_EIO);
+  for (int i = 0; i < 6; i++) {
+    struct flume_slice record = slice_text("a record");
+    int rv = i == 3 ? flume_log_del(log, &answers[i].req, &seq, 1, on_answer, &err)
+                    : i == 4 ? flume_log_sync(log, &answers[i].req, on_answer, &err)
+                             : flume_log_append(log, &answers[i].req, &record, 1, on_answer, &err);
+    CHECK_INT_EQ(rv, 0);
+  }
+  for (int i = 0; i < 6; i++) {
+    answer_wait(&loop, &answers[i]);
+    CHECK_INT_EQ(answers[i].status, UV_EIO);
+    CHECK_INT_EQ(answers[i].calls, 1);
+    CHECK_STR_EQ(answers[i].err.msg, answers[0].err.msg);
+  }
+  CHECK_INT_EQ(append_text(log, "another", &seq), UV_EIO);
+  close_log(log);
+  faults_arm(&faults, FAULT_NONE, 0, 0);
+  log = must_open();
+  CHECK_INT_EQ(see(log, false).count, made.count);
+  close_log(log);
+  end();
+}
+
+/* A seq that is given twice is deleted once. */
+TEST(a_delete_of_the_same_record_twice) {
+  begin_with_file();
+  struct flume_log *log = must_open();
+  int64_t seqs[] = {(int64_t)made.starts[3], (int64_t)made.starts[1], (int64_t)made.starts[3]};
+  CHECK_INT_EQ(log_del(log, &loop, seqs, 3), 0);
+  CHECK_INT_EQ(log->deletions.value, 2);
+  CHECK_INT_EQ(log_del(log, &loop, seqs, 2), 0);
+  CHECK_INT_EQ(log_del(log, &loop, seqs, 0), 0);
+  CHECK_INT_EQ(log->deletions.value, 2);
+  CHECK_INT_EQ(see(log, false).count, made.count - 2);
+  close_log(log);
+  end();
+}
+
 /* --- What stands beside the file ---------------------------------------------------------------------------------- */
 
 /* Both copies in the note, with checksums that are right. Offsets: see core/FORMAT.md. */

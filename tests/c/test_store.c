@@ -137,6 +137,25 @@ TEST(what_is_too_large_is_refused) {
   }
 }
 
+/* An empty bound lies before every key. */
+TEST(bounds_that_are_empty) {
+  for (int on_disk = 0; on_disk < 2; on_disk++) {
+    begin(on_disk);
+    for (int key = 0; key < KEYS; key++) add(key, key, NULL, 0);
+    commit_at(KEYS);
+    struct flume_store_range range;
+    for (int reverse = 0; reverse < 2; reverse++) {
+      flume_store_range_init(&range);
+      range.reverse = reverse != 0;
+      range.lower = (const uint8_t *)"";
+      CHECK_INT_EQ(flume_store_count(store, FLUME_STORE_INDEX, &range, &err), KEYS);
+      range.upper = range.lower;
+      CHECK_INT_EQ(flume_store_count(store, FLUME_STORE_INDEX, &range, &err), 0);
+    }
+    end();
+  }
+}
+
 /* Small commits join their entries with the chunk before, so that a key has few rows. */
 TEST(commits_join_chunks) {
   begin(true);
