@@ -42,9 +42,10 @@ static void pack(struct flume_buf *buf, const char *json) {
   MUST(buf->len > 0);
 }
 
-static int change(const char *json, struct flume_store *base,
-                  int (*by)(struct flume_aggregate *, struct flume_store *, struct flume_store *, const uint8_t *, size_t,
-                            struct flume_err *)) {
+typedef int (*change_by)(struct flume_aggregate *, struct flume_store *, struct flume_store *, const uint8_t *, size_t,
+                         struct flume_err *);
+
+static int change(const char *json, struct flume_store *base, change_by by) {
   struct flume_buf record;
   pack(&record, json);
   int rv = by(aggregate, store, base, record.data, record.len, &err);
@@ -120,7 +121,8 @@ TEST(counts_are_of_what_is_there) {
 TEST(sums_stay_integers_as_long_as_they_can) {
   RUN_STEPS(FLUME_AGGREGATE_SUM, {"{\"v\":1}", "[1,1]"}, {"{\"v\":\"2\"}", "[2,1]"}, {"{\"v\":-3}", "[3,-2]"},
             {"{\"v\":9223372036854775807}", "[4,9223372036854775805]"}, {"{\"v\":true}", "[5,9223372036854775805]"},
-            {"{\"v\":9223372036854775807}", "[6,1.8446744073709552e+19]"}, {"{\"v\":-1}", "[7,1.8446744073709552e+19]"});
+            {"{\"v\":9223372036854775807}", "[6,1.8446744073709552e+19]"},
+            {"{\"v\":-1}", "[7,1.8446744073709552e+19]"});
   RUN_STEPS(FLUME_AGGREGATE_SUM, {"{\"v\":1}", "[1,1]"}, {"{\"v\":0.5}", "[2,1.5]"}, {"{\"v\":2}", "[3,3.5]"},
             {"{\"v\":0.25}", "[4,3.75]"});
 }

@@ -1,6 +1,6 @@
 /* A store on disk when LMDB refuses: its functions are wrapped by the linker, and the nth call of any of them answers a
  * code of LMDB's or of the system's. Whatever is refused is told, with the code that stands for it; what was committed
- * stays, what was not is still pending, and nothing is left behind. (What the disk itself does is test_faults_store.c's.)
+ * stays, what was not is still pending, and nothing is left behind. (Disks that fail: test_faults_store.c.)
  *
  * LMDB syncs nothing here: nobody pulls the plug. */
 #include <lmdb.h>
@@ -401,7 +401,8 @@ static void check_followed(int rv, const struct flume_store_meta *meta) {
 
 /* A reader goes on to what was committed last, and to the place where the one who writes has gone on. */
 static void read_and_follow(void) {
-  struct flume_store_meta own = meta_of(1), limit = {.since = INT64_MAX, .deletions = INT64_MAX}, meta, small = {.since = 5};
+  struct flume_store_meta own = meta_of(1), meta;
+  struct flume_store_meta limit = {.since = INT64_MAX, .deletions = INT64_MAX}, small = {.since = 5};
   make_both();
   open_store(dir, FLUME_STORE_READ);
   read_meta(1);

@@ -1,5 +1,5 @@
-/* Stores on disk whose rows are wrong, with checksums that are right: as another program would write them, or a bug. Each
- * is told as damage or read as other entries; nothing is read beyond a row, and nothing hangs. */
+/* Stores on disk whose rows are wrong, with checksums that are right: as another program would write them, or a bug.
+ * Each is told as damage or read as other entries; nothing is read beyond a row, and nothing hangs. */
 #include <lmdb.h>
 
 #include "../../core/bytes.h"
