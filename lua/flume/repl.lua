@@ -50,8 +50,8 @@ function Session:reset()
   self.lines = {}
 end
 
--- Lua counts the lines of each chunk from 1. The name of the chunk tells with which one it begins, and located adds them
--- up. (As many empty lines before it would do the same; and for a long script take for ever.)
+-- Lua counts the lines of each chunk from 1. The name of the chunk tells with which line it begins, and located adds
+-- them up. (As many empty lines before it would do the same, and for a long script take for ever.)
 function Session:_compile(text)
   local first_line = self.count_lines and self.line_number - #self.lines + 1 or 1
   if first_line == 1 then return M.compile(text, "=stdin", self.env) end
