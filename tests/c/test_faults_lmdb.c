@@ -259,9 +259,18 @@ static void fail_each_call(void (*scenario)(void), const struct code *code, bool
   CHECK(!hit && nth > 10);
 }
 
-static void fail_each(void (*scenario)(void)) {
-  for (size_t i = 0; i < sizeof codes / sizeof *codes; i++) fail_each_call(scenario, &codes[i], false);
+static void fail_with(void (*scenario)(void), size_t count) {
+  for (size_t i = 0; i < count; i++) fail_each_call(scenario, &codes[i], false);
   fail_each_call(scenario, &codes[0], true);
+}
+
+/* Only what begins a read tells the later codes from others. */
+static void fail_each(void (*scenario)(void)) {
+  fail_with(scenario, 3);
+}
+
+static void fail_each_with_all(void (*scenario)(void)) {
+  fail_with(scenario, sizeof codes / sizeof *codes);
 }
 
 /* --- Scenarios ---------------------------------------------------------------------------------------------------- */
@@ -279,7 +288,7 @@ static void commit_and_read(void) {
   flume_store_close(store);
 }
 
-TEST(commits_and_reads) { fail_each(commit_and_read); }
+TEST(commits_and_reads) { fail_each_with_all(commit_and_read); }
 
 /* What a commit that failed did not bring is brought by the next. */
 static void commit_again(void) {
@@ -417,7 +426,7 @@ static void read_and_follow(void) {
   check_committed(other);
 }
 
-TEST(readers) { fail_each(read_and_follow); }
+TEST(readers) { fail_each_with_all(read_and_follow); }
 
 /* The map is full: it is made larger, and what was refused is written. */
 TEST(a_full_map_grows) {
