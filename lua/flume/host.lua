@@ -248,7 +248,7 @@ return function (options)
     return {
       version = definition.version, version_text = stamp, uses = uses, fingerprint = fingerprint,
       kind = host.called or host.kind, methods = core.map(host.methods), in_caller = host.in_caller,
-      builtin = core.map(host.builtin), since = host.raw and kinds.since_of(host.raw) or nil,
+      keyless = host.keyless, builtin = core.map(host.builtin), since = host.raw and kinds.since_of(host.raw) or nil,
     }
   end
 

@@ -97,7 +97,9 @@ local function new_instance(db, script)
     version = described.version,
     version_text = described.version_text or described.version ~= nil and tostring(described.version) or "",
     uses = described.uses,      -- names of the views that it uses; nil for none
+    keyless = described.keyless, -- true: its groups are one, without a key
     fingerprint = described.fingerprint,
+    token = nil,                -- of one that is like no other: see deltas.lua
     begins_behind = described.since,
     accepts = false,            -- it goes on with a state that another version has made
     reason = nil,               -- why it is built anew
