@@ -20,9 +20,11 @@
 
 local core = rawget(_G, "flume_core") or require "flume.core"
 
-local M = {}
+local own_module = ... -- in a state of its own: what is there in place of require
+local ranges = type(own_module) == "function" and own_module "ranges" or require "flume.ranges"
 
-local PAGE = 256  -- entries that are fetched from the store at once
+local M = {is_range = ranges.is}
+
 local SHOWN = 100 -- groups or entries that a dry run shows, at most
 
 --- Of groups: how many are kept at hand, and after how many records the memory of a view's own state is looked at.
@@ -130,95 +132,7 @@ function M.path(given)
   return key_function(list, type(given) == "table")
 end
 
--- --- Ranges ------------------------------------------------------------------------------------------------------
-
-local RANGE_OPTIONS = {
-  gt = "any", gte = "any", lt = "any", lte = "any", prefix = "any", reverse = "boolean", limit = "integer",
-  live = "boolean", old = "boolean", keys = "boolean", values = "boolean", seqs = "boolean", since = "integer",
-  wait = "boolean", timeout = "number", after = "integer",
-}
-
-local range_names = {}
-for option in pairs(RANGE_OPTIONS) do range_names[#range_names + 1] = option end
-table.sort(range_names)
-range_names = table.concat(range_names, ", ")
-
---- What is wrong with the options of a range, or nil.
-function M.check_range(options)
-  if options == nil then return nil end
-  if type(options) ~= "table" then return "a range is a table of options" end
-  for option, value in pairs(options) do
-    local wanted = RANGE_OPTIONS[option]
-    if not wanted then return ("unknown option %q of a range; there are %s"):format(tostring(option), range_names) end
-    if wanted ~= "any" and type(value) ~= wanted and math.type(value) ~= wanted then
-      return ("option %s must be of type %s, not %s"):format(option, wanted, math.type(value) or type(value))
-    end
-  end
-  if options.reverse and options.live then return "reverse and live exclude each other" end
-end
-
-local Range = {}
-Range.__index = Range
-Range.__name = "flume.range"
-
---- Whether a value is what view:range gave.
-function M.is_range(value)
-  return getmetatable(value) == Range
-end
-
--- The results of one entry, by the options keys, values and seqs.
-local function shaped(options, key, value, seq)
-  if options.keys == false then
-    if options.values == false then return seq end
-    if options.seqs == false then return value end
-    return value, seq
-  end
-  if options.values == false then
-    if options.seqs == false then return key end
-    return key, seq
-  end
-  if options.seqs == false then return key, value end
-  return key, value, seq
-end
-
-M.shaped = shaped
-
---- The next entry: key, value, seq, less what the options switch off.
-function Range:__call()
-  local options = self.options
-  local item = self.items[self.at]
-  while not item do
-    if self.ended then return nil end
-    local first_seq = options.after and options.after + 1
-    self.items, self.resume = self.host.page(options, PAGE, first_seq, self.last_seq, self.resume)
-    self.at, self.ended = 1, self.resume == nil
-    item = self.items[1]
-  end
-  if self.left == 0 then return nil end
-  self.left = self.left - 1
-  self.items[self.at] = nil
-  self.at = self.at + 1
-  return shaped(options, item[1], item[3], item[2])
-end
-
--- view:range and view:read: what there is when it is made.
-local function range_function(host)
-  return function (_, options)
-    local wrong = M.check_range(options)
-    if wrong then error(wrong, 2) end
-    options = options or {}
-    return setmetatable({
-      options = options,
-      host = host,
-      last_seq = host.store.seq(), -- of an index: what comes later is not in it
-      items = {},       -- fetched, not delivered
-      at = 1,
-      resume = nil,     -- behind the last of them
-      ended = false,
-      left = options.limit and options.limit >= 0 and options.limit or math.maxinteger,
-    }, Range)
-  end
-end
+-- --- What is kept by key ------------------------------------------------------------------------------------------
 
 -- Deltas are made where the log is (deltas.lua), which asks what is below of the host.
 local function deltas()
@@ -259,10 +173,10 @@ local function add_reading(host, builtin)
   end
 
   local view = host.view
-  view.range = range_function(host)
+  view.range = ranges.reader(host)
   view.read = view.range
   function view.count(_, range)
-    local wrong = M.check_range(range)
+    local wrong = ranges.check(range)
     if wrong then error("count: " .. wrong, 0) end
     host.flush()
     return store.count(range)

@@ -8,7 +8,7 @@
 
 local async = require "flume.async"
 local errors = require "flume.errors"
-local kinds = require "flume.kinds"
+local ranges = require "flume.ranges"
 
 local Source = {}
 Source.__index = Source
@@ -71,7 +71,7 @@ local function deliver(self, item)
   if found == nil then return answer_next(self, value) end
   if not found then return take(self) end
   self.left = self.left - 1
-  answer_next(self, nil, kinds.shaped(self.range, item[1], value, item[2]))
+  answer_next(self, nil, ranges.shaped(self.range, item[1], value, item[2]))
 end
 
 -- What came since live_seq is not known by itself any more: the range has it, in the order of the keys.
@@ -144,7 +144,7 @@ end
 -- Begins to read the range with these options, as of now.
 local function start_range(self, options)
   local view, since = self.view, self.view._core:since()
-  local wrong = kinds.check_range(options)
+  local wrong = ranges.check(options)
   if not wrong and options and options.after and view._kind ~= "index" then wrong = "after is for an index" end
   if wrong then
     self.ended = true
@@ -255,7 +255,7 @@ local function at_hand(self)
   self.items[self.at] = nil
   self.at = self.at + 1
   self.left = self.left - 1
-  return true, kinds.shaped(self.range, item[1], value, item[2])
+  return true, ranges.shaped(self.range, item[1], value, item[2])
 end
 
 local function next_of(self, cb)

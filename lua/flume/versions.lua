@@ -45,7 +45,7 @@ local function load_script(handle, script)
     natives = {["flume.text"] = package.searchpath("flume.text", package.cpath) or ""},
     lib = {
       observable = bytecode.observable, sandbox = bytecode.sandbox, kinds = bytecode.kinds, sources = bytecode.sources,
-      used = bytecode.used,
+      used = bytecode.used, ranges = bytecode.ranges,
     },
   })
   if not ok then return nil, message, code end
