@@ -397,6 +397,37 @@ describe("deltas", function ()
     assert.same({{"set", 1, 12, 2}, {"at", nil, nil, 2}}, all_of(db.groups, {after = 0}))
   end)
 
+  it("go by what a mapper or a codec makes of records, and by the seqs of an offset log", function ()
+    local function mapper(item) return {k = item.key, n = item.n * 2} end
+    local definitions = {
+      groups = {version = 1, group = "k", initial = 0, reducer = function (n, item) return n + item.n end},
+      counts = {version = 1, group = "k", aggregate = {sum = {"sum", "n"}}},
+      index = {version = 1, indexer = function (item, _, emit) emit(item.k, item.n) end},
+    }
+    for _, db in ipairs {
+      world.keep(assert(flume.new(flume.log.memory {codec = "json"}, {mapper = mapper}))),
+      world.keep(assert(flume.new(flume.log.memory(), {mapper = mapper}))),
+      world.open_db(dir .. ".log", {log = "offset", mapper = mapper}),
+    } do
+      local copies = {}
+      for name, definition in pairs(definitions) do
+        db:use(name, definition)
+        copies[name] = new_copy()
+      end
+      for _ = 1, 3 do
+        assert(db:append {{key = 1, n = 5}, {key = 2, n = 7}})
+        assert(db:append {key = 1, n = 1})
+        for name, copy in pairs(copies) do
+          catch_up(db[name], copy)
+          assert.same(entries_of(db[name]), without_values(copy.entries, db[name]._kind))
+        end
+      end
+      assert.same({["1"] = 36, ["2"] = 42}, copies.groups.entries)
+      assert.same({["1"] = {sum = 36}, ["2"] = {sum = 42}}, copies.counts.entries)
+      assert.equal(1, copies.groups.resets)
+    end
+  end)
+
   it("leave math.random alone, and don't depend on it", function ()
     local definition = {group = "k", initial = 0, reducer = function (n, item) return n + item.n end}
     local positions = {}

@@ -165,7 +165,7 @@ local FIRST_STEP
 
 --- Begins a round, as soon as the view has come to where the copy is.
 local function begin_round(self)
-  self.round, self.step = self.round + 1, nil
+  self.round, self.step, self.told_at = self.round + 1, nil, nil
   self.floor, self.reached, self.known, self.resume = self.seq, self.seq, self.deletions, nil
   await(self, math.max(self.seq, self.view._core:since()), function ()
     local kind = self.view._instance.keyless and "reduce" or self.view._kind
