@@ -436,7 +436,7 @@ end
 local function begin(self, instance, accept)
   local since, message, code = start_where_it_fits(self, instance, accept)
   if not since then return nil, message, code end
-  self._broken = nil
+  self._broken = false
   self:_answer_with(instance)
   if instance.accepts then self._notes:accept("the state on disk", instance, since, accept) end
   if instance.number and self._active_number and instance.number ~= self._active_number then

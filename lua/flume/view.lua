@@ -79,6 +79,14 @@ function View:_wait(target, timeout_ms, done, deadline)
   end)
 end
 
+--- Whether a call that waits for target (nil: for nothing) would be answered at once, and not with an error.
+function View:_has(target)
+  if self._broken or self:_is_over() then return false end
+  local core = self._core
+  if target ~= nil and not (core:has(target) or target < 0 and self._db:_is_ready()) then return false end
+  return core:failure() == nil
+end
+
 local function is_options(value)
   return type(value) == "table" and (value.since ~= nil or value.wait ~= nil or value.timeout ~= nil)
 end
@@ -172,6 +180,16 @@ function View:_call_on(instance, done, name, ...)
   if not ok then done(errors.new(message, code)) end
 end
 
+--- The page of the instance that answers, when that is at hand and all is well: items, and what to go on with; or nil.
+function View:_page_now(...)
+  local instance = self._instance
+  local host = instance.host
+  local ok, items, resume
+  if host then ok, items, resume = pcall(host.page, ...)
+  else ok, items, resume = pcall(instance.core.page_if_idle, instance.core, ...) end
+  if ok then return items, resume end
+end
+
 local function answer_now(self, method, args, done)
   local err = self:_failure()
   if err then return done(err) end
@@ -252,15 +270,18 @@ function View:_check_alive(method, level)
 end
 
 local function method_of(self, method)
+  local known = self._calls[method]
   local kind = self.methods[method]
-  if not kind then return nil end
+  if known or not kind then return known end
   local call = CALLS[kind]
-  return function (view, ...)
+  local function call_method(view, ...)
     if view ~= self then error(("call it as db.%s:%s(...)"):format(self.name, method), 2) end
     self:_check_alive(method, 2)
     local cb, args = async.split_callback(...)
     return call(self, method, args, cb)
   end
+  self._calls[method] = call_method
+  return call_method
 end
 
 -- Why a view has no deltas.
@@ -411,6 +432,7 @@ function View:_answer_with(instance)
   self._instance, self._core = instance, instance.core
   self.methods, self._builtin, self._kind = instance.methods, instance.builtin, instance.kind
   self.version, self.reason = instance.version, instance.reason
+  self._calls = {}
   for watcher in pairs(self._watchers) do
     if watcher.observer then watcher.observer:stop() end
     watcher.observer = self._core:observe(watcher.notify)
@@ -427,6 +449,7 @@ function View.new(db, name, script)
     version = nil,
     reason = nil,             -- why the instance that answers was built anew, or nil
     methods = {},             -- name -> "sync" | "async" | "source" | "record" | "records"
+    _calls = {},              -- name -> function: those of them that were called
     _kind = nil,
     _builtin = {},            -- name -> true: the kind's own
     _db = db,
@@ -447,7 +470,7 @@ function View.new(db, name, script)
     _dry = {},                -- set of the instances that make dry runs
     _swaps = {},              -- list of functions that wait until the next instance answers: done(err)
     _reload_error = nil,      -- why the file as it is now could not be mounted
-    _broken = nil,            -- the view could not be mounted at all: all that is asked of it answers this error
+    _broken = false,          -- or why the view could not be mounted at all: all that is asked of it answers this error
     since = nil,
     progress = nil,
   }, View)
