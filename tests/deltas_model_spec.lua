@@ -414,6 +414,7 @@ describe("deltas of views that much happens to", function ()
   end)
 
   it("keep copies that are at each position what the view is there", function ()
+    print("FLUME_DELTAS_SEED=" .. SEED)
     local run = new_run()
     for step = 1, STEPS do
       run.where = ("step %d, FLUME_DELTAS_SEED=%d"):format(step, SEED)

@@ -345,6 +345,16 @@ describe("deltas", function ()
     end
   end)
 
+  it("fit into the little memory that a view may have", function ()
+    write("groups", 1)
+    local db = world.memory_db()
+    db:use("groups", folder .. "/groups.lua", {memory = 600000})
+    for _ = 1, 5 do fill(db, 1000) end
+    local copy = new_copy()
+    for op, key, value, seq in db.groups:deltas {after = 0} do apply(copy, false, op, key, value, seq) end
+    assert.same(entries_of(db.groups), copy.entries)
+  end)
+
   it("tell each group once, of a view that stays where it is", function ()
     write("groups", 1)
     local db = open()

@@ -38,6 +38,8 @@ M.limits = {page = 256, records = 2048, record_bytes = 256 << 10, deleted = 64, 
 
 local limits = M.limits
 
+local ROOMY = 16 << 20 -- bytes of memory of a view, from which on that many records fit in easily
+
 local OPTIONS = {
   after = true, live = true, gt = true, gte = true, lt = true, lte = true, prefix = true, since = true, wait = true,
   timeout = true,
@@ -280,9 +282,9 @@ local function read_records(self)
   local log, notes, transform = self.view._db.log, self.view._notes, self.transform
   local records, last, last_read, count, bytes = {}, log.core:since(), nil, 0, 0
   local cursor, message, code =
-    core.cursor(log.core, self.reached + 1, last, limits.records, false, false, true, not transform)
+    core.cursor(log.core, self.reached + 1, last, self.most_records, false, false, true, not transform)
   if not cursor then return nil, errors.new(message, code) end
-  while bytes < limits.record_bytes and count < limits.records do
+  while bytes < self.most_bytes and count < self.most_records do
     local seq, item, why, len = cursor:next()
     if not seq then
       cursor:close()
@@ -474,6 +476,7 @@ end
 --- A stream of deltas of a view, which begins with its first next. args[1]: the options, or nil
 function M.new(view, _, args, target, timeout_ms)
   local options = args[1] or {}
+  local share = math.min(1, (view._script.memory or ROOMY) / ROOMY)
   return setmetatable({
     view = view,
     range = check(view, options),
@@ -483,6 +486,8 @@ function M.new(view, _, args, target, timeout_ms)
     timeout_ms = timeout_ms,
     started = false,
     ended = false,
+    most_records = math.ceil(limits.records * share),
+    most_bytes = limits.record_bytes * share,
     transform = view._db.log:transform(view._db._map), -- of records, or nil: they are read lazily
     fresh = false,             -- the copy is being filled
     identity = nil,            -- where the copy is: what it is of,
