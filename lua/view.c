@@ -108,7 +108,7 @@ static void on_wait(struct flume_wait *wait, int status) {
   luaL_unref(L, LUA_REGISTRYINDEX, self->cb);
   flume_io_free(&flume_io_posix, self);
   if (status == 0) lua_pushnil(L);
-  else lua_pushstring(L, flume_err_name(status));
+  else flume__push_error_name(L, status);
   flume__loop_call(loop, 1);
 }
 
