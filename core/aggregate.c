@@ -11,6 +11,7 @@
 #include "hash.h"
 #include "key.h"
 #include "msgpack.h"
+#include "queue.h"
 
 #define BUCKETS_FIRST 1024u
 #define AT_HAND_MAX_BYTES (16u << 20)
@@ -24,12 +25,10 @@ struct cell {
 };
 
 struct group {
-  struct group *next; /* in the same bucket */
+  struct group *next;         /* in the same bucket */
+  struct flume_queue changed; /* among those that are to be flushed; by itself when it is not */
   uint64_t hash;
   int64_t records;
-  bool changed;
-  struct group *next_changed; /* in the list of those; NULL at its end */
-  struct group **in_changed;  /* what points to it there */
   uint32_t key_len;
   const uint8_t *key; /* behind the cells */
   struct cell cells[];
@@ -52,11 +51,11 @@ struct flume_aggregate {
   struct group **buckets;
   size_t buckets_count; /* a power of two; 0 at first */
   size_t groups_count;
-  size_t bytes;       /* of all that is at hand, about */
-  struct group *last; /* that the last record is in; NULL */
-  struct group *changed;
-  struct flume_buf prefix; /* that keys have in front */
-  struct flume_buf key;    /* scratch, as are the next two */
+  size_t bytes;               /* of all that is at hand, about */
+  struct group *last;         /* that the last record is in; NULL */
+  struct flume_queue changed; /* struct group */
+  struct flume_buf prefix;    /* that keys have in front */
+  struct flume_buf key;       /* scratch, as are the next two */
   struct flume_buf value;
   struct flume_buf packed;
   size_t count;
@@ -94,6 +93,7 @@ int flume_aggregate_new(const struct flume_io *io, struct flume_extract *group,
     self->fields[i].is = fields[i];
     self->fields[i].before = find_before(self, i);
   }
+  flume_queue_init(&self->changed);
   flume_buf_init(&self->prefix, io);
   flume_buf_init(&self->key, io);
   flume_buf_init(&self->value, io);
@@ -140,6 +140,7 @@ static struct group *new_group(struct flume_aggregate *self, uint64_t hash) {
   group->key = key;
   group->key_len = (uint32_t)self->key.len;
   group->hash = hash;
+  flume_queue_init(&group->changed);
   for (size_t i = 0; i < self->count; i++) flume_buf_init(&group->cells[i].bytes, self->io);
   return group;
 }
@@ -184,29 +185,13 @@ static struct group *find_group(const struct flume_aggregate *self, uint64_t has
   return NULL;
 }
 
-static void note_changed(struct flume_aggregate *self, struct group *group) {
-  if (group->changed) return;
-  group->changed = true;
-  group->next_changed = self->changed;
-  group->in_changed = &self->changed;
-  if (self->changed != NULL) self->changed->in_changed = &group->next_changed;
-  self->changed = group;
-}
-
-static void note_unchanged(struct group *group) {
-  if (!group->changed) return;
-  group->changed = false;
-  *group->in_changed = group->next_changed;
-  if (group->next_changed != NULL) group->next_changed->in_changed = group->in_changed;
-}
-
 static void take_out(struct flume_aggregate *self, struct group *group) {
   struct group **place = &self->buckets[group->hash & (self->buckets_count - 1)];
   while (*place != group) place = &(*place)->next;
   *place = group->next;
-  note_unchanged(group);
   self->groups_count--;
   self->bytes -= group_bytes(self, group);
+  flume_queue_remove(&group->changed);
   free_group(self, group);
 }
 
@@ -221,7 +206,8 @@ void flume_aggregate_forget(struct flume_aggregate *self) {
   flume_io_free(self->io, self->buckets);
   self->buckets = NULL;
   self->buckets_count = self->groups_count = self->bytes = 0;
-  self->last = self->changed = NULL;
+  self->last = NULL;
+  flume_queue_init(&self->changed);
 }
 
 /* --- A group as it is in the store -------------------------------------------------------------------------------- */
@@ -320,20 +306,22 @@ static int fetch_group(struct flume_aggregate *self, struct flume_store *store, 
   return 0;
 }
 
-static int flush_group(struct flume_aggregate *self, struct flume_store *store, struct group *group,
+static int flush_group(struct flume_aggregate *self, struct flume_store *store, const struct group *group,
                        struct flume_err *err) {
   self->value.len = 0;
   int rv = write_group(self, group, &self->value);
   if (rv != 0) return flume_err_set(err, rv, "writing a group: %s", flume_strerror(rv));
-  rv = flume_store_put_group(store, group->key, group->key_len, self->value.data, self->value.len, err);
-  if (rv == 0) note_unchanged(group);
-  return rv;
+  return flume_store_put_group(store, group->key, group->key_len, self->value.data, self->value.len, err);
 }
 
 int flume_aggregate_flush(struct flume_aggregate *self, struct flume_store *store, struct flume_err *err) {
-  int rv = 0;
-  while (rv == 0 && self->changed != NULL) rv = flush_group(self, store, self->changed, err);
-  return rv;
+  while (!flume_queue_empty(&self->changed)) {
+    struct group *group = FLUME_CONTAINER_OF(self->changed.next, struct group, changed);
+    int rv = flush_group(self, store, group, err);
+    if (rv != 0) return rv;
+    flume_queue_remove(&group->changed);
+  }
+  return 0;
 }
 
 static int make_room(struct flume_aggregate *self, struct flume_store *store, struct flume_err *err) {
@@ -481,6 +469,10 @@ static struct group *group_of(struct flume_aggregate *self, struct flume_store *
   if (*rv <= 0) return NULL;
   *rv = fetch_group(self, store, base, &group, err);
   return *rv == 0 ? group : NULL;
+}
+
+static void note_changed(struct flume_aggregate *self, struct group *group) {
+  if (flume_queue_empty(&group->changed)) flume_queue_push(&self->changed, &group->changed);
 }
 
 int flume_aggregate_add(struct flume_aggregate *self, struct flume_store *store, struct flume_store *base,

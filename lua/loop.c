@@ -280,6 +280,17 @@ static int now(lua_State *L) {
   return 1;
 }
 
+/* random_bytes(n) -> a string that nobody else has made, as good as certainly; n is 256 at most */
+static int random_bytes(lua_State *L) {
+  char bytes[256];
+  lua_Integer n = luaL_checkinteger(L, 1);
+  luaL_argcheck(L, n >= 0 && (size_t)n <= sizeof bytes, 1, "out of range");
+  int rv = uv_random(NULL, NULL, bytes, (size_t)n, 0, NULL);
+  if (rv != 0) return luaL_error(L, "random bytes: %s", uv_strerror(rv));
+  lua_pushlstring(L, bytes, (size_t)n);
+  return 1;
+}
+
 static int set_on_error(lua_State *L) {
   luaL_checktype(L, 1, LUA_TFUNCTION);
   lua_settop(L, 1);
@@ -302,6 +313,7 @@ void flume__loop_open(lua_State *L) {
                                        {"alive", alive},
                                        {"thread", thread},
                                        {"now", now},
+                                       {"random_bytes", random_bytes},
                                        {"set_on_error", set_on_error},
                                        {"error_metatable", error_metatable},
                                        {NULL, NULL}};

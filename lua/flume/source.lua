@@ -8,9 +8,9 @@
 
 local async = require "flume.async"
 local errors = require "flume.errors"
-local kinds = require "flume.kinds"
+local ranges = require "flume.ranges"
 
-local shaped = kinds.shaped
+local shaped = ranges.shaped
 
 local Source = {}
 Source.__index = Source
@@ -147,7 +147,7 @@ end
 -- What the range is, as of now; or what is wrong with its options.
 local function set_range(self, options)
   local view, since = self.view, self.view._core:since()
-  local wrong = kinds.check_range(options)
+  local wrong = ranges.check(options)
   if not wrong and options and options.after and view._kind ~= "index" then wrong = "after is for an index" end
   if wrong then return wrong end
   options = options or {}

@@ -4,7 +4,7 @@
 local async = require "flume.async"
 local core = require "flume.core"
 local errors = require "flume.errors"
-local instances = require "flume.instances"
+local instances = require "flume.instance"
 local options = require "flume.options"
 local rebuilding = require "flume.rebuild"
 local using = require "flume.using"

@@ -12,12 +12,11 @@
 
 local core = require "flume.core"
 local errors = require "flume.errors"
-local instances = require "flume.instances"
+local instances = require "flume.instance"
 local notes = require "flume.notes"
 local View = require "flume.view"
 
 local dirs = core.view_dir
-local new_instance = instances.new
 
 local M = {}
 
@@ -53,14 +52,24 @@ end
 
 local settle
 
--- Takes all versions off the disk but the active one and the set of numbers.
-local function remove_others(self, keep)
+-- Takes off the disk what lies beside the active version and those with these numbers: versions that were given up, and
+-- what a crash has left. true; nil, message, code.
+local function remove_others(self, numbers)
   local dir = not self._script.reads_only and self._script.state_dir
-  local numbers = dir and dirs.list(dir) or {}
-  local active = #numbers > 1 and dirs.active(dir) or nil
-  for _, number in ipairs(numbers) do
-    if number ~= self._active_number and number ~= active and not keep[number] then dirs.remove(dir, number) end
-  end
+  if not dir then return true end
+  local active, message, code = dirs.active(dir)
+  if message then return nil, message, code end
+  local keep = table.move(numbers, 1, #numbers, 1, {})
+  keep[#keep + 1] = active
+  keep[#keep + 1] = self._active_number
+  return dirs.sweep(dir, keep)
+end
+
+--- The same of what lies beside the versions that are open.
+function M.remove_unused(self)
+  local numbers = {}
+  for instance in pairs(self._instances) do numbers[#numbers + 1] = instance.number end
+  return remove_others(self, numbers)
 end
 
 -- When nothing is under way, what answers is the active version on disk, and no other is there.
@@ -71,9 +80,7 @@ local function tidy(self)
     self._next = now
     return settle(self, now)
   end
-  local keep = {}
-  for instance in pairs(self._instances) do keep[instance.number or 0] = true end
-  remove_others(self, keep)
+  M.remove_unused(self)
 end
 
 --- Closes an instance, "keep"ing or "drop"ping its state; done() when that is over.
@@ -123,7 +130,7 @@ local function end_instances(self, done)
   for instance in pairs(self._instances) do
     pending = pending + 1
     local how = instance.retired and "drop" or "keep"
-    if how == "keep" then kept[instance.number or 0] = true end
+    if how == "keep" then kept[#kept + 1] = instance.number end
     self:_end_instance(instance, how, one)
   end
   one()
@@ -194,12 +201,6 @@ local function next_number(self)
   return self._last_number
 end
 
-local function sweep(self, ...)
-  local keep = {...}
-  if self._active_number then keep[#keep + 1] = self._active_number end
-  dirs.sweep(self._script.state_dir, keep)
-end
-
 -- In a process that may not write: on a snapshot of the active version, if that fits, from where this process folds on
 -- in memory; else on nothing. (Not where the writer is this very process: LMDB can't have a directory open twice in
 -- one.)
@@ -227,7 +228,7 @@ local function start_where_it_fits(self, instance, accept)
     if since then
       if not is_active then instance.reason = first_reason end
       if number >= (self._active_number or number) then self._notes:settle_version(number) end
-      sweep(self, number)
+      remove_others(self, {number})
       return since
     end
     first_reason = first_reason or reason
@@ -235,7 +236,7 @@ local function start_where_it_fits(self, instance, accept)
   instance.reason = first_reason
   local number = next_number(self)
   local since, message, code = start_at(self, instance, place_at(self, number, {activate = not self._active_number}))
-  if since then sweep(self, number) end
+  if since then remove_others(self, {number}) end
   return since, message, code
 end
 
@@ -510,7 +511,7 @@ end
 function View:_reload(force, done)
   local now = self._instance
   if not (self._script.path or now and now.uses) or now and now.kind == "sink" then return done(nil) end
-  local instance, message, code = new_instance(self._db, self._script)
+  local instance, message, code = instances.new(self._db, self._script)
   if instance and instance.kind == "sink" then
     message, code = ('view "%s": one that keeps itself can\'t be reloaded'):format(self.name), "EINVAL"
     instance = nil
@@ -541,7 +542,7 @@ M.settle, M.hand_over, M.retire, M.answer_swaps = settle, hand_over, retire, ans
 --- state_dir: where the state is kept, or nil; memory, budget; accept: why the state can be kept although the
 --- version or the source is another. A view, or nil, message, code.
 function M.mount(db, script)
-  local instance, message, code = new_instance(db, script)
+  local instance, message, code = instances.new(db, script)
   if not instance then return nil, message, code end
   local self = new_view(db, script)
   local since

@@ -156,7 +156,7 @@ local function view_error(self, raised)
 end
 
 -- What the view has by itself does little, so that it is not worth another thread when the view has nothing to do.
-local QUICK = {page = true, recent = true, follow = true, epoch = true}
+local QUICK = {page = true, recent = true, follow = true, came = true}
 
 --- host[name](...) where the host of the instance lives; done(err, results...).
 function View:_call_on(instance, done, name, ...)
@@ -167,9 +167,9 @@ function View:_call_on(instance, done, name, ...)
     return done(view_error(self, results[2]))
   end
   if name == "page" then
-    local ok, items, resume = pcall(instance.core.page_if_idle, instance.core, ...)
+    local ok, items, resume, since = pcall(instance.core.page_if_idle, instance.core, ...)
     if not ok then return done(view_error(self, items)) end
-    if items then return done(nil, items, resume) end
+    if items then return done(nil, items, resume, since) end
   end
   if QUICK[name] or name == "call" and self._builtin[...] then
     local results = table.pack(instance.core:call_if_idle(name, ...))
@@ -284,6 +284,13 @@ local function method_of(self, method)
   return call_method
 end
 
+-- Why a view has no deltas.
+local function no_deltas(self)
+  local why = self._engine and "a view of queries has no state to copy; a live query tells of what comes"
+    or "it keeps itself, and tells nothing of its changes"
+  error(("%s:deltas: %s"):format(self.name, why), 2)
+end
+
 function View.__index(self, key)
   local engine = rawget(self, "_engine")
   if engine and engine.METHODS[key] then return engine.METHODS[key] end
@@ -294,7 +301,9 @@ function View.__index(self, key)
     if rawget(self, "_broken") and not View.RESERVED[key] and key:sub(1, 1) ~= "_" then
       return function () return errors.unpack(self._broken) end
     end
-    return method_of(self, key)
+    local call = method_of(self, key)
+    if not call and key == "deltas" then return no_deltas end
+    return call
   end
   return nil
 end
@@ -452,7 +461,7 @@ function View.new(db, name, script)
     _heir = nil,              -- {instance =, swaps =}: the one that is to take over its state when it is quiet
     _engine = nil,            -- what has the methods in place of the instance (kinds.lua), or nil
     _instances = {},          -- set of all that are open
-    _followers = {},          -- set of functions to be called when another instance answers
+    _followers = {},          -- set of functions to be called when another instance answers, or starts over
     _watchers = {},           -- set of {notify =, observer =}
     _raw_waits = {},          -- set of functions that answer the calls that wait for a raw view's since
     _activating = nil,        -- while a version is made the active one on disk: list of functions to be called then

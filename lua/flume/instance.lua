@@ -1,5 +1,5 @@
--- Instances: a view at one version, in a Lua state of its own or in the caller's, with what is known of it. Which of
--- them answers is for versions.lua.
+-- An instance: a version of a view, as C has it (lua/view.h), and what it says of itself. It is made of a script, in a
+-- Lua state of its own or in the caller's. Which of them answers is for versions.lua.
 
 local core = require "flume.core"
 local make_host = require "flume.host"
@@ -31,7 +31,7 @@ local function load_script(handle, script, others)
     natives = {["flume.text"] = package.searchpath("flume.text", package.cpath) or ""},
     lib = {
       observable = bytecode.observable, sandbox = bytecode.sandbox, kinds = bytecode.kinds, sources = bytecode.sources,
-      used = bytecode.used,
+      used = bytecode.used, ranges = bytecode.ranges,
     },
   })
   if not ok then return nil, message, code end
@@ -88,7 +88,9 @@ function M.new(db, script)
     uses = described.uses,      -- names of the views that it uses; nil for none
     saw = using.marks(script, others, described.uses), -- name -> what it took that view for
     stamp = described.stamp,    -- of all that it uses: it is the same for the same
+    keyless = described.keyless, -- true: its groups are one, without a key
     fingerprint = described.fingerprint,
+    token = nil,                -- of one that is like no other: see deltas.lua
     misled = false,             -- it took another view for one that it uses: it is not to answer any more
     begins_behind = described.since,
     accepts = false,            -- it goes on with a state that another version has made
