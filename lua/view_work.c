@@ -240,7 +240,6 @@ void flume__view_tell_active(struct flume_view *view) {
 }
 
 static void after_commit(struct flume_view *view) {
-  view->commit_due = false;
   settle_commit(view);
   if (view->commit_status != 0 && !view->closing) fail(view, view->meta.since);
 }
@@ -306,18 +305,19 @@ static void after_call(struct flume_view *view) {
   answer(view, call);
 }
 
+/* What the work has left is taken up first: an answer may begin other work, which has all this for its own. */
 static void job_done(struct flume_job *job) {
   struct flume_view *view = FLUME_CONTAINER_OF(job, struct flume_view, job);
   enum flume_work worked = view->working;
   view->working = FLUME_WORK_NONE;
   view->size_bytes = view->committed_bytes;
+  if (worked == FLUME_WORK_COMMIT || view->commit_put_off) view->commit_due = view->commit_put_off;
+  view->commit_put_off = false;
   if (worked == FLUME_WORK_FEED) after_feed(view);
   if (worked == FLUME_WORK_RETRACT) after_retract(view);
   if (worked == FLUME_WORK_CALL) after_call(view);
   if (worked == FLUME_WORK_COMMIT) after_commit(view);
   if (worked == FLUME_WORK_ERASE) flume__view_erase_ran(view);
-  if (view->commit_put_off) view->commit_due = true;
-  view->commit_put_off = false;
   flume__view_tell_active(view);
   flume__view_next(view);
 }
