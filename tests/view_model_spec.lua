@@ -290,7 +290,7 @@ end
 function DO:explain()
   local name = pick(self.names)
   self.db[name]:explain({from = math.random(2) == 1 and math.random(0, 50) or nil},
-    self:once("explain of " .. name, "EINVAL", "EVIEW"))
+    self:once("explain of " .. name, "EINVAL", "EVIEW", "EAGAIN"))
 end
 
 function DO:ready()
