@@ -131,11 +131,17 @@ int flume__store_read(struct flume_store_reader *reader, struct flume_store_entr
 /* How many entries or groups there are in the range, as flume_store_count. */
 int64_t flume__store_count(struct flume_store_part *part, const struct flume_store_range *range, struct flume_err *err);
 
-/* page, below, with its arguments from the index first on, for any Lua state: nothing else may be done with the store
- * meanwhile. Raises errors. Returns 2. */
-int flume__store_page(lua_State *L, struct flume_store_part *part, int first);
+/* page, below, of an index, for another Lua state than the view's: see store_page.c. In this order:
+ *
+ * Takes the arguments from the index first on, which are the last ones, and pushes what owns the page. Raises errors. */
+struct flume_store_page *flume__store_begin_page(lua_State *L, int first);
+/* Reads the store, with which nothing else may be done meanwhile. Calls no Lua code and raises nothing. */
+int flume__store_read_page(lua_State *L, struct flume_store_page *page, struct flume_store *store,
+                           struct flume_err *err);
+/* Pushes the two results, and frees the page. Raises errors. */
+void flume__store_push_page(lua_State *L, struct flume_store_page *page);
 
-/* What page does it with; none of them is to be called while something else is done with the store. Each raises errors.
+/* What pages are made with; none of them is to be called while something else is done with the store. Each raises errors.
  *
  * The range that the table at index is, or all for nil. Its bounds are borrowed until the next call. */
 void flume__store_get_range(lua_State *L, struct flume_store_part *part, int index, struct flume_store_range *range);
@@ -144,6 +150,11 @@ struct flume_store_cursor **flume__store_push_cursor(lua_State *L);
 /* Pushes a string that says where the entry is, and begins a cursor behind the one that such a string names. */
 void flume__store_push_resume(lua_State *L, struct flume_store_part *part, const struct flume_store_entry *entry);
 void flume__store_resume(lua_State *L, struct flume_store_cursor *cursor, int index);
+/* What flume__store_resume asks of the value at index. */
+const uint8_t *flume__store_check_place(lua_State *L, int index, size_t *len);
+/* Pushes the key of a row. Then replaces it by {key, seq [, value]}. */
+void flume__store_push_key(lua_State *L, struct flume_store_part *part, const uint8_t *key, size_t key_len);
+void flume__store_make_item(lua_State *L, int64_t seq, const uint8_t *value, size_t value_len);
 
 /* Pushes a table of functions for the host. They keep the value at index owner alive, in which self lives; 0: self
  * outlives the Lua state.

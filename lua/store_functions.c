@@ -260,7 +260,7 @@ static void null_for_nil(lua_State *L) {
 }
 
 /* The key of a row. */
-static void push_key(lua_State *L, struct flume_store_part *part, const uint8_t *key, size_t key_len) {
+void flume__store_push_key(lua_State *L, struct flume_store_part *part, const uint8_t *key, size_t key_len) {
   const uint8_t *p = key + part->prefix_len;
   struct flume_buf *packed = &part->store->packed;
   packed->len = 0;
@@ -271,7 +271,7 @@ static void push_key(lua_State *L, struct flume_store_part *part, const uint8_t 
 }
 
 /* Replaces the key on top by {key, seq [, value]}. */
-static void make_item(lua_State *L, int64_t seq, const uint8_t *value, size_t value_len) {
+void flume__store_make_item(lua_State *L, int64_t seq, const uint8_t *value, size_t value_len) {
   lua_createtable(L, value_len > 0 ? 3 : 2, 0);
   lua_insert(L, -2);
   lua_rawseti(L, -2, 1);
@@ -295,16 +295,21 @@ void flume__store_push_resume(lua_State *L, struct flume_store_part *part, const
   lua_pushlstring(L, (const char *)value->data, value->len);
 }
 
+const uint8_t *flume__store_check_place(lua_State *L, int index, size_t *len) {
+  const uint8_t *place = (const uint8_t *)luaL_checklstring(L, index, len);
+  luaL_argcheck(L, *len >= 12, index, "no place in a range");
+  return place;
+}
+
 void flume__store_resume(lua_State *L, struct flume_store_cursor *cursor, int index) {
   size_t len;
-  const uint8_t *place = (const uint8_t *)luaL_checklstring(L, index, &len);
-  luaL_argcheck(L, len >= 12, index, "no place in a range");
+  const uint8_t *place = flume__store_check_place(L, index, &len);
   flume_store_cursor_resume(cursor, place + 12, len - 12, (int64_t)flume_get_le64(place), flume_get_le32(place + 8));
 }
 
-/* Where the arguments of page are, from the first on, and what it adds. */
+/* Where the arguments of page are, and what it adds. */
 enum {
-  PAGE_RANGE,
+  PAGE_RANGE = 1,
   PAGE_COUNT,
   PAGE_MIN_SEQ,
   PAGE_MAX_SEQ,
@@ -314,47 +319,44 @@ enum {
   PAGE_KEY
 };
 
-int flume__store_page(lua_State *L, struct flume_store_part *part, int first) {
+static int page(lua_State *L) {
+  struct flume_store_part *part = part_of(L);
   struct flume_store_range range;
   struct flume_store_reader reader;
   struct flume_err err;
   struct flume_store_entry entry;
   const uint8_t *last_key = NULL;
-  lua_settop(L, first + PAGE_RESUME);
-  lua_Integer count = luaL_checkinteger(L, first + PAGE_COUNT), found = 0;
-  int64_t min_seq = luaL_optinteger(L, first + PAGE_MIN_SEQ, INT64_MIN);
-  flume__store_get_range(L, part, first + PAGE_RANGE, &range);
-  range.max_seq = luaL_optinteger(L, first + PAGE_MAX_SEQ, INT64_MAX);
+  lua_settop(L, PAGE_RESUME);
+  lua_Integer count = luaL_checkinteger(L, PAGE_COUNT), found = 0;
+  int64_t min_seq = luaL_optinteger(L, PAGE_MIN_SEQ, INT64_MIN);
+  flume__store_get_range(L, part, PAGE_RANGE, &range);
+  range.max_seq = luaL_optinteger(L, PAGE_MAX_SEQ, INT64_MAX);
   flume__store_push_reader(L, part, &range, &reader);
   lua_createtable(L, count < 16 ? (int)count : 16, 0);
   lua_pushnil(L);
-  if (!lua_isnil(L, first + PAGE_RESUME)) {
-    flume__store_resume(L, reader.own, first + PAGE_RESUME);
-    if (reader.base != NULL) flume__store_resume(L, reader.base, first + PAGE_RESUME);
+  if (!lua_isnil(L, PAGE_RESUME)) {
+    flume__store_resume(L, reader.own, PAGE_RESUME);
+    if (reader.base != NULL) flume__store_resume(L, reader.base, PAGE_RESUME);
   }
   int rv = 0;
   while (found < count && (rv = flume__store_read(&reader, &entry, &err)) == 1) {
     if (entry.seq < min_seq && part->kind == FLUME_STORE_INDEX) continue;
-    if (entry.key == last_key && !lua_istable(L, first + PAGE_KEY)) { /* of the same row */
-      lua_pushvalue(L, first + PAGE_KEY);
+    if (entry.key == last_key && !lua_istable(L, PAGE_KEY)) { /* of the same row */
+      lua_pushvalue(L, PAGE_KEY);
     } else {
-      push_key(L, part, entry.key, entry.key_len);
-      lua_copy(L, -1, first + PAGE_KEY);
+      flume__store_push_key(L, part, entry.key, entry.key_len);
+      lua_copy(L, -1, PAGE_KEY);
       last_key = entry.key;
     }
-    make_item(L, entry.seq, entry.value, entry.value_len);
-    lua_rawseti(L, first + PAGE_ITEMS, ++found);
+    flume__store_make_item(L, entry.seq, entry.value, entry.value_len);
+    lua_rawseti(L, PAGE_ITEMS, ++found);
   }
   if (rv < 0) return raise_error(L, &err);
-  lua_pushvalue(L, first + PAGE_ITEMS);
+  lua_pushvalue(L, PAGE_ITEMS);
   if (rv == 1) flume__store_push_resume(L, part, &entry);
   else lua_pushnil(L);
-  flume__store_close_reader(L, first + PAGE_READER);
+  flume__store_close_reader(L, PAGE_READER);
   return 2;
-}
-
-static int page(lua_State *L) {
-  return flume__store_page(L, part_of(L), 1);
 }
 
 /* newest(key) -> of the entries of a key the one that came last: its value or nil, and its seq; nil for none */
@@ -455,8 +457,8 @@ static int recent(lua_State *L) {
     if (seq < from_seq) continue;
     while (flume__emitted_next(&entries, &off, &entry)) {
       if (!is_in(&range, &entry)) continue;
-      push_key(L, part, entry.key, entry.key_len);
-      make_item(L, seq, entry.value, entry.value_len);
+      flume__store_push_key(L, part, entry.key, entry.key_len);
+      flume__store_make_item(L, seq, entry.value, entry.value_len);
       lua_rawseti(L, -2, ++found);
     }
     next_seq = seq + 1;

@@ -199,13 +199,22 @@ static int view_call_if_idle(lua_State *L) {
   return is_idle(self) ? call_here(L, self) : 0;
 }
 
+static bool has_page(const struct flume_view *self) {
+  return is_idle(self) && self->kind == FLUME_VIEW_INDEX && self->kept.store != NULL;
+}
+
 /* page_if_idle(self, range, n, min_seq, max_seq, resume) -> as page in store.h, and as of which seq; nil when the view is at
  * work. Of an index, all of which is in the store: its entries become values of this state without a way through its own. */
 static int view_page_if_idle(lua_State *L) {
   struct flume_view *self = check_view(L);
-  if (!is_idle(self) || self->kind != FLUME_VIEW_INDEX || self->kept.store == NULL) return 0;
-  flume__store_page(L, &self->kept.own, 2);
-  lua_pushinteger(L, self->kept.seq);
+  struct flume_err err;
+  if (!has_page(self)) return 0;
+  struct flume_store_page *page = flume__store_begin_page(L, 2);
+  if (!has_page(self)) return 0; /* a finalizer has asked it for something */
+  int64_t seq = self->kept.seq;
+  if (flume__store_read_page(L, page, self->kept.store, &err) != 0) return luaL_error(L, "%s", err.msg);
+  flume__store_push_page(L, page);
+  lua_pushinteger(L, seq);
   return 3;
 }
 

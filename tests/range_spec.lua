@@ -13,6 +13,14 @@ end}]]
 
 local SMALL = [[return {version = 1, indexer = function (item, seq, emit) emit(item.key, item.value) end}]]
 
+local SUMMED = [[
+return {version = 1, indexer = function (item, seq, emit) emit({item, ("x"):rep(item % 50)}, item) end,
+  methods = {total = "async"}, total = function (view)
+    local sum = 0
+    for _, value in view:range() do sum = sum + value end
+    return sum
+  end}]]
+
 local KEYS = {
   flume.null, "", "a", "ab", "abc", "b", "a\0", "a\0b", "a\1", "\255", "\255\255", 0, 1, -1, 1.5, -0.5, 1 << 53, 2^60,
   math.mininteger, math.maxinteger, math.huge, -math.huge, true, false, flume.array {}, {"a"}, {"a", 1}, {"a", 2},
@@ -132,6 +140,89 @@ describe("a range", function ()
       if key == 2 then break end
     end
     assert.same({1, 2}, seen)
+  end)
+end)
+
+-- Finalizers run wherever the program's state allocates, also while entries become its values.
+describe("a range that finalizers interrupt", function ()
+  local COUNT, SUM = 2000, 2001000
+  local db, asked, answered, mode
+
+  before_each(function ()
+    local path = world.dir() .. "/summed.lua"
+    world.write(path, SUMMED)
+    db = world.memory_db()
+    local batch = {}
+    for i = 1, COUNT do batch[i] = i end
+    db:append(batch)
+    db:use("summed", path)
+    assert.is_true(db.summed:ready())
+    asked, answered = 0, 0
+    mode = collectgarbage("generational", 1) -- it collects often
+  end)
+  after_each(function ()
+    collectgarbage(mode)
+    world.clean()
+  end)
+
+  local function read(from)
+    local expected = from
+    for key, value in db.summed:read {gte = {from}, lt = {from + 200}} do
+      assert.same({expected, ("x"):rep(expected % 50)}, key)
+      assert.equal(expected, value)
+      expected = expected + 1
+    end
+    assert.equal(from + 200, expected)
+  end
+
+  -- Garbage that asks the view for something when it is collected.
+  local function litter(ask)
+    for _ = 1, 5 do
+      setmetatable({}, {__gc = function ()
+        if db.closed then return end
+        asked = asked + 1
+        ask()
+      end})
+    end
+  end
+
+  local function took(err, sum)
+    answered = answered + 1
+    assert.is_nil(err)
+    assert.equal(SUM, sum)
+  end
+
+  it("is what it is, and they are answered later", function ()
+    for i = 1, 60 do
+      litter(function () db.summed:total(took) end)
+      read(i * 10)
+      flume.step(0)
+    end
+    world.run_until(function () return answered == asked end)
+    assert.is_true(asked > 0)
+  end)
+
+  it("is what it is when they wait for the answer", function ()
+    for i = 1, 60 do
+      litter(function () took(nil, assert(db.summed:total())) end)
+      read(i * 10)
+    end
+    assert.is_true(asked > 0)
+    assert.equal(asked, answered)
+  end)
+
+  it("is what it is when its options ask", function ()
+    local options = setmetatable({gte = {5}, lt = {8}}, {__index = function ()
+      asked = asked + 1
+      db.summed:total(took)
+    end})
+    assert.same({5, 6, 7}, (function ()
+      local values = {}
+      for _, value in db.summed:read(options) do values[#values + 1] = value end
+      return values
+    end)())
+    world.run_until(function () return answered == asked end)
+    assert.is_true(asked > 0)
   end)
 end)
 
