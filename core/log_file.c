@@ -22,8 +22,7 @@ static void release(struct log_file *log) {
   log->deleted_file = -1;
   if (log->lock >= 0) io->close(io->ctx, log->lock);
   log->lock = -1;
-  flume__follow_free(log->follow);
-  log->follow = NULL;
+  flume__follow_free(log);
 }
 
 static void file_free(struct flume_log *base) {
@@ -53,7 +52,7 @@ static void file_close(struct flume_log *base) {
   struct log_file *log = (struct log_file *)base;
   uv_timer_stop(&log->timer);
   log->draining = true;
-  if (log->follow != NULL) flume__follow_close(log->follow);
+  if (log->follow != NULL) flume_follow_close(log->follow);
   if (flume__file_check_writer(log, NULL) == 0 && base->failure.code == 0) {
     flume__file_submit(log, FLUME_COMMIT_END, NULL);
   }
@@ -161,7 +160,7 @@ int flume_log_open(struct flume_log **out, uv_loop_t *loop, const char *dir, con
     return rv;
   }
   uv_timer_init(loop, &log->timer); /* can't fail */
-  if (log->follow != NULL) flume__follow_start(log->follow);
+  if (log->follow != NULL) flume_follow_start(log->follow, log->log.dir);
   *out = &log->log;
   return 0;
 }

@@ -78,7 +78,7 @@ struct log_file {
   uv_pid_t pid;  /* of the process that opened it for writing */
 
   struct flume_note note;      /* the writer's: as it was written last */
-  struct flume_follow *follow; /* a reader's: see log_file_follow.h; NULL for a writer, and with options.damaged */
+  struct flume_follow *follow; /* a reader's: see follow.h; NULL for a writer, and with options.damaged */
 
   struct flume_segment **segments; /* ascending by first_seq; the last one is the active one */
   size_t segments_count;
