@@ -83,7 +83,7 @@ static void end(struct flume_offset_check *check) {
   int status = check->status;
   struct flume_err err = check->err;
   err.code = status;
-  req->report.deleted = log->deleted.seqs.deleted.count;
+  req->report.deleted = flume__offset_gone(log)->count;
   req->report.segments = 1;
   flume_window_fini(&check->window);
   flume_io_free(log->log.io, check->views_dir);

@@ -69,11 +69,10 @@ static int read_note(struct log_offset *log, uint8_t *bytes) {
   return rv;
 }
 
-int flume__offset_note_load(struct log_offset *log, uint32_t *bits, struct flume_err *err) {
+int flume__offset_note_load(struct log_offset *log, struct flume_err *err) {
   uint8_t bytes[NOTE_BYTES];
-  *bits = 0;
   int rv = read_note(log, bytes);
-  if (rv == UV_ENOENT || rv == -ENOTDIR) return 0;
+  if (rv == UV_ENOENT || rv == UV_ENOTDIR) return 0;
   if (rv != 0 && rv != FLUME_ECORRUPT) {
     return flume_err_set(err, rv, "reading %s/note: %s", log->log.dir, flume_strerror(rv));
   }
@@ -84,7 +83,7 @@ int flume__offset_note_load(struct log_offset *log, uint32_t *bits, struct flume
   if (flume_get_le16(bytes + AT_VERSION) != NOTE_VERSION) {
     return flume_err_set(err, FLUME_EVERSION, "%s/note: byte 4: unknown version", log->log.dir);
   }
-  *bits = flume_get_le16(bytes + AT_BITS);
+  log->noted_bits = flume_get_le16(bytes + AT_BITS);
   memcpy(log->log.id, bytes + AT_ID, sizeof log->log.id);
   log->note = (struct flume_offset_note){.durable_off = flume_get_le64(bytes + AT_DURABLE),
                                          .limit_off = flume_get_le64(bytes + AT_LIMIT),
@@ -144,4 +143,17 @@ int flume__offset_note_sync(struct log_offset *log, struct flume_err *err) {
 
 int flume__offset_note_write(struct log_offset *log, struct flume_err *err) {
   return write_note(log, false, err);
+}
+
+int flume__offset_tell_begin(struct log_offset *log, struct flume_err *err) {
+  int rv = uv_random(NULL, NULL, &log->told.writer, sizeof log->told.writer, 0, NULL);
+  if (rv != 0) return flume_err_set(err, rv, "opening %s: %s", log->file->path, flume_strerror(rv));
+  log->told.since = log->sync == FLUME_SYNC_ALWAYS ? log->log.since.value : FLUME_SEQ_MAX;
+  return flume__offset_tell(log, err);
+}
+
+int flume__offset_tell(struct log_offset *log, struct flume_err *err) {
+  log->told.deleted_end_off = log->deleted.seqs.end_off;
+  int rv = flume_note_write(log->log.io, log->lock, log->log.id, &log->told);
+  return rv == 0 ? 0 : flume_err_set(err, rv, "writing %s/lock: %s", log->log.dir, flume_strerror(rv));
 }

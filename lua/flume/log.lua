@@ -20,7 +20,7 @@ local OPTIONS = {
 -- Those of an offset log.
 local OFFSET_OPTIONS = {
   sync = "string", interval_ms = "integer", max_record_bytes = "integer", readonly = "boolean", damaged = "boolean",
-  codec = "string|table", bits = "integer",
+  poll_ms = "integer", codec = "string|table", bits = "integer",
 }
 
 local Log = {}

@@ -65,7 +65,8 @@ local flume = {}
 ---@field sync? "always"|"interval"|"os" when an append is acknowledged: once on disk; or written
 ---@field interval_ms? integer the ceiling of sync = "interval"; 100
 ---@field max_record_bytes? integer a larger record is E2BIG; 256 MiB
----@field readonly? boolean takes no lock and writes nothing; sees what is there when it is opened
+---@field readonly? boolean takes no lock and writes nothing; sees what another process writes, as it comes
+---@field poll_ms? integer with readonly: looks as often as this, instead of waiting for file events
 ---@field damaged? boolean with readonly: opens what there is before the damage, instead of failing with ECORRUPT
 ---@field codec? "json"|"msgpack"|"raw"|flume.Codec how values are stored; JSON
 ---@field bits? 32|48|53 how wide the pointers are; what the file has, or 32 for a new one
