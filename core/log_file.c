@@ -43,7 +43,7 @@ static void on_timer_closed(uv_handle_t *handle) {
 }
 
 void flume__file_drained(struct log_file *log) {
-  if (!log->draining || log->committing != NULL || !flume_queue_empty(&log->tasks)) return;
+  if (!log->draining || log->committing != NULL || !flume_queue_empty(&log->tasks.list)) return;
   if (log->follow != NULL && log->follow->watch.open_handles > 0) return;
   uv_close((uv_handle_t *)&log->timer, on_timer_closed);
 }
@@ -119,6 +119,10 @@ static int check_options(const struct flume_log_options *options, struct flume_e
   return 0;
 }
 
+static void on_task_ended(struct flume_log *log) {
+  flume__file_drained((struct log_file *)log);
+}
+
 static void configure(struct log_file *log, const struct flume_log_options *options) {
   log->sync = options->sync;
   log->interval_ms = options->interval_ms > 0 ? options->interval_ms : DEFAULT_INTERVAL_MS;
@@ -131,7 +135,8 @@ static void configure(struct log_file *log, const struct flume_log_options *opti
   log->timer.data = log;
   flume_queue_init(&log->commits);
   flume_queue_init(&log->spare);
-  flume_queue_init(&log->tasks);
+  flume_tasks_init(&log->tasks, &log->log, on_task_ended);
+  log->tasks.readonly = log->readonly;
   flume_deletions_init(&log->deletions, log->log.io);
 }
 

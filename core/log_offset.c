@@ -30,6 +30,24 @@ void flume__offset_file_unref(struct flume_offset_file *file) {
   flume_io_free(file->io, file);
 }
 
+int flume__offset_init(struct log_offset *log, const struct flume_io *io, const char *path) {
+  size_t dir_bytes = strlen(path) + sizeof ".flume";
+  *log = (struct log_offset){.log = {.io = io}, .lock = -1};
+  flume_offset_index_init(&log->index, io);
+  flume__offset_set_init(&log->deleted, io, "deleted");
+  flume__offset_set_init(&log->zeros, io, "zeros");
+  flume_tombstones_init(&log->gone, io);
+  flume_queue_init(&log->commits);
+  log->log.dir = flume_io_alloc(io, dir_bytes);
+  log->file = file_new(io, path);
+  if (log->log.dir != NULL && log->file != NULL) {
+    snprintf(log->log.dir, dir_bytes, "%s.flume", path);
+    return 0;
+  }
+  flume__offset_fini(log);
+  return FLUME_ENOMEM;
+}
+
 static void release(struct log_offset *log) {
   const struct flume_io *io = log->log.io;
   flume__offset_set_fini(&log->deleted, io);
@@ -41,12 +59,16 @@ static void release(struct log_offset *log) {
   flume__offset_follow_free(log);
 }
 
-static void offset_free(struct flume_log *base) {
-  struct log_offset *log = (struct log_offset *)base;
+void flume__offset_fini(struct log_offset *log) {
+  release(log);
   flume_offset_index_fini(&log->index);
   flume_tombstones_fini(&log->gone);
-  flume_io_free(base->io, base->dir);
-  flume_io_free(base->io, log);
+  flume_io_free(log->log.io, log->log.dir);
+}
+
+static void offset_free(struct flume_log *base) {
+  flume__offset_fini((struct log_offset *)base);
+  flume_io_free(base->io, base);
 }
 
 static void on_timer_closed(uv_handle_t *handle) {
@@ -56,7 +78,7 @@ static void on_timer_closed(uv_handle_t *handle) {
 }
 
 void flume__offset_drained(struct log_offset *log) {
-  if (!log->draining || log->committing != NULL || log->checking != NULL) return;
+  if (!log->draining || log->committing != NULL || !flume_queue_empty(&log->tasks.list)) return;
   if (log->follow != NULL && !flume__offset_follow_closed(log->follow)) return;
   uv_close((uv_handle_t *)&log->timer, on_timer_closed);
 }
@@ -105,14 +127,16 @@ static const struct flume_log_ops offset_ops = {
     .deleted_count = flume__offset_deleted_count,
     .deletion_at = flume__offset_deletion_at,
     .read_deleted = flume__offset_read_deleted,
+    .is_lost = flume__offset_is_lost,
     .digest = flume__offset_digest,
     .compact = offset_compact,
+    .backup = flume__offset_backup,
     .check = flume__offset_check,
     .close = offset_close,
     .free = offset_free,
 };
 
-static int take_lock(struct log_offset *log, struct flume_err *err) {
+int flume__offset_lock(struct log_offset *log, struct flume_err *err) {
   const struct flume_io *io = log->log.io;
   int rv = flume_io_mkdir_all(io, log->log.dir);
   if (rv != 0) return flume_err_set(err, rv, "creating %s: %s", log->log.dir, flume_strerror(rv));
@@ -149,39 +173,33 @@ static int check_options(const struct flume_log_options *options, struct flume_e
   return 0;
 }
 
+static void on_task_ended(struct flume_log *log) {
+  flume__offset_drained((struct log_offset *)log);
+}
+
 /* The struct with all that it needs before anything is opened. */
 static struct log_offset *log_new(const struct flume_io *io, uv_loop_t *loop, const char *path,
                                   const struct flume_log_options *options) {
-  struct log_offset *log = flume_io_zalloc(io, sizeof *log);
+  struct log_offset *log = flume_io_alloc(io, sizeof *log);
   if (log == NULL) return NULL;
-  size_t dir_bytes = strlen(path) + sizeof ".flume";
-  log->log.dir = flume_io_alloc(io, dir_bytes);
-  log->file = file_new(io, path);
-  if (log->log.dir == NULL || log->file == NULL) {
-    if (log->file != NULL) flume__offset_file_unref(log->file);
-    flume_io_free(io, log->log.dir);
+  if (flume__offset_init(log, io, path) != 0) {
     flume_io_free(io, log);
     return NULL;
   }
-  snprintf(log->log.dir, dir_bytes, "%s.flume", path);
   flume__log_init(&log->log, &offset_ops, io, loop, options->max_record_bytes);
   log->sync = options->sync;
   log->interval_ms = options->interval_ms > 0 ? options->interval_ms : DEFAULT_INTERVAL_MS;
   log->readonly = options->readonly;
-  log->lock = -1;
   log->work.data = log->timer.data = log;
-  flume_queue_init(&log->commits);
-  flume_offset_index_init(&log->index, io);
-  flume__offset_set_init(&log->deleted, io, "deleted");
-  flume__offset_set_init(&log->zeros, io, "zeros");
-  flume_tombstones_init(&log->gone, io);
+  flume_tasks_init(&log->tasks, &log->log, on_task_ended);
+  log->tasks.readonly = log->readonly;
   flume_deferred_init(&log->answer_compact, answer_compact);
   return log;
 }
 
 static int open_to_write(struct log_offset *log, const struct flume_log_options *options, struct flume_err *err) {
   int rv = flume__offset_look(log, err);
-  if (rv == 0) rv = take_lock(log, err);
+  if (rv == 0) rv = flume__offset_lock(log, err);
   if (rv == 0) rv = flume__offset_recover(log, options->offset_bits, false, err);
   return rv == 0 ? flume__offset_tell_begin(log, err) : rv;
 }

@@ -9,6 +9,9 @@
  *   log_offset_set.c     the files "deleted" and "zeros": sets of seqs
  *   log_offset_note.c    the file "note": how far the file is on disk
  *   log_offset_check.c   verifying every frame
+ *   log_offset_verify.c  going through all frames, and saying what is wrong
+ *   log_offset_backup.c  copying the file and what is beside it
+ *   log_offset_repair.c  mending what is damaged
  *   log_offset_follow.c  a reader: seeing what the writer does
  *
  * Everything here is touched on the loop thread, but for what one commit hands to a worker thread: the commit itself,
@@ -17,11 +20,14 @@
 #ifndef FLUME_LOG_OFFSET_H
 #define FLUME_LOG_OFFSET_H
 
+#include <string.h>
+
 #include "deletions.h"
 #include "log.h"
 #include "note.h"
 #include "offset_frame.h"
 #include "offset_index.h"
+#include "task.h"
 
 /* The file, which blocks keep open that are not loaded yet. */
 struct flume_offset_file {
@@ -46,6 +52,14 @@ struct flume_offset_note {
   uint64_t durable_off; /* every byte before it */
   uint64_t limit_off;   /* nothing was written from there on that is not on disk */
   bool open;            /* records may have been written behind durable_off */
+};
+
+/* A note as it is read. */
+struct flume_offset_noted {
+  uint32_t bits; /* how wide pointers are; 0: there is no note */
+  uint8_t id[16];
+  struct flume_offset_note note;
+  uint64_t turn;
 };
 
 enum flume_offset_commit_kind {
@@ -73,9 +87,6 @@ struct flume_offset_commit {
   int status;
   struct flume_err err;
 };
-
-/* A check that is under way; see log_offset_check.c. */
-struct flume_offset_check;
 
 struct flume_offset_follow;
 
@@ -110,8 +121,9 @@ struct log_offset {
   uv_timer_t timer;           /* FLUME_SYNC_INTERVAL: runs while something written is not synced */
   uint64_t unsynced_since_ns; /* when the oldest write was made that is not synced; 0 when there is none */
 
-  struct flume_offset_check *checking; /* under way, or NULL */
-  struct flume_compact *compacting;    /* done, to be answered; or NULL */
+  struct flume_tasks tasks;
+  bool damaged;                     /* opened up to damage: there is more, or something is wrong beside it */
+  struct flume_compact *compacting; /* done, to be answered; or NULL */
   struct flume_deferred answer_compact;
 };
 
@@ -127,7 +139,18 @@ struct flume_offset_scan {
   struct flume_buf unzeroed; /* int64_t: records that were deleted and have their bytes */
 };
 
-/* log_offset.c */
+/* The name of the file, without its directory. */
+static inline const char *flume__offset_name(const struct log_offset *log) {
+  const char *slash = strrchr(log->file->path, '/');
+  return slash != NULL ? slash + 1 : log->file->path;
+}
+
+/* log_offset.c: the names of a log at path, and nothing opened; zero in all else. FLUME_ENOMEM, and nothing to fini. */
+int flume__offset_init(struct log_offset *log, const struct flume_io *io, const char *path);
+/* Closes what is open. */
+void flume__offset_fini(struct log_offset *log);
+/* Makes this process the one that may write to the log: log->lock. FLUME_ELOCKED, or an errno. */
+int flume__offset_lock(struct log_offset *log, struct flume_err *err);
 void flume__offset_file_unref(struct flume_offset_file *file);
 /* Closes the log if it is to be closed and nothing is under way any more. */
 void flume__offset_drained(struct log_offset *log);
@@ -173,12 +196,15 @@ int flume__offset_check_writer(const struct log_offset *log, struct flume_err *e
 int flume__offset_submit(struct log_offset *log, enum flume_offset_commit_kind kind, struct flume_append *req);
 /* Overwrites the bytes of a record in the index with zeros; not synced. Any thread. */
 int flume__offset_zero(struct log_offset *log, uint64_t off);
+/* The same in any file that has a record there. */
+int flume__offset_zero_in(const struct flume_io *io, int file, uint64_t off);
 
 /* log_offset_read.c */
 int flume__offset_plan(struct flume_log *log, int64_t seq, bool reverse, size_t max_bytes, struct flume_block **block,
                        struct flume_err *err);
 int64_t flume__offset_deleted_count(const struct flume_log *log, int64_t seq);
 int64_t flume__offset_deletion_at(const struct flume_log *log, int64_t ordinal);
+bool flume__offset_is_lost(const struct flume_log *log, int64_t seq);
 int flume__offset_read_deleted(struct flume_log *log, int64_t seq, struct flume_block **block, struct flume_err *err);
 int flume__offset_digest(struct flume_log *log, int64_t seq, uint32_t *digest, struct flume_err *err);
 
@@ -203,6 +229,8 @@ int flume__offset_set_load(struct log_offset *log, struct flume_offset_set *set,
  * as far as end_off, unless that is UINT64_MAX: as far as frames are whole. */
 int flume__offset_set_follow(struct log_offset *log, struct flume_offset_set *set, uint64_t end_off,
                              struct flume_err *err);
+/* Appends all of its bytes. UV_ENOENT, another errno, FLUME_ENOMEM. */
+int flume__offset_set_read(struct log_offset *log, struct flume_offset_set *set, struct flume_buf *bytes);
 /* Replaces the file by one with what is in memory. Nothing to do when it is settled, or not there and empty. */
 int flume__offset_set_rewrite(struct log_offset *log, struct flume_offset_set *set, struct flume_err *err);
 /* Any thread: completes the frame in bytes, with count seqs, appends it and syncs it. What is in memory stays. */
@@ -216,6 +244,8 @@ int flume__offset_set_end(struct log_offset *log, struct flume_offset_set *set, 
 /* log_offset_note.c */
 /* The path of a file in PATH.flume. UV_ENAMETOOLONG. */
 int flume__offset_path(const struct log_offset *log, const char *name, char *path, size_t size);
+/* FLUME_ECORRUPT, FLUME_EVERSION, or an errno. */
+int flume__offset_note_read(const struct log_offset *log, struct flume_offset_noted *noted, struct flume_err *err);
 /* Sets log->noted_bits, log->note and log->log.id, if there is one. */
 int flume__offset_note_load(struct log_offset *log, struct flume_err *err);
 /* Any thread: writes log->note, and syncs it. */
@@ -226,6 +256,13 @@ int flume__offset_note_write(struct log_offset *log, struct flume_err *err);
 int flume__offset_tell_begin(struct log_offset *log, struct flume_err *err);
 /* Any thread: tells them what is acknowledged now, log->told. */
 int flume__offset_tell(struct log_offset *log, struct flume_err *err);
+
+/* The bytes of a file "note" of the log that says this. FLUME_ENOMEM. */
+int flume__offset_note_put(const struct log_offset *log, const struct flume_offset_note *note, struct flume_buf *out);
+
+/* log_offset_backup.c */
+int flume__offset_backup(struct flume_log *log, const char *dir, const char *views_dir, struct flume_backup *req,
+                         struct flume_err *err);
 
 /* log_offset_check.c */
 int flume__offset_check(struct flume_log *log, const char *views_dir, struct flume_check *req, struct flume_err *err);

@@ -192,18 +192,22 @@ static bool sync_is_due(const struct log_offset *log) {
   return now_ns - log->unsynced_since_ns >= (uint64_t)log->interval_ms * 1000000;
 }
 
-int flume__offset_zero(struct log_offset *log, uint64_t off) {
+int flume__offset_zero_in(const struct flume_io *io, int file, uint64_t off) {
   static const uint8_t zeros[4096];
-  const struct flume_io *io = log->log.io;
-  struct flume_offset_file *file = log->file;
   uint8_t bytes[FLUME_OFFSET_LENGTH_BYTES];
-  int rv = flume_io_read_full(io, file->file, bytes, sizeof bytes, off);
+  int rv = flume_io_read_full(io, file, bytes, sizeof bytes, off);
   if (rv != 0) return rv;
   uint64_t at = off + FLUME_OFFSET_LENGTH_BYTES, end_off = at + flume_get_be32(bytes);
-  uv_rwlock_wrlock(&file->zeroing);
   for (; at < end_off && rv == 0; at += sizeof zeros) {
-    rv = flume_io_write_full(io, file->file, zeros, end_off - at < sizeof zeros ? end_off - at : sizeof zeros, at);
+    rv = flume_io_write_full(io, file, zeros, end_off - at < sizeof zeros ? end_off - at : sizeof zeros, at);
   }
+  return rv;
+}
+
+int flume__offset_zero(struct log_offset *log, uint64_t off) {
+  struct flume_offset_file *file = log->file;
+  uv_rwlock_wrlock(&file->zeroing);
+  int rv = flume__offset_zero_in(log->log.io, file->file, off);
   uv_rwlock_wrunlock(&file->zeroing);
   return rv;
 }

@@ -82,11 +82,11 @@ int flume__offset_check_tail(struct log_offset *log, struct flume_offset_scan *s
 
 /* --- Deletions ----------------------------------------------------------------------------------------------- */
 
-/* The set has no seqs but those of records, and ends before none. */
+/* The set has no seqs but those of records, and of those of which nobody knows any more. */
 static int check_set(const struct log_offset *log, const struct flume_offset_set *set, struct flume_err *err) {
   const struct flume_tombstones *seqs = &set->seqs.deleted;
   for (size_t i = 0; i < seqs->count; i++) {
-    if (seqs->order[i] >= 0 && flume_offset_index_has(&log->index, (uint64_t)seqs->order[i])) continue;
+    if (seqs->order[i] < 0 || flume_offset_index_has(&log->index, (uint64_t)seqs->order[i])) continue;
     return flume_err_set(err, FLUME_ECORRUPT, "%s: byte %lld: no record begins here, but %s/%s names it",
                          log->file->path, (long long)seqs->order[i], log->log.dir, set->name);
   }
@@ -182,26 +182,36 @@ static int settle(struct log_offset *log, const struct flume_offset_scan *scan, 
 
 /* Reads the records, with everything known that is beside the file; bound: how far. */
 static int read_records(struct log_offset *log, struct flume_offset_scan *scan, const struct flume_bound *bound,
-                        bool damaged, struct flume_err *err) {
+                        struct flume_err *err) {
   int64_t since = bound->note.since;
   scan->acknowledged = bound->alive && !bound->unknown;
   scan->last_seq = since;
   int rv = flume__offset_scan_records(log, scan, err);
   log->end_off = log->data_end_off = log->next_off = scan->off;
   log->log.since.value = log->log.durable_seq = flume__offset_last_seq(log);
-  if (rv < 0 || damaged) return rv < 0 ? rv : 0;
+  if (rv < 0) return rv;
   if (since == FLUME_SEQ_MAX) return flume__offset_check_tail(log, scan, err);
   return log->log.since.value >= since ? 0 : flume__offset_ends_early(log, scan, since, err);
+}
+
+/* What is asked for is what there is before damage: which then is no failure. */
+static int pass_over(struct log_offset *log, bool damaged, int rv) {
+  if (rv != FLUME_ECORRUPT || !damaged) return rv;
+  log->damaged = true;
+  return 0;
 }
 
 static int recover(struct log_offset *log, struct flume_offset_scan *scan, uint32_t bits,
                    const struct flume_bound *bound, bool damaged, struct flume_err *err) {
   bool noted = log->noted_bits != 0;
   int rv = flume__offset_choose_bits(log, &scan->window, bits, err);
-  if (rv == 0 && noted) rv = flume__offset_set_load(log, &log->zeros, UINT64_MAX, err);
-  if (rv == 0 && noted) rv = flume__offset_set_load(log, &log->deleted, bound->note.deleted_end_off, err);
+  if (rv == 0 && noted) rv = pass_over(log, damaged, flume__offset_set_load(log, &log->zeros, UINT64_MAX, err));
+  if (rv == 0 && noted) {
+    uint64_t end_off = bound->note.deleted_end_off;
+    rv = pass_over(log, damaged, flume__offset_set_load(log, &log->deleted, end_off, err));
+  }
   if (rv == 0 && log->follow != NULL && (!bound->alive || bound->unknown)) rv = flume__offset_follow_sync(log, err);
-  if (rv == 0) rv = read_records(log, scan, bound, damaged, err);
+  if (rv == 0) rv = pass_over(log, damaged, read_records(log, scan, bound, err));
   if (rv == 0) rv = settle_deletions(log, scan, damaged || log->readonly, err);
   return rv != 0 || log->readonly ? rv : settle(log, scan, err);
 }
@@ -232,11 +242,12 @@ int flume__offset_look(struct log_offset *log, struct flume_err *err) {
 
 /* The file as it is now, with what the note says of it: *size. The note comes first, as the file only grows behind what
  * it says. */
-static int begin(struct log_offset *log, struct flume_bound *bound, uint64_t *size, struct flume_err *err) {
+static int begin(struct log_offset *log, struct flume_bound *bound, bool damaged, uint64_t *size,
+                 struct flume_err *err) {
   const struct flume_io *io = log->log.io;
-  int rv = open_file(log, err);
-  if (rv == 0) rv = flume__offset_note_load(log, err);
   *bound = (struct flume_bound){.note = {.since = FLUME_SEQ_MAX, .deleted_end_off = UINT64_MAX}};
+  int rv = open_file(log, err);
+  if (rv == 0) rv = pass_over(log, damaged, flume__offset_note_load(log, err));
   if (rv == 0 && log->follow != NULL) rv = flume__offset_follow_bound(log, bound, err);
   if (rv != 0) return rv;
   int64_t bytes = io->size(io->ctx, log->file->file);
@@ -269,11 +280,12 @@ int flume__offset_recover(struct log_offset *log, uint32_t bits, bool damaged, s
     struct flume_bound bound;
     struct flume_offset_scan scan;
     uint64_t size = 0;
-    int rv = begin(log, &bound, &size, err);
-    if (rv != 0) return rv;
+    struct flume_err why; /* also of damage that is no failure */
+    int rv = begin(log, &bound, damaged, &size, &why);
     flume__offset_scan_init(&scan, log, size);
-    rv = recover(log, &scan, bits, &bound, damaged, err);
+    if (rv == 0) rv = recover(log, &scan, bits, &bound, damaged, &why);
     flume__offset_scan_fini(&scan);
+    if (rv != 0 && err != NULL) *err = why;
     if (rv != FLUME_ECORRUPT || attempt == FLUME_FOLLOW_ATTEMPTS || !is_changing(log, &bound, size)) return rv;
     forget(log);
   }

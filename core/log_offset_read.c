@@ -248,6 +248,10 @@ int64_t flume__offset_deletion_at(const struct flume_log *base, int64_t ordinal)
   return flume__offset_gone((const struct log_offset *)base)->order[ordinal];
 }
 
+bool flume__offset_is_lost(const struct flume_log *base, int64_t seq) {
+  return flume_tombstones_has(&((const struct log_offset *)base)->deleted.seqs.lost, seq);
+}
+
 /* A delete overwrites the record at once. */
 int flume__offset_read_deleted(struct flume_log *base, int64_t seq, struct flume_block **block, struct flume_err *err) {
   (void)base;

@@ -68,6 +68,17 @@ int flume__offset_set_load(struct log_offset *log, struct flume_offset_set *set,
   return rv;
 }
 
+int flume__offset_set_read(struct log_offset *log, struct flume_offset_set *set, struct flume_buf *bytes) {
+  const struct flume_io *io = log->log.io;
+  int file = open_file(log, set, "", FLUME_IO_READ);
+  int64_t size = file >= 0 ? io->size(io->ctx, file) : file;
+  int rv = size < 0 ? (int)size : flume_buf_reserve(bytes, (size_t)size);
+  if (rv == 0) rv = flume_io_read_full(io, file, bytes->data, (size_t)size, 0);
+  if (rv == 0) bytes->len = (size_t)size;
+  if (file >= 0) io->close(io->ctx, file);
+  return rv;
+}
+
 /* A writer puts another file in its place when it opens the log. */
 static int check_name(struct log_offset *log, struct flume_offset_set *set, struct flume_err *err) {
   const struct flume_io *io = log->log.io;

@@ -166,7 +166,9 @@ local function each_kind(kind)
     db:close()
     assert.equal(2, #(function ()
       local names = {}
-      for name in lfs.dir(state_of(dir) .. "/views/sum") do if name:sub(1, 1) ~= "." then names[#names + 1] = name end end
+      for name in lfs.dir(state_of(dir) .. "/views/sum") do
+        if name:sub(1, 1) ~= "." then names[#names + 1] = name end
+      end
       return names
     end)())
   end)

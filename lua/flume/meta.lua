@@ -112,7 +112,7 @@ function flume.log.file(dir, options) end
 
 --- Opens, or creates, the JavaScript flumelog-offset file at a path. Its seqs are the byte offsets at which the records
 --- begin. What flume keeps besides, the state of views included, is in the folder path.flume. Deleting overwrites a
---- record at once, so compact has nothing to do, and there is no backup; a batch is not atomic across a crash.
+--- record at once, so compact has nothing to do; a batch is not atomic across a crash.
 ---@param path string the file
 ---@param options? flume.OffsetOptions
 ---@return flume.Log? log
@@ -127,13 +127,14 @@ function flume.log.offset(path, options) end
 ---@return flume.Code? code
 function flume.log.memory(options) end
 
---- Repairs the log in a folder, which nobody may have open for writing. It does what is proven, and nothing else: good
---- records keep their seqs, and what is replaced is kept in dir/damaged-TIME.
----@param dir string the folder of the log: "data/log"
+--- Repairs the log in a folder, or a flumelog-offset file, which nobody may have open for writing. It does what is
+--- proven, and nothing else: good records keep their seqs, and what is replaced is kept in damaged-TIME, in the folder
+--- or in path.flume. Of a flumelog-offset file a record is framed anew if one thing alone of its framing is wrong.
+---@param path string the folder of the log, "data/log"; or the file
 ---@return flume.Report? report with the list repairs of what was done
 ---@return string? message
 ---@return flume.Code? code ELOCKED, ENOENT, ECORRUPT (beyond what can be proven)
-function flume.log.repair(dir) end
+function flume.log.repair(path) end
 
 -- --- Views ---------------------------------------------------------------------------------------------------------
 
@@ -361,7 +362,8 @@ function Records:sync(cb) end
 ---@return flume.Code? code EBUSY, EREADONLY, ECORRUPT, ENOTSUP, EVIEW
 function Records:compact(options, cb) end
 
---- Copies the database, or the log, as of now, into a new folder, while it is in use.
+--- Copies the database, or the log, as of now, into a new folder, while it is in use. One on a flumelog-offset file is
+--- dir/NAME there, under the name of that file.
 ---@param dir string the new folder
 ---@param options? flume.UpkeepOptions
 ---@param cb? fun(err: flume.Error?, done: flume.Backup?)

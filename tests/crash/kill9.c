@@ -1,13 +1,13 @@
 /* Kills a process that appends, at any moment, and looks at what is left of its log.
  *
  *   kill9 [rounds]              rounds on one log, 30 by default; FLUME_TEST_SEED=N repeats a run
- *   kill9 --MODE [rounds]       deletes, batches, segments, interval, compact, offset, offset-interval: see the table of modes
+ *   kill9 --MODE [rounds]       deletes, batches, offset and others: see the table of modes
  *   kill9 --million             one kill while a million records are appended in batches of a thousand
  *
  * The child writes each seq that was acknowledged, and each delete, to a pipe; all that came through it was promised.
  * The parent kills the child after a random number of these, opens the log, and checks: everything promised is there;
  * the records are a prefix of what the child appends, each with the right bytes; no batch is there in part; and the
- * log opens at once. What is record number n, and in which batch, follows from n alone. In an offset log, whose format has
+ * log opens at once. What is record number n, and in which batch, follows from n. In an offset log, whose format has
  * no batches, the first records of one that was not promised may be there. */
 #include <errno.h>
 #include <poll.h>
