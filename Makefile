@@ -148,6 +148,15 @@ $(BUILD)/tests/test_crash_store: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=%,ope
   ftruncate msync rename mkdir unlink rmdir)
 $(BUILD)/tests/test_faults_store: LDLIBS_CORE = -luv -l:liblmdb.a -lroaring -lpthread
 $(BUILD)/tests/test_faults_store: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=%,pwrite writev fdatasync)
+# Where CRoaring finds no memory.
+$(BUILD)/tests/test_faults_bitmaps: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=roaring_bitmap_%,create create_with_capacity and or \
+  andnot copy portable_deserialize_safe)
+# Where the system gives no threads, or none of what goes with them.
+$(BUILD)/tests/test_pool: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=uv_%,mutex_init cond_init async_init thread_create)
+# Where LMDB itself refuses.
+$(BUILD)/tests/test_faults_lmdb: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=mdb_%,env_create env_open env_set_mapsize env_info \
+  env_stat env_get_fd env_sync env_copy2 reader_check txn_begin txn_renew txn_commit dbi_open get put drop cursor_open \
+  cursor_get cursor_put cursor_del)
 comma = ,
 
 -include $(C_TESTS:%=%.d) $(TEST_SUPPORT:.o=.d)

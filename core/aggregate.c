@@ -11,6 +11,7 @@
 #include "hash.h"
 #include "key.h"
 #include "msgpack.h"
+#include "queue.h"
 
 #define BUCKETS_FIRST 1024u
 #define AT_HAND_MAX_BYTES (16u << 20)
@@ -24,10 +25,10 @@ struct cell {
 };
 
 struct group {
-  struct group *next; /* in the same bucket */
+  struct group *next;         /* in the same bucket */
+  struct flume_queue changed; /* among those that are to be flushed; by itself when it is not */
   uint64_t hash;
   int64_t records;
-  bool changed;
   uint32_t key_len;
   const uint8_t *key; /* behind the cells */
   struct cell cells[];
@@ -50,9 +51,10 @@ struct flume_aggregate {
   struct group **buckets;
   size_t buckets_count; /* a power of two; 0 at first */
   size_t groups_count;
-  size_t bytes;         /* of all that is at hand, about */
-  struct group *last;   /* that the last record is in; NULL */
-  struct flume_buf key; /* scratch, as are the next two */
+  size_t bytes;               /* of all that is at hand, about */
+  struct group *last;         /* that the last record is in; NULL */
+  struct flume_queue changed; /* struct group */
+  struct flume_buf key;       /* scratch, as are the next two */
   struct flume_buf value;
   struct flume_buf packed;
   size_t count;
@@ -90,6 +92,7 @@ int flume_aggregate_new(const struct flume_io *io, struct flume_extract *group,
     self->fields[i].is = fields[i];
     self->fields[i].before = find_before(self, i);
   }
+  flume_queue_init(&self->changed);
   flume_buf_init(&self->key, io);
   flume_buf_init(&self->value, io);
   flume_buf_init(&self->packed, io);
@@ -129,6 +132,7 @@ static struct group *new_group(struct flume_aggregate *self, uint64_t hash) {
   group->key = key;
   group->key_len = (uint32_t)self->key.len;
   group->hash = hash;
+  flume_queue_init(&group->changed);
   for (size_t i = 0; i < self->count; i++) flume_buf_init(&group->cells[i].bytes, self->io);
   return group;
 }
@@ -179,6 +183,7 @@ static void take_out(struct flume_aggregate *self, struct group *group) {
   *place = group->next;
   self->groups_count--;
   self->bytes -= group_bytes(self, group);
+  flume_queue_remove(&group->changed);
   free_group(self, group);
 }
 
@@ -194,6 +199,7 @@ void flume_aggregate_forget(struct flume_aggregate *self) {
   self->buckets = NULL;
   self->buckets_count = self->groups_count = self->bytes = 0;
   self->last = NULL;
+  flume_queue_init(&self->changed);
 }
 
 /* --- A group as it is in the store -------------------------------------------------------------------------------- */
@@ -292,23 +298,20 @@ static int fetch_group(struct flume_aggregate *self, struct flume_store *store, 
   return 0;
 }
 
-static int flush_group(struct flume_aggregate *self, struct flume_store *store, struct group *group,
+static int flush_group(struct flume_aggregate *self, struct flume_store *store, const struct group *group,
                        struct flume_err *err) {
-  if (!group->changed) return 0;
   self->value.len = 0;
   int rv = write_group(self, group, &self->value);
   if (rv != 0) return flume_err_set(err, rv, "writing a group: %s", flume_strerror(rv));
-  rv = flume_store_put_group(store, group->key, group->key_len, self->value.data, self->value.len, err);
-  if (rv == 0) group->changed = false;
-  return rv;
+  return flume_store_put_group(store, group->key, group->key_len, self->value.data, self->value.len, err);
 }
 
 int flume_aggregate_flush(struct flume_aggregate *self, struct flume_store *store, struct flume_err *err) {
-  for (size_t i = 0; i < self->buckets_count; i++) {
-    for (struct group *group = self->buckets[i]; group != NULL; group = group->next) {
-      int rv = flush_group(self, store, group, err);
-      if (rv != 0) return rv;
-    }
+  while (!flume_queue_empty(&self->changed)) {
+    struct group *group = FLUME_CONTAINER_OF(self->changed.next, struct group, changed);
+    int rv = flush_group(self, store, group, err);
+    if (rv != 0) return rv;
+    flume_queue_remove(&group->changed);
   }
   return 0;
 }
@@ -459,6 +462,10 @@ static struct group *group_of(struct flume_aggregate *self, struct flume_store *
   return *rv == 0 ? group : NULL;
 }
 
+static void note_changed(struct flume_aggregate *self, struct group *group) {
+  if (flume_queue_empty(&group->changed)) flume_queue_push(&self->changed, &group->changed);
+}
+
 int flume_aggregate_add(struct flume_aggregate *self, struct flume_store *store, struct flume_store *base,
                         const uint8_t *data, size_t len, struct flume_err *err) {
   struct text record = {data, len};
@@ -466,7 +473,7 @@ int flume_aggregate_add(struct flume_aggregate *self, struct flume_store *store,
   struct group *group = group_of(self, store, base, &record, &rv, err);
   if (group == NULL) return rv;
   group->records++;
-  group->changed = true;
+  note_changed(self, group);
   for (size_t i = 0; i < self->count; i++) {
     rv = seek(&self->fields[i], &record);
     if (rv == 0) rv = add_field(self, &self->fields[i], &group->cells[i]);
@@ -518,7 +525,7 @@ int flume_aggregate_remove(struct flume_aggregate *self, struct flume_store *sto
     return rv;
   }
   group->records--;
-  group->changed = true;
+  note_changed(self, group);
   for (size_t i = 0; i < self->count; i++) {
     rv = seek(&self->fields[i], &record);
     if (rv == 0) rv = remove_field(self, &self->fields[i], &group->cells[i]);

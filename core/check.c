@@ -196,8 +196,14 @@ static int on_problem(void *arg, uint64_t off, int64_t seq, const char *what) {
   return flume_report_add(checker->report, FLUME_FINDING_DAMAGE, name_of(checker->segment), off, seq, "%s", what);
 }
 
+static int on_remnant(void *arg, uint64_t off, int64_t seq) {
+  struct flume_checker *checker = arg;
+  return flume_report_add(checker->report, FLUME_FINDING_NOTE, name_of(checker->segment), off, seq,
+                          "index that is not whole, as a crash may leave it; passed over: no record is missing");
+}
+
 static const struct flume_verify_ops report_ops = {
-    .frame = on_frame, .record = on_record, .lost = on_lost, .problem = on_problem};
+    .frame = on_frame, .record = on_record, .lost = on_lost, .problem = on_problem, .remnant = on_remnant};
 
 int flume_checker_verify(const struct flume_checker *checker, size_t i, const struct flume_verify_ops *ops, void *arg,
                          struct flume_segment **out, struct flume_verify *verify, struct flume_err *err) {

@@ -104,18 +104,17 @@ static int read_back(const struct flume_chunk *chunk, const uint8_t **p, uint64_
   return 0;
 }
 
-/* How many entries of the place's seq lie before the one that ends there. */
+/* How many entries of the place's seq lie before the one that ends there. At least that one is left. */
 static int find_ordinal(const struct flume_chunk *chunk, struct flume_chunk_place *place) {
   const uint8_t *p = place->p;
   uint64_t step = 0;
   place->ordinal = 0;
-  for (uint32_t left = place->left; left > 0; left--) {
+  for (uint32_t left = place->left;; left--) {
     int rv = read_back(chunk, &p, &step);
     if (rv != 0) return rv;
     if (step > 0 || left == 1) return 0;
     place->ordinal++;
   }
-  return 0;
 }
 
 int flume_chunk_last(const struct flume_chunk *chunk, struct flume_chunk_place *place) {

@@ -188,8 +188,15 @@ static int on_problem(void *arg, uint64_t off, int64_t seq, const char *what) {
   return 0; /* the checker has told */
 }
 
+static int on_remnant(void *arg, uint64_t off, int64_t seq) {
+  (void)arg;
+  (void)off;
+  (void)seq;
+  return 0; /* not taken over */
+}
+
 static const struct flume_verify_ops rewrite_ops = {
-    .frame = on_frame, .record = on_record, .lost = on_lost, .problem = on_problem};
+    .frame = on_frame, .record = on_record, .lost = on_lost, .problem = on_problem, .remnant = on_remnant};
 
 static int64_t end_of(const struct repair *repair, size_t i) {
   const struct flume_checker *checker = &repair->checker;

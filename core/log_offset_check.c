@@ -25,10 +25,9 @@ static int check_views(struct offset_check *check) {
 static int run(struct flume_task *base) {
   struct offset_check *check = (struct offset_check *)base;
   if (check->views_dir != NULL) return check_views(check);
-  if (check->begun) return flume_offset_verify_step(&check->verify, PIECE_BYTES, &base->err);
+  int rv = check->begun ? 0 : flume_offset_verify_begin(&check->verify, &base->err);
   check->begun = true;
-  int rv = flume_offset_verify_begin(&check->verify, &base->err);
-  return rv == 0 ? 1 : rv;
+  return rv == 0 ? flume_offset_verify_step(&check->verify, PIECE_BYTES, &base->err) : rv;
 }
 
 static int turn(struct flume_task *base) {
@@ -73,6 +72,7 @@ int flume__offset_check(struct flume_log *base, const char *views_dir, struct fl
   check->task.turn = turn;
   check->task.end = end;
   flume_offset_verify_init(&check->verify, log, &req->report);
+  if (!log->readonly) check->verify.live_off = log->data_end_off;
   flume_task_init(&check->task, &log->tasks);
   flume_task_go(&check->task);
   return 0;

@@ -7,7 +7,7 @@
 
 void flume_offset_verify_init(struct flume_offset_verify *verify, struct log_offset *log, struct flume_report *report) {
   const struct flume_io *io = log->log.io;
-  *verify = (struct flume_offset_verify){.log = log, .report = report};
+  *verify = (struct flume_offset_verify){.log = log, .report = report, .live_off = UINT64_MAX};
   flume__offset_set_init(&verify->deleted, io, "deleted");
   flume__offset_set_init(&verify->zeros, io, "zeros");
   flume_window_init(&verify->window, io, log->file->file, 0);
@@ -75,7 +75,7 @@ int flume_offset_verify_begin(struct flume_offset_verify *verify, struct flume_e
   if (rv != 0) return rv;
   int64_t size = io->size(io->ctx, log->file->file);
   if (size < 0) return flume_err_set(err, (int)size, "reading %s: %s", log->file->path, flume_strerror((int)size));
-  verify->window.file_bytes = (uint64_t)size;
+  verify->window.file_bytes = (uint64_t)size < verify->live_off ? (uint64_t)size : verify->live_off;
   return 0;
 }
 
@@ -112,33 +112,36 @@ static int take_gap(struct flume_offset_verify *verify, uint64_t off, uint64_t e
   return rv == 0 ? add(verify, FLUME_FINDING_DAMAGE, flume__offset_name(verify->log), off, (int64_t)off, why) : rv;
 }
 
+/* How far there have to be records. */
+static uint64_t promised_off(const struct flume_offset_verify *verify) {
+  return verify->live_off < UINT64_MAX ? verify->live_off : verify->note.durable_off;
+}
+
 /* Whether what begins at verify->off may have been torn by a crash, or is being written. */
 static bool may_be_torn(const struct flume_offset_verify *verify) {
   const struct flume_offset_note *note = &verify->note;
-  return verify->off >= note->durable_off && note->open && verify->window.file_bytes <= note->limit_off;
+  return verify->off >= promised_off(verify) && note->open && verify->window.file_bytes <= note->limit_off;
 }
 
 /* Reports what is no frame at verify->off, and goes on behind it. */
 static int pass_over(struct flume_offset_verify *verify, const char *why) {
   struct flume_offset_record next;
-  uint64_t off = verify->off, file_bytes = verify->window.file_bytes, durable_off = verify->note.durable_off;
+  uint64_t off = verify->off, file_bytes = verify->window.file_bytes;
   int rv = flume_offset_find(&verify->window, off, verify->log->file->bits, &next);
   if (rv < 0) return rv;
-  bool torn = may_be_torn(verify) || (rv == 0 && off >= durable_off);
+  bool torn = may_be_torn(verify) || (rv == 0 && off >= promised_off(verify));
   verify->off = rv == 1 && !torn ? next.off : file_bytes;
   if (torn) return add(verify, FLUME_FINDING_NOTE, flume__offset_name(verify->log), off, (int64_t)off, "a torn tail");
   verify->at_end = rv == 0;
-  return take_gap(verify, off, rv == 1 ? next.off : durable_off, why);
+  return take_gap(verify, off, rv == 1 ? next.off : promised_off(verify), why);
 }
 
 /* The file was longer. */
 static int check_end(struct flume_offset_verify *verify) {
-  uint64_t file_bytes = verify->window.file_bytes, durable_off = verify->note.durable_off;
-  struct flume_offset_gap last = {.end_off = 0};
-  if (verify->gaps.len > 0) memcpy(&last, verify->gaps.data + verify->gaps.len - sizeof last, sizeof last);
-  if (file_bytes >= durable_off || last.end_off == durable_off) return 0;
+  uint64_t file_bytes = verify->window.file_bytes, end_off = promised_off(verify);
+  if (file_bytes >= end_off || verify->at_end) return 0;
   verify->at_end = true;
-  return take_gap(verify, file_bytes, durable_off, "the file ends here, and was longer");
+  return take_gap(verify, file_bytes, end_off, "the file ends here, and was longer");
 }
 
 static int step(struct flume_offset_verify *verify, uint64_t max_bytes) {
@@ -161,7 +164,7 @@ static int step(struct flume_offset_verify *verify, uint64_t max_bytes) {
   verify->report->bytes = verify->off;
   if (verify->off < verify->window.file_bytes) return 1;
   int rv = check_end(verify);
-  return rv == 0 ? check_named(verify, UINT64_MAX) : rv;
+  return rv == 0 ? check_named(verify, verify->live_off) : rv;
 }
 
 int flume_offset_verify_step(struct flume_offset_verify *verify, uint64_t max_bytes, struct flume_err *err) {

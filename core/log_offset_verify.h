@@ -26,12 +26,14 @@ struct flume_offset_verify {
   size_t named_count;
   size_t named_at;
   struct flume_window window;
+  uint64_t live_off;     /* a writer's own: how far it knows the file to go; else UINT64_MAX */
   uint64_t off;          /* of what comes next */
   struct flume_buf gaps; /* struct flume_offset_gap */
   bool at_end;           /* no good record comes behind the last of them */
 };
 
-/* Opens nothing. log and report are borrowed. */
+/* Opens nothing. log and report are borrowed. For a log that is open for writing live_off may be set then: what is before
+ * it has to be records, and what is behind it is not looked at. */
 void flume_offset_verify_init(struct flume_offset_verify *verify, struct log_offset *log, struct flume_report *report);
 void flume_offset_verify_fini(struct flume_offset_verify *verify);
 

@@ -20,7 +20,7 @@ struct flume_job {
 int flume_pool_open(struct flume_pool **pool, uv_loop_t *loop, const struct flume_io *io);
 
 /* Jobs are begun in the order in which they are submitted. Loop thread. When not even one thread can be started, the
- * job is run within the loop's next turn. */
+ * job is run within this call; done comes with the loop's next turn all the same. */
 void flume_pool_submit(struct flume_pool *pool, struct flume_job *job);
 
 /* The same, ahead of all that wait: for what is short, and waited for. */

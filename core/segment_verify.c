@@ -18,15 +18,53 @@ void flume_verify_init(struct flume_verify *verify, const struct flume_segment *
                                   .indexed_seq = segment->first_seq};
   flume_window_init(&verify->window, segment->io, segment->file, end_off);
   flume_buf_init(&verify->offsets, segment->io);
+  flume_buf_init(&verify->doubts, segment->io);
 }
 
 void flume_verify_fini(struct flume_verify *verify) {
   flume_window_fini(&verify->window);
   flume_buf_fini(&verify->offsets);
+  flume_buf_fini(&verify->doubts);
 }
 
 static int problem(const struct flume_verify *verify, uint64_t off, const char *what) {
   return verify->ops->problem(verify->arg, off, verify->next_seq, what);
+}
+
+/* --- Doubts -------------------------------------------------------------------------------------------------- */
+
+static int doubt(struct flume_verify *verify, const char *why) {
+  struct flume_doubt doubt = {verify->off, verify->next_seq, why};
+  return flume_buf_append(&verify->doubts, &doubt, sizeof doubt);
+}
+
+static bool is_in_doubt(const struct flume_verify *verify, uint64_t off) {
+  for (size_t at = 0; at < verify->doubts.len; at += sizeof(struct flume_doubt)) {
+    struct flume_doubt each;
+    memcpy(&each, verify->doubts.data + at, sizeof each);
+    if (each.off == off) return true;
+  }
+  return false;
+}
+
+static int tell_damage(const struct flume_verify *verify, const struct flume_doubt *doubt) {
+  return verify->ops->problem(verify->arg, doubt->off, doubt->seq, doubt->why);
+}
+
+static int tell_remnant(const struct flume_verify *verify, const struct flume_doubt *doubt) {
+  return verify->ops->remnant(verify->arg, doubt->off, doubt->seq);
+}
+
+static int settle_doubts(struct flume_verify *verify,
+                         int (*tell)(const struct flume_verify *verify, const struct flume_doubt *doubt)) {
+  int rv = 0;
+  for (size_t at = 0; at < verify->doubts.len && rv == 0; at += sizeof(struct flume_doubt)) {
+    struct flume_doubt each;
+    memcpy(&each, verify->doubts.data + at, sizeof each);
+    rv = tell(verify, &each);
+  }
+  verify->doubts.len = 0;
+  return rv;
 }
 
 /* --- Records ------------------------------------------------------------------------------------------------- */
@@ -152,13 +190,15 @@ static int verify_data(struct flume_verify *verify, const struct flume_frame *fr
   return verify_records(verify, frame, verify->off + FLUME_FRAME_HEADER_BYTES);
 }
 
+static bool covers_all(const struct flume_verify *verify, const struct flume_frame *frame, const uint8_t *body) {
+  return frame->first_seq == verify->segment->first_seq && flume_get_le64(body + 4) == 0;
+}
+
 /* An index goes on where the one before it ended, or covers all anew. Each offset is the one where the record was
  * found. */
 static bool index_is_right(const struct flume_verify *verify, const struct flume_frame *frame, const uint8_t *body) {
-  uint64_t before_off = flume_get_le64(body + 4);
-  bool goes_on = frame->first_seq == verify->indexed_seq && before_off == verify->index_off;
-  bool anew = frame->first_seq == verify->segment->first_seq && before_off == 0;
-  if (!(goes_on || anew) || frame->first_seq + frame->count != verify->next_seq ||
+  bool goes_on = frame->first_seq == verify->indexed_seq && flume_get_le64(body + 4) == verify->index_off;
+  if (!(goes_on || covers_all(verify, frame, body)) || frame->first_seq + frame->count != verify->next_seq ||
       frame->body_bytes != 12 + (uint64_t)frame->count * 4) {
     return false;
   }
@@ -176,14 +216,18 @@ static int verify_index(struct flume_verify *verify, const struct flume_frame *f
   bool right = index_is_right(verify, frame, body);
   verify->index_off = verify->off;
   verify->indexed_seq = verify->next_seq;
-  return right ? 0 : problem(verify, verify->off, "index that is not of the records before it");
+  if (!right) return problem(verify, verify->off, "index that is not of the records before it");
+  return covers_all(verify, frame, body) ? settle_doubts(verify, tell_remnant) : 0;
 }
 
 static int verify_end(struct flume_verify *verify, const struct flume_frame *frame, const uint8_t *body) {
+  verify->ended = true;
   verify->sealed = (frame->flags & FLUME_FRAME_SEALED) != 0;
-  bool right = frame->body_bytes == 12 && frame->first_seq == verify->next_seq &&
-               frame->count == verify->removed_count && flume_get_le64(body + 4) == verify->index_off;
-  return right ? 0 : problem(verify, verify->off, "end frame that is not of the records before it");
+  bool right = frame->body_bytes == 12 && frame->first_seq == verify->next_seq && frame->count == verify->removed_count;
+  uint64_t index_off = flume_get_le64(body + 4);
+  if (right && index_off == verify->index_off) return 0;
+  const char *why = "end frame that is not of the records before it";
+  return right && is_in_doubt(verify, index_off) ? doubt(verify, why) : problem(verify, verify->off, why);
 }
 
 /* An index or end frame. */
@@ -231,9 +275,11 @@ static int bad_place(struct flume_verify *verify, const char *why) {
   if (zeros || (!acknowledged && !sequel.witness)) {
     if (!zeros) verify->torn_off = verify->off;
     verify->off = verify->window.file_bytes;
+    verify->ended = false;
     return 0;
   }
-  rv = problem(verify, verify->off, why);
+  bool recordless = sequel.off < verify->window.file_bytes && sequel.seq == verify->next_seq;
+  rv = recordless ? doubt(verify, why) : problem(verify, verify->off, why);
   if (rv == 0 && sequel.seq > verify->next_seq) {
     rv = verify->ops->frame(verify->arg, 0);
     if (rv == 0) rv = salvage(verify, verify->off, sequel.off, sequel.seq);
@@ -254,7 +300,7 @@ static int verify_frame(struct flume_verify *verify) {
   rv = flume_frame_get(header, &frame, &place, &why);
   if (rv != 0) return bad_place(verify, why);
   if (frame.body_bytes > rest - FLUME_FRAME_HEADER_BYTES) return bad_place(verify, "the file ends within a frame");
-  verify->sealed = false;
+  verify->ended = verify->sealed = false;
   if (frame.kind == FLUME_FRAME_DATA) rv = verify_data(verify, &frame);
   else if (frame.kind == FLUME_FRAME_INDEX || frame.kind == FLUME_FRAME_END) rv = verify_body(verify, &frame);
   else rv = problem(verify, verify->off, "frame of an unknown kind");
@@ -262,10 +308,10 @@ static int verify_frame(struct flume_verify *verify) {
   return rv;
 }
 
-/* The records that should be there and are not. */
+/* The records that should be there and are not. A segment that is still open has its index to come. */
 static int finish(struct flume_verify *verify) {
-  int rv = 0;
-  if (verify->next_seq < verify->bound_seq) {
+  int rv = settle_doubts(verify, verify->last && !verify->ended ? tell_remnant : tell_damage);
+  if (rv == 0 && verify->next_seq < verify->bound_seq) {
     rv = problem(verify, verify->off,
                  verify->last ? "records that were acknowledged are missing at the end"
                               : "records before the next segment are missing");

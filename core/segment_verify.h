@@ -2,7 +2,7 @@
  *
  * Where frames or records are damaged, the seqs of what follows say how many there were; good records between are found
  * again by their checksums, which cover their seqs. What ends the last segment and was never acknowledged as durable is
- * torn, and no damage: see segment_scan.c.
+ * torn, and no damage; nor is an index that a crash has cut short and an opening has passed over: see segment_scan.c.
  *
  * It goes in steps. Any thread, one at a time. */
 #ifndef FLUME_SEGMENT_VERIFY_H
@@ -21,6 +21,15 @@ struct flume_verify_ops {
   /* The records [seq, seq + count) are damaged or missing. */
   int (*lost)(void *arg, int64_t seq, int64_t count);
   int (*problem)(void *arg, uint64_t off, int64_t seq, const char *what);
+  /* An index or end frame that was never whole: an opening has passed over it, as the records are all there. */
+  int (*remnant)(void *arg, uint64_t off, int64_t seq);
+};
+
+/* A bad place without records. Whether it was ever whole is known when an index comes that covers everything anew. */
+struct flume_doubt {
+  uint64_t off;
+  int64_t seq;
+  const char *why;
 };
 
 struct flume_verify {
@@ -29,6 +38,7 @@ struct flume_verify {
   void *arg;
   struct flume_window window;
   struct flume_buf offsets; /* uint32_t for each record so far; 0 when it is lost */
+  struct flume_buf doubts;  /* struct flume_doubt: what may be remnants, or damaged */
   bool last;                /* no segment follows */
   int64_t bound_seq;        /* where the next one begins; for the last: how far it goes at least */
   uint64_t off;             /* bytes before it are verified */
@@ -36,7 +46,8 @@ struct flume_verify {
   uint64_t index_off; /* of the last index frame; 0 */
   int64_t indexed_seq;
   uint32_t removed_count;
-  bool sealed;       /* the last frame is an end frame that says so */
+  bool ended;        /* the last frame is an end frame */
+  bool sealed;       /* which says so */
   uint64_t torn_off; /* where a torn end begins; 0 when there is none */
 };
 

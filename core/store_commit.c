@@ -3,6 +3,8 @@
  * New chunks of a key are joined with the last one that it has on disk where that has room. As soon as there is nothing
  * behind the rows that are written, they are appended without looking for their place. A failure leaves the store as it
  * was, and what was pending is still pending. */
+#include <assert.h>
+
 #include "bytes.h"
 #include "crc32c.h"
 #include "store_private.h"
@@ -60,7 +62,7 @@ static int join(struct writer *writer, const struct flume_mem_entry *entry, cons
   if (rv != 0 || before.len + added.len - FLUME_CHUNK_HEADER_BYTES > FLUME_CHUNK_BYTES) return rv;
   uint8_t row_name[FLUME__ROW_MAX]; /* the page that name is in may move */
   size_t name_len = name->mv_size, key_bytes = flume__row_key_bytes(before.key_len);
-  if (name_len > sizeof row_name) return FLUME_ECORRUPT;
+  assert(name_len == entry->key_len && name_len <= sizeof row_name);
   memcpy(row_name, name->mv_data, name_len);
   writer->body.len = 0;
   rv = flume_buf_append(&writer->body, (uint8_t *)value->mv_data + FLUME__ROW_CRC, key_bytes + before.len);

@@ -40,6 +40,7 @@ static int push_block(lua_State *L, struct flume_block *block) {
   return lua_gettop(L);
 }
 
+/* next(self) -> seq, value, nil, length in bytes | nothing at the end | false: later | nil, message, code */
 static int cursor_next(lua_State *L) {
   struct cursor *self = check_cursor(L);
   if (self->stream == NULL || self->log->log == NULL) return flume__fail(L, FLUME_ECLOSED, NULL);
@@ -57,7 +58,11 @@ static int cursor_next(lua_State *L) {
   rv = 0;
   if (self->lazy) flume_record_push(L, record.data, record.len, block_index);
   else rv = flume__value_push(L, self->log->codec, record.data, record.len);
-  if (rv == 0) return 2;
+  if (rv == 0) {
+    lua_pushnil(L);
+    lua_pushinteger(L, record.len);
+    return 4;
+  }
   flume_err_set(&err, rv, "record %lld can't be decoded", (long long)record.seq);
   return flume__fail(L, rv, &err);
 }

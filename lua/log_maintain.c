@@ -75,18 +75,22 @@ static void on_compact_progress(struct flume_compact *req, uint64_t done_bytes, 
   tell_progress(req->data, done_bytes, total_bytes);
 }
 
-static void on_compacted(struct flume_compact *req, int status, const struct flume_err *err) {
-  struct compact *compact = FLUME_CONTAINER_OF(req, struct compact, req);
-  struct flume_loop *loop = compact->work.self->loop;
-  lua_State *L = loop->L;
-  lua_rawgeti(L, LUA_REGISTRYINDEX, compact->work.cb);
-  if (status == 0) lua_pushnil(L);
-  else flume__push_error(L, status, err);
+static int compact_statistics(lua_State *L) {
+  const struct flume_compact *req = lua_touserdata(L, 1);
   lua_createtable(L, 0, 4);
   set_number(L, "segments", req->segments);
   set_number(L, "records", req->records);
   set_number(L, "bytes_before", req->bytes_before);
   set_number(L, "bytes_after", req->bytes_after);
+  return 1;
+}
+
+static void on_compacted(struct flume_compact *req, int status, const struct flume_err *err) {
+  struct compact *compact = FLUME_CONTAINER_OF(req, struct compact, req);
+  struct flume_loop *loop = compact->work.self->loop;
+  lua_State *L = loop->L;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, compact->work.cb);
+  flume__push_outcome(L, status, err, compact_statistics, req);
   work_free(L, &compact->work);
   flume__loop_call(loop, 2);
 }
@@ -113,18 +117,22 @@ static void on_backup_progress(struct flume_backup *req, uint64_t done_bytes, ui
   tell_progress(req->data, done_bytes, total_bytes);
 }
 
-static void on_backup(struct flume_backup *req, int status, const struct flume_err *err) {
-  struct backup *backup = FLUME_CONTAINER_OF(req, struct backup, req);
-  struct flume_loop *loop = backup->work.self->loop;
-  lua_State *L = loop->L;
-  lua_rawgeti(L, LUA_REGISTRYINDEX, backup->work.cb);
-  if (status == 0) lua_pushnil(L);
-  else flume__push_error(L, status, err);
+static int backup_statistics(lua_State *L) {
+  const struct flume_backup *req = lua_touserdata(L, 1);
   lua_createtable(L, 0, 3);
   lua_pushinteger(L, req->since);
   lua_setfield(L, -2, "since");
   set_number(L, "bytes", req->bytes);
   set_number(L, "files", req->files);
+  return 1;
+}
+
+static void on_backup(struct flume_backup *req, int status, const struct flume_err *err) {
+  struct backup *backup = FLUME_CONTAINER_OF(req, struct backup, req);
+  struct flume_loop *loop = backup->work.self->loop;
+  lua_State *L = loop->L;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, backup->work.cb);
+  flume__push_outcome(L, status, err, backup_statistics, req);
   work_free(L, &backup->work);
   flume__loop_call(loop, 2);
 }
@@ -213,22 +221,9 @@ static void on_checked(struct flume_check *req, int status, const struct flume_e
   struct flume_loop *loop = check->work.self->loop;
   lua_State *L = loop->L;
   lua_rawgeti(L, LUA_REGISTRYINDEX, check->work.cb);
-  if (status == 0) lua_pushnil(L);
-  else flume__push_error(L, status, err);
-  *report_box(L) = req->report; /* it is the box's now */
+  flume__push_outcome(L, status, err, report_table, &req->report);
+  flume_report_fini(&req->report);
   work_free(L, &check->work);
-  lua_pushcfunction(L, report_table);
-  lua_insert(L, -2);
-  if (status != 0) {
-    lua_pop(L, 2);
-    flume__loop_call(loop, 1);
-    return;
-  }
-  if (lua_pcall(L, 1, 1, 0) != LUA_OK) { /* no memory for the table: what is pushed is the message */
-    lua_replace(L, -2);
-    flume__loop_call(loop, 1);
-    return;
-  }
   flume__loop_call(loop, 2);
 }
 

@@ -3,8 +3,9 @@
 #include <assert.h>
 #include <lauxlib.h>
 
-static const char registry_key; /* the loop's userdata */
-static const char on_error_key; /* function (err) */
+static const char registry_key;  /* the loop's userdata */
+static const char on_error_key;  /* function (err) */
+static const char no_memory_key; /* an error object, for when there is none for another */
 
 /* luv's context as its header (luv.h) has it; only the loop and the mode are looked at. */
 struct luv_context {
@@ -65,6 +66,70 @@ static void run_later(struct flume_deferred *deferred) {
   }
 }
 
+/* --- Errors ------------------------------------------------------------------------------------------------------ */
+
+struct failure {
+  int status;
+  const struct flume_err *err;
+};
+
+static int make_error(lua_State *L) {
+  const struct failure *failure = lua_touserdata(L, 1);
+  lua_createtable(L, 0, 2);
+  lua_pushstring(L, failure->err != NULL ? failure->err->msg : flume_strerror(failure->status));
+  lua_setfield(L, -2, "message");
+  lua_pushstring(L, flume_err_name(failure->status));
+  lua_setfield(L, -2, "code");
+  luaL_newmetatable(L, FLUME_ERROR_TYPE);
+  lua_setmetatable(L, -2);
+  return 1;
+}
+
+static int make_error_name(lua_State *L) {
+  const struct failure *failure = lua_touserdata(L, 1);
+  lua_pushstring(L, flume_err_name(failure->status));
+  return 1;
+}
+
+/* Pushes what make(arg) returns. False when there was no memory for it: the error object that is kept for that. */
+static bool push_made(lua_State *L, lua_CFunction make, void *arg) {
+  lua_pushcfunction(L, make);
+  lua_pushlightuserdata(L, arg);
+  if (lua_pcall(L, 1, 1, 0) == LUA_OK) return true;
+  lua_pop(L, 1);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &no_memory_key);
+  return false;
+}
+
+void flume__push_error(lua_State *L, int status, const struct flume_err *err) {
+  push_made(L, make_error, &(struct failure){status, err});
+}
+
+void flume__push_error_name(lua_State *L, int status) {
+  if (push_made(L, make_error_name, &(struct failure){status, NULL})) return;
+  lua_getfield(L, -1, "code"); /* a string that is there already */
+  lua_remove(L, -2);
+}
+
+void flume__push_outcome(lua_State *L, int status, const struct flume_err *err, lua_CFunction make, void *arg) {
+  if (status == 0) lua_pushnil(L);
+  else flume__push_error(L, status, err);
+  if (status != 0) lua_pushnil(L);
+  else if (!push_made(L, make, arg)) {
+    lua_replace(L, -2);
+    lua_pushnil(L);
+  }
+}
+
+static void keep_error_for_no_memory(lua_State *L) {
+  lua_pushcfunction(L, make_error);
+  lua_pushlightuserdata(L, &(struct failure){FLUME_ENOMEM, NULL});
+  lua_call(L, 1, 1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &no_memory_key);
+}
+
+/* --- The loop ----------------------------------------------------------------------------------------------------- */
+
 static void choose_loop(lua_State *L, struct flume_loop *loop) {
   luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
   bool luv_loaded = lua_getfield(L, -1, "luv") != LUA_TNIL;
@@ -96,6 +161,7 @@ struct flume_loop *flume__loop_get(lua_State *L) {
   lua_setmetatable(L, -2);
   loop->L = lua_newthread(L);
   lua_setiuservalue(L, -2, 1);
+  keep_error_for_no_memory(L);
   choose_loop(L, loop);
   int rv = flume_pool_open(&loop->pool, loop->loop, &flume_io_posix);
   if (rv != 0) luaL_error(L, "starting an event loop: %s", flume_strerror(rv));
@@ -145,21 +211,14 @@ static bool is_running(const struct flume_loop *loop) {
   return loop->stepping || (loop->luv_mode != NULL && *loop->luv_mode != -1);
 }
 
-void flume__push_error(lua_State *L, int status, const struct flume_err *err) {
-  lua_createtable(L, 0, 2);
-  lua_pushstring(L, err != NULL ? err->msg : flume_strerror(status));
-  lua_setfield(L, -2, "message");
-  lua_pushstring(L, flume_err_name(status));
-  lua_setfield(L, -2, "code");
-  luaL_setmetatable(L, FLUME_ERROR_TYPE);
-}
-
 int flume__fail(lua_State *L, int status, const struct flume_err *err) {
   lua_pushnil(L);
   lua_pushstring(L, err != NULL ? err->msg : flume_strerror(status));
   lua_pushstring(L, flume_err_name(status));
   return 3;
 }
+
+/* --- For async.lua ----------------------------------------------------------------------------------------------- */
 
 static int step(lua_State *L) {
   struct flume_loop *loop = flume__loop_get(L);
@@ -221,6 +280,17 @@ static int now(lua_State *L) {
   return 1;
 }
 
+/* random_bytes(n) -> a string that nobody else has made, as good as certainly; n is 256 at most */
+static int random_bytes(lua_State *L) {
+  char bytes[256];
+  lua_Integer n = luaL_checkinteger(L, 1);
+  luaL_argcheck(L, n >= 0 && (size_t)n <= sizeof bytes, 1, "out of range");
+  int rv = uv_random(NULL, NULL, bytes, (size_t)n, 0, NULL);
+  if (rv != 0) return luaL_error(L, "random bytes: %s", uv_strerror(rv));
+  lua_pushlstring(L, bytes, (size_t)n);
+  return 1;
+}
+
 static int set_on_error(lua_State *L) {
   luaL_checktype(L, 1, LUA_TFUNCTION);
   lua_settop(L, 1);
@@ -243,6 +313,7 @@ void flume__loop_open(lua_State *L) {
                                        {"alive", alive},
                                        {"thread", thread},
                                        {"now", now},
+                                       {"random_bytes", random_bytes},
                                        {"set_on_error", set_on_error},
                                        {"error_metatable", error_metatable},
                                        {NULL, NULL}};

@@ -38,8 +38,16 @@ void flume__loop_call(struct flume_loop *loop, int nargs);
 /* Not while it is running. Runs the loop once, waiting at most timeout_ms (-1: as long as it takes); true while anything is left. */
 bool flume__loop_step(struct flume_loop *loop, int64_t timeout_ms);
 
-/* Pushes an error object {code=, message=} for a status; err may be NULL. */
+/* What callbacks of the loop push for a function that they call. They may not raise: an error would leave the loop by a
+ * longjmp. Where memory is short, each pushes an error object that was made with the loop (or its code) in place. */
+
+/* An error object {code=, message=} for a status; err may be NULL. */
 void flume__push_error(lua_State *L, int status, const struct flume_err *err);
+/* The name of a status: "ECLOSED". */
+void flume__push_error_name(lua_State *L, int status);
+/* Two values: nil and the one that make(arg, a light userdata) returns; or the error of a status other than 0, and nil.
+ * make may raise. */
+void flume__push_outcome(lua_State *L, int status, const struct flume_err *err, lua_CFunction make, void *arg);
 /* Pushes nil, message, code; returns 3. */
 int flume__fail(lua_State *L, int status, const struct flume_err *err);
 

@@ -108,7 +108,7 @@ static void on_wait(struct flume_wait *wait, int status) {
   luaL_unref(L, LUA_REGISTRYINDEX, self->cb);
   flume_io_free(&flume_io_posix, self);
   if (status == 0) lua_pushnil(L);
-  else lua_pushstring(L, flume_err_name(status));
+  else flume__push_error_name(L, status);
   flume__loop_call(loop, 1);
 }
 
@@ -199,12 +199,14 @@ static int view_call_if_idle(lua_State *L) {
   return is_idle(self) ? call_here(L, self) : 0;
 }
 
-/* page_if_idle(self, range, n, min_seq, max_seq, resume) -> as page in store.h; nil when the view is at work. Of an index,
- * all of which is in the store: its entries become values of this state without a way through its own. */
+/* page_if_idle(self, range, n, min_seq, max_seq, resume) -> as page in store.h, and as of which seq; nil when the view is at
+ * work. Of an index, all of which is in the store: its entries become values of this state without a way through its own. */
 static int view_page_if_idle(lua_State *L) {
   struct flume_view *self = check_view(L);
   if (!is_idle(self) || self->kind != FLUME_VIEW_INDEX || self->kept.store == NULL) return 0;
-  return flume__store_page(L, &self->kept, 2);
+  flume__store_page(L, &self->kept, 2);
+  lua_pushinteger(L, self->kept.seq);
+  return 3;
 }
 
 /* rebuild(self): starts over as soon as nothing is under way */

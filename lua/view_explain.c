@@ -149,7 +149,8 @@ static void push_error(lua_State *L, const struct explain *self) {
   lua_setfield(L, -2, "traceback");
 }
 
-static void push_results(lua_State *L, const struct explain *self) {
+static int make_results(lua_State *L) {
+  const struct explain *self = lua_touserdata(L, 1);
   lua_createtable(L, 0, 8);
   set_integer(L, "records", self->records);
   set_integer(L, "deleted", self->deleted);
@@ -167,6 +168,7 @@ static void push_results(lua_State *L, const struct explain *self) {
     push_error(L, self);
     lua_setfield(L, -2, "error");
   }
+  return 1;
 }
 
 static void finish(struct explain *self) {
@@ -178,13 +180,7 @@ static void finish(struct explain *self) {
   luaL_unref(L, LUA_REGISTRYINDEX, self->cb);
   luaL_unref(L, LUA_REGISTRYINDEX, self->pin);
   if (self->stopped) self->status = flume_err_set(&self->err, FLUME_ECLOSED, "the database was closed");
-  if (self->status != 0 && self->status != FLUME_EVIEW) {
-    flume__push_error(L, self->status, &self->err);
-    lua_pushnil(L);
-  } else {
-    lua_pushnil(L);
-    push_results(L, self);
-  }
+  flume__push_outcome(L, self->status == FLUME_EVIEW ? 0 : self->status, &self->err, make_results, self);
   flume_io_free(&flume_io_posix, self);
   flume__loop_call(loop, 2);
 }

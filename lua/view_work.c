@@ -482,16 +482,30 @@ static int fetch_gone(struct flume_view *view) {
   return (int)view->gone_count;
 }
 
+/* host, field -> whether the host has something there. Raises memory errors, as the name may be new to the state. */
+static int has_field(lua_State *L) {
+  lua_pushboolean(L, lua_getfield(L, 1, lua_touserdata(L, 2)) != LUA_TNIL);
+  return 1;
+}
+
+/* Whether the host on top has that field; false when there is no memory to look. */
+static bool host_has(lua_State *L, const char *field) {
+  lua_pushcfunction(L, has_field);
+  lua_pushvalue(L, -2);
+  lua_pushlightuserdata(L, (void *)(uintptr_t)field);
+  bool has = lua_pcall(L, 2, 1, 0) == LUA_OK && lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return has;
+}
+
 static bool can_retract(struct flume_view *view) {
   if (view->kind == FLUME_VIEW_BITMAP) return true;
   lua_State *L = flume__view_state(view);
   if (view->vm != NULL) flume_vm_enter(view->vm);
   lua_rawgeti(L, LUA_REGISTRYINDEX, flume__view_host(view));
-  lua_pushliteral(L, "retract");
-  bool can = lua_rawget(L, -2) == LUA_TFUNCTION;
-  lua_pushliteral(L, "anew"); /* of a view that uses others */
-  if (view->kind == FLUME_VIEW_INDEX) can = lua_rawget(L, -3) == LUA_TNIL;
-  lua_pop(L, 3);
+  /* "anew": of a view that uses others */
+  bool can = view->kind == FLUME_VIEW_INDEX ? !host_has(L, "anew") : host_has(L, "retract");
+  lua_pop(L, 1);
   if (view->vm != NULL) flume_vm_leave(view->vm);
   return can;
 }
@@ -501,10 +515,12 @@ static bool starts_over_itself(struct flume_view *view) {
   lua_State *L = view->loop->L;
   if (view->vm != NULL) return false;
   lua_rawgeti(L, LUA_REGISTRYINDEX, view->host);
-  bool itself = lua_getfield(L, -1, "start_over") == LUA_TFUNCTION;
-  lua_remove(L, -2);
-  if (itself) flume__loop_call(view->loop, 0);
-  else lua_pop(L, 1);
+  bool itself = host_has(L, "start_over");
+  if (itself) {
+    lua_getfield(L, -1, "start_over");
+    flume__loop_call(view->loop, 0);
+  }
+  lua_pop(L, 1);
   return itself;
 }
 

@@ -101,6 +101,22 @@ describe("spawn", function ()
     assert.same({11, 21, 31, 41, 51}, {table.unpack(order, 1, 5)})
   end)
 
+  it("lets others run while it appends", function ()
+    for _, db in ipairs {file(), memory()} do
+      local order = {}
+      for name = 1, 3 do
+        flume.spawn(function ()
+          for i = 1, 20 do
+            assert(db:append {n = i})
+            order[#order + 1] = name
+          end
+        end)
+      end
+      world.run_until(function () return #order == 60 end)
+      for i = 1, 60 do assert.equal((i - 1) % 3 + 1, order[i]) end
+    end
+  end)
+
   it("refuses what is no function", function ()
     assert.error_matches(function () flume.spawn(5) end, "a function expected")
   end)

@@ -2,19 +2,10 @@
 
 local binary = require "tests.support.binary"
 local flume = require "flume"
+local offsets = require "tests.support.offsets"
 local world = require "tests.support.world"
 
-local failure, output = binary.failure, binary.output
-
-local function offset_file(values, bits)
-  local pointer_bytes = ({[32] = 4, [48] = 6, [53] = 8})[bits or 32]
-  local parts, at = {}, 0
-  for i, value in ipairs(values) do
-    at = at + 8 + #value + pointer_bytes
-    parts[i] = string.pack(">s4I4I" .. pointer_bytes, value, #value, at)
-  end
-  return table.concat(parts)
-end
+local failure, framed, output = binary.failure, offsets.framed, binary.output
 
 -- --- BIPF: a tag, of the length and the type, and the bytes ------------------------------------------------------
 
@@ -62,28 +53,28 @@ describe("import --from flumelog-offset", function ()
 
   it("takes all records, numbered anew, whatever the framing", function ()
     for _, bits in ipairs {32, 48, 53} do
-      local args, data = import(offset_file({'{"a": 1}', "[2]", '"3"'}, bits), "flumelog-offset")
+      local args, data = import(framed({'{"a": 1}', "[2]", '"3"'}, bits), "flumelog-offset")
       assert.equal("3 records appended\nthey are numbered anew; the last one is 2\n", output(args))
       assert.equal('{"a":1}\n[2]\n"3"\n', stored(data))
     end
   end)
 
   it("takes the framing that it is told", function ()
-    local args = import(offset_file({"1"}, 48), "flumelog-offset", "--bits", "48")
+    local args = import(framed({"1"}, 48), "flumelog-offset", "--bits", "48")
     assert.truthy(output(args):find("^1 record appended"))
-    args = import(offset_file({"1"}, 48), "flumelog-offset", "--bits", "32")
+    args = import(framed({"1"}, 48), "flumelog-offset", "--bits", "32")
     assert.truthy(failure(args):find("byte 0: the pointer behind a record is wrong", 1, true))
     assert.truthy(failure({world.dir(), "import", "--bits", "47"}, {}, 2):find("--bits wants 32, 48 or 53", 1, true))
   end)
 
   it("leaves out what was deleted", function ()
-    local args, data = import(offset_file {"1", "\0\0\0", "3"}, "flumelog-offset", "--json")
+    local args, data = import(framed {"1", "\0\0\0", "3"}, "flumelog-offset", "--json")
     assert.same({appended = 2, deleted = 1, skipped = 0, since = 1}, flume.json.decode(output(args)))
     assert.equal("1\n3\n", stored(data))
   end)
 
   it("stops at what is no JSON, says at which byte, and keeps what is before it", function ()
-    local bytes = offset_file {"1", "22", "{oops", "4"}
+    local bytes = framed {"1", "22", "{oops", "4"}
     local args, data, file = import(bytes, "flumelog-offset")
     local message, out = failure(args)
     assert.truthy(message:find(("import: %s: byte 27: column 2: "):format(file), 1, true), message)
@@ -95,7 +86,7 @@ describe("import --from flumelog-offset", function ()
   end)
 
   it("goes on behind damage when it is told to", function ()
-    local bytes = offset_file {"1", "22", "333", "4444"}
+    local bytes = framed {"1", "22", "333", "4444"}
     local damaged = bytes:sub(1, 14) .. "\x7f" .. bytes:sub(16)
     local args, _, file = import(damaged, "flumelog-offset")
     assert.truthy(failure(args):find(("%s: byte 13: "):format(file), 1, true))
@@ -106,7 +97,7 @@ describe("import --from flumelog-offset", function ()
   end)
 
   it("says that the end is torn", function ()
-    local bytes = offset_file {"1", "22"}
+    local bytes = framed {"1", "22"}
     local args, data = import(bytes:sub(1, -4), "flumelog-offset")
     assert.truthy(failure(args):find("byte 13: ", 1, true))
     assert.equal("1\n", stored(data))
@@ -114,10 +105,10 @@ describe("import --from flumelog-offset", function ()
 
   it("goes into an offset log too", function ()
     local dir = world.dir()
-    local from = world.write(dir .. "/from", offset_file({'{"a":1}', "[2]"}, 48))
-    local to = world.write(dir .. "/to", offset_file {"0"})
+    local from = world.write(dir .. "/from", framed({'{"a":1}', "[2]"}, 48))
+    local to = world.write(dir .. "/to", framed {"0"})
     output {to, "import", "--from", "flumelog-offset", from}
-    assert.equal(offset_file {"0", '{"a":1}', "[2]"}, world.read(to))
+    assert.equal(framed {"0", '{"a":1}', "[2]"}, world.read(to))
   end)
 
   it("wants a file, and one that is one", function ()
@@ -131,7 +122,7 @@ describe("import --from flumelog-offset", function ()
   it("streams many records in little memory", function ()
     local values = {}
     for n = 1, 60000 do values[n] = ('{"n":%d,"text":"%s"}'):format(n, ("x"):rep(n % 300)) end
-    local args, data = import(offset_file(values), "flumelog-offset")
+    local args, data = import(framed(values), "flumelog-offset")
     assert.truthy(output(args):find "^60000 records appended\n")
     assert.equal(values[60000] .. "\n", output {data, "get", "59999", "--json"})
   end)

@@ -38,18 +38,9 @@ local function filled(count)
   return db, dir .. "/data", dir
 end
 
-local function segment_files(dir)
-  local list = {}
-  for name in lfs.dir(dir .. "/log") do
-    if name:find "%.flume$" then list[#list + 1] = dir .. "/log/" .. name end
-  end
-  table.sort(list)
-  return list
-end
-
 -- Changes a byte of a record in the second segment.
 local function damage(dir)
-  local path = segment_files(dir)[2]
+  local path = world.segments(dir)[2]
   local text = read_file(path)
   local at = text:find("secret", 1, true)
   local file = assert(io.open(path, "r+b"))
@@ -68,7 +59,7 @@ describe("flume compact", function ()
     db:close()
     local out = output{dir, "compact"}
     assert.is_truthy(out:find "^2 records removed; %d segments: [%d.]+ k?B, now [%d.]+ k?B\n$", out)
-    for _, path in ipairs(segment_files(dir)) do assert.is_nil(read_file(path):find("secret-0050", 1, true)) end
+    for _, path in ipairs(world.segments(dir)) do assert.is_nil(read_file(path):find("secret-0050", 1, true)) end
     assert.equal("nothing to remove\n", output{dir, "compact"})
   end)
 
@@ -182,7 +173,7 @@ describe("flume check", function ()
   it("opens what can't be opened otherwise", function ()
     local db, dir = filled(100)
     db:close()
-    local files = segment_files(dir)
+    local files = world.segments(dir)
     assert(os.remove(files[#files]))
     local _, err, code = run{dir, "tail"}
     assert.equal(1, code)
@@ -216,7 +207,7 @@ describe("flume check", function ()
     local db, dir = filled(20)
     db:close()
     local before = {}
-    for _, path in ipairs(segment_files(dir)) do before[path] = read_file(path) end
+    for _, path in ipairs(world.segments(dir)) do before[path] = read_file(path) end
     assert.is_truthy(output{dir, "check", "--repair"}:find "no damage")
     for path, text in pairs(before) do assert.equal(text, read_file(path)) end
   end)

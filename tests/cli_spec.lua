@@ -8,27 +8,9 @@ local world = require "tests.support.world"
 local command, failure, filled, output = binary.command, binary.failure, binary.filled, binary.output
 local read_file, run, start = binary.read_file, binary.run, binary.start
 
-local SUM = [[
-return {
-  version = %d, initial = 0,
-  reducer = function (sum, item) return sum + (item.n or 0) end,
-  methods = {add = "async", list = "source", pairs = "source", now = "sync", kind = "async", fail = "async"},
-  add = function (view, a, b) return {sum = view:get(), more = a + (b or 0)} end,
-  list = function (view, n)
-    local list = {}
-    for i = 1, n do list[i] = i * view:get() end
-    return list
-  end,
-  pairs = function () return ipairs {"a", "b"} end,
-  now = function (view) return view:get() end,
-  kind = function (_, value) return type(value) == "table" and #value or type(value) end,
-  fail = function () error "no luck" end,
-}
-]]
-
 local function views(version)
   local dir = world.dir()
-  world.write(dir .. "/sum.lua", SUM:format(version or 1))
+  world.write(dir .. "/sum.lua", binary.SUM:format(version or 1))
   return dir
 end
 
@@ -275,7 +257,7 @@ describe("views on the command line", function ()
     assert.equal("sum  up to date\n", account())
     output({dir, "append"}, {input = '{"n":1}\n{"n":1}'})
     assert.is_not_nil(account():find "^sum  2 records more in ")
-    world.write(folder .. "/sum.lua", SUM:format(2))
+    world.write(folder .. "/sum.lua", binary.SUM:format(2))
     assert.is_not_nil(account():find "^sum  rebuilt in .+ because version 1 → 2\n$")
     assert.equal("sum  up to date\n", account())
   end)

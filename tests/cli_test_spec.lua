@@ -8,24 +8,6 @@ local world = require "tests.support.world"
 local failure, filled, output, run = binary.failure, binary.filled, binary.output, binary.run
 local read_file = binary.read_file
 
-local SUM = [[
-return {
-  version = %d, initial = 0,
-  reducer = function (sum, item) return sum + (item.n or 0) end,
-  methods = {add = "async", list = "source", pairs = "source", now = "sync", kind = "async", fail = "async"},
-  add = function (view, a, b) return {sum = view:get(), more = a + (b or 0)} end,
-  list = function (view, n)
-    local list = {}
-    for i = 1, n do list[i] = i * view:get() end
-    return list
-  end,
-  pairs = function () return ipairs {"a", "b"} end,
-  now = function (view) return view:get() end,
-  kind = function (_, value) return type(value) == "table" and #value or type(value) end,
-  fail = function () error "no luck" end,
-}
-]]
-
 describe("new view and test", function ()
   after_each(world.clean)
 
@@ -49,7 +31,7 @@ describe("new view and test", function ()
 
   it("tell which case fails, and why", function ()
     local dir = world.dir()
-    world.write(dir .. "/sum.lua", SUM:format(1))
+    world.write(dir .. "/sum.lua", binary.SUM:format(1))
     world.write(dir .. "/events.jsonl", '{"n":1}\n\n{"n":2}\n')
     local spec = world.write(dir .. "/spec.lua", [[return {
       view = "sum.lua",

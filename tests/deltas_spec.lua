@@ -1,12 +1,11 @@
--- Deltas: a copy that is kept by them is what the view is, whatever happens to either.
---
--- FLUME_DELTAS_SEED repeats a run.
+-- Deltas: what there is of them, for which views, and what they cost. That copies are right, whatever happens to the
+-- views, is deltas_model_spec.lua.
 
+local core = require "flume.core"
+local deltas = require "flume.deltas"
 local flume = require "flume"
+local lfs = require "lfs"
 local world = require "tests.support.world"
-
-local SEED = math.tointeger(tonumber(os.getenv "FLUME_DELTAS_SEED" or os.time()))
-local STEPS = 150
 
 local SOURCES = {
   sum = [[return {version = V, initial = 0, reducer = function (n, item) return n + item.n * V end}]],
@@ -22,6 +21,9 @@ local SOURCES = {
     if item.n % 3 == 0 then emit({"three", item.n}) end
   end}]],
   path = [[return {version = V, indexer = "k"}]],
+  spending = [[return {version = V, group = "k", aggregate = {
+    n = "count", sum = {"sum", "n"}, low = {"min", "n"}, high = {"max", "n"}, kinds = {"distinct", "n"}}}]],
+  total = [[return {version = V, aggregate = {n = "count", sum = {"sum", "n"}, low = {"min", "n"}}}]],
 }
 
 -- --- Copies ------------------------------------------------------------------------------------------------------
@@ -49,13 +51,6 @@ local function apply(copy, is_index, op, key, value, seq)
     copy.entries[seq] = copy.entries[seq] or {}
     copy.entries[seq][id_of(key)] = value == nil and "none" or value
   end
-end
-
-local function clone(value)
-  if type(value) ~= "table" then return value end
-  local copy = {}
-  for key, inner in pairs(value) do copy[key] = clone(inner) end
-  return copy
 end
 
 -- What there is in the view, in the form of a copy.
@@ -110,11 +105,6 @@ local function is_at_the_end(db, copy)
     and math.tointeger(deletions) == db.log.core:deletion_count()
 end
 
--- The position says which version it is of, too.
-local function has_come_to(other, copy)
-  return copy.err or copy.position == other.position
-end
-
 -- --- The tests ---------------------------------------------------------------------------------------------------
 
 local function fill(db, count)
@@ -124,16 +114,12 @@ local function fill(db, count)
 end
 
 describe("deltas", function ()
-  local dir, folder, versions
+  local dir, folder
 
-  before_each(function ()
-    dir, folder, versions = world.dir() .. "/db", world.dir(), {}
-    math.randomseed(SEED)
-  end)
+  before_each(function () dir, folder = world.dir() .. "/db", world.dir() end)
   after_each(world.clean)
 
   local function write(name, version)
-    versions[name] = version
     world.write(("%s/%s.lua"):format(folder, name), (SOURCES[name]:gsub("%f[%w]V%f[%W]", tostring(version))))
   end
 
@@ -146,56 +132,6 @@ describe("deltas", function ()
     for op, key, value, seq in view:deltas(options) do list[#list + 1] = {op, op ~= "at" and key or nil, value, seq} end
     return list
   end
-
-  it("keep a copy equal to the view through appends, deletes, new versions and reopening", function ()
-    local copies, live, db = {}, {}, nil
-    for name in pairs(SOURCES) do
-      write(name, 1)
-      copies[name] = new_copy()
-    end
-    local function begin()
-      db = open()
-      for name in pairs(SOURCES) do live[name] = follow(db[name], copies[name].position) end
-    end
-    begin()
-    local operations = {
-      function () fill(db, math.random(20)) end,
-      function () fill(db, 1) end,
-      function ()
-        if db.since:get() >= 0 then assert(db:del(math.random(0, db.since:get()))) end
-      end,
-      function () if math.random(5) == 1 then assert(db:compact()) end end,
-      function ()
-        if math.random(4) > 1 then return end
-        for name in pairs(SOURCES) do
-          if math.random(4) == 1 then write(name, 3 - versions[name]) end
-        end
-        assert(db:reload())
-      end,
-      function () if math.random(4) == 1 then assert(db.groups:rebuild()) end end,
-      function ()
-        if math.random(4) > 1 then return end
-        db:close()
-        begin()
-        for name in pairs(SOURCES) do live[name].entries = clone(copies[name].entries) end
-      end,
-    }
-    for step = 1, STEPS do
-      operations[math.random(#operations)]()
-      if math.random(3) == 1 then
-        for name in pairs(SOURCES) do
-          local view, where = db[name], ("%s, step %d, FLUME_DELTAS_SEED=%d"):format(name, step, SEED)
-          catch_up(view, copies[name])
-          local wanted = entries_of(view)
-          assert.same(wanted, without_values(copies[name].entries, view._kind), where)
-          assert.equal(db.since:get(), copies[name].seq, where)
-          world.run_until(function () return has_come_to(copies[name], live[name]) end)
-          assert.is_nil(live[name].err, where)
-          assert.same(copies[name].entries, live[name].entries, where)
-        end
-      end
-    end
-  end)
 
   it("are what changed, and no more", function ()
     write("groups", 1)
@@ -282,11 +218,254 @@ describe("deltas", function ()
     end
   end)
 
+  it("are, of an aggregate, what it shows", function ()
+    write("spending", 1)
+    write("total", 1)
+    local db = open()
+    local groups, one = new_copy(), new_copy()
+    catch_up(db.total, one)
+    assert.same({}, one.entries)
+    assert(db:append {{k = 1, n = 5}, {k = 2, n = 7}, {k = {a = 1}, n = 1}, {n = 1}})
+    catch_up(db.spending, groups)
+    catch_up(db.total, one)
+    assert.same({n = 1, sum = 7, low = 7, high = 7, kinds = 1}, groups.entries["2"])
+    assert.same({n = 4, sum = 14, low = 1}, one.entries["nil"])
+    assert(db:append {k = 2, n = 2})
+    assert.same({{"set", 2, {n = 2, sum = 9, low = 2, high = 7, kinds = 2}, 4}, {"at", nil, nil, 4}},
+      all_of(db.spending, {after = groups.position}))
+    assert.same({{"set", nil, {n = 5, sum = 16, low = 1}, 4}, {"at", nil, nil, 4}},
+      all_of(db.total, {after = one.position}))
+    assert(db:del {0, 1, 2, 3})
+    assert.same({{"remove", 1, nil, 4}, {"set", 2, {n = 1, sum = 2, low = 2, high = 2, kinds = 1}, 4},
+      {"at", nil, nil, 4}}, all_of(db.spending, {after = groups.position}))
+    assert(db:del(4))
+    assert.same({{"remove", nil, nil, 4}, {"at", nil, nil, 4}}, all_of(db.total, {after = one.position}))
+    assert.same({{"reset"}, {"at", nil, nil, 4}}, all_of(db.spending))
+  end)
+
+  it("are there of every built-in view, or it says why not", function ()
+    local with = {
+      aggregate = {group = "k", fields = {n = "count", most = {"max", "n"}}},
+      bloom = {key = "n", expected = 100},
+      index = {key = "mentions", each = true, value = "n"},
+      keyvalue = {key = "k"},
+      links = {source = "k", targets = {mentions = "mentions"}},
+      reduce = {reducer = "acc + item.n", initial = 0},
+      search = {fields = "text"},
+    }
+    local without = {query = "a view of queries has no state to copy"}
+    local db, seen = world.open_db(dir, {sync = "os"}), 0
+    for file in lfs.dir "views" do
+      local name = file:match "^(.*)%.lua$"
+      if name then
+        seen = seen + 1
+        assert.is_truthy(with[name] or without[name], name)
+        db:use(name, name, {params = with[name]})
+      end
+    end
+    assert.equal(8, seen)
+    local function append(n)
+      assert(db:append {k = n % 7, n = n, mentions = {"a" .. n % 3, "b" .. n % 5}, text = "word" .. n % 11 .. " more"})
+    end
+    local copies = {}
+    for n = 1, 40 do append(n) end
+    for name in pairs(with) do
+      copies[name] = new_copy()
+      catch_up(db[name], copies[name])
+    end
+    for n = 41, 60 do append(n) end
+    assert(db:del {3, 17, 45})
+    for name in pairs(with) do
+      local fresh = new_copy()
+      catch_up(db[name], fresh)
+      catch_up(db[name], copies[name])
+      assert.equal(1, copies[name].resets, name)
+      assert.same(fresh.entries, copies[name].entries, name)
+      assert.is_truthy(next(fresh.entries), name)
+    end
+    for name, why in pairs(without) do
+      assert.error_matches(function () db[name]:deltas() end, name .. ":deltas: " .. why)
+    end
+  end)
+
+  it("are not there of a view that keeps itself", function ()
+    local db = world.memory_db()
+    db:use("raw", {create = function ()
+      local since = flume.observable(-1)
+      return {
+        since = since, methods = {}, close = function (done) done() end, destroy = function (done) done() end,
+        create_sink = function () return function (_, seq) since:set(seq) end end,
+      }
+    end})
+    assert.error_matches(function () db.raw:deltas {live = true} end, "raw:deltas: it keeps itself")
+  end)
+
+  -- The copy, when it is all there; meanwhile() is called at each delta. How many were at hand at once, at most.
+  local function watch(stream, is_index, meanwhile)
+    local copy, most = new_copy(), 0
+    local function note(...)
+      local count = 0
+      for _ in pairs(stream.items) do count = count + 1 end
+      most = math.max(most, count)
+      if meanwhile then meanwhile() end
+      apply(copy, is_index, ...)
+    end
+    for op, key, value, seq in stream do
+      note(op, key, value, seq)
+      if op == "at" then break end
+    end
+    return copy, most
+  end
+
+  it("hold little in memory, and come to an end while records come", function ()
+    local few, many = deltas.limits.page, 20000
+    for _, name in ipairs {"groups", "spending", "index", "path"} do write(name, 1) end
+    local db = open()
+    local batch = {}
+    for i = 1, many do batch[i] = {k = i, n = 1} end
+    assert(db:append(batch))
+    for _, name in ipairs {"groups", "spending", "index", "path"} do
+      local is_index, came = db[name]._kind == "index", 0
+      local copy, most = watch(db[name]:deltas(), is_index, function ()
+        came = came + 1
+        if came % 20 == 0 then db:append({k = came % 100, n = 1}, function () end) end
+        if came % 50 == 0 then flume.step(0) end
+      end)
+      assert.is_true(most <= few + 1, name)
+      assert.is_true(came > many, name)
+      assert(db:append {k = 1, n = 1}) -- the others are there, too
+      catch_up(db[name], copy)
+      assert.same(entries_of(db[name]), without_values(copy.entries, db[name]._kind), name)
+      assert.equal(1, copy.resets)
+    end
+    for _, name in ipairs {"groups", "spending", "index", "path"} do
+      local is_index = db[name]._kind == "index"
+      local _, most = watch(db[name]:deltas {after = 10}, is_index)
+      assert.is_true(most <= deltas.limits.at_hand + deltas.limits.records, name)
+    end
+  end)
+
+  it("fit into the little memory that a view may have", function ()
+    write("groups", 1)
+    local db = world.memory_db()
+    db:use("groups", folder .. "/groups.lua", {memory = 600000})
+    for _ = 1, 5 do fill(db, 1000) end
+    local copy = new_copy()
+    for op, key, value, seq in db.groups:deltas {after = 0} do apply(copy, false, op, key, value, seq) end
+    assert.same(entries_of(db.groups), copy.entries)
+  end)
+
+  it("tell each group once, of a view that stays where it is", function ()
+    write("groups", 1)
+    local db = open()
+    for _ = 1, 20 do fill(db, 1000) end
+    local count = 0
+    for op in db.groups:deltas {after = 0} do count = count + (op == "set" and 1 or 0) end
+    assert.equal(5, count)
+  end)
+
+  it("give who is slow the newest state of a reducer, and not each", function ()
+    write("sum", 1)
+    local db = open()
+    local stream, states = db.sum:deltas {live = true}, {}
+    assert.equal("reset", stream:next())
+    for n = 1, 1000 do db:append({k = 1, n = n}, function () end) end
+    repeat
+      local op, _, state, seq = stream:next()
+      if op == "set" then states[#states + 1] = state end
+      assert(db.sum:ready())
+    until op == "at" and seq == 999
+    assert.is_true(#states <= 3)
+    assert.equal(500500, states[#states])
+    stream:close()
+  end)
+
+  it("tell of a record that is passed over", function ()
+    local db = world.memory_db()
+    db:use("groups", {version = 1, group = "k", initial = 0, reducer = function (n, item) return n + item.n end})
+    assert(db:append {{k = 1, n = 5}, {k = 2, n = 7}})
+    local copy = follow(db.groups)
+    world.run_until(function () return copy.seq == 1 end)
+    assert(db.groups:skip(0))
+    world.run_until(function () return copy.position and next(copy.entries) and not copy.entries["1"] end)
+    assert.same({["2"] = 7}, copy.entries)
+    copy.stream:close()
+  end)
+
+  it("do not ask for the group of a record that is passed over", function ()
+    local db = world.memory_db()
+    db:use("groups", {
+      version = 1, group = function (item) return item.k or error "no k" end, initial = 0,
+      reducer = function (n, item) return n + item.n end,
+    })
+    assert(db:append {{k = 1, n = 5}, {n = 1}, {k = 1, n = 7}})
+    assert.is_nil(db.groups:get(1))
+    assert(db.groups:skip(1))
+    local copy = new_copy()
+    catch_up(db.groups, copy)
+    assert.same({["1"] = 12}, copy.entries)
+    assert.same({{"set", 1, 12, 2}, {"at", nil, nil, 2}}, all_of(db.groups, {after = 0}))
+  end)
+
+  it("go by what a mapper or a codec makes of records, and by the seqs of an offset log", function ()
+    local function mapper(item) return {k = item.key, n = item.n * 2} end
+    local definitions = {
+      groups = {version = 1, group = "k", initial = 0, reducer = function (n, item) return n + item.n end},
+      counts = {version = 1, group = "k", aggregate = {sum = {"sum", "n"}}},
+      index = {version = 1, indexer = function (item, _, emit) emit(item.k, item.n) end},
+    }
+    for _, db in ipairs {
+      world.keep(assert(flume.new(flume.log.memory {codec = "json"}, {mapper = mapper}))),
+      world.keep(assert(flume.new(flume.log.memory(), {mapper = mapper}))),
+      world.open_db(dir .. ".log", {log = "offset", mapper = mapper}),
+    } do
+      local copies = {}
+      for name, definition in pairs(definitions) do
+        db:use(name, definition)
+        copies[name] = new_copy()
+      end
+      for _ = 1, 3 do
+        assert(db:append {{key = 1, n = 5}, {key = 2, n = 7}})
+        assert(db:append {key = 1, n = 1})
+        for name, copy in pairs(copies) do
+          catch_up(db[name], copy)
+          assert.same(entries_of(db[name]), without_values(copy.entries, db[name]._kind))
+        end
+      end
+      assert.same({["1"] = 36, ["2"] = 42}, copies.groups.entries)
+      assert.same({["1"] = {sum = 36}, ["2"] = {sum = 42}}, copies.counts.entries)
+      assert.equal(1, copies.groups.resets)
+    end
+  end)
+
+  it("leave math.random alone, and don't depend on it", function ()
+    local definition = {group = "k", initial = 0, reducer = function (n, item) return n + item.n end}
+    local positions = {}
+    for i = 1, 2 do
+      local db = world.memory_db()
+      db:use("groups", definition) -- neither a version nor a source
+      assert(db:append {k = 1, n = 5})
+      math.randomseed(7)
+      local copy = new_copy()
+      catch_up(db.groups, copy)
+      local drawn = math.random(0)
+      math.randomseed(7)
+      assert.equal(math.random(0), drawn)
+      positions[i] = copy.position:match "[^.]*$"
+      assert.same({{"at", nil, nil, 0}}, all_of(db.groups, {after = copy.position}))
+    end
+    assert.equal(32, #positions[1])
+    assert.not_equal(positions[1], positions[2])
+    assert.not_equal(core.random_bytes(16), core.random_bytes(16))
+  end)
+
   it("take no other options", function ()
     write("sum", 1)
+    write("total", 1)
     local db = open()
     assert.error_matches(function () db.sum:deltas {reverse = true} end, 'unknown option "reverse"')
     assert.error_matches(function () db.sum:deltas {after = {}} end, "must be a position")
     assert.error_matches(function () db.sum:deltas {gt = 1} end, "a reducer has no keys")
+    assert.error_matches(function () db.total:deltas {gt = 1} end, "an aggregate without groups has no keys")
   end)
 end)

@@ -7,15 +7,6 @@ local world = require "tests.support.world"
 local SUM = [[return {version = 1, initial = 0, reducer = function (acc, item) return acc + item.n end}]]
 local BY_PARITY = [[return {version = 1, indexer = function (item, _, emit) emit(item.n % 2) end}]]
 
-local function segments(dir)
-  local list = {}
-  for name in lfs.dir(dir .. "/log") do
-    if name:find "%.flume$" then list[#list + 1] = dir .. "/log/" .. name end
-  end
-  table.sort(list)
-  return list
-end
-
 local function flip(path, offset)
   local bytes = world.read(path)
   local changed = string.char(bytes:byte(offset + 1) ~ 0x41)
@@ -238,7 +229,7 @@ describe("a check", function ()
   it("names the file and the place of what is damaged", function ()
     local db, dir = filled(100, {segment_bytes = 2000})
     db:close()
-    local file = segments(dir .. "/data")[2]
+    local file = world.segments(dir .. "/data")[2]
     local at = world.read(file):find("secret", 1, true)
     flip(file, at + 3)
     db = world.open_db(dir .. "/data", {readonly = true})
@@ -286,7 +277,7 @@ describe("a repair", function ()
     local db, dir = filled(100, {segment_bytes = 2000})
     assert.equal(triangle(100), db.sum:get())
     db:close()
-    local file = segments(dir .. "/data")[2]
+    local file = world.segments(dir .. "/data")[2]
     flip(file, world.read(file):find("secret", 1, true) + 3)
     local done = assert(flume.log.repair(dir .. "/data/log"))
     assert.is_false(done.ok)

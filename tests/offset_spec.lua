@@ -7,16 +7,7 @@ local lfs = require "lfs"
 local offsets = require "tests.support.offsets"
 local world = require "tests.support.world"
 
--- A file as the original writes it.
-local function framed(values, bits)
-  local pointer_bytes = ({[32] = 4, [48] = 6, [53] = 8})[bits or 32]
-  local parts, at = {}, 0
-  for i, value in ipairs(values) do
-    at = at + 8 + #value + pointer_bytes
-    parts[i] = string.pack(">s4I4I" .. pointer_bytes, value, #value, at)
-  end
-  return table.concat(parts)
-end
+local framed = offsets.framed
 
 local function file_with(values, bits)
   return world.write(world.dir() .. "/log.offset", framed(values, bits))

@@ -76,8 +76,15 @@ describe("a session", function ()
     session:feed "  error 'here'"
     local _, chunk = session:feed "end"
     local _, message = pcall(chunk)
-    assert.equal("stdin:4: here", message)
+    assert.equal("stdin:4: here", repl.located(message))
     assert.is_not_nil(select(2, session:feed "1 1"):find "^stdin:6: ")
+    session:feed "for i = 1, 1 do"
+    session:feed "  f("
+    local _, why = session:feed "  end"
+    assert.is_not_nil(why:find "^stdin:9: ", why)
+    session:feed "while true do"
+    session:feed ""
+    assert.equal("stdin:11: 'end' expected (to close 'while' at line 10) near <eof>", session:finish())
   end)
 
   it("knows dot commands, but not in the middle of a statement", function ()

@@ -123,10 +123,14 @@ local function block_until_done(start)
   return table.unpack(result, 1, result.n)
 end
 
+--- Whether a call that waits would let other tasks run.
+function M.yields()
+  return current_task() ~= nil and coroutine.isyieldable()
+end
+
 --- start(done) -> what done was called with, when that is.
 function M.await(start)
-  local task = current_task()
-  if task and coroutine.isyieldable() then return yield_until_done(task, start) end
+  if M.yields() then return yield_until_done(current_task(), start) end
   return block_until_done(start)
 end
 

@@ -1,26 +1,44 @@
 -- What changed in a view: a stream from which a copy of it can be kept.
 --
 --   "reset"                    the copy is to be emptied: what follows is all there is
---   "set", key, value, seq     an entry of an index; or the state of a group, or of a reducer (whose key is nil)
+--   "set", key, value, seq     an entry of an index; or the state of a group, or of what has no groups (key is nil)
 --   "remove", key, nil, seq    a group that is no more; of an index, all entries of the record seq (key is nil)
 --   "at", position, nil, seq   the copy is now what the view was at seq, and a stream after position goes on here
 --
--- A round leads from one position to the next. The view goes on while its parts are read, so what they were read at is
--- compared in the end, and more is read until it is one seq and there is no deletion that the view has not taken back.
--- Groups that have changed are those that the records between the two positions, and those deleted since, belong to.
--- Nothing is kept for this between two rounds; so it makes no difference whether the view was opened anew in between.
+-- A round leads from one position to the next, in steps: each asks the view for some of what changed, which is
+-- delivered before the next one. The view goes on meanwhile, so what was delivered is mended until it belongs together:
+--
+--   states   a reducer's is all of it, and one step
+--   index    entries don't change. Those of records up to the one that the round leads to are read page by page;
+--            behind them come the records that were deleted meanwhile
+--   groups   at first all of them, page by page, each as it is when it is read. Then those that records behind the
+--            first page (else behind the position) belong to, and deleted ones, until a step ends where the view is
+--
+-- A step counts when the view was no less far than at the step before, and had taken back what was deleted; else it is
+-- made again when that is so. Thus a rebuild of the same version only makes the round wait. Nothing is kept between two
+-- rounds, and within one no more than some thousand deltas; so it makes no difference whether the view was opened anew
+-- in between.
 --
 -- Where the way from a position is not known (another version, a record passed over, a deleted record whose bytes are
 -- gone; any deleted one, for a view that uses others), the stream begins anew with "reset".
 
 local async = require "flume.async"
+local core = require "flume.core"
 local errors = require "flume.errors"
 
 local Deltas = {}
 Deltas.__index = Deltas
 Deltas.__name = "flume.source"
 
-local PULL = 256 -- records or entries that cross at once
+local M = {}
+
+--- What is held in memory: entries or groups that cross at once; records that do, and about how many bytes of them, and
+--- deleted ones; deltas that are made before the first of them is delivered.
+M.limits = {page = 256, records = 2048, record_bytes = 256 << 10, deleted = 64, at_hand = 4096}
+
+local limits = M.limits
+
+local ROOMY = 16 << 20 -- bytes of memory of a view, from which on that many records fit in easily
 
 local OPTIONS = {
   after = true, live = true, gt = true, gte = true, lt = true, lte = true, prefix = true, since = true, wait = true,
@@ -34,12 +52,13 @@ local function hex(bytes)
 end
 
 -- What makes the states of two instances at the same seq the same. One that has neither version nor source is like no
--- other.
-local function identity_of(view, instance)
+-- other, and so is one in whose state there is a record that it is to pass over.
+local function identity_of(view)
+  local instance = view._instance
   local name = instance.version_text
   if name == "" and instance.fingerprint ~= 0 then name = ("%016x"):format(instance.fingerprint) end
-  if name == "" then
-    instance.token = instance.token or ("%016x"):format(math.random(0))
+  if name == "" or instance.has_skipped then
+    instance.token = instance.token or hex(core.random_bytes(16))
     name = instance.token
   end
   return ("%s.%s.%s"):format(hex(view._db.log.core:id()), table.concat(view._notes.skips, ","), name)
@@ -52,9 +71,9 @@ end
 -- Takes up the position that the stream was asked to go on from; false when it is none of this view as it is now.
 local function take_position(self, after)
   local log = self.view._db.log.core
-  self.identity = identity_of(self.view, self.view._instance)
+  self.identity = identity_of(self.view)
   if math.type(after) == "integer" then
-    self.seq, self.deletions = after, 0
+    self.seq, self.deletions = math.max(after, -1), 0
     return after <= log:since()
   end
   local seq, deletions, identity = tostring(after):match "^(%-?%d+)%.(%d+)%.(.*)$"
@@ -63,13 +82,13 @@ local function take_position(self, after)
   return self.seq <= log:since() and self.deletions <= log:deletion_count()
 end
 
--- --- A round -----------------------------------------------------------------------------------------------------
+-- --- A round, step by step ---------------------------------------------------------------------------------------
 
 local function add(self, ...)
   self.items[#self.items + 1] = table.pack(...)
 end
 
-local begin_round
+local start_anew
 
 local function fail(self, err)
   self.ended = true
@@ -77,227 +96,267 @@ local function fail(self, err)
   self:_answer(err)
 end
 
--- done(results...) of a function of the host, unless the stream has ended or the round is void by then. Like all that
--- leads from one piece to the next, a tail call: of a view in the caller's state, done is called at once.
-local function ask(self, done, name, ...)
-  local instance, round = self.instance, self.round
-  return self.view:_call_on(instance, function (err, ...)
-    if self.ended or self.round ~= round then return end
-    if self.view:_is_over() then return fail(self, self.view:_closed_error()) end
-    if instance ~= self.view._instance then return begin_round(self) end
-    if err then return fail(self, err) end
-    return done(...)
-  end, name, ...)
+local function take_step(self, step)
+  if self.view:_is_over() then return fail(self, self.view:_closed_error()) end
+  if identity_of(self.view) ~= self.identity then return start_anew(self) end
+  return step(self)
 end
 
--- The round has come to seq: the copy is what the view is there.
+-- Calls fn() in the loop's next turn, unless the round has come to nothing by then.
+local function later(self, fn)
+  local round = self.round
+  core.later(function ()
+    if not self.ended and self.round == round then fn() end
+  end)
+end
+
+-- The step is next; when there are enough deltas at hand, as soon as these are delivered.
+local function go_on(self, step, enough)
+  if #self.items >= enough then
+    self.step = step
+    return self:_take()
+  end
+  later(self, function () take_step(self, step) end)
+end
+
+-- Makes the step when the view has come to seq and has taken back what was deleted.
+local function await(self, seq, step)
+  local round = self.round
+  self.view:_wait(seq, nil, function (err)
+    if self.ended or self.round ~= round then return end
+    if err then return fail(self, err) end
+    take_step(self, step)
+  end)
+end
+
+-- What the host has answered, since being where the view was then: done(since, results...). When that doesn't count,
+-- the step is made again.
+local function take_answer(self, asked, err, since, ...)
+  local view, instance = self.view, asked.instance
+  if self.ended or self.round ~= asked.round then return end
+  if view:_is_over() then return fail(self, view:_closed_error()) end
+  if identity_of(view) ~= self.identity then return start_anew(self) end
+  local counts = instance == view._instance and (err or since >= self.floor and instance.core:has(since))
+  if not counts then return later(self, function () await(self, self.floor, asked.step) end) end
+  if err then return fail(self, err) end
+  self.floor = since
+  return asked.done(since, ...)
+end
+
+local function ask(self, step, done, name, ...)
+  local asked = {round = self.round, instance = self.view._instance, step = step, done = done}
+  return self.view:_call_on(asked.instance, function (...) return take_answer(self, asked, ...) end, name, ...)
+end
+
+-- The next page of the range: done(since, items, more). first, last: of an index, whose records' entries.
+local function ask_page(self, step, done, first, last)
+  local asked = {round = self.round, instance = self.view._instance, step = step, done = done}
+  return self.view:_call_on(asked.instance, function (err, items, more, since)
+    return take_answer(self, asked, err, since, items, more)
+  end, "page", self.range, limits.page, first, last, self.resume)
+end
+
+-- The copy is what the view is at seq.
 local function end_round(self, seq)
-  for i = 1, #self.pending do self.items[#self.items + 1] = self.pending[i] end
-  self.pending = {}
   self.fresh, self.seq, self.deletions = false, seq, self.known
   add(self, "at", write_position(self), nil, seq)
   self:_take()
 end
 
--- then_do() when the view has come to seq and has taken back what was deleted, unless the round is void by then.
-local function await(self, seq, then_do)
-  local round = self.round
-  self.view:_wait(seq, nil, function (err)
-    if self.ended or self.round ~= round then return end
-    if err then return fail(self, err) end
-    then_do()
+local FIRST_STEP
+
+--- Begins a round, as soon as the view has come to where the copy is.
+local function begin_round(self)
+  self.round, self.step, self.told_at = self.round + 1, nil, nil
+  self.floor, self.reached, self.known, self.resume = self.seq, self.seq, self.deletions, nil
+  await(self, math.max(self.seq, self.view._core:since()), function ()
+    local kind = self.view._instance.keyless and "reduce" or self.view._kind
+    return FIRST_STEP[kind](self)
   end)
 end
 
--- Whether a state that was read at seq has what the log has up to there: no deletion came in between.
-local function is_settled(self, seq)
-  return self.view._db.log.core:deletion_count() == self.known and self.instance.core:has(seq)
-end
-
 -- Empties the copy, and fills it anew.
-local function start_anew(self)
+function start_anew(self)
+  self.identity = identity_of(self.view)
   self.fresh, self.seq, self.deletions = true, -1, 0
-  self.items, self.at, self.pending = {}, 1, {}
+  self.items, self.at = {}, 1
   add(self, "reset")
   begin_round(self)
 end
 
--- --- Reducers ----------------------------------------------------------------------------------------------------
+-- How many deletions there were. What ask has answered is without all of them.
+local function deletion_count(self)
+  return self.view._db.log.core:deletion_count()
+end
+
+-- --- One state ---------------------------------------------------------------------------------------------------
 
 local function read_state(self)
-  ask(self, function (seq, state)
-    if not is_settled(self, seq) then return begin_round(self, seq) end
-    self.pending = {table.pack("set", nil, state, seq)}
-    end_round(self, seq)
-  end, "states")
-end
-
--- --- Groups ------------------------------------------------------------------------------------------------------
-
--- The deletions of what the copy has: a list of {seq, value}; nil when one of them can't be known.
-local function deleted_items(self, with_values)
-  local log, items = self.view._db.log.core, {}
-  local known = log:deletion_count()
-  for number = self.known, known - 1 do
-    local seq = log:deletion_at(number)
-    if seq < 0 then return nil end
-    if seq <= self.seq then
-      if self.instance.uses then return nil end -- it was built anew, and any of it may be another
-      local value = with_values and self.view._db:_deleted_record(seq)
-      if with_values and value == nil then return nil end
-      items[#items + 1] = {seq, value}
-    end
-  end
-  self.known = known
-  return items
-end
-
--- The records from first to last, less the deleted ones: {seq, value} each. nil and an error.
-local function records(self, first, last)
-  local items = {}
-  for seq = first, last do
-    local value, message, code = self.view._db:_record(seq)
-    if value ~= nil then
-      items[#items + 1] = {seq, value}
-    elseif message and code ~= "EDELETED" and code ~= "ENOENT" then
-      return nil, errors.new(message, code)
-    end
-  end
-  return items
-end
-
-local function set_groups(self, seq, items)
-  self.pending = {}
-  for _, item in ipairs(items) do
-    if item[2] == nil then self.pending[#self.pending + 1] = table.pack("remove", item[1], nil, seq)
-    else self.pending[#self.pending + 1] = table.pack("set", item[1], item[2], seq) end
-  end
-  end_round(self, seq)
-end
-
-local touch
-
--- All keys up to self.reached are known: their states, if the view is still there.
-local function read_groups(self)
-  ask(self, function (seq, items)
-    if seq == self.reached and is_settled(self, seq) then return set_groups(self, seq, items) end
-    await(self, math.max(seq, self.reached), function () touch(self) end)
-  end, "states", self.keys)
-end
-
--- Which groups have changed up to where the view is now.
-function touch(self)
-  local target = math.max(self.instance.core:since(), self.reached)
-  local gone = deleted_items(self, true)
-  if not gone then return start_anew(self) end
-  local function step(keys)
-    for _, key in ipairs(keys) do self.keys[#self.keys + 1] = key end
-    if self.reached >= target then return read_groups(self) end
-    local last = math.min(target, self.reached + PULL)
-    local items, err = records(self, self.reached + 1, last)
-    if not items then return fail(self, err) end
-    self.reached = last
-    return ask(self, step, "touched", self.range, items)
-  end
-  ask(self, step, "touched", self.range, gone)
+  return ask(self, read_state, function (since, state)
+    self.known = deletion_count(self)
+    local is_gone = state == nil and self.view._kind ~= "reduce"
+    add(self, is_gone and "remove" or "set", nil, state, since)
+    return end_round(self, since)
+  end, "state")
 end
 
 -- --- Indexes -----------------------------------------------------------------------------------------------------
 
+-- Takes the records out that were deleted since, of those up to last; then the next step.
+local function take_out(self, last, step, next_step)
+  local log = self.view._db.log.core
+  while self.known < log:deletion_count() do
+    if #self.items >= limits.at_hand then return go_on(self, step, 1) end
+    local seq = log:deletion_at(self.known)
+    if seq < 0 or seq <= last and self.view._instance.uses then return start_anew(self) end
+    if seq <= last then add(self, "remove", nil, nil, seq) end
+    self.known = self.known + 1
+  end
+  return next_step(self)
+end
+
 -- Entries without a value of their own have none here either: the record is at its seq.
-local function set_entries(self, items, last)
-  for _, item in ipairs(items) do
-    if item[2] <= last then self.pending[#self.pending + 1] = table.pack("set", item[1], item[3], item[2]) end
-  end
+local function set_entries(self, items)
+  for _, item in ipairs(items) do add(self, "set", item[1], item[3], item[2]) end
 end
 
-local function finish_entries(self, epoch, last)
-  ask(self, function (now)
-    if now ~= epoch or not is_settled(self, last) then return begin_round(self) end
-    end_round(self, last)
-  end, "epoch")
+local function finish_entries(self)
+  return take_out(self, self.reached, finish_entries, function () return end_round(self, self.reached) end)
 end
 
-local function page_entries(self, epoch, last, resume)
-  return ask(self, function (items, more)
-    set_entries(self, items, last)
-    if more then return page_entries(self, epoch, last, more) end
-    return finish_entries(self, epoch, last)
-  end, "page", self.range, PULL, self.seq + 1, last, resume)
+local function page_entries(self)
+  return ask_page(self, page_entries, function (_, items, more)
+    set_entries(self, items)
+    self.resume = more
+    if more then return go_on(self, page_entries, 1) end
+    return finish_entries(self)
+  end, self.seq + 1, self.reached)
 end
 
+-- What came since the position, if the view still has it at hand; else the range has it.
 local function read_entries(self)
-  local gone, last = deleted_items(self, false), self.instance.core:since()
-  if not gone then return start_anew(self) end
-  self.pending = {}
-  for _, item in ipairs(gone) do self.pending[#self.pending + 1] = table.pack("remove", nil, nil, item[1]) end
-  local function read(epoch)
-    ask(self, function (items)
-      if not items then return page_entries(self, epoch, last) end
-      set_entries(self, items, last)
-      finish_entries(self, epoch, last)
-    end, "recent", self.range, self.seq + 1)
+  local instance = self.view._instance
+  if self.live and self.followed ~= instance then
+    self.followed = instance
+    return ask(self, read_entries, function () return read_entries(self) end, "follow", 1)
   end
-  if not self.live or self.followed == self.instance then return ask(self, read, "epoch") end
-  self.followed = self.instance
-  ask(self, function () ask(self, read, "epoch") end, "follow", 1)
+  return ask(self, read_entries, function (since, items)
+    self.reached = since -- where the round leads to
+    if self.fresh then self.known = deletion_count(self) end
+    if not items then return page_entries(self) end
+    set_entries(self, items)
+    return finish_entries(self)
+  end, "came", self.range, self.seq + 1)
 end
 
--- --- Groups, all of them -------------------------------------------------------------------------------------------
-
--- Pages are read while the view goes on: what has changed since the first is then read again.
-local function page_groups(self, epoch, first_seq, resume)
-  return ask(self, function (items, more)
-    for _, item in ipairs(items) do self.keys[#self.keys + 1] = item[1] end
-    if more then return page_groups(self, epoch, first_seq, more) end
-    ask(self, function (now)
-      if now ~= epoch then return begin_round(self) end
-      self.seq, self.reached = first_seq, first_seq
-      touch(self)
-    end, "epoch")
-  end, "page", self.range, PULL, nil, nil, resume)
+local function begin_entries(self)
+  if self.fresh then return read_entries(self) end
+  return take_out(self, self.seq, begin_entries, read_entries)
 end
 
-local function read_all_groups(self)
-  self.known = self.view._db.log.core:deletion_count()
-  ask(self, function (epoch, seq) page_groups(self, epoch, seq) end, "epoch")
+-- --- Groups ------------------------------------------------------------------------------------------------------
+
+-- A group is told once for as long as the view stays as it is.
+local function set_group(self, id, key, state, since)
+  local deletions = deletion_count(self)
+  if self.told_at ~= since or self.told_deletions ~= deletions or self.told_count >= limits.at_hand then
+    self.told, self.told_at, self.told_deletions, self.told_count = {}, since, deletions, 0
+  end
+  if self.told[id] then return end
+  self.told[id], self.told_count = true, self.told_count + 1
+  if state == nil then add(self, "remove", key, nil, since)
+  else add(self, "set", key, state, since) end
 end
 
--- --- From round to round -------------------------------------------------------------------------------------------
+-- The groups that records belong to, as they are now; then then_do(since).
+local function tell_groups(self, step, records, then_do)
+  return ask(self, step, function (since, items)
+    for _, item in ipairs(items) do set_group(self, item[1], item[2], item[3], since) end
+    return then_do(since)
+  end, "changed", self.range, records)
+end
 
-local READ = {
-  reduce = function (self)
-    self.known = self.view._db.log.core:deletion_count()
-    read_state(self)
-  end,
-  index = read_entries,
-  group = function (self)
-    if self.fresh then return read_all_groups(self) end
-    touch(self)
-  end,
-}
-
---- Begins a round, as soon as the view has come to where the copy is, and to seq if that is given, and has taken back
---- what was deleted.
-function begin_round(self, seq)
-  self.round = self.round + 1
-  local view = self.view
-  await(self, math.max(self.seq, seq or -1, view._core:since()), function ()
-    self.instance = view._instance
-    local identity = identity_of(view, self.instance)
-    if identity ~= self.identity then
-      self.identity = identity
-      return start_anew(self)
+-- Records behind the one that was reached, as many as cross at once, less those that the view passes over: a list of
+-- {seq, item}, and the seq up to which these are all; nil and an error.
+local function read_records(self)
+  local log, notes, transform = self.view._db.log, self.view._notes, self.transform
+  local records, last, last_read, count, bytes = {}, log.core:since(), nil, 0, 0
+  local cursor, message, code =
+    core.cursor(log.core, self.reached + 1, last, self.most_records, false, false, true, not transform)
+  if not cursor then return nil, errors.new(message, code) end
+  while bytes < self.most_bytes and count < self.most_records do
+    local seq, item, why, len = cursor:next()
+    if not seq then
+      cursor:close()
+      if item ~= nil then return nil, errors.new(item, why) end
+      return records, last
     end
-    self.known, self.keys, self.pending, self.reached = self.deletions, {}, {}, self.seq
-    READ[view._kind](self)
+    local ok = true
+    if transform then ok, item = pcall(transform, item, seq) end
+    if not ok then return nil, errors.new(("record %d: %s"):format(seq, tostring(item)), "EINVAL") end
+    if not notes:is_skipped(seq) then records[#records + 1] = {seq, item} end
+    last_read, count, bytes = seq, count + 1, bytes + len
+  end
+  cursor:close()
+  return records, last_read
+end
+
+local touch
+
+-- The groups of records that were deleted since, of those that the copy may have.
+local function touch_deleted(self)
+  local view, records = self.view, {}
+  local log = view._db.log.core
+  local known = math.min(self.known + limits.deleted, log:deletion_count())
+  for number = self.known, known - 1 do
+    local seq = log:deletion_at(number)
+    if seq < 0 then return start_anew(self) end
+    if seq <= self.floor and not view._notes:is_skipped(seq) then
+      local value = not view._instance.uses and view._db:_deleted_record(seq) or nil
+      if value == nil then return start_anew(self) end
+      records[#records + 1] = {seq, value}
+    end
+  end
+  return tell_groups(self, touch, records, function ()
+    self.known = known
+    return go_on(self, touch, limits.at_hand)
   end)
 end
 
+-- The groups of the records behind the one that was reached.
+function touch(self)
+  if self.known < deletion_count(self) then return touch_deleted(self) end
+  local records, last = read_records(self)
+  if not records then return fail(self, last) end
+  return tell_groups(self, touch, records, function (since)
+    self.reached = math.min(last, since)
+    if self.reached == since and self.known == deletion_count(self) then return end_round(self, since) end
+    return go_on(self, touch, limits.at_hand)
+  end)
+end
+
+local function page_groups(self)
+  return ask_page(self, page_groups, function (since, items, more)
+    if not self.resume then self.reached, self.known = since, deletion_count(self) end
+    for _, item in ipairs(items) do add(self, "set", item[1], item[3], since) end
+    self.resume = more
+    if more then return go_on(self, page_groups, 1) end
+    return touch(self)
+  end)
+end
+
+local function begin_groups(self)
+  if self.fresh then return page_groups(self) end
+  return touch(self)
+end
+
+-- --- From round to round -----------------------------------------------------------------------------------------
+
+FIRST_STEP = {reduce = read_state, index = begin_entries, group = begin_groups}
+
 local function has_more(self)
   local view = self.view
-  return view._core:since() > self.seq or view._db.log.core:deletion_count() > self.deletions
-    or identity_of(view, view._instance) ~= self.identity
+  return view._core:since() > self.seq or deletion_count(self) > self.deletions or identity_of(view) ~= self.identity
 end
 
 -- Waits for the next record, deletion or version.
@@ -312,7 +371,7 @@ local function await_more(self)
     if err then return fail(self, err) end
     begin_round(self)
   end
-  local function changed() wake(nil) end
+  local function changed() later(self, wake) end
   function self.stop_waiting()
     view._followers[changed] = nil
     if observer then observer:stop() end
@@ -329,7 +388,7 @@ function Deltas:_answer(err, ...)
   if done then done(err, ...) end
 end
 
---- The next of what is at hand, or else of the next round.
+--- The next of what is at hand, or else of the next step or round.
 function Deltas:_take()
   if not self.waiting then return end
   local item = self.items[self.at]
@@ -340,6 +399,9 @@ function Deltas:_take()
   end
   self.items, self.at = {}, 1
   if self.ended then return self:_answer(nil, nil) end
+  local step = self.step
+  self.step = nil
+  if step then return later(self, function () take_step(self, step) end) end
   if self.view:_is_over() then return fail(self, self.view:_closed_error()) end
   if self.live then return await_more(self) end
   self.ended = true
@@ -404,15 +466,17 @@ local function check(view, options)
     error(("%s:deltas: option after must be a position, or a seq"):format(view.name), 5)
   end
   local range = {gt = options.gt, gte = options.gte, lt = options.lt, lte = options.lte, prefix = options.prefix}
-  if next(range) ~= nil and view._kind == "reduce" then
-    error(("%s:deltas: a reducer has no keys"):format(view.name), 5)
+  if next(range) ~= nil and (view._kind == "reduce" or view._instance.keyless) then
+    local what = view._kind == "reduce" and "a reducer" or "an aggregate without groups"
+    error(("%s:deltas: %s has no keys"):format(view.name, what), 5)
   end
   return range
 end
 
 --- A stream of deltas of a view, which begins with its first next. args[1]: the options, or nil
-local function new(view, _, args, target, timeout_ms)
+function M.new(view, _, args, target, timeout_ms)
   local options = args[1] or {}
+  local share = math.min(1, (view._script.memory or ROOMY) / ROOMY)
   return setmetatable({
     view = view,
     range = check(view, options),
@@ -422,16 +486,23 @@ local function new(view, _, args, target, timeout_ms)
     timeout_ms = timeout_ms,
     started = false,
     ended = false,
+    most_records = math.ceil(limits.records * share),
+    most_bytes = limits.record_bytes * share,
+    transform = view._db.log:transform(view._db._map), -- of records, or nil: they are read lazily
     fresh = false,             -- the copy is being filled
     identity = nil,            -- where the copy is: what it is of,
     seq = -1,                  -- up to which record,
     deletions = 0,             -- and how many deletions it knows of
     round = 0,                 -- what a round before has begun is of no interest
-    instance = nil,            -- of the round; so are the next four
-    known = 0,                 -- deletions that were looked at
-    keys = {},                 -- of groups that have changed
-    reached = -1,              -- up to which record
-    pending = {},              -- deltas that are delivered when the round ends
+    step = nil,                -- of the round: the next one, when what is at hand is delivered
+    floor = -1,                -- how far the view was at the last one
+    known = 0,                 -- deletions that it has taken into account
+    reached = -1,              -- and up to which record; of an index: where it leads to
+    resume = nil,              -- behind the last page
+    told = {},                 -- set of the ids of groups that were told
+    told_at = nil,             -- while the view was there, and had taken back
+    told_deletions = nil,      -- so many
+    told_count = 0,
     items = {},                -- to be delivered
     at = 1,
     followed = nil,            -- the instance that keeps for us what comes
@@ -440,4 +511,4 @@ local function new(view, _, args, target, timeout_ms)
   }, Deltas)
 end
 
-return {new = new}
+return M

@@ -37,20 +37,14 @@ end
 
 -- --- A view ------------------------------------------------------------------------------------------------------
 
--- What lies beside the versions that are open.
-local function remove_others(self)
-  local keep = {self._active_number}
-  for instance in pairs(self._instances) do
-    if instance.number then keep[#keep + 1] = instance.number end
-  end
-  return dirs.sweep(self._script.state_dir, keep)
-end
-
 local function earlier_versions(self)
   for instance in pairs(self._instances) do
     if instance.retired and instance.number then return "an iterator is open in a version before" end
   end
-  return next(self._ending) and "a version before is being closed" or nil
+  if next(self._ending) then return "a version before is being closed" end
+  local active, message = dirs.active(self._script.state_dir)
+  if active and active ~= self._instance.number then return "a version before is the active one on disk" end
+  return message
 end
 
 local erase_view
@@ -84,7 +78,7 @@ function erase_view(self, done)
     if err then return done(err) end
     local why = earlier_versions(self)
     if why then return done(errors.new(why, "EBUSY")) end
-    local ok, message, code = remove_others(self)
+    local ok, message, code = versions.remove_unused(self)
     done(not ok and errors.new(message, code) or nil)
   end)
 end

@@ -15,10 +15,10 @@ local core = rawget(_G, "flume_core") or require "flume.core"
 
 local TYPES = {sync = true, async = true, source = true, record = true, records = true}
 
---- One of flume's own modules, which a state without require is given as bytecode.
+--- One of flume's own modules, which a state without require is given as bytecode. It is called with what finds others.
 local function own_module(options, name)
   if not options.lib then return require("flume." .. name) end
-  return assert(load(options.lib[name], name, "b"))()
+  return assert(load(options.lib[name], name, "b"))(function (other) return own_module(options, other) end)
 end
 
 -- --- Definitions -------------------------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ return function (options)
     return {
       version = definition.version, version_text = stamp, uses = uses, fingerprint = fingerprint,
       kind = host.called or host.kind, methods = core.map(host.methods), in_caller = host.in_caller,
-      builtin = core.map(host.builtin), since = host.raw and kinds.since_of(host.raw) or nil,
+      keyless = host.keyless, builtin = core.map(host.builtin), since = host.raw and kinds.since_of(host.raw) or nil,
     }
   end
 

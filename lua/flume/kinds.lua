@@ -20,9 +20,11 @@
 
 local core = rawget(_G, "flume_core") or require "flume.core"
 
-local M = {}
+local own_module = ... -- in a state of its own: what is there in place of require
+local ranges = type(own_module) == "function" and own_module "ranges" or require "flume.ranges"
 
-local PAGE = 256  -- entries that are fetched from the store at once
+local M = {is_range = ranges.is}
+
 local SHOWN = 100 -- groups or entries that a dry run shows, at most
 
 --- Of groups: how many are kept at hand, and after how many records the memory of a view's own state is looked at.
@@ -113,6 +115,12 @@ local function key_function(paths, is_list)
   end
 end
 
+local function is_key(value)
+  local kind = type(value)
+  if kind == "userdata" then return core.is_array(value) end
+  return kind ~= "nil" and value == value
+end
+
 --- A function that gives the value at a path of an item, nil for none or null; for a list of paths, the array of their
 --- values with null where there is none, nil when there is none at all.
 function M.path(given)
@@ -124,95 +132,7 @@ function M.path(given)
   return key_function(list, type(given) == "table")
 end
 
--- --- Ranges ------------------------------------------------------------------------------------------------------
-
-local RANGE_OPTIONS = {
-  gt = "any", gte = "any", lt = "any", lte = "any", prefix = "any", reverse = "boolean", limit = "integer",
-  live = "boolean", old = "boolean", keys = "boolean", values = "boolean", seqs = "boolean", since = "integer",
-  wait = "boolean", timeout = "number", after = "integer",
-}
-
-local range_names = {}
-for option in pairs(RANGE_OPTIONS) do range_names[#range_names + 1] = option end
-table.sort(range_names)
-range_names = table.concat(range_names, ", ")
-
---- What is wrong with the options of a range, or nil.
-function M.check_range(options)
-  if options == nil then return nil end
-  if type(options) ~= "table" then return "a range is a table of options" end
-  for option, value in pairs(options) do
-    local wanted = RANGE_OPTIONS[option]
-    if not wanted then return ("unknown option %q of a range; there are %s"):format(tostring(option), range_names) end
-    if wanted ~= "any" and type(value) ~= wanted and math.type(value) ~= wanted then
-      return ("option %s must be of type %s, not %s"):format(option, wanted, math.type(value) or type(value))
-    end
-  end
-  if options.reverse and options.live then return "reverse and live exclude each other" end
-end
-
-local Range = {}
-Range.__index = Range
-Range.__name = "flume.range"
-
---- Whether a value is what view:range gave.
-function M.is_range(value)
-  return getmetatable(value) == Range
-end
-
--- The results of one entry, by the options keys, values and seqs.
-local function shaped(options, key, value, seq)
-  if options.keys == false then
-    if options.values == false then return seq end
-    if options.seqs == false then return value end
-    return value, seq
-  end
-  if options.values == false then
-    if options.seqs == false then return key end
-    return key, seq
-  end
-  if options.seqs == false then return key, value end
-  return key, value, seq
-end
-
-M.shaped = shaped
-
---- The next entry: key, value, seq, less what the options switch off.
-function Range:__call()
-  local options = self.options
-  local item = self.items[self.at]
-  while not item do
-    if self.ended then return nil end
-    local first_seq = options.after and options.after + 1
-    self.items, self.resume = self.host.page(options, PAGE, first_seq, self.last_seq, self.resume)
-    self.at, self.ended = 1, self.resume == nil
-    item = self.items[1]
-  end
-  if self.left == 0 then return nil end
-  self.left = self.left - 1
-  self.items[self.at] = nil
-  self.at = self.at + 1
-  return shaped(options, item[1], item[3], item[2])
-end
-
--- view:range and view:read: what there is when it is made.
-local function range_function(host)
-  return function (_, options)
-    local wrong = M.check_range(options)
-    if wrong then error(wrong, 2) end
-    options = options or {}
-    return setmetatable({
-      options = options,
-      host = host,
-      last_seq = host.store.seq(), -- of an index: what comes later is not in it
-      items = {},       -- fetched, not delivered
-      at = 1,
-      resume = nil,     -- behind the last of them
-      ended = false,
-      left = options.limit and options.limit >= 0 and options.limit or math.maxinteger,
-    }, Range)
-  end
-end
+-- --- What is kept by key ------------------------------------------------------------------------------------------
 
 -- Deltas are made where the log is (deltas.lua), which asks what is below of the host.
 local function deltas()
@@ -221,26 +141,18 @@ end
 
 -- What views with entries in the store have in common.
 local function add_reading(host, builtin)
-  local store, epoch, forget = nil, 0, host.forget
+  local store
 
   function host.attach(functions)
     store = functions
     host.store, host.emit = store, store.emit
   end
 
-  -- The store is another one, or what it was at an earlier seq: pages before and after don't go together.
-  function host.forget()
-    epoch = epoch + 1
-    forget()
-  end
-
-  function host.epoch()
-    return epoch, store.since()
-  end
-
+  -- What is in the range, and how to go on; and as of which seq that is.
   function host.page(...)
     host.flush()
-    return store.page(...)
+    local items, resume = store.page(...)
+    return items, resume, store.since()
   end
 
   function host.recent(...)
@@ -251,6 +163,7 @@ local function add_reading(host, builtin)
   function host.follow(change)
     host.flush()
     store.follow(change)
+    return store.since()
   end
 
   -- What a dry run has put into the store.
@@ -260,16 +173,37 @@ local function add_reading(host, builtin)
   end
 
   local view = host.view
-  view.range = range_function(host)
+  view.range = ranges.reader(host)
   view.read = view.range
   function view.count(_, range)
-    local wrong = M.check_range(range)
+    local wrong = ranges.check(range)
     if wrong then error("count: " .. wrong, 0) end
     host.flush()
     return store.count(range)
   end
   builtin.read, builtin.count, builtin.deltas = view.read, view.count, deltas
   host.methods = {get = "async", read = "source", count = "async", deltas = "source"}
+end
+
+-- What deltas ask of views with groups: up to which seq, and for each group that the records belong to, of those in the
+-- range, what there is of it then: {id, key, state} each, once; no state of one that is not there. records: {seq, item}
+-- each. key_of(item, seq) may give what can't be a key, where that is in no group.
+local function add_changes(host, key_of, state_of)
+  function host.changed(range, records)
+    local store, seen, items = host.store, {}, {}
+    local since = store.since()
+    host.flush()
+    for _, record in ipairs(records) do
+      local key = nil
+      if record[1] <= since then key = key_of(record[2], record[1]) end
+      if is_key(key) and store.within(range, key) then
+        local id = store.id(key)
+        if not seen[id] then items[#items + 1] = {id, core.table(key), state_of(key)} end
+        seen[id] = true
+      end
+    end
+    return since, items
+  end
 end
 
 -- The retract of a definition, which answers nil, "rebuild" when it can't take the record back.
@@ -291,7 +225,7 @@ local function one_state(name, definition, options)
     initial = encode_initial(name, definition), acc = nil, methods = {get = "async", deltas = "source"},
   }
   host.retract = retracting(host, definition.retract)
-  function host.states() return host.store.since(), copy(host.acc) end
+  function host.state() return host.store.since(), copy(host.acc) end
   host.view = {name = name, get = function () return host.acc end}
   function host.attach(store) host.store = store end
   function host.changes() return {state = host.acc} end
@@ -402,28 +336,6 @@ local function grouped(name, definition, options)
 
   host.step, host.retract = folding(definition.reducer), folding(retracting(host, definition.retract))
 
-  -- The groups that items belong to, of those in the range: a list of keys. items: {seq, item} each
-  function host.touched(range, items)
-    local keys = {}
-    for _, pair in ipairs(items) do
-      local key = group(pair[2], pair[1])
-      if key ~= nil and key ~= core.null and key == key and host.store.within(range, key) then keys[#keys + 1] = key end
-    end
-    return keys
-  end
-
-  -- Up to which seq, and for each key its state then, nil for one that has none: {key, state} each, once.
-  function host.states(keys)
-    local seen, items = {}, {}
-    groups.flush()
-    for _, key in ipairs(keys) do
-      local id = host.store.id(key)
-      if not seen[id] then items[#items + 1] = {key, host.store.get(key)} end
-      seen[id] = true
-    end
-    return host.store.since(), items
-  end
-
   function host.view.get(_, key)
     local state = groups.look_up(key)
     if state == nil or options.lib then return state end
@@ -432,6 +344,7 @@ local function grouped(name, definition, options)
 
   local builtin = {get = host.view.get}
   add_reading(host, builtin)
+  add_changes(host, group, function (key) return host.store.get(key) end)
   host.functions = with_builtin(definition, builtin)
   return host
 end
@@ -483,20 +396,22 @@ local function aggregate(name, definition)
   local fields = aggregate_fields(name, definition.aggregate)
   local host = {kind = "group", aggregate = fields, initial = nil, store = nil, view = {name = name}}
   if definition.group ~= nil then host.paths, host.paths_are_list = check_paths(name, "group", definition.group) end
+  host.keyless = not host.paths
   function host.flush() host.store.flush() end
   function host.forget() host.store.forget() end
   function host.step(item) host.store.add(item) end -- for items that a mapper or a decoder has made
   function host.retract(item) host.store.remove(item) end
 
+  local function state_of(key) return shown_aggregate(fields, host.store.get(key)) end
+
   function host.view.get(_, key)
-    if not host.paths then key = true end
+    if host.keyless then key = true end
     host.flush()
-    return shown_aggregate(fields, host.store.get(key))
+    return state_of(key)
   end
 
   local builtin = {get = host.view.get}
   add_reading(host, builtin)
-  builtin.deltas, host.methods.deltas = nil, nil -- its states are not what it shows
 
   local function shown(items, ...)
     for _, item in ipairs(items or {}) do item[3] = shown_aggregate(fields, item[3]) end
@@ -506,17 +421,21 @@ local function aggregate(name, definition)
   function host.page(...) return shown(page(...)) end
   function host.recent(...) return shown(recent(...)) end
 
+  if host.keyless then
+    function host.state() return host.store.since(), host.view.get() end
+  else
+    local value_of = key_function(host.paths, host.paths_are_list)
+    add_changes(host, function (item)
+      local key = value_of(item)
+      return is_key(key) and pcall(host.store.id, key) and key or nil -- what can't be a key is in no group
+    end, state_of)
+  end
+
   host.functions = with_builtin(definition, builtin)
   return host
 end
 
 -- --- Indexers ----------------------------------------------------------------------------------------------------
-
-local function is_key(value)
-  local kind = type(value)
-  if kind == "userdata" then return core.is_array(value) end
-  return kind ~= "nil" and value == value
-end
 
 -- What the core does for paths, in Lua: for items that a mapper or a decoder has made.
 local function path_indexer(paths, is_list)
@@ -536,6 +455,11 @@ local function indexer(name, definition)
   end
   function host.flush() end
   function host.forget() end
+
+  -- Up to which seq, and the entries that came from a seq on, as long as they are at hand, else nil.
+  function host.came(range, from_seq)
+    return host.store.since(), (host.recent(range, from_seq))
+  end
 
   -- The newest entry of a key: its value (nil when it has none) and seq.
   function host.view.get(_, key)

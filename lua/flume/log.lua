@@ -172,7 +172,7 @@ function Log:append(value, cb)
   if message then
     return async.call(function (done) done(errors.new(message, code)) end, cb)
   end
-  if cb == nil and not core.running() then -- nobody else runs meanwhile: straight to the disk
+  if cb == nil and not core.running() and not async.yields() then -- nobody else runs meanwhile: straight to the disk
     local seq, why, errno = self.core:append_wait(value, batch)
     if seq then return seq end
     if errno ~= "EBUSY" then return nil, why, errno end

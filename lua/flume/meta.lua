@@ -618,7 +618,7 @@ local ReducerView = {}
 ---@return flume.Code? code
 function ReducerView:get(options, cb) end
 
---- What changed from a position on: the state, whole, whenever it is another.
+--- What changed from a position on: the state, whole, when it is another; live, the newest one.
 ---@param options? flume.DeltaOptions
 ---@param cb? fun(err: flume.Error?, source: flume.Source?)
 ---@return flume.Source source of "reset" | "set" | "remove" | "at", key, value, seq
@@ -651,7 +651,7 @@ function KeyedView:count(range, cb) end
 ---@return flume.Source source of "reset" | "set" | "remove" | "at", key, value, seq
 function KeyedView:deltas(options, cb) end
 
---- A reducer with a state for each key.
+--- A reducer with a state for each key, or an aggregate.
 ---@class flume.GroupView: flume.KeyedView
 local GroupView = {}
 

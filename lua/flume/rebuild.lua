@@ -55,6 +55,7 @@ local function rebuild_here(self, done)
   end
   if self._instance.kind == "sink" then return rebuild_raw(self, begun) end
   self._core:rebuild()
+  for wake in pairs(self._followers) do wake() end
   if not self._engine then return begun(nil) end
   self._engine:rebuild(begun)
 end

@@ -34,10 +34,9 @@ function M.new(env, options)
   }, Session)
 end
 
--- The chunk for a whole text: an expression or statements. nil and a message otherwise. first_line (1) is the number of
--- its first line.
-function M.compile(text, chunk_name, env, first_line)
-  local before = ("\n"):rep((first_line or 1) - 1) .. (text:find "^\27" and " " or "") -- else it were bytecode
+-- The chunk for a whole text: an expression or statements. nil and a message otherwise.
+function M.compile(text, chunk_name, env)
+  local before = text:find "^\27" and " " or "" -- else it were bytecode
   local chunk = load(before .. "return " .. text, chunk_name, "t", env)
   if chunk then return chunk end
   return load(before .. toplevel.promote(text), chunk_name, "t", env)
@@ -51,9 +50,21 @@ function Session:reset()
   self.lines = {}
 end
 
+-- Lua counts the lines of each chunk from 1. The name of the chunk tells with which line it begins, and located adds
+-- them up. (As many empty lines before it would do the same, and for a long script take for ever.)
 function Session:_compile(text)
   local first_line = self.count_lines and self.line_number - #self.lines + 1 or 1
-  return M.compile(text, "=stdin", self.env, first_line)
+  if first_line == 1 then return M.compile(text, "=stdin", self.env) end
+  local chunk, message = M.compile(text, ("=stdin:%d"):format(first_line), self.env)
+  if chunk then return chunk end
+  return nil, (message:gsub("( at line )(%d+)", function (at, line) return at .. line + first_line - 1 end))
+end
+
+--- A message, or a traceback, with the lines of all that was fed.
+function M.located(message)
+  return (message:gsub("stdin:(%d+):(%d+)", function (first_line, line)
+    return ("stdin:%d"):format(first_line + line - 1)
+  end))
 end
 
 -- The words of a text; one in quotes may have spaces in it.
@@ -88,7 +99,7 @@ function Session:feed(line)
   if not chunk and message:find "<eof>$" then return "more" end
   self.source = text
   self:reset()
-  if not chunk then return "error", message end
+  if not chunk then return "error", M.located(message) end
   return "run", chunk
 end
 
@@ -97,7 +108,7 @@ function Session:finish()
   if not self:pending() then return nil end
   local _, message = self:_compile(table.concat(self.lines, "\n"))
   self:reset()
-  return message
+  return M.located(message)
 end
 
 -- --- The loop -----------------------------------------------------------------------------------------------------

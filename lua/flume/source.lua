@@ -8,13 +8,16 @@
 
 local async = require "flume.async"
 local errors = require "flume.errors"
-local kinds = require "flume.kinds"
+local ranges = require "flume.ranges"
+
+local shaped = ranges.shaped
 
 local Source = {}
 Source.__index = Source
 Source.__name = "flume.source"
 
 local PULL = 256 -- results that cross at once from a state of its own
+local NOTHING = {} -- no items
 
 local function answer_next(self, err, ...)
   local done = self.waiting
@@ -71,7 +74,7 @@ local function deliver(self, item)
   if found == nil then return answer_next(self, value) end
   if not found then return take(self) end
   self.left = self.left - 1
-  answer_next(self, nil, kinds.shaped(self.range, item[1], value, item[2]))
+  answer_next(self, nil, shaped(self.range, item[1], value, item[2]))
 end
 
 -- What came since live_seq is not known by itself any more: the range has it, in the order of the keys.
@@ -141,15 +144,12 @@ local function read_on(self)
   answer_next(self, nil, nil)
 end
 
--- Begins to read the range with these options, as of now.
-local function start_range(self, options)
+-- What the range is, as of now; or what is wrong with its options.
+local function set_range(self, options)
   local view, since = self.view, self.view._core:since()
-  local wrong = kinds.check_range(options)
+  local wrong = ranges.check(options)
   if not wrong and options and options.after and view._kind ~= "index" then wrong = "after is for an index" end
-  if wrong then
-    self.ended = true
-    return answer_next(self, errors.new(("%s:%s: %s"):format(view.name, self.method, wrong), "EINVAL"))
-  end
+  if wrong then return wrong end
   options = options or {}
   self.range = view._kind == "group" and options.seqs == nil
     and setmetatable({seqs = false}, {__index = options}) or options
@@ -158,13 +158,36 @@ local function start_range(self, options)
   self.max_seq = view._kind == "index" and since or nil
   self.paging = options.old ~= false
   self.live_seq = (self.paging and since or self.begun_seq) + 1
-  if not options.live then return take(self) end
+end
+
+-- Begins to read the range with these options.
+local function start_range(self, options)
+  local view, wrong = self.view, set_range(self, options)
+  if wrong then
+    self.ended = true
+    return answer_next(self, errors.new(("%s:%s: %s"):format(view.name, self.method, wrong), "EINVAL"))
+  end
+  if not self.range.live then return take(self) end
   self.followed = view._instance
   view:_call_on(view._instance, function (err)
     if not self.waiting then return end
     if err then return answer_next(self, err) end
     take(self)
   end, "follow", 1)
+end
+
+-- The shortest way, for a range that can be read at once: its first page, when nothing has to be waited for. What it
+-- leaves to be done, or to be told, next finds by itself.
+local function begin_at_once(self)
+  local view, options = self.view, self.args[1]
+  if self.ended or self.waiting or not view._builtin[self.method] then return end
+  if type(options) == "table" and options.live or not view:_has(self.target) or set_range(self, options) then return end
+  if not self.paging or self.left == 0 then return end
+  local items, resume = view:_page_now(self.bounds, math.min(PULL, self.left), options and options.after and
+    options.after + 1, self.max_seq)
+  if not items then return end
+  self.items, self.resume, self.paging = items, resume, resume ~= nil
+  self.ended = not self.paging
 end
 
 -- --- Of records --------------------------------------------------------------------------------------------------
@@ -248,14 +271,17 @@ end
 
 -- The next entry of a range, if it was fetched already: true and its results.
 local function at_hand(self)
-  local item = self.items[self.at]
-  if not item or not self.range or self.waiting or self.left == 0 then return false end
-  local found, value = value_of(self, item)
-  if not found then return false end -- which next sees too
-  self.items[self.at] = nil
-  self.at = self.at + 1
-  self.left = self.left - 1
-  return true, kinds.shaped(self.range, item[1], value, item[2])
+  local at, range = self.at, self.range
+  local item = self.items[at]
+  if not item or not range or self.waiting or self.left == 0 then return false end
+  local value = item[3]
+  if value == nil and range.values ~= false then
+    local found
+    found, value = value_of(self, item)
+    if not found then return false end -- which next sees too
+  end
+  self.at, self.left = at + 1, self.left - 1
+  return true, shaped(range, item[1], value, item[2])
 end
 
 local function next_of(self, cb)
@@ -274,6 +300,7 @@ end
 --- The next result; nil at the end; nil, message, code on failure.
 function Source:next(cb)
   if cb then return next_of(self, cb) end
+  if not self.range then begin_at_once(self) end
   return or_next(self, at_hand(self))
 end
 
@@ -292,6 +319,7 @@ local function or_next_or_raise(self, there, ...)
 end
 
 function Source:__call()
+  if not self.range then begin_at_once(self) end
   return or_next_or_raise(self, at_hand(self))
 end
 
@@ -303,7 +331,7 @@ function Source:close()
     if followed == self.view._instance then self.view:_call_on(followed, function () end, "follow", -1) end
   end
   self.followed = nil
-  self.ended, self.items, self.at = true, {}, 1
+  self.ended, self.items, self.at = true, NOTHING, 1
   if self.waiting then answer_next(self, nil, nil) end
   return true
 end
@@ -332,7 +360,7 @@ local function new(view, method, args, target, timeout_ms)
     live_seq = nil,         -- what comes with this seq or a later one has not been read
     seen_seq = nil,
     followed = nil,         -- the instance that keeps for us what comes
-    items = {},             -- fetched, not delivered
+    items = NOTHING,        -- fetched, not delivered
     at = 1,
     waiting = nil,          -- done() of a next that waits
     ended = false,

@@ -3,6 +3,7 @@
 
 local async = require "flume.async"
 local errors = require "flume.errors"
+local instances = require "flume.instance"
 local options = require "flume.options"
 local rebuilding = require "flume.rebuild"
 local versions = require "flume.versions"
@@ -78,7 +79,7 @@ end
 
 -- A version is being built because it differs from the active one on disk, which nobody answers for: take that one up.
 local function accept_on_disk(self, reason, done)
-  local building, instance, message, code = self._instance, versions.new_instance(self._db, self._script)
+  local building, instance, message, code = self._instance, instances.new(self._db, self._script)
   if not instance then return done(errors.new(message, code)) end
   local since
   local place = versions.place_at(self, self._active_number, {accept = true})
@@ -97,7 +98,7 @@ end
 
 -- The code as the file has it now takes over the state that answers.
 local function accept_here(self, reason, done)
-  local instance, message, code = versions.new_instance(self._db, self._script)
+  local instance, message, code = instances.new(self._db, self._script)
   if not instance then return done(errors.new(message, code)) end
   local old = self._instance
   if self:_failure() then return done(self:_failure()) end
@@ -184,7 +185,7 @@ local function explain(self, range, done)
   local current = self._core and self._core:since() or -1
   local from = range.from or current < since and current + 1 or 0
   local to = math.min(range.to or since, since)
-  local dry, message, code = versions.new_instance(self._db, self._script)
+  local dry, message, code = instances.new(self._db, self._script)
   if not dry then return done(errors.new(message, code)) end
   if dry.kind == "sink" then
     return done(errors.new(('view "%s": one that keeps itself can\'t be explained'):format(self.name), "EINVAL"))

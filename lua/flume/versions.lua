@@ -12,104 +12,13 @@
 
 local core = require "flume.core"
 local errors = require "flume.errors"
-local make_host = require "flume.host"
+local instances = require "flume.instance"
 local notes = require "flume.notes"
 local View = require "flume.view"
 
 local dirs = core.view_dir
 
 local M = {}
-
-local SCRIPT_MEMORY_BYTES = 256 * 1024 * 1024
-local SCRIPT_BUDGET = 200 * 1000 * 1000 -- instructions for one record or call: about a second
-
--- --- Instances ---------------------------------------------------------------------------------------------------
-
--- What a state of its own is started with: read and compiled once.
-local bytecode = setmetatable({}, {__index = function (self, name)
-  local path = assert(package.searchpath("flume." .. name, package.path))
-  local bytes = string.dump(assert(loadfile(path, "t")))
-  self[name] = bytes
-  return bytes
-end})
-
-local function memory_of(script)
-  return script.memory or not script.trusted and SCRIPT_MEMORY_BYTES or nil
-end
-
-local function load_script(handle, script)
-  local ok, message, code = handle:load(bytecode.host, {
-    name = script.name, path = script.path, folder = script.folder, mapper_path = script.mapper_path,
-    memory = memory_of(script), trusted = script.trusted, package = {path = package.path, cpath = package.cpath},
-    params = script.params, built_in = script.built_in,
-    natives = {["flume.text"] = package.searchpath("flume.text", package.cpath) or ""},
-    lib = {
-      observable = bytecode.observable, sandbox = bytecode.sandbox, kinds = bytecode.kinds, sources = bytecode.sources,
-      used = bytecode.used,
-    },
-  })
-  if not ok then return nil, message, code end
-  local done, described, why = handle:call_now("describe")
-  if not done then return nil, described, why end
-  return described
-end
-
-local function load_inline(script)
-  local ok, host = pcall(make_host, script)
-  if ok then return host end
-  local err = host
-  if type(err) == "table" and err.message then return nil, err.message, err.code end
-  return nil, tostring(err), "EVIEW"
-end
-
-local function check_method_names(name, methods)
-  for method in pairs(methods) do
-    if View.RESERVED[method] or method:sub(1, 1) == "_" then
-      return nil, ('view "%s": the method name %s is taken'):format(name, method), "EINVAL"
-    end
-  end
-  return true
-end
-
--- An instance that has not been started: it consumes nothing yet. nil, message, code.
-local function new_instance(db, script)
-  local host, described, handle, message, code
-  if not (script.definition or script.in_caller) then
-    local budget = script.trusted and "trusted" or script.budget or SCRIPT_BUDGET
-    handle = core.view(db._pump, nil, memory_of(script), budget)
-    described, message, code = load_script(handle, script)
-    if not described then return nil, message, code end
-  end
-  if not described or described.in_caller then -- a raw view keeps itself, where it can reach what it needs
-    host, message, code = load_inline(script)
-    if not host then return nil, message, code end
-    handle, described = core.view(db._pump, host), host.describe()
-  end
-  local ok, why, errno = true, nil, nil
-  if not (host and host.engine) then ok, why, errno = check_method_names(script.name, described.methods) end
-  if not ok then return nil, why, errno end
-  return {
-    core = handle,
-    host = host,                -- the host object of an inline view
-    kind = described.kind,
-    methods = described.methods,
-    builtin = described.builtin,
-    version = described.version,
-    version_text = described.version_text or described.version ~= nil and tostring(described.version) or "",
-    uses = described.uses,      -- names of the views that it uses; nil for none
-    fingerprint = described.fingerprint,
-    begins_behind = described.since,
-    accepts = false,            -- it goes on with a state that another version has made
-    reason = nil,               -- why it is built anew
-    has_skipped = false,        -- a record is in its state that was skipped later
-    number = nil,               -- of its directory
-    activates = false,          -- its first checkpoint makes it the active one there
-    sources = 0,                -- iterators that are open in it
-    quiet = nil,                -- while it rests, or is asked to: list of functions that wait for their turn
-    retired = false,            -- another one has taken its place
-    on_end = nil,               -- called when it is closed
-  }
-end
 
 local function is_same_version(a, b)
   return a.version_text == b.version_text and (a.version_text ~= "" or a.fingerprint == b.fingerprint)
@@ -141,14 +50,24 @@ end
 
 local settle
 
--- Takes all versions off the disk but the active one and the set of numbers.
-local function remove_others(self, keep)
+-- Takes off the disk what lies beside the active version and those with these numbers: versions that were given up, and
+-- what a crash has left. true; nil, message, code.
+local function remove_others(self, numbers)
   local dir = not self._script.reads_only and self._script.state_dir
-  local numbers = dir and dirs.list(dir) or {}
-  local active = #numbers > 1 and dirs.active(dir) or nil
-  for _, number in ipairs(numbers) do
-    if number ~= self._active_number and number ~= active and not keep[number] then dirs.remove(dir, number) end
-  end
+  if not dir then return true end
+  local active, message, code = dirs.active(dir)
+  if message then return nil, message, code end
+  local keep = table.move(numbers, 1, #numbers, 1, {})
+  keep[#keep + 1] = active
+  keep[#keep + 1] = self._active_number
+  return dirs.sweep(dir, keep)
+end
+
+--- The same of what lies beside the versions that are open.
+function M.remove_unused(self)
+  local numbers = {}
+  for instance in pairs(self._instances) do numbers[#numbers + 1] = instance.number end
+  return remove_others(self, numbers)
 end
 
 -- When nothing is under way, what answers is the active version on disk, and no other is there.
@@ -159,9 +78,7 @@ local function tidy(self)
     self._next = now
     return settle(self, now)
   end
-  local keep = {}
-  for instance in pairs(self._instances) do keep[instance.number or 0] = true end
-  remove_others(self, keep)
+  M.remove_unused(self)
 end
 
 --- Closes an instance, "keep"ing or "drop"ping its state; done() when that is over.
@@ -211,7 +128,7 @@ local function end_instances(self, done)
   for instance in pairs(self._instances) do
     pending = pending + 1
     local how = instance.retired and "drop" or "keep"
-    if how == "keep" then kept[instance.number or 0] = true end
+    if how == "keep" then kept[#kept + 1] = instance.number end
     self:_end_instance(instance, how, one)
   end
   one()
@@ -282,12 +199,6 @@ local function next_number(self)
   return self._last_number
 end
 
-local function sweep(self, ...)
-  local keep = {...}
-  if self._active_number then keep[#keep + 1] = self._active_number end
-  dirs.sweep(self._script.state_dir, keep)
-end
-
 -- In a process that may not write: on a snapshot of the active version, if that fits, from where this process folds on
 -- in memory; else on nothing. (Not where the writer is this very process: LMDB can't have a directory open twice in
 -- one.)
@@ -315,7 +226,7 @@ local function start_where_it_fits(self, instance, accept)
     if since then
       if not is_active then instance.reason = first_reason end
       if number >= (self._active_number or number) then self._notes:settle_version(number) end
-      sweep(self, number)
+      remove_others(self, {number})
       return since
     end
     first_reason = first_reason or reason
@@ -323,7 +234,7 @@ local function start_where_it_fits(self, instance, accept)
   instance.reason = first_reason
   local number = next_number(self)
   local since, message, code = start_at(self, instance, place_at(self, number, {activate = not self._active_number}))
-  if since then sweep(self, number) end
+  if since then remove_others(self, {number}) end
   return since, message, code
 end
 
@@ -525,7 +436,7 @@ end
 local function begin(self, instance, accept)
   local since, message, code = start_where_it_fits(self, instance, accept)
   if not since then return nil, message, code end
-  self._broken = nil
+  self._broken = false
   self:_answer_with(instance)
   if instance.accepts then self._notes:accept("the state on disk", instance, since, accept) end
   if instance.number and self._active_number and instance.number ~= self._active_number then
@@ -576,7 +487,7 @@ end
 --- is not.
 function View:_reload(force, done)
   if not self._script.path or self._instance and self._instance.kind == "sink" then return done(nil) end
-  local instance, message, code = new_instance(self._db, self._script)
+  local instance, message, code = instances.new(self._db, self._script)
   if instance and instance.kind == "sink" then
     message, code = ('view "%s": one that keeps itself can\'t be reloaded'):format(self.name), "EINVAL"
     instance = nil
@@ -598,7 +509,7 @@ local function new_view(db, script)
   return self
 end
 
-M.new_instance, M.start_at, M.place_at, M.call_raw = new_instance, start_at, place_at, call_raw
+M.start_at, M.place_at, M.call_raw = start_at, place_at, call_raw
 M.next_number = next_number
 M.settle, M.hand_over, M.retire, M.answer_swaps = settle, hand_over, retire, answer_swaps
 
@@ -606,7 +517,7 @@ M.settle, M.hand_over, M.retire, M.answer_swaps = settle, hand_over, retire, ans
 --- state_dir: where the state is kept, or nil; memory, budget; accept: why the state can be kept although the
 --- version or the source is another. A view, or nil, message, code.
 function M.mount(db, script)
-  local instance, message, code = new_instance(db, script)
+  local instance, message, code = instances.new(db, script)
   if not instance then return nil, message, code end
   local self = new_view(db, script)
   local since

@@ -79,6 +79,14 @@ function View:_wait(target, timeout_ms, done, deadline)
   end)
 end
 
+--- Whether a call that waits for target (nil: for nothing) would be answered at once, and not with an error.
+function View:_has(target)
+  if self._broken or self:_is_over() then return false end
+  local core = self._core
+  if target ~= nil and not (core:has(target) or target < 0 and self._db:_is_ready()) then return false end
+  return core:failure() == nil
+end
+
 local function is_options(value)
   return type(value) == "table" and (value.since ~= nil or value.wait ~= nil or value.timeout ~= nil)
 end
@@ -148,7 +156,7 @@ local function view_error(self, raised)
 end
 
 -- What the view has by itself does little, so that it is not worth another thread when the view has nothing to do.
-local QUICK = {page = true, recent = true, follow = true, epoch = true}
+local QUICK = {page = true, recent = true, follow = true, came = true}
 
 --- host[name](...) where the host of the instance lives; done(err, results...).
 function View:_call_on(instance, done, name, ...)
@@ -159,9 +167,9 @@ function View:_call_on(instance, done, name, ...)
     return done(view_error(self, results[2]))
   end
   if name == "page" then
-    local ok, items, resume = pcall(instance.core.page_if_idle, instance.core, ...)
+    local ok, items, resume, since = pcall(instance.core.page_if_idle, instance.core, ...)
     if not ok then return done(view_error(self, items)) end
-    if items then return done(nil, items, resume) end
+    if items then return done(nil, items, resume, since) end
   end
   if QUICK[name] or name == "call" and self._builtin[...] then
     local results = table.pack(instance.core:call_if_idle(name, ...))
@@ -170,6 +178,16 @@ function View:_call_on(instance, done, name, ...)
   end
   local ok, message, code = instance.core:call(done, name, ...)
   if not ok then done(errors.new(message, code)) end
+end
+
+--- The page of the instance that answers, when that is at hand and all is well: items, and what to go on with; or nil.
+function View:_page_now(...)
+  local instance = self._instance
+  local host = instance.host
+  local ok, items, resume
+  if host then ok, items, resume = pcall(host.page, ...)
+  else ok, items, resume = pcall(instance.core.page_if_idle, instance.core, ...) end
+  if ok then return items, resume end
 end
 
 local function answer_now(self, method, args, done)
@@ -252,15 +270,25 @@ function View:_check_alive(method, level)
 end
 
 local function method_of(self, method)
+  local known = self._calls[method]
   local kind = self.methods[method]
-  if not kind then return nil end
+  if known or not kind then return known end
   local call = CALLS[kind]
-  return function (view, ...)
+  local function call_method(view, ...)
     if view ~= self then error(("call it as db.%s:%s(...)"):format(self.name, method), 2) end
     self:_check_alive(method, 2)
     local cb, args = async.split_callback(...)
     return call(self, method, args, cb)
   end
+  self._calls[method] = call_method
+  return call_method
+end
+
+-- Why a view has no deltas.
+local function no_deltas(self)
+  local why = self._engine and "a view of queries has no state to copy; a live query tells of what comes"
+    or "it keeps itself, and tells nothing of its changes"
+  error(("%s:deltas: %s"):format(self.name, why), 2)
 end
 
 function View.__index(self, key)
@@ -273,7 +301,9 @@ function View.__index(self, key)
     if rawget(self, "_broken") and not View.RESERVED[key] and key:sub(1, 1) ~= "_" then
       return function () return errors.unpack(self._broken) end
     end
-    return method_of(self, key)
+    local call = method_of(self, key)
+    if not call and key == "deltas" then return no_deltas end
+    return call
   end
   return nil
 end
@@ -402,6 +432,7 @@ function View:_answer_with(instance)
   self._instance, self._core = instance, instance.core
   self.methods, self._builtin, self._kind = instance.methods, instance.builtin, instance.kind
   self.version, self.reason = instance.version, instance.reason
+  self._calls = {}
   for watcher in pairs(self._watchers) do
     if watcher.observer then watcher.observer:stop() end
     watcher.observer = self._core:observe(watcher.notify)
@@ -418,6 +449,7 @@ function View.new(db, name, script)
     version = nil,
     reason = nil,             -- why the instance that answers was built anew, or nil
     methods = {},             -- name -> "sync" | "async" | "source" | "record" | "records"
+    _calls = {},              -- name -> function: those of them that were called
     _kind = nil,
     _builtin = {},            -- name -> true: the kind's own
     _db = db,
@@ -428,7 +460,7 @@ function View.new(db, name, script)
     _heir = nil,              -- {instance =, swaps =}: the one that is to take over its state when it is quiet
     _engine = nil,            -- what has the methods in place of the instance (kinds.lua), or nil
     _instances = {},          -- set of all that are open
-    _followers = {},          -- set of functions to be called when another instance answers
+    _followers = {},          -- set of functions to be called when another instance answers, or starts over
     _watchers = {},           -- set of {notify =, observer =}
     _raw_waits = {},          -- set of functions that answer the calls that wait for a raw view's since
     _activating = nil,        -- while a version is made the active one on disk: list of functions to be called then
@@ -438,7 +470,7 @@ function View.new(db, name, script)
     _dry = {},                -- set of the instances that make dry runs
     _swaps = {},              -- list of functions that wait until the next instance answers: done(err)
     _reload_error = nil,      -- why the file as it is now could not be mounted
-    _broken = nil,            -- the view could not be mounted at all: all that is asked of it answers this error
+    _broken = false,          -- or why the view could not be mounted at all: all that is asked of it answers this error
     since = nil,
     progress = nil,
   }, View)

@@ -7,40 +7,16 @@
 -- bench.h); ends with exit code 1 when an answer differs from another's.
 
 local flume = require "flume"
+local has_luasql, luasql = pcall(require, "luasql.sqlite3")
 
-local bench, dir, count, rounds = arg[1], arg[2], tonumber(arg[3]), tonumber(arg[4])
+local bench = dofile((arg[0]:match "^.*/" or "") .. "measuring.lua")(arg)
+local fail, now, report, run = bench.fail, bench.now, bench.report, bench.run
+local dir, count, rounds = bench.dir, bench.count, bench.rounds
 local data = dir .. "/flume"
 
 local SOURCE = [[
 return {version = 1, indexer = function (item, seq, emit) emit(item.author) end}
 ]]
-
-local function fail(format, ...)
-  io.stderr:write("bench: ", format:format(...), "\n")
-  os.exit(1)
-end
-
--- Runs the C program; prints its measurements and returns its other lines.
-local function run(arguments)
-  local pipe = assert(io.popen(("'%s' -d '%s' -n %d %s"):format(bench, dir, count, arguments)))
-  local lines = {}
-  for line in pipe:lines() do
-    if line:find "\t" then print(line) else lines[#lines + 1] = line end
-  end
-  if not pipe:close() then fail("%s failed", arguments) end
-  return lines
-end
-
-local function now()
-  local pipe = assert(io.popen(("'%s' -d '%s' now"):format(bench, dir)))
-  local ns = pipe:read("n")
-  pipe:close()
-  return ns / 1e9
-end
-
-local function report(test, peer, round, seconds, units)
-  print(("%s\t%s\t%d\t%.9f\t%d"):format(test, peer, round, seconds, units))
-end
 
 local function build(peer, round, name, view)
   local start = now()
@@ -67,7 +43,7 @@ local function check(peer, sum)
   if sum ~= want then fail("look-up, %s: the sum is %s, not %s", peer, sum, want) end
 end
 
-local function look_up(peer, round, name, view, options)
+local function look_up(test, peer, round, name, view, options)
   local db = assert(flume.open(data))
   db:use(name, view)
   assert(db[name]:ready())
@@ -78,9 +54,25 @@ local function look_up(peer, round, name, view, options)
       sum = sum + (options.values == false and seq or seq.seq)
     end
   end
-  report("look-up", peer, round, now() - start, #picks)
+  report(test, peer, round, now() - start, #picks)
   assert(db:close())
   check(peer, tostring(sum))
+end
+
+-- columns: what is asked for, the seq last
+local function look_up_luasql(test, columns, round)
+  if not has_luasql then return end
+  local connection = assert(luasql.sqlite3():connect(dir .. "/reduce.sqlite"))
+  local select, sum = "SELECT " .. columns .. " FROM columns WHERE author = '%s' ORDER BY seq DESC LIMIT 10", 0
+  local start = now()
+  for _, author in ipairs(picks) do
+    local cursor, row = assert(connection:execute(select:format(author))), {}
+    while cursor:fetch(row) do sum = sum + row[#row] end
+    cursor:close()
+  end
+  report(test, "sqlite", round, now() - start, #picks)
+  check("SQLite from Lua", tostring(sum))
+  connection:close()
 end
 
 local function look_up_c(peer, how, round)
@@ -97,8 +89,10 @@ for round = 1, rounds do
   look_up_c("lmdb", "lmdb", round)
   look_up_c("flume", ("%s/views/%s/1"):format(data, by_path), round)
   look_up_c("sqlite", "sqlite", round)
-  look_up("flume-inline", round, by_path, flume.index(1, "author"), {values = false})
-  look_up("flume-script", round, by_script, path, {values = false})
-  look_up("flume-records", round, by_path, flume.index(1, "author"), {})
+  look_up("look-up-lua", "flume-inline", round, by_path, flume.index(1, "author"), {values = false})
+  look_up("look-up-lua", "flume-script", round, by_script, path, {values = false})
+  look_up_luasql("look-up-lua", "author, seq", round)
+  look_up("look-up-records", "flume", round, by_path, flume.index(1, "author"), {})
+  look_up_luasql("look-up-records", "type, author, text, seq", round)
   io.stdout:flush()
 end

@@ -9,36 +9,11 @@
 local flume = require "flume"
 
 local eq = flume.query.eq
-local bench, dir, count, rounds = arg[1], arg[2], tonumber(arg[3]), tonumber(arg[4])
+local bench = dofile((arg[0]:match "^.*/" or "") .. "measuring.lua")(arg)
+local fail, now, report, run = bench.fail, bench.now, bench.report, bench.run
+local dir, count, rounds = bench.dir, bench.count, bench.rounds
 local data = dir .. "/flume"
 local has_luasql, luasql = pcall(require, "luasql.sqlite3")
-
-local function fail(format, ...)
-  io.stderr:write("bench: ", format:format(...), "\n")
-  os.exit(1)
-end
-
--- Runs the C program; prints its measurements and returns its other lines.
-local function run(arguments)
-  local pipe = assert(io.popen(("'%s' -d '%s' -n %d %s"):format(bench, dir, count, arguments)))
-  local lines = {}
-  for line in pipe:lines() do
-    if line:find "\t" then print(line) else lines[#lines + 1] = line end
-  end
-  if not pipe:close() then fail("%s failed", arguments) end
-  return lines
-end
-
-local function now()
-  local pipe = assert(io.popen(("'%s' -d '%s' now"):format(bench, dir)))
-  local ns = pipe:read("n")
-  pipe:close()
-  return ns / 1e9
-end
-
-local function report(test, peer, round, seconds, units)
-  print(("%s\t%s\t%d\t%.9f\t%d"):format(test, peer, round, seconds, units))
-end
 
 local picks = {}
 for i, line in ipairs(run "query picks") do

@@ -7,7 +7,9 @@
 
 local flume = require "flume"
 
-local bench, dir, count, rounds = arg[1], arg[2], tonumber(arg[3]), tonumber(arg[4])
+local bench = dofile((arg[0]:match "^.*/" or "") .. "measuring.lua")(arg)
+local fail, now, report, run = bench.fail, bench.now, bench.report, bench.run
+local dir, count, rounds = bench.dir, bench.count, bench.rounds
 local data = dir .. "/flume"
 
 -- The view's source: loaded as it is for the inline view, written to a file for the script view.
@@ -29,22 +31,14 @@ return {
 }
 ]]
 
-local function fail(format, ...)
-  io.stderr:write("bench: ", format:format(...), "\n")
-  os.exit(1)
-end
-
--- Runs the C program; returns its measurements and its lines "type TAB count TAB sum".
-local function run(arguments)
-  local pipe = assert(io.popen(("'%s' -d '%s' -n %d %s"):format(bench, dir, count, arguments)))
-  local measurements, types = {}, {}
-  for line in pipe:lines() do
+-- Runs the C program; returns its lines "type TAB count TAB sum".
+local function totals(arguments)
+  local types = {}
+  for _, line in ipairs(run(arguments)) do
     local type, n, sum = line:match("^([^\t]+)\t(%d+)\t(%d+)$")
-    if type then types[type] = { count = tonumber(n), sum = tonumber(sum) }
-    else measurements[#measurements + 1] = line end
+    types[type] = { count = tonumber(n), sum = tonumber(sum) }
   end
-  if not pipe:close() then fail("%s failed", arguments) end
-  return measurements, types
+  return types
 end
 
 local function check(who, types, expected)
@@ -60,18 +54,6 @@ local function check(who, types, expected)
   end
 end
 
--- Seconds by the wall clock, which plain Lua can't tell finely; os.clock counts what every thread uses. Costs 1 ms.
-local function now()
-  local pipe = assert(io.popen(("'%s' -d '%s' now"):format(bench, dir)))
-  local ns = pipe:read("n")
-  pipe:close()
-  return ns / 1e9
-end
-
-local function report(peer, round, seconds)
-  print(("reduce\t%s\t%d\t%.9f\t%d"):format(peer, round, seconds, count))
-end
-
 -- Each round builds a view of a new name, from nothing.
 local function inline(round, expected)
   local name = "inline_" .. round
@@ -79,7 +61,7 @@ local function inline(round, expected)
   local start = now()
   db:use(name, assert(load(view_source))())
   local types = assert(db[name]:get())
-  report("flume-inline", round, now() - start)
+  report("reduce", "flume-inline", round, now() - start, count)
   assert(db:close())
   check("flume-inline", types, expected)
 end
@@ -93,18 +75,16 @@ local function script(round, expected)
   local start = now()
   local db = assert(flume.open(data, { views = views }))
   local types = assert(db[name]:get())
-  report("flume-script", round, now() - start)
+  report("reduce", "flume-script", round, now() - start, count)
   assert(db:close())
   check("flume-script", types, expected)
 end
 
 local function sqlite(how, round, expected)
-  local measurements, types = run(("-r %d sqlite %s"):format(round, how))
-  for _, line in ipairs(measurements) do print(line) end
-  check("sqlite-" .. how, types, expected)
+  check("sqlite-" .. how, totals(("-r %d sqlite %s"):format(round, how)), expected)
 end
 
-local _, expected = run("prepare")
+local expected = totals "prepare"
 for round = 1, rounds do
   inline(round, expected)
   sqlite("columns", round, expected)

@@ -122,6 +122,69 @@ TEST(what_is_there_is_not_touched) {
   end();
 }
 
+/* A name alone, and slashes at its end. */
+TEST(copy_to_where_the_process_is) {
+  char here[TEST_PATH_MAX];
+  begin_backup();
+  make("12", 300);
+  struct flume_log *log = must_open(300);
+  MUST(getcwd(here, sizeof here) != NULL && chdir(root) == 0);
+  struct backup_answer answer;
+  strcpy(backup_target, "one//");
+  if (!CHECK_INT_EQ(backup(log, &loop, NULL, &answer), 0)) printf("%s\n", answer.err.msg);
+  MUST(chdir(here) == 0);
+  CHECK(file_exists(root, "one/log/00000000000000000000.flume"));
+  log_close_wait(log, &loop);
+  end();
+}
+
+/* A directory of so many bytes that is not there, in parts that are not too long. */
+static char *long_path(size_t len) {
+  char *path = malloc(len + 1);
+  MUST(path != NULL);
+  memset(path, 'x', len);
+  size_t at = (size_t)snprintf(path, len, "%s", root);
+  path[at] = '/';
+  for (at += 200; at + 100 < len; at += 200) path[at] = '/';
+  path[len] = '\0';
+  return path;
+}
+
+/* Not even the beginning of one is left where a path has no room. */
+TEST(copy_to_paths_that_are_too_long) {
+  begin_backup();
+  make("12", 300);
+  struct flume_log *log = must_open(300);
+  for (size_t len = 4060; len < 4110; len += 3) {
+    struct backup_answer answer = {.calls = 0};
+    char *path = long_path(len);
+    CHECK_INT_EQ(flume_log_backup(log, path, NULL, &answer.req, on_backup, &err), 0);
+    while (answer.calls == 0) uv_run(&loop, UV_RUN_ONCE);
+    CHECK_INT_EQ(answer.status, UV_ENAMETOOLONG);
+    CHECK(access(path, F_OK) != 0);
+    free(path);
+  }
+  all_survive(log);
+  log_close_wait(log, &loop);
+  end();
+}
+
+TEST(a_log_of_which_nothing_is_good_is_not_copied) {
+  begin_backup();
+  make("12", 300);
+  struct image_file *file = last_segment(&made.closed);
+  file->data[0] ^= 1;
+  write_file(path_in(dir, file->name), file->data, file->used, file->len);
+  struct flume_log *log = NULL;
+  struct flume_log_options options = {.readonly = true, .damaged = true, .io = &faults.io};
+  REQUIRE(try_open(&log, &options) == 0);
+  struct backup_answer answer;
+  CHECK_INT_EQ(backup(log, &loop, NULL, &answer), FLUME_ECORRUPT);
+  CHECK(strstr(answer.err.msg, "nothing of it is good") != NULL);
+  log_close_wait(log, &loop);
+  end();
+}
+
 TEST(a_log_in_memory_is_not_copied) {
   begin_backup();
   struct flume_log *log;

@@ -126,6 +126,67 @@ TEST(what_is_not_there) {
   CHECK_INT_EQ(io->truncate(NULL, -1, 0), UV_EBADF);
   CHECK_INT_EQ(io->size(NULL, -1), UV_EBADF);
   CHECK_INT_EQ(io->lock(NULL, -1, holder, sizeof holder), UV_EBADF);
+  CHECK_INT_EQ(io->locked(NULL, -1), UV_EBADF);
+  CHECK_INT_EQ(io->is_at(NULL, -1, root), UV_EBADF);
+  CHECK_INT_EQ(io->has_events(NULL, none), UV_ENOENT);
+  remove_dir(root);
+}
+
+/* Directories of the system that have no fsync, and a device that is always full. */
+TEST(what_the_system_refuses) {
+  char holder[64];
+  CHECK_INT_EQ(io->sync_dir(NULL, "/proc/self"), UV_EINVAL);
+  int full = io->open(NULL, "/dev/full", FLUME_IO_WRITE);
+  if (full < 0) SKIP("there is no /dev/full");
+  CHECK_INT_EQ(io->lock(NULL, full, holder, sizeof holder), UV_ENOSPC);
+  CHECK_INT_EQ(io->close(NULL, full), 0);
+}
+
+TEST(a_file_is_at_its_path_until_another_takes_it) {
+  char root[TEST_PATH_MAX], path[TEST_PATH_MAX + 16], other[TEST_PATH_MAX + 16];
+  temp_dir(root);
+  snprintf(path, sizeof path, "%s/file", root);
+  snprintf(other, sizeof other, "%s/other", root);
+  write_file(path, "x", 1, 1);
+  write_file(other, "y", 1, 1);
+  int file = io->open(NULL, path, FLUME_IO_READ);
+  CHECK_INT_EQ(io->is_at(NULL, file, path), 1);
+  CHECK_INT_EQ(io->is_at(NULL, file, other), 0);
+  CHECK_INT_EQ(io->rename(NULL, other, path), 0);
+  CHECK_INT_EQ(io->is_at(NULL, file, path), 0);
+  CHECK_INT_EQ(io->unlink(NULL, path), 0);
+  CHECK_INT_EQ(io->is_at(NULL, file, path), UV_ENOENT);
+  CHECK_INT_EQ(io->close(NULL, file), 0);
+  remove_dir(root);
+}
+
+/* Who has the lock is what the file says of him; one who has not said yet is another process. */
+TEST(what_is_told_of_who_has_a_lock) {
+  static const struct {
+    const char *text, *holder;
+  } cases[] = {{"", "another process"},
+               {"nonsense\n", "another process"},
+               {"-4 0\n", "another process"},
+               {"4194304 0\n", "a process that 4194304, which is gone, has left behind"}, /* more than there can be */
+               {"4194304 1\n", "process 4194304 of another container"},
+               {"1 0\n", "process 1"}};
+  char root[TEST_PATH_MAX], path[TEST_PATH_MAX + 16], holder[128];
+  temp_dir(root);
+  snprintf(path, sizeof path, "%s/lock", root);
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    write_file(path, cases[i].text, strlen(cases[i].text), strlen(cases[i].text));
+    int first = open(path, O_RDWR | O_CLOEXEC), second = io->open(NULL, path, FLUME_IO_WRITE);
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    MUST(first >= 0 && second >= 0);
+    CHECK_INT_EQ(io->locked(NULL, second), 0);
+    MUST(fcntl(first, F_OFD_SETLK, &lock) == 0);
+    CHECK_INT_EQ(io->locked(NULL, second), 1);
+    CHECK_INT_EQ(io->lock(NULL, second, holder, sizeof holder), UV_EAGAIN);
+    CHECK_STR_EQ(holder, cases[i].holder);
+    close(first);
+    CHECK_INT_EQ(io->lock(NULL, second, holder, sizeof holder), 0);
+    CHECK_INT_EQ(io->close(NULL, second), 0);
+  }
   remove_dir(root);
 }
 

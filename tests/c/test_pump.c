@@ -15,6 +15,7 @@ struct eater {
   int64_t seen; /* records that it has, deleted ones taken back */
   int64_t fails_at;
   bool gives_back; /* the next block */
+  bool holds;      /* the next block, until it is let go on */
   uint64_t takes_ns;
   int forgets;
 };
@@ -78,6 +79,12 @@ static void feed(struct flume_sink *sink, struct flume_block *block, uint32_t fr
   eater->block = block;
   eater->from = from;
   eater->later.run = fails ? choke : eater->gives_back ? give_back : eat;
+  if (!eater->holds) flume_defer(&w.log->defer, &eater->later);
+}
+
+static void let_go_on(struct eater *eater) {
+  MUST(eater->holds && eater->block != NULL);
+  eater->holds = false;
   flume_defer(&w.log->defer, &eater->later);
 }
 
@@ -234,6 +241,71 @@ TEST(nobody_waits_for_a_slow_sink) {
   CHECK_INT_EQ(slow->seen, 60);
   flume_sink_detach(&slow->sink);
   flume_sink_detach(&quick->sink);
+  close_all();
+}
+
+/* Two sinks, of which one holds on to its first block: until the other can't go on. */
+static int64_t come_to_a_stop(struct eater **quick, struct eater **other) {
+  open_with(false);
+  append(60, BIG);
+  *quick = attach(0);
+  *other = attach(1);
+  (*other)->holds = true;
+  while (!w.pump.held_back) MUST(uv_run(&w.loop, UV_RUN_ONCE) != 0);
+  CHECK_INT_EQ((*other)->sink.since.value, -1);
+  CHECK((*quick)->sink.since.value > 0 && (*quick)->sink.since.value < 59);
+  CHECK_INT_EQ(w.pump.blocks_read, FLUME_PUMP_WINDOW);
+  return (*quick)->sink.since.value;
+}
+
+/* A sink that is a whole window ahead waits for one that keeps pace: each block is read once. */
+TEST(a_sink_that_is_a_window_ahead_waits) {
+  struct eater *quick, *other;
+  struct waiting timed;
+  int64_t at = come_to_a_stop(&quick, &other);
+  wait_for(&timed, quick, 59, 5);
+  CHECK_INT_EQ(wait_end(&timed), FLUME_ETIMEDOUT);
+  CHECK_INT_EQ(quick->sink.since.value, at);
+  let_go_on(other);
+  CHECK_INT_EQ(come_to(quick, 59), 0);
+  CHECK_INT_EQ(come_to(other, 59), 0);
+  CHECK(quick->seen == 60 && other->seen == 60);
+  CHECK(w.pump.blocks_read >= 20 && w.pump.blocks_read <= 23);
+  flume_sink_detach(&quick->sink);
+  flume_sink_detach(&other->sink);
+  close_all();
+}
+
+/* But not for ever: one that takes its time over a block is left behind. */
+TEST(a_sink_that_waits_loses_patience) {
+  struct eater *quick, *other;
+  come_to_a_stop(&quick, &other);
+  w.clock_ns += 3600000000000u;
+  CHECK_INT_EQ(come_to(quick, 59), 0);
+  CHECK_INT_EQ(other->sink.since.value, -1);
+  let_go_on(other);
+  CHECK_INT_EQ(come_to(other, 59), 0);
+  CHECK(quick->seen == 60 && other->seen == 60);
+  flume_sink_detach(&quick->sink);
+  flume_sink_detach(&other->sink);
+  close_all();
+}
+
+/* Of a log that has lost its writer nothing more is to be waited for; what it has is there. */
+TEST(waits_on_a_log_that_has_lost_its_writer) {
+  struct waiting beyond;
+  open_with(true);
+  append(3, 10);
+  struct eater *eater = attach(0);
+  wait_for(&beyond, eater, 3, 0);
+  CHECK_INT_EQ(come_to(eater, 2), 0);
+  CHECK_INT_EQ(beyond.calls, 0);
+  w.log->following = FLUME_FOLLOWING_LOST;
+  flume_err_set(&w.log->following_why, FLUME_ECORRUPT, "another log lies there now");
+  CHECK_INT_EQ(come_to(eater, 2), 0);
+  CHECK_INT_EQ(wait_end(&beyond), FLUME_ECORRUPT);
+  CHECK_INT_EQ(come_to(eater, 3), FLUME_ECORRUPT);
+  flume_sink_detach(&eater->sink);
   close_all();
 }
 

@@ -121,6 +121,41 @@ TEST(entries_come_in_order) {
   end();
 }
 
+/* Refused before a byte of it is looked at. */
+TEST(what_is_too_large_is_refused) {
+  for (int on_disk = 0; on_disk < 2; on_disk++) {
+    begin(on_disk);
+    CHECK_INT_EQ(flume_store_put_group(store, "\x01", UINT32_MAX, "v", 1, &err), FLUME_E2BIG);
+    CHECK_INT_EQ(flume_store_put_group(store, "\x01", 1, "v", UINT32_MAX, &err), FLUME_E2BIG);
+    CHECK_INT_EQ(flume_store_del_group(store, "\x01", UINT32_MAX, &err), FLUME_E2BIG);
+    CHECK_INT_EQ(flume_store_get_group(store, "\x01", UINT32_MAX, &keys[0].bytes, &err), FLUME_E2BIG);
+    CHECK_INT_EQ(flume_store_add_entry(store, "\x01", 1, 4, "v", UINT32_MAX, &err), FLUME_E2BIG);
+    CHECK_INT_EQ(flume_store_remove_entries(store, "", 0, 4, &err), 0);
+    CHECK_INT_EQ(flume_store_remove_entries(store, "\x01", 1, -1, &err), 0);
+    CHECK_INT_EQ(count_all(FLUME_STORE_INDEX) + count_all(FLUME_STORE_GROUPS), 0);
+    end();
+  }
+}
+
+/* An empty bound lies before every key. */
+TEST(bounds_that_are_empty) {
+  for (int on_disk = 0; on_disk < 2; on_disk++) {
+    begin(on_disk);
+    for (int key = 0; key < KEYS; key++) add(key, key, NULL, 0);
+    commit_at(KEYS);
+    struct flume_store_range range;
+    for (int reverse = 0; reverse < 2; reverse++) {
+      flume_store_range_init(&range);
+      range.reverse = reverse != 0;
+      range.lower = (const uint8_t *)"";
+      CHECK_INT_EQ(flume_store_count(store, FLUME_STORE_INDEX, &range, &err), KEYS);
+      range.upper = range.lower;
+      CHECK_INT_EQ(flume_store_count(store, FLUME_STORE_INDEX, &range, &err), 0);
+    }
+    end();
+  }
+}
+
 /* Small commits join their entries with the chunk before, so that a key has few rows. */
 TEST(commits_join_chunks) {
   begin(true);

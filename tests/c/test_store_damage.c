@@ -109,7 +109,7 @@ TEST(another_process_sees_whole_commits) {
   temp_dir(dir);
   fflush(stdout);
   pid_t pid = fork();
-  if (pid == 0) _exit(follow_writer());
+  if (pid == 0) child_exit(follow_writer());
   struct flume_store *store = open_store(FLUME_STORE_WRITE);
   for (int64_t seq = 0; seq < COMMITS; seq++) write_round(store, seq);
   CHECK_INT_EQ(child_wait(pid), 0);
@@ -134,7 +134,7 @@ TEST(a_reader_follows_a_file_that_grows) {
     bool ok = flume_store_load(store, &own, &err) == 0 && read_groups(store) == 0 &&
               write(to_parent[1], &byte, 1) == 1 && read(to_child[0], &byte, 1) == 1 && read_groups(store) == 0 &&
               flume_store_renew(store, &own, &no_limit, &meta, &err) == 0;
-    _exit(ok && meta.since == 1 && read_groups(store) == 1 && entries_are_whole(store, 1) ? 0 : 1);
+    child_exit(ok && meta.since == 1 && read_groups(store) == 1 && entries_are_whole(store, 1) ? 0 : 1);
   }
   store = open_store(FLUME_STORE_WRITE);
   MUST(read(to_parent[0], &byte, 1) == 1);
@@ -265,7 +265,7 @@ static int judge(void) {
   verdicts[4] = judge_by_check();
   int worst = RIGHT;
   for (int i = 0; i < 5; i++) worst = verdicts[i] > worst ? verdicts[i] : worst;
-  _exit(worst);
+  child_exit(worst);
 }
 
 /* In a process of its own: what copying answers, or 100 and the signal that ended it. */
@@ -277,7 +277,7 @@ static int judge_copy(void) {
   temp_dir(to);
   int rv = flume_store_copy(&flume_io_posix, dir, to, FLUME_STORE_SHARED, &err);
   remove_dir(to);
-  _exit(rv == 0 ? RIGHT : REFUSED);
+  child_exit(rv == 0 ? RIGHT : REFUSED);
 }
 
 static void begin(struct image *image) {
@@ -375,7 +375,7 @@ static void kill_readers(int count) {
   for (int i = 0; i < count && !test_failed; i++) {
     fflush(stdout);
     pid_t pid = fork();
-    if (pid == 0) _exit(read_and_die());
+    if (pid == 0) child_exit(read_and_die());
     CHECK_INT_EQ(child_wait(pid), 100 + SIGKILL);
   }
 }

@@ -1,5 +1,6 @@
 /* Check, backup and compaction beside views, in steps, and when the system fails them. */
 #include "../../core/check.h"
+#include "../../core/report.h"
 #include "../../core/segment_writer.h"
 #include "../../core/store.h"
 
@@ -184,6 +185,24 @@ TEST(check_in_small_steps) {
   end();
 }
 
+/* Beyond a limit damages are counted alone. */
+TEST(a_report_has_its_limit) {
+  begin();
+  struct flume_report report;
+  flume_report_init(&report, &faults.io);
+  for (uint32_t i = 0; i < FLUME_FINDINGS_MAX + 7; i++) {
+    CHECK_INT_EQ(flume_report_add(&report, FLUME_FINDING_DAMAGE, "a file", i, -1, "number %u", (unsigned)i), 0);
+  }
+  CHECK_INT_EQ(report.findings_count, FLUME_FINDINGS_MAX);
+  CHECK_INT_EQ(report.damages, FLUME_FINDINGS_MAX + 7);
+  CHECK_STR_EQ(report.findings[FLUME_FINDINGS_MAX - 1].what, "number 9999");
+  flume_report_fini(&report);
+  struct flume_report none = {.io = NULL}; /* of a check that was not begun */
+  flume_report_fini(&none);
+  CHECK_INT_EQ(none.findings_count, 0);
+  end();
+}
+
 /* --- Backup --------------------------------------------------------------------------------------------------- */
 
 struct backup_answer {
@@ -260,6 +279,25 @@ TEST(backup_with_failing_syncs) { backup_failing(FAULT_SYNC, UV_EIO); }
 TEST(backup_with_failing_syncs_of_names) { backup_failing(FAULT_SYNC_DIR, UV_EIO); }
 TEST(backup_with_failing_directories) { backup_failing(FAULT_MKDIR, UV_ENOSPC); }
 TEST(backup_with_failing_lists) { backup_failing(FAULT_LIST, UV_EACCES); }
+
+/* What is there of a copy of a view that is left out goes again; when it can't, there is no backup. */
+static void fail_to_take_back(enum fault_op op) {
+  begin_with_views();
+  add_broken_view();
+  struct flume_log *log = must_open(300);
+  faults.forever = true;
+  faults_arm(&faults, op, 1, UV_EIO);
+  CHECK_INT_EQ(backup(log), UV_EIO);
+  CHECK(fault_was_hit(&faults) && !file_exists(root, "copy"));
+  faults_arm(&faults, FAULT_NONE, 0, 0);
+  MUST(flume_io_remove_all(&flume_io_posix, path_in(root, "copy.partial")) == 0);
+  CHECK_INT_EQ(backup(log), 0);
+  CHECK(copy_is_whole() && !file_exists(root, "copy/views/broken"));
+  log_close_wait(log, &loop);
+  end();
+}
+
+TEST(backup_when_files_can_not_be_removed) { fail_to_take_back(FAULT_RMDIR); }
 
 /* --- Compaction ----------------------------------------------------------------------------------------------- */
 

@@ -20,6 +20,7 @@ void *__wrap_realloc(void *ptr, size_t size);
 enum mode { LUA_ONCE, LUA_TWICE, LUA_FOR_EVER, C_ONCE, C_FOR_EVER };
 
 static struct {
+  const char *script;
   enum mode mode;
   atomic_bool armed; /* between arm() and disarm() of the script */
   long nth;          /* allocation that fails, counted from 1 */
@@ -27,6 +28,8 @@ static struct {
   long blocks;       /* live, of the Lua state */
   int64_t acked;
   int64_t deleted;
+  int answers; /* callbacks that were called */
+  int errors;  /* with an error for want of memory */
   char dir[TEST_PATH_MAX];
   char view[TEST_PATH_MAX];
 } run;
@@ -85,6 +88,20 @@ static int script_deleted(lua_State *L) {
   return 0;
 }
 
+static int script_answer(lua_State *L) {
+  run.answers++;
+  if (lua_type(L, 1) == LUA_TSTRING) run.errors += strcmp(lua_tostring(L, 1), "ENOMEM") == 0;
+  if (lua_type(L, 1) != LUA_TTABLE) return 0;
+  lua_getfield(L, 1, "code");
+  run.errors += strcmp(lua_tostring(L, -1), "ENOMEM") == 0;
+  return 0;
+}
+
+static int script_answers(lua_State *L) {
+  lua_pushinteger(L, run.answers);
+  return 1;
+}
+
 /* What a step needs it makes itself, within its pcall. */
 static const char SCRIPT[] =
     "local dir, view, arm, disarm, acked, deleted = ...\n"
@@ -113,17 +130,48 @@ static const char SCRIPT[] =
     "disarm()\n"
     "if db then db:close() end\n";
 
+/* Each operation is begun while there is memory, and ends when there is none. */
+static const char ANSWERED_SCRIPT[] =
+    "local dir, view, arm, disarm, acked, deleted, answer, answers = ...\n"
+    "local flume, core = require 'flume', require 'flume.core'\n"
+    "local db = assert(flume.open(dir))\n"
+    "for n = 0, 5 do acked(assert(db:append {n = n})) end\n"
+    "assert(db:use('sum', flume.reduce(1, function (acc, item) return acc + item.n end, 0)).sum:get())\n"
+    "assert(db:del(1))\n"
+    "deleted(1)\n"
+    "assert(db.sum:get() == 14)\n"
+    "local log, sum = db.log.core, db.sum._core\n"
+    "local operations = {\n"
+    "  function () return log:check(nil, nil, answer) end,\n"
+    "  function () return log:compact(nil, answer) end,\n"
+    "  function () return log:backup(dir .. '/copy', nil, nil, answer) end,\n"
+    "  function () return log:backup(dir .. '/copy', nil, nil, answer) end,\n" /* it is there already */
+    "  function () sum:wait(1000, 1, answer) return true end,\n"
+    "}\n"
+    "for i = 1, #operations do\n"
+    "  if operations[i]() then\n"
+    "    arm()\n"
+    "    while answers() < i do core.step(1000) end\n"
+    "    disarm()\n"
+    "  else\n"
+    "    answer()\n"
+    "  end\n"
+    "end\n"
+    "assert(db:get(0).n == 0 and db.sum:get() == 14)\n"
+    "assert(db:close())\n";
+
 static int script_run(lua_State *L) {
-  static const lua_CFunction functions[] = {script_arm, script_disarm, script_acked, script_deleted};
+  static const lua_CFunction functions[] = {script_arm,     script_disarm, script_acked,
+                                            script_deleted, script_answer, script_answers};
   luaL_openlibs(L);
   luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
   lua_pushcfunction(L, luaopen_flume_core);
   lua_setfield(L, -2, "flume.core");
-  if (luaL_loadstring(L, SCRIPT) != LUA_OK) return lua_error(L);
+  if (luaL_loadstring(L, run.script) != LUA_OK) return lua_error(L);
   lua_pushstring(L, run.dir);
   lua_pushstring(L, run.view);
   for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) lua_pushcfunction(L, functions[i]);
-  lua_call(L, 6, 0);
+  lua_call(L, 2 + sizeof functions / sizeof *functions, 0);
   return 0;
 }
 
@@ -152,16 +200,18 @@ static void check_log(void) {
 }
 
 /* Whether the nth allocation was reached. */
-static bool run_once(enum mode mode, long nth) {
+static bool run_once(const char *script, enum mode mode, long nth) {
   char root[TEST_PATH_MAX - 16];
   temp_dir(root);
   snprintf(run.dir, sizeof run.dir, "%s/db", root);
   snprintf(run.view, sizeof run.view, "%s/v.lua", root);
   static const char view[] = "return {version = 1, initial = 0, reducer = function (acc, item) return acc + item.n end}";
   write_file(run.view, view, sizeof view - 1, sizeof view - 1);
+  run.script = script;
   run.mode = mode;
   run.nth = nth;
   run.blocks = 0;
+  run.answers = run.errors = 0;
   run.acked = run.deleted = -1;
   atomic_store(&run.calls, 0);
   lua_State *L = lua_newstate(lua_alloc, NULL);
@@ -181,7 +231,7 @@ static bool run_once(enum mode mode, long nth) {
 }
 
 static long count_calls(enum mode mode) {
-  run_once(mode, LONG_MAX);
+  run_once(SCRIPT, mode, LONG_MAX);
   return atomic_load(&run.calls);
 }
 
@@ -193,7 +243,7 @@ static void refuse_each(enum mode mode) {
   CHECK(count > 20);
   long tried = 0;
   for (long nth = 1; nth <= count && !test_failed; nth += step, tried++) {
-    run_once(mode, nth);
+    run_once(SCRIPT, mode, nth);
     if (test_failed) printf("allocation %ld\n", nth);
   }
   printf("%ld of %ld allocations\n", tried, count);
@@ -204,3 +254,11 @@ TEST(lua_has_no_memory_once) { refuse_each(LUA_TWICE); }
 TEST(lua_has_no_memory_from_there_on) { refuse_each(LUA_FOR_EVER); }
 TEST(c_has_no_memory_once) { refuse_each(C_ONCE); }
 TEST(c_has_no_memory_from_there_on) { refuse_each(C_FOR_EVER); }
+
+/* An error in a callback of the loop would leave it by a longjmp. */
+TEST(answers_find_no_memory) {
+  run_once(ANSWERED_SCRIPT, LUA_FOR_EVER, 1);
+  CHECK_INT_EQ(run.answers, 5);
+  CHECK(run.errors >= 4);
+  printf("%d of %d answers were that there is no memory\n", run.errors, run.answers);
+}

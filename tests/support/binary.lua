@@ -6,6 +6,7 @@
 --   binary.start(args, redirections, fifo)  one that runs beside the test
 --   binary.command(args, env)               its command line for the shell
 --   binary.filled(count)                    a database with the records {n = 1} … {n = count}
+--   binary.SUM:format(version)              a view of these, with methods of each type
 
 local assert = require "luassert"
 local flume = require "flume"
@@ -14,6 +15,24 @@ local world = require "tests.support.world"
 local M = {}
 
 local PATIENCE_SECONDS = 60
+
+M.SUM = [[
+return {
+  version = %d, initial = 0,
+  reducer = function (sum, item) return sum + (item.n or 0) end,
+  methods = {add = "async", list = "source", pairs = "source", now = "sync", kind = "async", fail = "async"},
+  add = function (view, a, b) return {sum = view:get(), more = a + (b or 0)} end,
+  list = function (view, n)
+    local list = {}
+    for i = 1, n do list[i] = i * view:get() end
+    return list
+  end,
+  pairs = function () return ipairs {"a", "b"} end,
+  now = function (view) return view:get() end,
+  kind = function (_, value) return type(value) == "table" and #value or type(value) end,
+  fail = function () error "no luck" end,
+}
+]]
 
 local function quote(text)
   return "'" .. text:gsub("'", "'\\''") .. "'"

@@ -1,15 +1,28 @@
--- Where the records of a flumelog-offset file are, read from its framing alone.
+-- The framing of flumelog-offset files: where the records are, by that alone.
 --
+--   offsets.framed(values [, bits])  a file of these records, as the original writes it
 --   offsets.read(path [, bits])     list of {off =, bytes =}, and the length of the file
 --   offsets.of(log)                 at(n), number(seq): from ordinals to the seqs of a log over such a file, and back
 
 local M = {}
 
+local POINTER_BYTES = {[32] = 4, [48] = 6, [53] = 8}
+
+function M.framed(values, bits)
+  local pointer_bytes = POINTER_BYTES[bits or 32]
+  local parts, at = {}, 0
+  for i, value in ipairs(values) do
+    at = at + 8 + #value + pointer_bytes
+    parts[i] = string.pack(">s4I4I" .. pointer_bytes, value, #value, at)
+  end
+  return table.concat(parts)
+end
+
 function M.read(path, bits)
   local file = assert(io.open(path, "rb"))
   local bytes = file:read "a"
   file:close()
-  local pointer_bytes = ({[32] = 4, [48] = 6, [53] = 8})[bits or 32]
+  local pointer_bytes = POINTER_BYTES[bits or 32]
   local list, at = {}, 1
   while at <= #bytes do
     local value, behind = string.unpack(">s4", bytes, at)

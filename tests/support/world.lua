@@ -6,6 +6,7 @@
 --   world.write(path, text)  a file, and the folders that it is in; returns path
 --   world.read(path)         what is in a file
 --   world.copy(from, to)     a file
+--   world.segments(dir)      the segment files of a database, in order
 --   world.run_until(fn)      runs the event loop until fn() is true
 --   world.recorder()         calls, fn: each call of fn is kept as table.pack(...) in calls
 --   world.collect(stream)    list of what it gives: {first, second} each
@@ -115,6 +116,16 @@ end
 function M.collect(stream)
   local list = {}
   for first, second in stream do list[#list + 1] = {first, second} end
+  return list
+end
+
+--- The segment files of the database in dir, in order.
+function M.segments(dir)
+  local list = {}
+  for name in lfs.dir(dir .. "/log") do
+    if name:find "%.flume$" then list[#list + 1] = dir .. "/log/" .. name end
+  end
+  table.sort(list)
   return list
 end
 

@@ -9,6 +9,7 @@ local flume = require "flume"
 local output = require "flume.cli.output"
 local pretty = require "flume.pretty"
 local progress = require "flume.progress"
+local repl = require "flume.repl"
 local rows = require "flume.cli.rows"
 local runner = require "flume.cli.runner"
 local status = require "flume.cli.status"
@@ -147,7 +148,7 @@ end
 function Console:evaluate(chunk)
   local started = progress.now()
   local ok, result = runner.call(function () return self:_print(chunk()) end)
-  if not ok then self:complain(tostring(result)) end
+  if not ok then self:complain(repl.located(tostring(result))) end
   if self.timer then self:note(("%.3f s"):format(progress.now() - started)) end
   self.output:flush()
   return ok and result

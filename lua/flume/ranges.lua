@@ -1,0 +1,96 @@
+-- Ranges of a view's groups or entries: their options, and the iterator that view:range gives to a view's own
+-- functions. (What db.NAME:read gives is source.lua.)
+--
+-- Runs in a script view's own Lua state too.
+
+local M = {}
+
+local PAGE = 256 -- entries that are fetched from the store at once
+
+local OPTIONS = {
+  gt = "any", gte = "any", lt = "any", lte = "any", prefix = "any", reverse = "boolean", limit = "integer",
+  live = "boolean", old = "boolean", keys = "boolean", values = "boolean", seqs = "boolean", since = "integer",
+  wait = "boolean", timeout = "number", after = "integer",
+}
+
+local names = {}
+for option in pairs(OPTIONS) do names[#names + 1] = option end
+table.sort(names)
+names = table.concat(names, ", ")
+
+--- What is wrong with the options of a range, or nil.
+function M.check(options)
+  if options == nil then return nil end
+  if type(options) ~= "table" then return "a range is a table of options" end
+  for option, value in pairs(options) do
+    local wanted = OPTIONS[option]
+    if not wanted then return ("unknown option %q of a range; there are %s"):format(tostring(option), names) end
+    if wanted ~= "any" and type(value) ~= wanted and math.type(value) ~= wanted then
+      return ("option %s must be of type %s, not %s"):format(option, wanted, math.type(value) or type(value))
+    end
+  end
+  if options.reverse and options.live then return "reverse and live exclude each other" end
+end
+
+local Range = {}
+Range.__index = Range
+Range.__name = "flume.range"
+
+--- Whether a value is what view:range gave.
+function M.is(value)
+  return getmetatable(value) == Range
+end
+
+--- The results of one entry, by the options keys, values and seqs.
+function M.shaped(options, key, value, seq)
+  if options.keys == false then
+    if options.values == false then return seq end
+    if options.seqs == false then return value end
+    return value, seq
+  end
+  if options.values == false then
+    if options.seqs == false then return key end
+    return key, seq
+  end
+  if options.seqs == false then return key, value end
+  return key, value, seq
+end
+
+--- The next entry: key, value, seq, less what the options switch off.
+function Range:__call()
+  local options = self.options
+  local item = self.items[self.at]
+  while not item do
+    if self.ended then return nil end
+    local first_seq = options.after and options.after + 1
+    self.items, self.resume = self.host.page(options, PAGE, first_seq, self.last_seq, self.resume)
+    self.at, self.ended = 1, self.resume == nil
+    item = self.items[1]
+  end
+  if self.left == 0 then return nil end
+  self.left = self.left - 1
+  self.items[self.at] = nil
+  self.at = self.at + 1
+  return M.shaped(options, item[1], item[3], item[2])
+end
+
+--- The function view:range of a host with page and store: what there is when it is called.
+function M.reader(host)
+  return function (_, options)
+    local wrong = M.check(options)
+    if wrong then error(wrong, 2) end
+    options = options or {}
+    return setmetatable({
+      options = options,
+      host = host,
+      last_seq = host.store.seq(), -- of an index: what comes later is not in it
+      items = {},       -- fetched, not delivered
+      at = 1,
+      resume = nil,     -- behind the last of them
+      ended = false,
+      left = options.limit and options.limit >= 0 and options.limit or math.maxinteger,
+    }, Range)
+  end
+end
+
+return M
