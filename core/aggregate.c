@@ -54,6 +54,7 @@ struct flume_aggregate {
   size_t bytes;               /* of all that is at hand, about */
   struct group *last;         /* that the last record is in; NULL */
   struct flume_queue changed; /* struct group */
+  struct flume_buf prefix;    /* that keys have in front */
   struct flume_buf key;       /* scratch, as are the next two */
   struct flume_buf value;
   struct flume_buf packed;
@@ -93,6 +94,7 @@ int flume_aggregate_new(const struct flume_io *io, struct flume_extract *group,
     self->fields[i].before = find_before(self, i);
   }
   flume_queue_init(&self->changed);
+  flume_buf_init(&self->prefix, io);
   flume_buf_init(&self->key, io);
   flume_buf_init(&self->value, io);
   flume_buf_init(&self->packed, io);
@@ -100,9 +102,15 @@ int flume_aggregate_new(const struct flume_io *io, struct flume_extract *group,
   return 0;
 }
 
+int flume_aggregate_prefix(struct flume_aggregate *self, const void *bytes, size_t len, struct flume_err *err) {
+  self->prefix.len = 0;
+  return flume_buf_append(&self->prefix, bytes, len) == 0 ? 0 : flume_err_nomem(err);
+}
+
 void flume_aggregate_free(struct flume_aggregate *self) {
   if (self == NULL) return;
   flume_aggregate_forget(self);
+  flume_buf_fini(&self->prefix);
   flume_buf_fini(&self->key);
   flume_buf_fini(&self->value);
   flume_buf_fini(&self->packed);
@@ -437,6 +445,7 @@ static int add_field(struct flume_aggregate *self, const struct field *field, st
 static int get_group_key(struct flume_aggregate *self, const struct text *record) {
   static const uint8_t all = 0xc3; /* true */
   self->key.len = 0;
+  if (flume_buf_append(&self->key, self->prefix.data, self->prefix.len) != 0) return FLUME_ENOMEM;
   if (self->group != NULL) {
     return flume_extract_key(self->group, record->data, record->len, &self->key, &self->packed);
   }

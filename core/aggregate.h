@@ -40,6 +40,9 @@ int flume_aggregate_new(const struct flume_io *io, struct flume_extract *group,
                         struct flume_err *err);
 void flume_aggregate_free(struct flume_aggregate *aggregate); /* NULL is allowed */
 
+/* From now on the keys of its groups in the store have these bytes in front, which are copied. FLUME_ENOMEM. */
+int flume_aggregate_prefix(struct flume_aggregate *aggregate, const void *bytes, size_t len, struct flume_err *err);
+
 /* Adds a record to its group. Groups that store has not are looked for in base, unless that is NULL. FLUME_ECORRUPT,
  * FLUME_ENOMEM, or as flume_store_get_group. */
 int flume_aggregate_add(struct flume_aggregate *aggregate, struct flume_store *store, struct flume_store *base,

@@ -1,6 +1,7 @@
 #include "fold.h"
 
 #include <lauxlib.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "block.h"
@@ -13,21 +14,28 @@
 #define NEW_HOLD_EVERY 64      /* records: see hold_block */
 
 /* Where things are on the stack of run. */
-enum { AT_FOLD = 1, AT_HOST, AT_STEP, AT_ACC, AT_BLOCK, AT_RECORDS, AT_TRANSFORM, AT_EMIT };
+enum { AT_FOLD = 1, AT_HOST, AT_STEP, AT_ACC, AT_BLOCK, AT_RECORDS, AT_TRANSFORM, AT_EMIT, AT_LEADS, AT_ITEM };
 
 enum fold_kind { KIND_REDUCE, KIND_INDEX, KIND_SINK };
 
-static void push_item(lua_State *L, const struct flume_fold *fold, bool transforms, bool bytes, int64_t seq,
+/* What the host does with an item. */
+struct ways {
+  bool transforms;
+  bool bytes;
+  bool leads;
+};
+
+static void push_item(lua_State *L, const struct flume_fold *fold, const struct ways *ways, int64_t seq,
                       const uint8_t *data, uint32_t len) {
-  if (!transforms && fold->codec == FLUME_CODEC_MSGPACK) {
+  if (!ways->transforms && fold->codec == FLUME_CODEC_MSGPACK) {
     flume_record_push_fast(L, data, len, AT_BLOCK, AT_RECORDS);
     return;
   }
-  if (transforms) lua_pushvalue(L, AT_TRANSFORM);
-  if (flume__value_push(L, bytes ? FLUME_CODEC_RAW : fold->codec, data, len) != 0) {
+  if (ways->transforms) lua_pushvalue(L, AT_TRANSFORM);
+  if (flume__value_push(L, ways->bytes ? FLUME_CODEC_RAW : fold->codec, data, len) != 0) {
     luaL_error(L, "the record can't be decoded");
   }
-  if (transforms) {
+  if (ways->transforms) {
     lua_pushinteger(L, seq);
     lua_call(L, 2, 1);
   }
@@ -74,13 +82,50 @@ static void settle_emitted(lua_State *L, const struct flume_fold *fold) {
   if (rv != 0) luaL_error(L, "%s", err.msg);
 }
 
-/* The step function for one record. */
-static void fold_record(lua_State *L, const struct flume_fold *fold, enum fold_kind kind, bool transforms, bool bytes,
-                        int64_t seq, const uint8_t *data, uint32_t len) {
-  fold->store->seq = seq;
+static int compare_seqs(const void *a, const void *b) {
+  int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+  return (x > y) - (x < y);
+}
+
+static bool is_skipped_by(const struct flume_store_part *part, int64_t seq) {
+  return part->skips_count > 0 && bsearch(&seq, part->skips, part->skips_count, sizeof seq, compare_seqs) != NULL;
+}
+
+/* The number-th of the views that are used, from 0 on, folds a record in Lua. */
+static void lead_in_lua(lua_State *L, struct flume_lua_store *store, unsigned number, int64_t seq) {
+  struct flume_err err;
+  lua_rawgeti(L, AT_LEADS, 2 * (lua_Integer)number + 1);
+  lua_pushvalue(L, AT_ITEM);
+  lua_pushinteger(L, seq);
+  if (store->used[number]->kind != FLUME_STORE_INDEX) {
+    lua_call(L, 2, 0);
+    return;
+  }
+  store->emitted.len = 0;
+  lua_rawgeti(L, AT_LEADS, 2 * (lua_Integer)number + 2);
+  lua_call(L, 3, 0);
+  if (flume__store_add_used(store, &err) != 0) luaL_error(L, "%s", err.msg);
+}
+
+/* What a view uses folds the record before it does. */
+static void lead(lua_State *L, struct flume_fold *fold, int64_t seq, const uint8_t *data, uint32_t len) {
+  struct flume_lua_store *store = fold->store;
+  struct flume_err err;
+  for (unsigned i = 0; i < store->used_count; i++) {
+    struct flume_store_part *part = store->used[i];
+    if (is_skipped_by(part, seq)) continue;
+    fold->leading = part;
+    if (!part->in_core) lead_in_lua(L, store, i, seq);
+    else if (flume__store_fold_used(part, data, len, &err) != 0) luaL_error(L, "%s", err.msg);
+  }
+  fold->leading = NULL;
+}
+
+/* The step function for the item on top, which is popped. */
+static void step(lua_State *L, const struct flume_fold *fold, enum fold_kind kind, int64_t seq) {
   lua_pushvalue(L, AT_STEP);
   if (kind == KIND_REDUCE) lua_pushvalue(L, AT_ACC);
-  push_item(L, fold, transforms, bytes, seq, data, len);
+  lua_rotate(L, AT_ITEM, -1);
   lua_pushinteger(L, seq);
   switch (kind) {
     case KIND_REDUCE:
@@ -97,6 +142,17 @@ static void fold_record(lua_State *L, const struct flume_fold *fold, enum fold_k
   }
 }
 
+/* One record. What the view uses has no part in what the view passes over. */
+static void fold_record(lua_State *L, struct flume_fold *fold, enum fold_kind kind, const struct ways *ways,
+                        int64_t seq, bool is_skipped, const uint8_t *data, uint32_t len) {
+  if (is_skipped && !ways->leads) return;
+  fold->store->seq = seq;
+  push_item(L, fold, ways, seq, data, len);
+  if (ways->leads) lead(L, fold, seq, data, len);
+  if (is_skipped) lua_pop(L, 1);
+  else step(L, fold, kind, seq);
+}
+
 static int run(lua_State *L) {
   struct flume_fold *fold = lua_touserdata(L, AT_FOLD);
   lua_rawgeti(L, LUA_REGISTRYINDEX, fold->host);
@@ -105,10 +161,11 @@ static int run(lua_State *L) {
   lua_getfield(L, AT_HOST, "acc");
   flume__block_push(L, flume_block_ref(fold->block));
   flume_record_open(L);
-  bool transforms = lua_getfield(L, AT_HOST, "transform") != LUA_TNIL;
+  struct ways ways = {.transforms = lua_getfield(L, AT_HOST, "transform") != LUA_TNIL};
   lua_getfield(L, AT_HOST, "emit");
+  ways.leads = lua_getfield(L, AT_HOST, "leads") != LUA_TNIL && fold->action == FLUME_FOLD_STEP;
   lua_getfield(L, AT_HOST, "bytes");
-  bool bytes = lua_toboolean(L, -1);
+  ways.bytes = lua_toboolean(L, -1);
   lua_pop(L, 1);
   luaL_checkstack(L, 8, NULL);
   uint32_t end = end_of(fold), folded = 0;
@@ -119,10 +176,9 @@ static int run(lua_State *L) {
     fold->next = i;
     if (i > fold->from && (i - fold->from) % NEW_HOLD_EVERY == 0) hold_block(L, fold->block);
     if (fold->budget != NULL) flume_budget_begin(L, fold->budget);
+    int64_t seq = flume_block_seq(fold->block, i);
     if (data == NULL) fold->skipped++;
-    else if (!is_passed_over(fold, flume_block_seq(fold->block, i), &skip)) {
-      fold_record(L, fold, kind, transforms, bytes, flume_block_seq(fold->block, i), data, len);
-    }
+    else fold_record(L, fold, kind, &ways, seq, is_passed_over(fold, seq, &skip), data, len);
     fold->next = i + 1;
     if (++folded % LOOK_AT_CLOCK_EVERY == 0 && time_is_up(fold)) break;
   }
@@ -215,6 +271,7 @@ int flume_fold_run(lua_State *L, struct flume_fold *fold, struct flume_buf *trac
   int top = lua_gettop(L);
   fold->next = fold->from;
   fold->skipped = 0;
+  fold->leading = NULL;
   if (fold->extract != NULL) return run_in_core(fold, extract_entry, err);
   if (fold->aggregates) return run_in_core(fold, aggregate_record, err);
   if (!lua_checkstack(L, 16)) return flume_err_nomem(err);
@@ -222,7 +279,10 @@ int flume_fold_run(lua_State *L, struct flume_fold *fold, struct flume_buf *trac
   lua_pushcfunction(L, run);
   lua_pushlightuserdata(L, fold);
   int rv = 0;
-  if (lua_pcall(L, 1, 0, top + 1) != LUA_OK) rv = take_error(L, traceback, err);
+  if (lua_pcall(L, 1, 0, top + 1) != LUA_OK) {
+    rv = take_error(L, traceback, err);
+    if (fold->leading != NULL) flume_err_wrap(err, "it uses \"%s\"", fold->leading->name);
+  }
   lua_settop(L, top);
   return rv;
 }

@@ -26,6 +26,8 @@ enum flume_fold_action {
  *   transform  nil, or a function (plain value or bytes) -> item: a mapper, or a decoder
  *   bytes      true: transform gets the bytes of the record as a string
  *   emit       of an index: the function that the store gives (store.h)
+ *   leads      of a view that uses others, nil for none: their steps (item, seq [, emit]) and emits by turns, in the order
+ *              of the store's. They fold each record before the view does, and those that it passes over
  */
 struct flume_fold {
   int host; /* registry reference of the host object */
@@ -44,8 +46,9 @@ struct flume_fold {
   const atomic_bool *interrupt; /* stop when it is set; may be NULL */
   struct flume_budget *budget;  /* begins anew with each record; may be NULL */
   /* results */
-  uint32_t next;    /* the first record that was not folded */
-  uint32_t skipped; /* deleted ones among those that were */
+  uint32_t next;                          /* the first record that was not folded */
+  uint32_t skipped;                       /* deleted ones among those that were */
+  const struct flume_store_part *leading; /* the used view that raised; NULL: it was none */
 };
 
 /* Folds at least one record, and then as many as there is time for. 0; or FLUME_EVIEW with message and traceback in err

@@ -138,7 +138,7 @@ static void make_range(lua_State *L, int plan, struct children *into) {
   lua_rawgeti(L, plan, 2);
   struct flume_view *view = check_kind(L, lua_gettop(L), FLUME_VIEW_INDEX);
   lua_rawgeti(L, plan, 3);
-  flume__store_get_range(L, &view->kept, lua_gettop(L), &range);
+  flume__store_get_range(L, &view->kept.own, lua_gettop(L), &range);
   own(L, into, flume_seqset_of_list(&flume_io_posix, &list), &list);
   struct flume_store_cursor **cursor = flume__store_push_cursor(L);
   int rv = flume_store_cursor_open(cursor, view->kept.store, FLUME_STORE_INDEX, &range, &err);
@@ -295,7 +295,7 @@ static int walk(lua_State *L) {
   struct walk walk = {.left = luaL_checkinteger(L, 4), .last_seq = luaL_checkinteger(L, 5)};
   struct flume_view *view = check_kind(L, 1, FLUME_VIEW_INDEX);
   walk.set = lua_isnil(L, 3) ? NULL : check_set(L, 3);
-  flume__store_get_range(L, &view->kept, 2, &range);
+  flume__store_get_range(L, &view->kept.own, 2, &range);
   struct flume_store_cursor **cursor = flume__store_push_cursor(L);
   if (flume_store_cursor_open(cursor, view->kept.store, FLUME_STORE_INDEX, &range, &err) != 0) {
     return raise_error(L, &err);
@@ -305,7 +305,7 @@ static int walk(lua_State *L) {
   if (walk.set != NULL) flume_seqset_forget(walk.set->set);
   lua_newtable(L);
   int more = walk_on(L, &walk, &entry);
-  if (more) flume__store_push_resume(L, &view->kept, &entry);
+  if (more) flume__store_push_resume(L, &view->kept.own, &entry);
   else lua_pushnil(L);
   if (walk.set != NULL) flume_seqset_forget(walk.set->set);
   return 2;

@@ -204,7 +204,7 @@ static int view_call_if_idle(lua_State *L) {
 static int view_page_if_idle(lua_State *L) {
   struct flume_view *self = check_view(L);
   if (!is_idle(self) || self->kind != FLUME_VIEW_INDEX || self->kept.store == NULL) return 0;
-  flume__store_page(L, &self->kept, 2);
+  flume__store_page(L, &self->kept.own, 2);
   lua_pushinteger(L, self->kept.seq);
   return 3;
 }
@@ -407,6 +407,7 @@ static int nothing(lua_State *L) {
   return 0;
 }
 
+/* An open view is pinned: if it is collected, the state is being closed, and nobody has closed the database. */
 static int view_gc(lua_State *L) {
   struct flume_view *self = luaL_checkudata(L, 1, FLUME_VIEW_TYPE);
   if (!self->open) {
@@ -414,6 +415,7 @@ static int view_gc(lua_State *L) {
     return 0;
   }
   if (self->pump->log->log == NULL || !self->pump->open) return 0;
+  self->loop->ending = true;
   if (!self->closing) {
     lua_pushcfunction(L, nothing);
     self->close_cb = luaL_ref(L, LUA_REGISTRYINDEX);
@@ -470,6 +472,7 @@ static int view_new(lua_State *L) {
   lua_Integer budget = trusted ? 0 : luaL_optinteger(L, 4, 0);
   struct flume_view *self = lua_newuserdatauv(L, sizeof *self, VIEW_UV_COUNT);
   memset(self, 0, sizeof *self);
+  self->meta.since = -1;
   self->pump = pump;
   pump->close_left = close_left;
   self->loop = pump->log->loop;

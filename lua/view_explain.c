@@ -21,6 +21,7 @@ struct measured {
 struct explain {
   struct flume_view *view;
   struct flume_view *base; /* the view that answers; NULL to begin with the initial state */
+  int64_t base_seq;        /* that it began with */
   int64_t next;
   int64_t last;
   struct flume_block *block;
@@ -74,15 +75,14 @@ static void fold_one(struct explain *self, uint32_t i) {
     self->deleted++;
     return;
   }
-  if (is_skipped(view, one.seq)) {
-    self->skipped++;
-    return;
-  }
+  bool skips = is_skipped(view, one.seq);
   self->fold = (struct flume_fold){.host = flume__view_host(view),
                                    .codec = view->pump->log->codec,
                                    .store = &view->kept,
                                    .extract = view->extract,
                                    .aggregates = view->aggregates,
+                                   .skips = &one.seq,
+                                   .skips_count = skips ? 1 : 0,
                                    .block = self->block,
                                    .from = i,
                                    .limit = 1,
@@ -90,6 +90,10 @@ static void fold_one(struct explain *self, uint32_t i) {
   int64_t before = memory_of(view);
   uint64_t start = uv_hrtime();
   self->status = flume_fold_run(flume__view_state(view), &self->fold, &view->traceback, &self->err);
+  if (skips) {
+    self->skipped++;
+    return;
+  }
   one.ns = uv_hrtime() - start;
   one.bytes = memory_of(view) - before;
   self->records++;
@@ -105,6 +109,7 @@ static void fold_some(struct explain *self) {
   if (base != NULL && base->vm != NULL) flume_vm_enter(base->vm);
   if (base != NULL && base->vm == NULL) flume__store_await(&base->kept);
   view->kept.base = base != NULL ? base->kept.store : NULL;
+  view->kept.base_seq = self->base_seq;
   if (base != NULL && view->kept.base == NULL) {
     self->status = flume_err_set(&self->err, FLUME_EAGAIN, "other code has taken over the view's state meanwhile");
   }
@@ -224,6 +229,7 @@ int flume__view_explain(lua_State *L) {
   if (self == NULL) return luaL_error(L, "out of memory");
   self->view = view;
   self->base = base;
+  self->base_seq = from - 1;
   self->next = from;
   self->last = to;
   self->job = (struct flume_job){.run = run_job, .done = job_done};

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "aggregate.h"
+#include "extract.h"
 #include "view.h"
 
 /* A checkpoint that took t is followed by none for 20 t, and half a second at least: they cost a twentieth at most. */
@@ -19,7 +20,6 @@
 #define RENEW_NS (5u * 1000 * 1000 * 1000)
 
 #define REASON_BYTES 192
-#define MAX_PATHS 16
 
 static void enter(struct flume_view *view) {
   if (view->vm != NULL) flume_vm_enter(view->vm);
@@ -40,57 +40,21 @@ static enum flume_view_kind kind_of(lua_State *L) {
   return kind;
 }
 
-/* Parses the list of paths on top. 0 or a negative code; the paths made so far are the caller's. */
-static int parse_paths(lua_State *L, struct flume_path **paths, size_t *count, struct flume_err *err) {
-  size_t n = lua_rawlen(L, -1);
-  if (n == 0 || n > MAX_PATHS) return flume_err_set(err, FLUME_EINVAL, "an index needs 1 to %d paths", MAX_PATHS);
-  for (*count = 0; *count < n; ++*count) {
-    size_t len;
-    lua_rawgeti(L, -1, (lua_Integer)*count + 1);
-    const char *text = lua_tolstring(L, -1, &len);
-    int rv = flume_path_parse(&flume_io_posix, text, len, &paths[*count], err);
-    lua_pop(L, 1);
-    if (rv != 0) return rv;
-  }
-  return 0;
-}
-
-/* What the keys are, by the host's field shape: "value" of one path where there is none. */
-static enum flume_extract_shape get_shape(lua_State *L, int host) {
-  static const char *const shapes[] = {"value", "array", "kind", "any", NULL};
-  lua_getfield(L, host, "shape");
-  enum flume_extract_shape shape = (enum flume_extract_shape)luaL_checkoption(L, -1, "value", shapes);
-  lua_pop(L, 1);
-  return shape;
-}
-
 /* An index that is declared by paths, over records that are MessagePack as they are: core can do it alone. */
 static int make_extract(lua_State *L, struct flume_view *view, struct flume_err *err) {
-  enum flume_extract_shape shape = get_shape(L, lua_gettop(L));
   bool transforms = lua_getfield(L, -1, "transform") != LUA_TNIL;
-  lua_getfield(L, -2, "paths");
-  int rv = 0;
-  if (lua_istable(L, -1) && !transforms && view->pump->log->codec == FLUME_CODEC_MSGPACK) {
-    struct flume_path *paths[MAX_PATHS];
-    size_t count = 0;
-    if (shape != FLUME_EXTRACT_ANY) rv = parse_paths(L, paths, &count, err);
-    if (rv == 0) {
-      rv = flume_extract_new(&flume_io_posix, shape, paths, count, &view->extract, err);
-    } else {
-      for (size_t i = 0; i < count; i++) flume_path_free(paths[i]);
-    }
-  }
-  lua_pop(L, 2);
-  return rv;
+  lua_pop(L, 1);
+  if (transforms || view->pump->log->codec != FLUME_CODEC_MSGPACK) return 0;
+  return flume__extract_make(L, lua_gettop(L), &view->extract, err);
 }
 
 static int make_aggregate(lua_State *L, struct flume_view *view, struct flume_err *err) {
-  flume_aggregate_free(view->kept.aggregate);
-  view->kept.aggregate = NULL;
-  int rv = flume__aggregate_make(L, lua_gettop(L), &view->kept.aggregate, err);
+  flume_aggregate_free(view->kept.own.aggregate);
+  view->kept.own.aggregate = NULL;
+  int rv = flume__aggregate_make(L, lua_gettop(L), &view->kept.own.aggregate, err);
   bool transforms = lua_getfield(L, -1, "transform") != LUA_TNIL;
   lua_pop(L, 1);
-  view->aggregates = view->kept.aggregate != NULL && !transforms && view->pump->log->codec == FLUME_CODEC_MSGPACK;
+  view->aggregates = view->kept.own.aggregate != NULL && !transforms && view->pump->log->codec == FLUME_CODEC_MSGPACK;
   return rv;
 }
 
@@ -116,10 +80,13 @@ static int meet_host(lua_State *L) {
   struct flume_view *view = meeting->view;
   lua_rawgeti(L, LUA_REGISTRYINDEX, flume__view_host(view));
   view->kind = kind_of(L);
-  view->kept.kind = view->kind == FLUME_VIEW_INDEX ? FLUME_STORE_INDEX : FLUME_STORE_GROUPS;
+  view->kept.own.kind = view->kind == FLUME_VIEW_INDEX ? FLUME_STORE_INDEX : FLUME_STORE_GROUPS;
   if (view->kind == FLUME_VIEW_INDEX) meeting->status = make_extract(L, view, meeting->err);
   if (view->kind == FLUME_VIEW_GROUP) meeting->status = make_aggregate(L, view, meeting->err);
   if (view->kind == FLUME_VIEW_BITMAP) meeting->status = make_bitmaps(L, view, meeting->err);
+  view->kept.used_count = 0;
+  view->kept.is_plain = lua_getfield(L, -1, "transform") == LUA_TNIL && view->pump->log->codec == FLUME_CODEC_MSGPACK;
+  lua_pop(L, 1);
   if (lua_getfield(L, -1, "attach") != LUA_TFUNCTION) return 0;
   flume__store_push(L, &view->kept, view->vm == NULL ? 2 : 0);
   lua_call(L, 1, 0);

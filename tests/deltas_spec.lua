@@ -5,6 +5,7 @@ local core = require "flume.core"
 local deltas = require "flume.deltas"
 local flume = require "flume"
 local lfs = require "lfs"
+local scripts = require "tests.support.scripts"
 local world = require "tests.support.world"
 
 local SOURCES = {
@@ -114,18 +115,10 @@ local function fill(db, count)
 end
 
 describe("deltas", function ()
-  local dir, folder
+  local views
 
-  before_each(function () dir, folder = world.dir() .. "/db", world.dir() end)
+  before_each(function () views = scripts.new(SOURCES) end)
   after_each(world.clean)
-
-  local function write(name, version)
-    world.write(("%s/%s.lua"):format(folder, name), (SOURCES[name]:gsub("%f[%w]V%f[%W]", tostring(version))))
-  end
-
-  local function open()
-    return world.open_db(dir, {views = folder, sync = "os"})
-  end
 
   local function all_of(view, options)
     local list = {}
@@ -134,9 +127,9 @@ describe("deltas", function ()
   end
 
   it("are what changed, and no more", function ()
-    write("groups", 1)
-    write("index", 1)
-    local db = open()
+    views:write("groups", 1)
+    views:write("index", 1)
+    local db = views:open()
     assert(db:append {{k = 1, n = 5}, {k = 2, n = 7}})
     local groups, index = new_copy(), new_copy()
     catch_up(db.groups, groups)
@@ -153,9 +146,9 @@ describe("deltas", function ()
   end)
 
   it("are those of a range of keys", function ()
-    write("groups", 1)
-    write("index", 1)
-    local db = open()
+    views:write("groups", 1)
+    views:write("index", 1)
+    local db = views:open()
     assert(db:append {{k = 1, n = 5}, {k = 2, n = 7}, {k = 3, n = 3}})
     assert.same({{"reset"}, {"set", 2, 7, 2}, {"set", 3, 3, 2}, {"at", nil, nil, 2}}, all_of(db.groups, {gte = 2}))
     assert.same({{"set", 2, 7, 2}, {"at", nil, nil, 2}}, all_of(db.groups, {gte = 2, lt = 3, after = 0}))
@@ -164,15 +157,15 @@ describe("deltas", function ()
   end)
 
   it("begin anew where the way is not known", function ()
-    write("groups", 1)
-    local db = open()
+    views:write("groups", 1)
+    local db = views:open()
     assert(db:append {{k = 1, n = 5}, {k = 2, n = 7}})
     local copy = new_copy()
     catch_up(db.groups, copy)
     assert.equal(1, copy.resets)
     assert.equal("reset", all_of(db.groups, {after = 7})[1][1])
     assert.equal("reset", all_of(db.groups, {after = "nonsense"})[1][1])
-    write("groups", 2)
+    views:write("groups", 2)
     assert(db:reload())
     catch_up(db.groups, copy)
     assert.equal(2, copy.resets)
@@ -185,12 +178,12 @@ describe("deltas", function ()
   end)
 
   it("tell at once of another version, and end when they are closed", function ()
-    write("groups", 1)
-    local db = open()
+    views:write("groups", 1)
+    local db = views:open()
     fill(db, 10)
     local copy = follow(db.groups)
     world.run_until(function () return copy.position end)
-    write("groups", 2)
+    views:write("groups", 2)
     assert(db:reload())
     world.run_until(function () return copy.resets == 2 and is_at_the_end(db, copy) end)
     assert.same(entries_of(db.groups), copy.entries)
@@ -219,9 +212,9 @@ describe("deltas", function ()
   end)
 
   it("are, of an aggregate, what it shows", function ()
-    write("spending", 1)
-    write("total", 1)
-    local db = open()
+    views:write("spending", 1)
+    views:write("total", 1)
+    local db = views:open()
     local groups, one = new_copy(), new_copy()
     catch_up(db.total, one)
     assert.same({}, one.entries)
@@ -254,7 +247,7 @@ describe("deltas", function ()
       search = {fields = "text"},
     }
     local without = {query = "a view of queries has no state to copy"}
-    local db, seen = world.open_db(dir, {sync = "os"}), 0
+    local db, seen = world.open_db(views.dir, {sync = "os"}), 0
     for file in lfs.dir "views" do
       local name = file:match "^(.*)%.lua$"
       if name then
@@ -319,8 +312,8 @@ describe("deltas", function ()
 
   it("hold little in memory, and come to an end while records come", function ()
     local few, many = deltas.limits.page, 20000
-    for _, name in ipairs {"groups", "spending", "index", "path"} do write(name, 1) end
-    local db = open()
+    for _, name in ipairs {"groups", "spending", "index", "path"} do views:write(name, 1) end
+    local db = views:open()
     local batch = {}
     for i = 1, many do batch[i] = {k = i, n = 1} end
     assert(db:append(batch))
@@ -346,9 +339,9 @@ describe("deltas", function ()
   end)
 
   it("fit into the little memory that a view may have", function ()
-    write("groups", 1)
+    views:write("groups", 1)
     local db = world.memory_db()
-    db:use("groups", folder .. "/groups.lua", {memory = 600000})
+    db:use("groups", views.folder .. "/groups.lua", {memory = 600000})
     for _ = 1, 5 do fill(db, 1000) end
     local copy = new_copy()
     for op, key, value, seq in db.groups:deltas {after = 0} do apply(copy, false, op, key, value, seq) end
@@ -356,8 +349,8 @@ describe("deltas", function ()
   end)
 
   it("tell each group once, of a view that stays where it is", function ()
-    write("groups", 1)
-    local db = open()
+    views:write("groups", 1)
+    local db = views:open()
     for _ = 1, 20 do fill(db, 1000) end
     local count = 0
     for op in db.groups:deltas {after = 0} do count = count + (op == "set" and 1 or 0) end
@@ -365,8 +358,8 @@ describe("deltas", function ()
   end)
 
   it("give who is slow the newest state of a reducer, and not each", function ()
-    write("sum", 1)
-    local db = open()
+    views:write("sum", 1)
+    local db = views:open()
     local stream, states = db.sum:deltas {live = true}, {}
     assert.equal("reset", stream:next())
     for n = 1, 1000 do db:append({k = 1, n = n}, function () end) end
@@ -417,7 +410,7 @@ describe("deltas", function ()
     for _, db in ipairs {
       world.keep(assert(flume.new(flume.log.memory {codec = "json"}, {mapper = mapper}))),
       world.keep(assert(flume.new(flume.log.memory(), {mapper = mapper}))),
-      world.open_db(dir .. ".log", {log = "offset", mapper = mapper}),
+      world.open_db(views.dir .. ".log", {log = "offset", mapper = mapper}),
     } do
       local copies = {}
       for name, definition in pairs(definitions) do
@@ -460,9 +453,9 @@ describe("deltas", function ()
   end)
 
   it("take no other options", function ()
-    write("sum", 1)
-    write("total", 1)
-    local db = open()
+    views:write("sum", 1)
+    views:write("total", 1)
+    local db = views:open()
     assert.error_matches(function () db.sum:deltas {reverse = true} end, 'unknown option "reverse"')
     assert.error_matches(function () db.sum:deltas {after = {}} end, "must be a position")
     assert.error_matches(function () db.sum:deltas {gt = 1} end, "a reducer has no keys")

@@ -35,6 +35,14 @@ local VIEWS = {
   ["groups with retract"] = {kept = true, source = [[{version = 1, initial = 0, group = "text",
     reducer = function (acc, item) return acc + 1 end,
     retract = function (acc, item) if acc > 1 then return acc - 1 end end}]]},
+  ["an index that is used"] = {kept = true, used = {version = 1, indexer = "text"},
+    source = [[{version = 1, uses = {"u"}, initial = 0, reducer = function (_, _, _, uses)
+      return uses.u:count()
+    end}]]},
+  ["groups that are used"] = {kept = true, used = {version = 1, group = "text", aggregate = {n = "count"}},
+    source = [[{version = 1, uses = {"u"}, initial = 0, reducer = function (_, _, _, uses)
+      return uses.u:count()
+    end}]]},
 }
 
 local function append(db, from, to)
@@ -82,6 +90,7 @@ describe("compaction erases from the files of", function ()
         local dir = world.dir() .. "/data"
         local function open()
           local db = world.open_db(dir, {sync = "os"})
+          if view.used then db:use("u", view.used) end
           return db:use("v", where == "the caller's state" and load("return " .. view.source)() or script(view.source))
         end
         local db = open()
@@ -90,7 +99,7 @@ describe("compaction erases from the files of", function ()
         db = open()
         append(db, 300, 399)
         db.v:ready()
-        if view.kept then assert.equal(1, #world.files_with(dir .. "/views", mark(42))) end
+        if view.kept then assert.equal(1, #world.files_with(dir .. "/views/v", mark(42))) end
         assert.is_true(#world.files_with(dir, mark(399)) >= 1)
         local gone = delete_some(db, 400)
         local before = contents(db)

@@ -2,10 +2,10 @@
 --
 -- FLUME_USES_SEED repeats a run.
 
-local child = require "tests.support.child"
+local scripts = require "tests.support.scripts"
 local world = require "tests.support.world"
 
-local SEED = math.tointeger(tonumber(os.getenv "FLUME_USES_SEED" or os.time()))
+local SEED = scripts.seed "FLUME_USES_SEED"
 local STEPS = 80
 local MODULUS = 1000003
 
@@ -62,35 +62,19 @@ local WRITER = [[
   end
 ]]
 
-local function kill_after(acknowledgements, dir, folder)
-  local pipe, pid = child.start(WRITER, dir, folder)
-  for _ = 1, acknowledgements do assert(math.tointeger(tonumber(pipe:read "l"))) end
-  os.execute("kill -9 " .. pid)
-  pipe:read "a"
-  pipe:close()
-end
-
 describe("views on views", function ()
-  local dir, folder, versions
+  local views, folder, versions
 
   before_each(function ()
-    dir, folder, versions = world.dir() .. "/db", world.dir(), {}
+    views = scripts.new(SOURCES)
+    folder, versions = views.folder, views.versions
     math.randomseed(SEED)
   end)
   after_each(world.clean)
 
-  local function write(name, version)
-    versions[name] = version
-    world.write(("%s/%s.lua"):format(folder, name), (SOURCES[name]:gsub("%f[%w]V%f[%W]", tostring(version))))
-  end
-
-  local function open()
-    return world.open_db(dir, {views = folder, sync = "os"})
-  end
-
   it("see what they use at the record that they are at", function ()
-    for name in pairs(SOURCES) do write(name, 1) end
-    local db, records = open(), {}
+    views:write_all()
+    local db, records = views:open(), {}
     local operations = {
       function ()
         local batch = {}
@@ -107,13 +91,13 @@ describe("views on views", function ()
       end,
       function ()
         local name = ({"total", "by_key", "mean", "trace", "entries"})[math.random(5)]
-        write(name, versions[name] % 3 + 1)
+        views:write(name, versions[name] % 3 + 1)
         assert(db:reload(math.random(2) == 1 and name or nil))
       end,
       function ()
         db:close()
-        if math.random(2) == 1 then write("total", versions.total % 3 + 1) end
-        db = open()
+        if math.random(2) == 1 then views:write("total", versions.total % 3 + 1) end
+        db = views:open()
       end,
     }
     for step = 1, STEPS do
@@ -123,13 +107,13 @@ describe("views on views", function ()
   end)
 
   it("go on where they were, with what they use", function ()
-    for name in pairs(SOURCES) do write(name, 1) end
-    local db = open()
+    views:write_all()
+    local db = views:open()
     for i = 1, 50 do assert(db:append {k = i % 3, n = i}) end
     local before = found_in(db)
     assert.equal(before.by_key[1], db.trace:part(1))
     db:close()
-    db = open()
+    db = views:open()
     assert.is_nil(db:status().views.trace.reason)
     for _, name in ipairs {"trace", "mean", "entries"} do
       assert.equal(49, db[name].progress.value.start, name) -- it was not built anew
@@ -141,10 +125,10 @@ describe("views on views", function ()
   end)
 
   it("go on after a kill, with what belongs together", function ()
-    for name in pairs(SOURCES) do write(name, 1) end
+    views:write_all()
     for round = 1, 4 do
-      kill_after(round * 100, dir, folder)
-      local db, records = open(), {}
+      scripts.kill_after(round * 100, WRITER, views.dir, folder)
+      local db, records = views:open(), {}
       for seq, item in db:stream {} do records[#records + 1] = {k = item.k, n = item.n, seq = seq} end
       assert.same(expect(records, versions), found_in(db))
       db:close()
@@ -152,11 +136,11 @@ describe("views on views", function ()
   end)
 
   it("are built anew when what they use is another, also further down", function ()
-    for name in pairs(SOURCES) do write(name, 1) end
-    local db = open()
+    views:write_all()
+    local db = views:open()
     for i = 1, 20 do assert(db:append {k = i % 3, n = i}) end
     local before = found_in(db)
-    write("total", 2)
+    views:write("total", 2)
     assert(db:reload "total")
     local after = found_in(db)
     assert.not_equal(before.trace, after.trace)
@@ -165,8 +149,8 @@ describe("views on views", function ()
   end)
 
   it("have deltas, which begin anew with a delete", function ()
-    for name in pairs(SOURCES) do write(name, 1) end
-    local db = open()
+    views:write_all()
+    local db = views:open()
     assert(db:append {{k = 1, n = 5}, {k = 2, n = 7}})
     local function ops(name, after)
       local list, position = {}, nil
@@ -199,7 +183,7 @@ describe("views on views", function ()
         list[1], list[count + 1] = nil, 1
         return count
       end}]])
-    local db = open()
+    local db = views:open()
     for i = 1, 5 do assert(db:append {n = i}) end
     assert.equal(5, db.vandal:get())
   end)
@@ -215,7 +199,7 @@ describe("views on views", function ()
     uses("d", '"nothing"')
     uses("e", '"e"')
     uses("f", "1")
-    local db = open()
+    local db = views:open()
     local function why(name) return (select(2, db[name]:get())) end
     assert.matches('view "a": views use each other: b %-> c %-> b', why "a")
     assert.matches('view "e": views use each other: e %-> e', why "e")
@@ -223,6 +207,6 @@ describe("views on views", function ()
     assert.matches('view "f": uses must be a list of names', why "f")
     assert.error_matches(function ()
       db:use("inline", {version = 1, uses = {"a"}, initial = 0, reducer = function () end})
-    end, "uses is for scripts")
+    end, "views use each other: b %-> c %-> b")
   end)
 end)

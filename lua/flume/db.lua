@@ -10,6 +10,7 @@ local observable = require "flume.observable"
 local options = require "flume.options"
 local sandbox = require "flume.sandbox"
 local stream = require "flume.stream"
+local using = require "flume.using"
 local versions = require "flume.versions"
 
 require "flume.upkeep"
@@ -210,6 +211,7 @@ function DB:use(name, definition, extra)
   local mounted, message = mount(self, given)
   if not mounted then error("use: " .. message, 2) end
   self._views[name] = mounted
+  using.mounted(self, name)
   return self
 end
 
@@ -237,13 +239,16 @@ end
 
 local function mount_folder(self, folder)
   local scripts, message = scripts_in(folder)
+  local mounted = {}
   if not scripts then return nil, message, "ENOENT" end
   for _, name in ipairs(scripts) do
     if rawget(self._views, name) == nil then
       local ok, why = pcall(mount_script, self, folder, name)
       if not ok then return nil, tostring(why), "EVIEW" end
+      mounted[#mounted + 1] = name
     end
   end
+  for _, name in ipairs(mounted) do using.mounted(self, name) end
   return true
 end
 
@@ -282,13 +287,15 @@ end
 
 -- A view, and those that use it: it is a part of what they are.
 local function reload_one(self, view, done)
-  local concerned = {view}
+  local concerned, broken = {view}, {}
   for _, each in pairs(self._views) do
     for _, used in ipairs(each._instance and each._instance.uses or {}) do
       if used == view.name and each ~= view then concerned[#concerned + 1] = each end
     end
+    if each._broken and each ~= view then broken[#broken + 1] = each end
   end
   for_each(concerned, function (each, finish) each:_reload(false, finish) end, done)
+  for _, each in ipairs(broken) do each:_reload(false, function () end) end -- it may have lacked what this is now
 end
 
 --- Mounts what the scripts say now: of one view and of those that use it, or of all, and what is new in the views'
@@ -310,9 +317,9 @@ end
 
 --- since, ready, and a list of the views: name, kind, version, state (building, live, stalled, failed), reason, since,
 --- target, lag (records), rate (records a second), eta (seconds), size (bytes on disk), error, seq and traceback of a
---- failure, next (the version that is built beside the one that answers), accepted. The list also answers to their
---- names: db:status().views.NAME. Of a database that is open read-only also following: how it learns of what the writer
---- does, {by = "events" | "poll" | "lost", why = text}.
+--- failure, next (the version that is built beside the one that answers), accepted, uses. The list also answers to
+--- their names: db:status().views.NAME. Of a database that is open read-only also following: how it learns of what the
+--- writer does, {by = "events" | "poll" | "lost", why = text}.
 function DB:status()
   check_open(self, "status", 2)
   local names, rows, by_name = {}, {}, {}
@@ -426,6 +433,7 @@ local function new(log, given, dir)
     _views = {},            -- name -> view
     views = nil,            -- the same for reading, below
     _state_dirs = {},       -- list of those that its views keep their state in
+    _skipped_on_disk = nil, -- name -> list of seqs, of views as they were when it was opened: using.lua
     _waits = {},            -- set of functions that end a wait with an error, when it closes
     since = log.since,
     ready = nil,            -- observable, below

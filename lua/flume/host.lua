@@ -107,7 +107,7 @@ local function add_sources(kinds, host, name)
   end
 end
 
--- --- Putting it together -----------------------------------------------------------------------------------------
+-- --- Scripts -----------------------------------------------------------------------------------------------------
 
 -- Modules in C, which a state of its own can't load by itself.
 local NATIVES = {["flume.text"] = "luaopen_flume_text"}
@@ -150,7 +150,7 @@ end
 local function prepare(options, new_observable, path)
   local sandbox = own_module(options, "sandbox")
   local world = {
-    folder = options.folder, read = core.read_file, core = options.lib and core,
+    folder = options.folder, read = core.read_file, core = options.lib and not options.unguarded and core or nil,
     package = options.trusted and options.package,
     natives = NATIVES, open_native = function (name) return open_native(options, name) end,
     provided = {
@@ -165,31 +165,76 @@ local function prepare(options, new_observable, path)
   world.provided.flume.view = function (name, params) return built_in(options, sandbox, world, name, params) end
   local function find(name) return sandbox.find(world, name) end
   local env = options.trusted and sandbox.trusted(world) or sandbox.new(world)
-  local function new_env() return options.trusted and env or sandbox.new(world) end
-  return {sources = sources, compile = sandbox.compile, env = env, new_env = new_env, find = find}
+  return {sources = sources, compile = sandbox.compile, env = env, find = find}
 end
 
--- The views that the definition uses are scripts in the same folder: the definition, bound to them, and what used.lua
--- makes of them, or nil.
-local function resolve_uses(kinds, options, prepared, definition)
+-- The script's own copy of the parameters.
+local function copy_params(invalid, name, params)
+  if params == nil then return nil end
+  local bytes, message = core.encode(params)
+  if not bytes then invalid('view "%s": params: %s', name, message) end
+  return (core.decode(bytes))
+end
+
+-- --- Used views --------------------------------------------------------------------------------------------------
+
+-- The view that is mounted under a name, else the script in the user's folder: {definition =}, or {source =, path =,
+-- folder =}; with params, skips, trusted. nil for neither.
+local function find_used(invalid, options, prepared, user, name)
+  local other = options.others and options.others[name] or {}
+  local function refuse(why) invalid('view "%s": it uses "%s", %s', user, name, why) end
+  if other.refused then refuse(other.refused) end
+  if other.trusted and not options.trusted then refuse "which is trusted: only a trusted view may use it" end
+  if other.definition then return other end
+  local found = {params = other.params, skips = other.skips, trusted = other.trusted}
+  if other.path then
+    local message
+    found.path, found.folder = other.path, other.folder
+    found.source, message = core.read_file(other.path)
+    if not found.source then refuse("whose script can't be read: " .. message) end
+    return found
+  end
+  found.path, found.folder, found.trusted = name .. ".lua", options.folder, options.trusted
+  found.source = prepared.find(name)
+  return found.source and found or nil
+end
+
+-- Runs a script for what it is to the user: its definition, and the fingerprint of its sources. One that is not trusted
+-- is in a sandbox in the state of a trusted user, too.
+local function run_used(invalid, options, make_prepared, prepared, user, name, script)
+  if script.definition then
+    local bytes = core.encode_sorted(script.definition)
+    return script.definition, bytes and core.fingerprint_bytes(bytes) or 0
+  end
+  local own = prepared
+  if not script.trusted then
+    own = make_prepared(setmetatable({
+      name = name, folder = script.folder, trusted = false, unguarded = options.trusted,
+    }, {__index = options}))
+  end
+  local chunk, why = own.compile(script.source, script.path, own.env)
+  if not chunk then invalid('view "%s": it uses "%s": %s', user, name, why) end
+  own.sources.add(script.source)
+  local definition = chunk(name, copy_params(invalid, name, script.params))
+  return definition, own.sources.fingerprint(script.params)
+end
+
+-- The definition, bound to what it uses, and what used.lua makes of that, or nil.
+local function resolve_uses(kinds, options, make_prepared, prepared, definition)
   if type(definition) ~= "table" or definition.uses == nil then return definition, nil end
-  if not options.path then kinds.invalid('view "%s": uses is for scripts', options.name) end
-  local sources = own_module(options, "sources")
+  local invalid = kinds.invalid
+  prepared = prepared or make_prepared(options)
   return own_module(options, "used").resolve(options.name, definition, {
-    kinds = kinds, options = options, find = prepared.find,
-    run = function (name, source)
-      local chunk, why = prepared.compile(source, name .. ".lua", prepared.new_env())
-      if not chunk then kinds.invalid('view "%s": it uses "%s": %s', options.name, name, why) end
-      prepared.sources.add_module(name, source)
-      return chunk(name)
+    kinds = kinds, iterate = iterator_of,
+    find = function (user, name) return find_used(invalid, options, prepared, user, name) end,
+    run = function (name, script)
+      return run_used(invalid, options, make_prepared, prepared, options.name, name, script)
     end,
-    fingerprint = function (source)
-      local own = sources.new(prepared.find)
-      own.add(source)
-      return ("source %016x"):format(own.fingerprint())
-    end,
+    make = function (name, used) return make(kinds, name, used, options) end,
   })
 end
+
+-- --- Putting it together -----------------------------------------------------------------------------------------
 
 local function run_script(invalid, prepared, name, path, params)
   local source, message = core.read_file(path)
@@ -200,14 +245,6 @@ local function run_script(invalid, prepared, name, path, params)
   return chunk(name, params)
 end
 
--- The script's own copy of the parameters.
-local function copy_params(invalid, options)
-  if options.params == nil then return nil end
-  local bytes, message = core.encode(options.params)
-  if not bytes then invalid('view "%s": params: %s', options.name, message) end
-  return (core.decode(bytes))
-end
-
 -- A mapper, and a codec of the caller's own, make the item that the view sees.
 local function transform_for(options, mapper)
   local decode = options.decode
@@ -216,16 +253,18 @@ local function transform_for(options, mapper)
   return function (bytes, seq) return mapper((decode(bytes)), seq) end, true
 end
 
---- options: name; definition (a table) or path (a file); folder (of modules); lib (flume's own modules, in a view's
+--- options: name; definition (a table) or path (a file); folder (of modules); others (views that it may use, by their
+--- names: using.lua); lib (flume's own modules, in a view's
 --- own state); natives (paths of modules in C by their names, there); built_in (folder of the built-in views); trusted,
 --- package (paths); params (of the script); decode; mapper (a function) or mapper_path; log (for
 --- create); on_end
 return function (options)
   local observable, kinds = own_module(options, "observable"), own_module(options, "kinds")
   local definition, mapper, prepared = options.definition, options.mapper, nil
-  if options.path or options.mapper_path then prepared = prepare(options, observable.new, kinds.path) end
+  local function make_prepared(given) return prepare(given, observable.new, kinds.path) end
+  if options.path or options.mapper_path then prepared = make_prepared(options) end
   if options.path then
-    local params = copy_params(kinds.invalid, options)
+    local params = copy_params(kinds.invalid, options.name, options.params)
     definition = run_script(kinds.invalid, prepared, options.name, options.path, params)
   end
   if options.mapper_path then
@@ -233,7 +272,7 @@ return function (options)
     if type(mapper) ~= "function" then kinds.invalid("mapper %s: it must return a function", options.mapper_path) end
   end
   local used
-  definition, used = resolve_uses(kinds, options, prepared, definition)
+  definition, used = resolve_uses(kinds, options, make_prepared, prepared, definition)
   local fingerprint = prepared and prepared.sources.fingerprint(options.params) or 0
 
   local host = make(kinds, options.name, definition, options, used)
@@ -241,12 +280,13 @@ return function (options)
   add_sources(kinds, host, options.name)
 
   function host.describe()
-    local stamp, uses
+    local text, print, uses, stamp = nil, fingerprint, nil, nil
     if used then
-      stamp, uses = own_module(options, "used").stamp(kinds.invalid, options.name, definition.version, used)
+      text, print, uses, stamp = own_module(options, "used").stamp(kinds.invalid, options.name, definition.version,
+        used, fingerprint)
     end
     return {
-      version = definition.version, version_text = stamp, uses = uses, fingerprint = fingerprint,
+      version = definition.version, version_text = text, uses = uses, stamp = stamp, fingerprint = print,
       kind = host.called or host.kind, methods = core.map(host.methods), in_caller = host.in_caller,
       keyless = host.keyless, builtin = core.map(host.builtin), since = host.raw and kinds.since_of(host.raw) or nil,
     }

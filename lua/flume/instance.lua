@@ -1,8 +1,9 @@
 -- An instance: a version of a view, as C has it (lua/view.h), and what it says of itself. It is made of a script, in a
--- Lua state of its own or in the caller's.
+-- Lua state of its own or in the caller's. Which of them answers is for versions.lua.
 
 local core = require "flume.core"
 local make_host = require "flume.host"
+local using = require "flume.using"
 local View = require "flume.view"
 
 local M = {}
@@ -22,11 +23,11 @@ local function memory_of(script)
   return script.memory or not script.trusted and SCRIPT_MEMORY_BYTES or nil
 end
 
-local function load_script(handle, script)
+local function load_script(handle, script, others)
   local ok, message, code = handle:load(bytecode.host, {
     name = script.name, path = script.path, folder = script.folder, mapper_path = script.mapper_path,
     memory = memory_of(script), trusted = script.trusted, package = {path = package.path, cpath = package.cpath},
-    params = script.params, built_in = script.built_in,
+    params = script.params, built_in = script.built_in, others = others,
     natives = {["flume.text"] = package.searchpath("flume.text", package.cpath) or ""},
     lib = {
       observable = bytecode.observable, sandbox = bytecode.sandbox, kinds = bytecode.kinds, sources = bytecode.sources,
@@ -39,8 +40,8 @@ local function load_script(handle, script)
   return described
 end
 
-local function load_inline(script)
-  local ok, host = pcall(make_host, script)
+local function load_inline(script, others)
+  local ok, host = pcall(make_host, setmetatable({others = others}, {__index = script}))
   if ok then return host end
   local err = host
   if type(err) == "table" and err.message then return nil, err.message, err.code end
@@ -56,18 +57,20 @@ local function check_method_names(name, methods)
   return true
 end
 
---- An instance of what the script (versions.lua) is mounted from, not started: it consumes nothing yet. nil, message,
+--- An instance of a view, of its script as it is now, that has not been started: it consumes nothing yet. nil, message,
 --- code.
 function M.new(db, script)
-  local host, described, handle, message, code
+  local host, described, handle, others, message, code
   if not (script.definition or script.in_caller) then
     local budget = script.trusted and "trusted" or script.budget or SCRIPT_BUDGET
     handle = core.view(db._pump, nil, memory_of(script), budget)
-    described, message, code = load_script(handle, script)
+    others = using.others(db, "elsewhere")
+    described, message, code = load_script(handle, script, others)
     if not described then return nil, message, code end
   end
   if not described or described.in_caller then -- a raw view keeps itself, where it can reach what it needs
-    host, message, code = load_inline(script)
+    others = using.others(db, "here")
+    host, message, code = load_inline(script, others)
     if not host then return nil, message, code end
     handle, described = core.view(db._pump, host), host.describe()
   end
@@ -83,9 +86,12 @@ function M.new(db, script)
     version = described.version,
     version_text = described.version_text or described.version ~= nil and tostring(described.version) or "",
     uses = described.uses,      -- names of the views that it uses; nil for none
+    saw = using.marks(script, others, described.uses), -- name -> what it took that view for
+    stamp = described.stamp,    -- of all that it uses: it is the same for the same
     keyless = described.keyless, -- true: its groups are one, without a key
     fingerprint = described.fingerprint,
     token = nil,                -- of one that is like no other: see deltas.lua
+    misled = false,             -- it took another view for one that it uses: it is not to answer any more
     begins_behind = described.since,
     accepts = false,            -- it goes on with a state that another version has made
     reason = nil,               -- why it is built anew

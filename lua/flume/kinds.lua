@@ -23,7 +23,7 @@ local core = rawget(_G, "flume_core") or require "flume.core"
 local own_module = ... -- in a state of its own: what is there in place of require
 local ranges = type(own_module) == "function" and own_module "ranges" or require "flume.ranges"
 
-local M = {is_range = ranges.is}
+local M = {is_range = ranges.is, shaped = ranges.shaped}
 
 local SHOWN = 100 -- groups or entries that a dry run shows, at most
 
@@ -463,10 +463,7 @@ local function indexer(name, definition)
 
   -- The newest entry of a key: its value (nil when it has none) and seq.
   function host.view.get(_, key)
-    if key == nil then key = core.null end
-    local item = host.store.page({gte = key, lte = key, reverse = true}, 1)[1]
-    if item == nil then return nil end
-    return item[3], item[2]
+    return host.store.newest(key)
   end
 
   local builtin = {get = host.view.get}

@@ -166,7 +166,7 @@ function flume.index(version, fn) end
 ---@field indexer? string|string[]|function of an index: as in flume.index
 ---@field create? fun(log: table, name: string): table a view that feeds and keeps itself
 ---@field query? boolean true: it answers queries, as the built-in view "query"
----@field uses? string[] of a script: names of reducers in its folder that it reads; see views/README.md
+---@field uses? string[] names of views that it reads: its functions get these as their last argument
 ---@field methods? table<string, flume.MethodType> the functions of the view that can be called, and how
 
 -- --- Values --------------------------------------------------------------------------------------------------------
@@ -499,6 +499,7 @@ function DB:close(cb) end
 ---@field next? table the version that is built beside the one that answers: version, since, reason, state, error
 ---@field reload_error? string why the script, as it is now, can't be mounted
 ---@field accepted? string the reason of accept
+---@field uses? string[] the views that it uses, and those that these use
 
 --- A view that has changed in a folder that is watched.
 ---@class flume.Reloaded
@@ -569,8 +570,9 @@ function View:ready(cb) end
 ---@return flume.Code? code
 function View:rebuild(cb) end
 
---- From now on the view passes over a record, here and whenever it is built anew. One that failed at it goes on; one
---- that has consumed it is built anew without, and this waits for that. Durable when it returns.
+--- From now on the view passes over a record, here and whenever it is built anew, and so do those that use it. One that
+--- failed at it goes on; one that has consumed it is built anew without, and this waits for that. Durable when it
+--- returns.
 ---@param seq integer
 ---@param cb? fun(err: flume.Error?, done: true?)
 ---@return true? done

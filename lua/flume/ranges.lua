@@ -3,9 +3,12 @@
 --
 -- Runs in a script view's own Lua state too.
 
+local core = rawget(_G, "flume_core") or require "flume.core"
+
 local M = {}
 
-local PAGE = 256 -- entries that are fetched from the store at once
+local FIRST_PAGE = 16 -- entries that are fetched from the store at once: four times as many each time,
+local PAGE = 256      -- up to this
 
 local OPTIONS = {
   gt = "any", gte = "any", lt = "any", lte = "any", prefix = "any", reverse = "boolean", limit = "integer",
@@ -41,10 +44,11 @@ function M.is(value)
   return getmetatable(value) == Range
 end
 
---- The results of one entry, by the options keys, values and seqs.
+--- The results of one entry, by the options keys, values and seqs. The first is never nil, which would end a loop.
 function M.shaped(options, key, value, seq)
   if options.keys == false then
     if options.values == false then return seq end
+    if value == nil then value = core.null end
     if options.seqs == false then return value end
     return value, seq
   end
@@ -59,15 +63,16 @@ end
 --- The next entry: key, value, seq, less what the options switch off.
 function Range:__call()
   local options = self.options
+  if self.left == 0 then return nil end
   local item = self.items[self.at]
   while not item do
     if self.ended then return nil end
     local first_seq = options.after and options.after + 1
-    self.items, self.resume = self.host.page(options, PAGE, first_seq, self.last_seq, self.resume)
-    self.at, self.ended = 1, self.resume == nil
+    self.items, self.resume = self.host.page(options, math.min(self.size, self.left), first_seq, self.last_seq,
+      self.resume)
+    self.at, self.ended, self.size = 1, self.resume == nil, math.min(self.size * 4, PAGE)
     item = self.items[1]
   end
-  if self.left == 0 then return nil end
   self.left = self.left - 1
   self.items[self.at] = nil
   self.at = self.at + 1
@@ -86,6 +91,7 @@ function M.reader(host)
       last_seq = host.store.seq(), -- of an index: what comes later is not in it
       items = {},       -- fetched, not delivered
       at = 1,
+      size = FIRST_PAGE, -- of the next page
       resume = nil,     -- behind the last of them
       ended = false,
       left = options.limit and options.limit >= 0 and options.limit or math.maxinteger,

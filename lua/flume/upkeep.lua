@@ -2,10 +2,12 @@
 -- to =}.
 
 local async = require "flume.async"
+local core = require "flume.core"
 local errors = require "flume.errors"
 local instances = require "flume.instance"
 local options = require "flume.options"
 local rebuilding = require "flume.rebuild"
+local using = require "flume.using"
 local versions = require "flume.versions"
 local View = require "flume.view"
 
@@ -43,10 +45,21 @@ local function revive(self, seq)
   end
 end
 
-local function skip(self, seq, done)
-  if self._broken then return done(self._broken) end
-  local ok, message, code = note_skip(self, seq)
-  if not ok then return done(errors.new(message, code)) end
+-- Those that use the view pass over the record in its place: they are built anew. done() for each that had consumed it,
+-- when it answers; how many these are.
+local function skip_in_users(self, seq, done)
+  local pending = 0
+  for _, user in ipairs(using.concerned(self._db, self.name)) do
+    local has_it = not user._broken and user._core:reached() >= seq
+    if has_it then pending = pending + 1 end
+    user:_reload(false, function ()
+      if has_it then core.later(done) end
+    end)
+  end
+  return pending
+end
+
+local function skip_here(self, seq, done)
   revive(self, seq)
   local failed, next_one = self:_failure(), self._next
   if not (self._instance.has_skipped or next_one and next_one.has_skipped) then return done(nil) end
@@ -57,8 +70,22 @@ local function skip(self, seq, done)
   if failed then done(nil) end -- it may fail again, at another record
 end
 
---- From now on the view passes over the record seq, here and whenever it is rebuilt. One that failed at it goes on; one
---- that has consumed it is rebuilt without, and this waits for that. Durable when it returns.
+local function skip(self, seq, done)
+  if self._broken then return done(self._broken) end
+  local ok, message, code = note_skip(self, seq)
+  if not ok then return done(errors.new(message, code)) end
+  local pending, failure = 1, nil
+  local function one(err)
+    pending, failure = pending - 1, failure or err
+    if pending == 0 then done(failure) end
+  end
+  pending = pending + skip_in_users(self, seq, one)
+  skip_here(self, seq, one)
+end
+
+--- From now on the view passes over the record seq, here and whenever it is rebuilt, and so do those that use it. One
+--- that failed at it goes on; one that has consumed it is rebuilt without, and this waits for that. Durable when it
+--- returns.
 function View:skip(seq, cb)
   self:_check_alive("skip", 2)
   if math.type(seq) ~= "integer" or seq < 0 then
@@ -190,8 +217,9 @@ local function explain(self, range, done)
   if dry.kind == "sink" then
     return done(errors.new(('view "%s": one that keeps itself can\'t be explained'):format(self.name), "EINVAL"))
   end
-  local base = from == current + 1 and not self._broken and self._instance.kind == dry.kind and not self:_failure()
-    and self._instance or nil
+  local now = self._instance
+  local base = from == current + 1 and not self._broken and now.kind == dry.kind and now.stamp == dry.stamp
+    and not self:_failure() and now or nil
   local ok, why, errno = dry.core:start_dry(base and base.core)
   if not ok then return done(errors.new(why, errno)) end
   dry.core:skips(self._notes.skips)

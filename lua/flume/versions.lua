@@ -20,6 +20,8 @@ local dirs = core.view_dir
 
 local M = {}
 
+local ASKED_FOR = "asked for" -- why a view is built anew
+
 local function is_same_version(a, b)
   return a.version_text == b.version_text and (a.version_text ~= "" or a.fingerprint == b.fingerprint)
 end
@@ -344,16 +346,37 @@ local function reason_of(old, new)
   return ("version %s -> %s"):format(name(old.version_text), name(new.version_text))
 end
 
--- Builds the instance beside the one that answers; in its place when that one has failed.
-local function build_beside(self, instance, reason)
-  drop_next(self)
+-- Whether nobody has the active version on disk: what answers is being built, since it did not fit.
+local function is_active_free(self)
+  if not self._active_number or self._script.reads_only or self._activating or self._erasing then return false end
+  for _, set in ipairs {self._instances, self._ending} do
+    for instance in pairs(set) do
+      if instance.number == self._active_number then return false end
+    end
+  end
+  return true
+end
+
+-- Starts the instance on the active version on disk, if it is one that fits after all; else on none. since; nil,
+-- message, code.
+local function start_beside(self, instance, reason)
+  if reason ~= ASKED_FOR and is_active_free(self) then
+    local since = start_at(self, instance, place_at(self, self._active_number))
+    if since then return since end
+  end
   instance.reason = reason
   local place = self._script.state_dir and not self._script.reads_only and place_at(self, next_number(self)) or nil
-  local since, message, code = start_at(self, instance, place)
+  return start_at(self, instance, place)
+end
+
+-- Builds the instance beside the one that answers; in its place when that one has failed, or is not to answer.
+local function build_beside(self, instance, reason)
+  drop_next(self)
+  local since, message, code = start_beside(self, instance, reason)
   if not since then return answer_swaps(self, errors.new(message, code)) end
   local old = self._instance
   self._next = instance
-  if self:_failure() then
+  if self:_failure() or old.misled then
     self:_answer_with(instance)
     retire(self, old, function () end)
   end
@@ -464,7 +487,7 @@ local function put_in_place(self, instance, force, done)
     how(self, ...)
   end
   if not old then return begin_late(self, instance, done) end
-  if force then return join(build_beside, instance, "asked for") end
+  if force then return join(build_beside, instance, ASKED_FOR) end
   if following and not self:_failure(following) and is_same_version(following, instance) then
     if following.fingerprint == instance.fingerprint then
       self._swaps[#self._swaps + 1] = done
@@ -486,7 +509,8 @@ end
 --- Mounts what the view's file says now, if that is something else; done(err) when it answers. force: also when it
 --- is not.
 function View:_reload(force, done)
-  if not self._script.path or self._instance and self._instance.kind == "sink" then return done(nil) end
+  local now = self._instance
+  if not (self._script.path or now and now.uses) or now and now.kind == "sink" then return done(nil) end
   local instance, message, code = instances.new(self._db, self._script)
   if instance and instance.kind == "sink" then
     message, code = ('view "%s": one that keeps itself can\'t be reloaded'):format(self.name), "EINVAL"
@@ -494,6 +518,7 @@ function View:_reload(force, done)
   end
   if not instance then
     self._reload_error = errors.new(message, code == "EINVAL" and "EVIEW" or code)
+    self._broken = self._broken and self._reload_error
     return done(self._reload_error)
   end
   self._reload_error = nil

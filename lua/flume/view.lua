@@ -351,6 +351,7 @@ function View:_status()
   local row = {
     name = self.name, kind = self._kind, version = self.version, reason = self.reason, target = self._db:_since(),
     reload_error = self._reload_error and self._reload_error.message, accepted = self:_accepted(),
+    uses = self._instance and self._instance.uses,
   }
   if self._broken then
     row.state, row.since, row.error, row.lag = "failed", -1, self._broken.message, row.target + 1

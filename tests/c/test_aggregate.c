@@ -93,6 +93,67 @@ TEST(goes_on_with_what_the_store_has) {
   end();
 }
 
+static int change(int64_t k, int64_t n,
+                  int (*fn)(struct flume_aggregate *, struct flume_store *, struct flume_store *, const uint8_t *,
+                            size_t, struct flume_err *)) {
+  struct flume_buf record;
+  flume_buf_init(&record, &flume_io_posix);
+  write_record(&record, k, n, 0);
+  int rv = fn(aggregate, store, NULL, record.data, record.len, &err);
+  flume_buf_fini(&record);
+  return rv;
+}
+
+static int make_count(void) {
+  struct flume_path *by[] = {path("k")};
+  struct flume_aggregate_field fields[] = {{FLUME_AGGREGATE_COUNT, NULL}};
+  struct flume_extract *group;
+  MUST(flume_extract_new(&faults.io, FLUME_EXTRACT_VALUE, by, 1, &group, &err) == 0);
+  return flume_aggregate_new(&faults.io, group, fields, 1, &aggregate, &err);
+}
+
+/* A flush has the groups that have changed since the last one, and none that is gone. */
+TEST(flushes_what_has_changed) {
+  begin();
+  MUST(make_count() == 0);
+  for (int64_t k = 0; k < 5; k++) MUST(change(k, 1, flume_aggregate_add) == 0);
+  CHECK_INT_EQ(state_of(2, 0), FLUME_ENOENT);
+  MUST(change(2, 1, flume_aggregate_remove) == 0); /* in the middle, first and last of those that have changed */
+  MUST(change(4, 1, flume_aggregate_remove) == 0);
+  MUST(change(0, 1, flume_aggregate_remove) == 0);
+  MUST(flume_aggregate_flush(aggregate, store, &err) == 0);
+  for (int64_t k = 0; k < 5; k++) CHECK_INT_EQ(state_of(k, 0), k % 2 == 1 ? 1 : FLUME_ENOENT);
+  MUST(change(3, 1, flume_aggregate_add) == 0 && change(2, 1, flume_aggregate_add) == 0);
+  CHECK_INT_EQ(state_of(3, 0), 1);
+  MUST(flume_aggregate_flush(aggregate, store, &err) == 0);
+  CHECK_INT_EQ(state_of(3, 0), 2);
+  CHECK_INT_EQ(state_of(2, 0), 1);
+  CHECK_INT_EQ(state_of(1, 0), 1);
+  end();
+}
+
+/* With a prefix its groups lie elsewhere. */
+TEST(keeps_groups_behind_a_prefix) {
+  struct flume_store_range range;
+  struct flume_store_cursor *cursor;
+  struct flume_store_entry entry;
+  begin();
+  MUST(make_count() == 0);
+  MUST(flume_aggregate_prefix(aggregate, "\x81", 1, &err) == 0);
+  for (int64_t k = 0; k < 3; k++) MUST(change(k, 1, flume_aggregate_add) == 0);
+  MUST(flume_aggregate_flush(aggregate, store, &err) == 0);
+  flume_aggregate_forget(aggregate);
+  MUST(change(1, 1, flume_aggregate_add) == 0);
+  MUST(flume_aggregate_flush(aggregate, store, &err) == 0);
+  CHECK_INT_EQ(state_of(1, 0), FLUME_ENOENT);
+  flume_store_range_init(&range);
+  CHECK_INT_EQ(flume_store_count(store, FLUME_STORE_GROUPS, &range, &err), 3);
+  MUST(flume_store_cursor_open(&cursor, store, FLUME_STORE_GROUPS, &range, &err) == 0);
+  while (flume_store_cursor_next(cursor, &entry, &err) == 1) CHECK_INT_EQ(entry.key[0], 0x81);
+  flume_store_cursor_close(cursor);
+  end();
+}
+
 /* Whichever allocation fails, the error is told, and nothing is lost or left. */
 TEST(without_memory) {
   for (int nth = 1, failures = 1; failures > 0 && nth < 10000; nth++) {
@@ -154,8 +215,12 @@ TEST(damaged_records) {
 
 /* What is in the store may have been made by something else. */
 TEST(a_damaged_group_is_told) {
-  static const uint8_t states[][8] = {{0x01}, {0x92, 1, 1}, {0x95, 0xc0, 1, 1, 0xc0, 0xa0}, {0x95, 1, 1, 1, 1, 0xa1, 'x'},
-                                      {0x95, 1, 0xc0, 1, 1, 0xa0}, {0x95, 1, 1, 1, 0x80, 0xa0}};
+  static const uint8_t states[][8] = {{0x01},
+                                      {0x92, 1, 1},
+                                      {0x95, 0xc0, 1, 1, 0xc0, 0xa0},
+                                      {0x95, 1, 1, 1, 1, 0xa1, 'x'},
+                                      {0x95, 1, 0xc0, 1, 1, 0xa0},
+                                      {0x95, 1, 1, 1, 0x80, 0xa0}};
   begin();
   MUST(make() == 0);
   uint8_t one = 1;
