@@ -135,8 +135,8 @@ describe("without luv", function ()
   it("a program that ends while a version is on its way says nothing of it", function ()
     local dir, folder = world.dir() .. "/data", world.dir()
     for version = 1, 8 do
-      world.write(folder .. "/v.lua", ("return {version = %d, initial = 0, reducer = function (acc) return acc + 1 end}")
-        :format(version))
+      world.write(folder .. "/v.lua",
+        ("return {version = %d, initial = 0, reducer = function (acc) return acc + 1 end}"):format(version))
       local text, ok = child.run([[
         local flume = require "flume"
         local db = assert(flume.open(arg[1], {views = arg[2]}))
