@@ -78,7 +78,8 @@ local function take_position(self, after)
   end
   local seq, deletions, identity = tostring(after):match "^(%-?%d+)%.(%d+)%.(.*)$"
   if identity ~= self.identity then return false end
-  self.seq, self.deletions = math.tointeger(seq), math.tointeger(deletions)
+  self.seq, self.deletions = math.tointeger(seq), math.tointeger(deletions) -- nil for what no integer holds
+  if not self.seq or not self.deletions or self.seq < -1 then return false end
   return self.seq <= log:since() and self.deletions <= log:deletion_count()
 end
 
@@ -458,12 +459,16 @@ end
 Deltas.__close = Deltas.close
 
 local function check(view, options)
+  if type(options) ~= "table" then error(view.name .. ":deltas: a table of options expected", 5) end
   for option in pairs(options) do
     if not OPTIONS[option] then error(("%s:deltas: unknown option %q"):format(view.name, tostring(option)), 5) end
   end
   local after = options.after
   if after ~= nil and math.type(after) ~= "integer" and type(after) ~= "string" then
     error(("%s:deltas: option after must be a position, or a seq"):format(view.name), 5)
+  end
+  if options.live ~= nil and type(options.live) ~= "boolean" then
+    error(("%s:deltas: option live must be true or false"):format(view.name), 5)
   end
   local range = {gt = options.gt, gte = options.gte, lt = options.lt, lte = options.lte, prefix = options.prefix}
   if next(range) ~= nil and (view._kind == "reduce" or view._instance.keyless) then
