@@ -111,6 +111,16 @@ describe("the links view", function ()
     })
   end)
 
+  it("knows no link of what is missing", function ()
+    local view = links(WAYS)
+    assert.same({false, false, false, false}, {
+      view:has(), view:has "ada", view:has("ada", "mentions"), view:has("ada", nil, "bob"),
+    })
+    assert.same({}, collect(view:targets(nil)))
+    assert.same({}, collect(view:sources(nil, "about")))
+    assert.equal(6, #read(view, {limit = -1}))
+  end)
+
   it("takes the relation from the record", function ()
     local view = links({source = "from", relation = "type", target = "to"}, {
       {from = "a", type = "follow", to = "b"}, {from = "a", type = "block", to = {"b", "c"}}, {from = "a", to = "b"},
