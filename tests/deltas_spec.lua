@@ -247,7 +247,7 @@ describe("deltas", function ()
     assert.equal(1, copy.resets)
   end)
 
-  it("begin anew from positions that nobody gave, or of another log", function ()
+  it("begin anew from positions that nobody gave, or of another log or view", function ()
     local function counting()
       local db = world.memory_db()
       db:use("count", flume.reduce(1, function (n) return n + 1 end, 0))
@@ -262,6 +262,8 @@ describe("deltas", function ()
       assert.same({"reset"}, all_of(db.count, {after = place .. rest})[1])
     end
     assert.same({"reset"}, all_of(counting().count, {after = copy.position})[1])
+    db:use("tally", flume.reduce(1, function (n) return n + 1 end, 0))
+    assert.same({"reset"}, all_of(db.tally, {after = copy.position})[1])
   end)
 
   it("refuse options that are none", function ()

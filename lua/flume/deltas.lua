@@ -51,7 +51,7 @@ local function hex(bytes)
   return (bytes:gsub(".", function (byte) return ("%02x"):format(byte:byte()) end))
 end
 
--- What makes the states of two instances at the same seq the same. One that has neither version nor source is like no
+-- What makes the states of two instances of a view at the same seq the same. One that has neither version nor source is like no
 -- other, and so is one in whose state there is a record that it is to pass over.
 local function identity_of(view)
   local instance = view._instance
@@ -61,7 +61,8 @@ local function identity_of(view)
     instance.token = instance.token or hex(core.random_bytes(16))
     name = instance.token
   end
-  return ("%s.%s.%s"):format(hex(view._db.log.core:id()), table.concat(view._notes.skips, ","), name)
+  local whose = core.fingerprint_bytes(view.name, 0)
+  return ("%s%016x.%s.%s"):format(hex(view._db.log.core:id()), whose, table.concat(view._notes.skips, ","), name)
 end
 
 local function write_position(self)
