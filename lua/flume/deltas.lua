@@ -28,7 +28,7 @@ local errors = require "flume.errors"
 
 local Deltas = {}
 Deltas.__index = Deltas
-Deltas.__name = "flume.source"
+Deltas.__name = "flume.deltas"
 
 local M = {}
 
