@@ -150,7 +150,8 @@ describe("the links view", function ()
     local db = world.memory_db()
     for _, params in ipairs {
       {source = "a"}, {source = "a", target = "b"}, {source = "a", targets = {b = "c"}, target = "d", relation = "e"},
-      {source = "a", targets = {"b", 1}}, {targets = {b = "c"}},
+      {source = "a", targets = {"b", 1}}, {targets = {b = "c"}}, {source = "a..b", targets = {b = "c"}},
+      {source = "a", targets = {b = "c."}},
     } do
       assert.error_matches(function () db:use("links", "links", {params = params}) end, "links: parameter")
     end

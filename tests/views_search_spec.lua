@@ -304,6 +304,9 @@ describe("the search view", function ()
     local db = world.memory_db()
     local function use(params) return function () db:use("s", "search", {params = params}) end end
     assert.error_matches(use {}, "parameter fields is missing")
+    for _, path in ipairs {"a..b", ".a", "a."} do
+      assert.error_matches(use {fields = {"a", path}}, "parameter fields must be a path or a list of paths")
+    end
     assert.error_matches(use {fields = "a", language = "klingon"}, "no stemmer for the language klingon")
     local _, message = search():search("a", {limits = 1}):next()
     assert.truthy(message:find("unknown option limits", 1, true), message)

@@ -30,7 +30,7 @@ local each_source = each(params.source)
 local each_relation = params.relation and each(params.relation)
 local ways = {} -- list of {relation =, each =}
 for relation, path in pairs(params.targets or {}) do
-  if type(relation) ~= "string" or type(path) ~= "string" then
+  if type(relation) ~= "string" or not parameters.is_path(path) then
     error("links: parameter targets must be a table of relation -> path", 0)
   end
   ways[#ways + 1] = {relation = relation, each = each(path)}
