@@ -63,6 +63,7 @@ local function value_of(self, item)
   local range = self.range
   local has_records = self.of_records or self.view._kind == "index"
   if item[3] ~= nil or range.values == false or not has_records then return true, item[3] end
+  if is_over(self) then return nil, self.view:_closed_error() end
   local value, message, code = self.view._db:_record(item[2])
   if value ~= nil or not message then return true, value end
   if code == "EDELETED" or code == "ENOENT" then return false end
