@@ -139,9 +139,10 @@ FLUME_EXPORT int flume_log_open_memory(struct flume_log **log, uv_loop_t *loop, 
  * lock of flume's are in the directory path.flume, which is created beside it. The file is read once, and 4 bytes of
  * memory are kept for each record. What can't be kept of the file log's promises, as the format has no place for it: a
  * crash may leave the first records of a batch that was not acknowledged; damage within a record's bytes is not noticed;
- * a deleted record is overwritten at once, so that compacting has nothing to do; there is no backup (copy the file), and
- * a read-only log does not follow its writer (FLUME_FOLLOWING_LOST from the beginning: what would wait for more fails).
- * Errors: as flume_log_open; FLUME_EINVAL when the file has other pointers than offset_bits. Appends also answer
+ * and a deleted record is overwritten at once, so that compacting has nothing to do. A backup is dir/NAME, after the file.
+ * A read-only log follows flume's writers, and also programs that append to the file alone: of those every whole record
+ * counts, and what they overwrite among the records that it has is seen by get and by streams, but not counted as deleted
+ * before the log is opened again. Errors: as flume_log_open; FLUME_EINVAL when the file has other pointers than offset_bits. Appends also answer
  * FLUME_E2BIG when the file would outgrow its pointers, and FLUME_ECORRUPT when another program has written to it. */
 FLUME_EXPORT int flume_log_open_offset(struct flume_log **log, uv_loop_t *loop, const char *path,
                                        const struct flume_log_options *options, struct flume_err *err);
@@ -336,6 +337,13 @@ FLUME_EXPORT int flume_log_check(struct flume_log *log, const char *views_dir, s
  * FLUME_ENOMEM, or an errno. */
 FLUME_EXPORT int flume_log_repair(const char *dir, const struct flume_io *io, struct flume_report *report,
                                   struct flume_err *err);
+
+/* The same for the flumelog-offset file at path. The good records stay where they are. A record of which one thing alone
+ * is wrong that frames it (a length, or the pointer) is framed anew, and is there again. All else that is damaged is lost:
+ * in its place come records of zeros, which count as deleted; how many records were there is not known. What is replaced
+ * is copied to path.flume/damaged-TIME before. FLUME_ENOENT: there is no file. */
+FLUME_EXPORT int flume_log_repair_offset(const char *path, const struct flume_io *io, struct flume_report *report,
+                                         struct flume_err *err);
 
 /* --- Observables -------------------------------------------------------------------------------------------- */
 

@@ -22,8 +22,7 @@ static void release(struct log_file *log) {
   log->deleted_file = -1;
   if (log->lock >= 0) io->close(io->ctx, log->lock);
   log->lock = -1;
-  flume__follow_free(log->follow);
-  log->follow = NULL;
+  flume__follow_free(log);
 }
 
 static void file_free(struct flume_log *base) {
@@ -44,7 +43,7 @@ static void on_timer_closed(uv_handle_t *handle) {
 }
 
 void flume__file_drained(struct log_file *log) {
-  if (!log->draining || log->committing != NULL || !flume_queue_empty(&log->tasks)) return;
+  if (!log->draining || log->committing != NULL || !flume_queue_empty(&log->tasks.list)) return;
   if (log->follow != NULL && log->follow->watch.open_handles > 0) return;
   uv_close((uv_handle_t *)&log->timer, on_timer_closed);
 }
@@ -53,7 +52,7 @@ static void file_close(struct flume_log *base) {
   struct log_file *log = (struct log_file *)base;
   uv_timer_stop(&log->timer);
   log->draining = true;
-  if (log->follow != NULL) flume__follow_close(log->follow);
+  if (log->follow != NULL) flume_follow_close(log->follow);
   if (flume__file_check_writer(log, NULL) == 0 && base->failure.code == 0) {
     flume__file_submit(log, FLUME_COMMIT_END, NULL);
   }
@@ -120,6 +119,10 @@ static int check_options(const struct flume_log_options *options, struct flume_e
   return 0;
 }
 
+static void on_task_ended(struct flume_log *log) {
+  flume__file_drained((struct log_file *)log);
+}
+
 static void configure(struct log_file *log, const struct flume_log_options *options) {
   log->sync = options->sync;
   log->interval_ms = options->interval_ms > 0 ? options->interval_ms : DEFAULT_INTERVAL_MS;
@@ -132,7 +135,8 @@ static void configure(struct log_file *log, const struct flume_log_options *opti
   log->timer.data = log;
   flume_queue_init(&log->commits);
   flume_queue_init(&log->spare);
-  flume_queue_init(&log->tasks);
+  flume_tasks_init(&log->tasks, &log->log, on_task_ended);
+  log->tasks.readonly = log->readonly;
   flume_deletions_init(&log->deletions, log->log.io);
 }
 
@@ -161,7 +165,7 @@ int flume_log_open(struct flume_log **out, uv_loop_t *loop, const char *dir, con
     return rv;
   }
   uv_timer_init(loop, &log->timer); /* can't fail */
-  if (log->follow != NULL) flume__follow_start(log->follow);
+  if (log->follow != NULL) flume_follow_start(log->follow, log->log.dir);
   *out = &log->log;
   return 0;
 }

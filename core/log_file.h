@@ -5,7 +5,6 @@
  *   log_file_append.c   group commit: from append to acknowledged
  *   log_file_read.c     planning and loading blocks
  *   log_file_deleted.c  the file "deleted"
- *   log_file_task.c     work that goes on beside appends, in pieces
  *   log_file_compact.c  removing the bytes of deleted records
  *   log_file_backup.c   copying the log, and the views beside it
  *   log_file_check.c    verifying every byte
@@ -24,7 +23,7 @@
 #include "log.h"
 #include "note.h"
 #include "segment.h"
-#include "store.h"
+#include "task.h"
 
 enum flume_commit_kind {
   FLUME_COMMIT_DATA,   /* write one frame of records */
@@ -52,21 +51,6 @@ struct flume_commit {
   struct flume_err err;
 };
 
-/* Work on the log's files beside appends: in pieces on a worker thread, each followed by a look at it on the loop. */
-struct flume_task {
-  struct flume_queue queue;
-  struct log_file *log;
-  uv_work_t work;
-  /* One piece, on a worker thread: 1 when there is more to do, 0 when all is done; or an error, with err. */
-  int (*run)(struct flume_task *task);
-  /* After each piece that did not fail, on the loop. 0 or an error, with err. */
-  int (*turn)(struct flume_task *task);
-  /* Nothing is under way any more: answers with status and err, and frees the task. Loop thread. */
-  void (*end)(struct flume_task *task);
-  int status;
-  struct flume_err err;
-};
-
 struct log_file {
   struct flume_log log;
   enum flume_sync sync;
@@ -78,7 +62,7 @@ struct log_file {
   uv_pid_t pid;  /* of the process that opened it for writing */
 
   struct flume_note note;      /* the writer's: as it was written last */
-  struct flume_follow *follow; /* a reader's: see log_file_follow.h; NULL for a writer, and with options.damaged */
+  struct flume_follow *follow; /* a reader's: see follow.h; NULL for a writer, and with options.damaged */
 
   struct flume_segment **segments; /* ascending by first_seq; the last one is the active one */
   size_t segments_count;
@@ -101,7 +85,7 @@ struct log_file {
   uv_timer_t timer;           /* FLUME_SYNC_INTERVAL: runs while something written is not synced */
   uint64_t unsynced_since_ns; /* when the oldest write was made that is not synced; 0 when there is none */
 
-  struct flume_queue tasks; /* struct flume_task, until they end */
+  struct flume_tasks tasks;
   bool compacting;
 };
 
@@ -141,16 +125,6 @@ void flume__commit_free(struct flume_commit *commit);
 int flume__file_lock(const struct flume_io *io, const char *dir, int *lock, struct flume_err *err);
 /* Closes the log if it is to be closed and nothing is under way any more. */
 void flume__file_drained(struct log_file *log);
-
-/* log_file_task.c: run, turn and end are set. */
-void flume__task_init(struct flume_task *task, struct log_file *log);
-/* Begins the first piece. Loop thread. */
-void flume__task_go(struct flume_task *task);
-/* Ends it, before its first piece. Not from within the call that the user made. */
-void flume__task_fail(struct flume_task *task, int status);
-
-/* Who may have the stores of the log's views open, besides a task. Any thread. */
-enum flume_store_sharing flume__file_sharing(const struct log_file *log);
 
 /* log_file_compact.c, log_file_backup.c, log_file_check.c */
 int flume__file_compact(struct flume_log *log, struct flume_compact *req, struct flume_err *err);

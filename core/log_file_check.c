@@ -19,8 +19,8 @@ struct check_task {
 };
 
 static int check_views(struct check_task *task) {
-  const struct flume_io *io = task->task.log->log.io;
-  enum flume_store_sharing sharing = flume__file_sharing(task->task.log);
+  const struct flume_io *io = flume_task_log(&task->task)->io;
+  enum flume_store_sharing sharing = flume_tasks_sharing(task->task.tasks);
   int rv = flume_views_check(io, task->views_dir, sharing, &task->req->report, &task->task.err);
   flume_io_free(io, task->views_dir);
   task->views_dir = NULL;
@@ -29,7 +29,7 @@ static int check_views(struct check_task *task) {
 
 static int run(struct flume_task *base) {
   struct check_task *task = (struct check_task *)base;
-  const struct flume_log *log = &base->log->log;
+  const struct flume_log *log = flume_task_log(base);
   if (task->views_dir != NULL) return check_views(task);
   if (task->opened) return flume_checker_step(&task->checker, PIECE_BYTES, &base->err);
   task->opened = true;
@@ -52,8 +52,8 @@ static void end(struct flume_task *base) {
   struct flume_err err = base->err;
   err.code = status;
   if (task->opened) flume_checker_fini(&task->checker);
-  flume_io_free(base->log->log.io, task->views_dir);
-  flume_io_free(base->log->log.io, task);
+  flume_io_free(flume_task_log(base)->io, task->views_dir);
+  flume_io_free(flume_task_log(base)->io, task);
   if (status != 0) flume_report_fini(&req->report);
   req->cb(req, status, status == 0 ? NULL : &err);
 }
@@ -82,7 +82,7 @@ int flume__file_check(struct flume_log *base, const char *views_dir, struct flum
     task->live_off = flume__file_active(log)->data_end_off; /* end_off belongs to the commit that may be under way */
     if (task->live_off < FLUME_SEGMENT_HEADER_BYTES) task->live_off = FLUME_SEGMENT_HEADER_BYTES;
   }
-  flume__task_init(&task->task, log);
-  flume__task_go(&task->task);
+  flume_task_init(&task->task, &log->tasks);
+  flume_task_go(&task->task);
   return 0;
 }

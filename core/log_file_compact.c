@@ -41,11 +41,15 @@ struct compact_task {
   struct flume_segment *made; /* what is to take its place; NULL until it is published */
 };
 
+static struct log_file *log_of(const struct compact_task *task) {
+  return (struct log_file *)flume_task_log(&task->task);
+}
+
 /* --- On a worker thread -------------------------------------------------------------------------------------- */
 
 /* Opened anew, as the log's own segments belong to the loop. */
 static int open_candidate(struct compact_task *task, const struct candidate *candidate, struct flume_segment **out) {
-  struct log_file *log = task->task.log;
+  struct log_file *log = log_of(task);
   struct flume_err *err = &task->task.err;
   struct flume_segment *segment = flume_segment_new(log->log.io, log->log.dir, candidate->first_seq);
   if (segment == NULL) return flume_err_nomem(err);
@@ -81,8 +85,8 @@ static int begin_next(struct compact_task *task) {
   const struct candidate *candidate = &task->candidates[task->at];
   int rv = open_candidate(task, candidate, &task->from);
   if (rv != 0) return rv;
-  return flume_compaction_begin(&task->compaction, task->task.log->log.dir, task->from, task->gone + candidate->gone_at,
-                                candidate->gone_count, &task->task.err);
+  return flume_compaction_begin(&task->compaction, flume_task_log(&task->task)->dir, task->from,
+                                task->gone + candidate->gone_at, candidate->gone_count, &task->task.err);
 }
 
 /* To the next candidate with something to remove: 1, or 0 when there is none. */
@@ -116,7 +120,7 @@ static void finish_candidate(struct compact_task *task) {
   task->compaction = (struct flume_compaction){.from = NULL};
   flume_segment_unref(task->from);
   task->from = NULL;
-  flume__file_replace(task->task.log, task->made);
+  flume__file_replace(log_of(task), task->made);
   task->made = NULL;
 }
 
@@ -130,7 +134,7 @@ static int turn(struct flume_task *base) {
 }
 
 static void task_free(struct compact_task *task) {
-  const struct flume_io *io = task->task.log->log.io;
+  const struct flume_io *io = flume_task_log(&task->task)->io;
   flume_compaction_fini(&task->compaction);
   if (task->from != NULL) flume_segment_unref(task->from);
   flume_io_free(io, task->gone);
@@ -144,7 +148,7 @@ static void end(struct flume_task *base) {
   int status = base->status;
   struct flume_err err = base->err;
   err.code = status;
-  base->log->compacting = false;
+  log_of(task)->compacting = false;
   task_free(task);
   req->cb(req, status, status == 0 ? NULL : &err);
 }
@@ -155,7 +159,7 @@ static size_t deleted_before(const struct log_file *log, int64_t seq) {
 
 /* What is deleted now, and the sealed segments that it is in. */
 static int plan(struct compact_task *task) {
-  const struct log_file *log = task->task.log;
+  const struct log_file *log = log_of(task);
   const struct flume_io *io = log->log.io;
   size_t all = deleted_before(log, log->next_seq);
   task->gone = flume_io_alloc(io, all * sizeof *task->gone);
@@ -177,8 +181,8 @@ static void on_rolled(struct flume_append *req, int status, int64_t seq, const s
   (void)seq;
   if (status == 0) status = plan(task);
   else task->task.err = *err;
-  if (status == 0) flume__task_go(&task->task);
-  else flume__task_fail(&task->task, status);
+  if (status == 0) flume_task_go(&task->task);
+  else flume_task_fail(&task->task, status);
 }
 
 static bool holds_deleted(const struct log_file *log, const struct flume_segment *segment) {
@@ -201,7 +205,7 @@ int flume__file_compact(struct flume_log *base, struct flume_compact *req, struc
     flume_io_free(base->io, task);
     return flume_err_nomem(err);
   }
-  flume__task_init(&task->task, log);
+  flume_task_init(&task->task, &log->tasks);
   log->compacting = true;
   if (!seals) flume__append_finish(base, &task->roll, 0, base->since.value);
   return 0;

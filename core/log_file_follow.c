@@ -32,81 +32,14 @@
 
 #include "err.h"
 
-#define LOOK_BYTES (1u << 20) /* about as much is read before the loop gets its turn */
-#define OPEN_ATTEMPTS 8
-
-/* How far a look may go. */
-struct bound {
-  struct flume_note note;
-  bool alive;   /* somebody has the lock */
-  bool unknown; /* and hasn't said yet how far the log goes */
-};
-
-int flume__follow_new(struct log_file *log, uint32_t poll_ms, struct flume_err *err) {
-  struct flume_follow *follow = flume_io_zalloc(log->log.io, sizeof *follow);
-  if (follow == NULL) return flume_err_nomem(err);
-  follow->log = log;
-  follow->poll_ms = poll_ms;
-  follow->lock_file = -1;
-  log->follow = follow;
-  return 0;
-}
-
-static void close_lock(struct flume_follow *follow) {
-  const struct flume_io *io = follow->log->log.io;
-  if (follow->lock_file >= 0) io->close(io->ctx, follow->lock_file);
-  follow->lock_file = -1;
-}
-
-void flume__follow_free(struct flume_follow *follow) {
-  if (follow == NULL) return;
-  close_lock(follow);
-  flume_io_free(follow->log->log.io, follow);
-}
-
-/* --- Reading the note ----------------------------------------------------------------------------------------- */
-
-static int open_lock(struct flume_follow *follow, struct flume_err *err) {
-  const struct flume_log *log = &follow->log->log;
-  char path[4096];
-  int len = snprintf(path, sizeof path, "%s/lock", log->dir);
-  if (len < 0 || (size_t)len >= sizeof path) return flume_err_set(err, UV_ENAMETOOLONG, "%s", log->dir);
-  if (follow->names_changed && follow->lock_file >= 0 && log->io->is_at(log->io->ctx, follow->lock_file, path) != 1) {
-    close_lock(follow);
-  }
-  if (follow->lock_file >= 0) return 0;
-  int rv = log->io->open(log->io->ctx, path, FLUME_IO_READ);
-  if (rv == UV_ENOENT) return 0;
-  if (rv < 0) return flume_err_set(err, rv, "opening %s: %s", path, flume_strerror(rv));
-  follow->lock_file = rv;
-  return 0;
-}
-
-/* The note is read after the lock was looked at: a writer that is gone by then said everything before. */
-static int read_bound(struct flume_follow *follow, struct bound *bound, struct flume_err *err) {
-  const struct flume_io *io = follow->log->log.io;
-  *bound = (struct bound){.note = {.since = FLUME_SEQ_MAX, .deleted_end_off = UINT64_MAX}};
-  int rv = open_lock(follow, err);
-  if (rv != 0 || follow->lock_file < 0) return rv;
-  bound->alive = io->locked(io->ctx, follow->lock_file) == 1;
-  struct flume_note note;
-  rv = flume_note_read(io, follow->lock_file, follow->log->log.id, &note);
-  if (rv != 0 && rv != FLUME_ENOENT) {
-    return flume_err_set(err, rv, "reading %s/lock: %s", follow->log->log.dir, flume_strerror(rv));
-  }
-  if (!bound->alive && rv == 0) follow->dead_writer = note.writer;
-  bound->unknown = bound->alive && rv == FLUME_ENOENT;
-  if (bound->alive && rv == 0) bound->note = note;
-  return 0;
+static struct log_file *log_of(const struct flume_follow *follow) {
+  return (struct log_file *)follow->log;
 }
 
 /* --- Reading records ------------------------------------------------------------------------------------------ */
 
-/* A file system that is mounted read-only has nothing to sync. */
 static int sync_file(const struct flume_segment *segment, struct flume_err *err) {
-  int rv = segment->io->sync(segment->io->ctx, segment->file);
-  if (rv == 0 || rv == UV_EROFS || rv == UV_EINVAL || rv == UV_ENOTSUP) return 0;
-  return flume_err_set(err, rv, "syncing %s: %s", segment->path, flume_strerror(rv));
+  return flume_follow_sync(segment->io, segment->file, segment->path, err);
 }
 
 /* The size of the active segment, which never goes below what was read of it. */
@@ -124,7 +57,7 @@ static int measure(struct flume_segment *segment, struct flume_err *err) {
 }
 
 /* Takes more frames of the active segment: 1; 0 when there are none. */
-static int take_frames(struct log_file *log, const struct bound *bound, size_t max_bytes, struct flume_err *err) {
+static int take_frames(struct log_file *log, const struct flume_bound *bound, size_t max_bytes, struct flume_err *err) {
   struct flume_segment *active = flume__file_active(log);
   int rv = measure(active, err);
   if (rv != 0 || active->file_bytes == active->end_off) return rv;
@@ -179,7 +112,7 @@ static int64_t last_seq(const struct log_file *log) {
   return flume__file_active(log)->next_seq - 1;
 }
 
-static int take_all(struct log_file *log, const struct bound *bound, size_t max_bytes, struct flume_err *err) {
+static int take_all(struct log_file *log, const struct flume_bound *bound, size_t max_bytes, struct flume_err *err) {
   size_t left = max_bytes;
   while (last_seq(log) < bound->note.since) {
     if (left == 0) return 1;
@@ -202,14 +135,14 @@ static int take_all(struct log_file *log, const struct bound *bound, size_t max_
 
 /* Takes what the bound allows, about max_bytes of it. 1: there is more to take. If whoever said that whole frames count
  * has been followed by another writer meanwhile, that one may not have synced what was just read. */
-static int take_records(struct flume_follow *follow, const struct bound *bound, size_t max_bytes,
+static int take_records(struct flume_follow *follow, const struct flume_bound *bound, size_t max_bytes,
                         struct flume_err *err) {
-  int taken = take_all(follow->log, bound, max_bytes, err);
+  struct log_file *log = log_of(follow);
+  int taken = take_all(log, bound, max_bytes, err);
   if (taken < 0 || !bound->alive || bound->note.since != FLUME_SEQ_MAX) return taken;
-  struct bound now;
-  int rv = read_bound(follow, &now, err);
-  if (rv == 0 && now.note.writer != bound->note.writer) rv = sync_file(flume__file_active(follow->log), err);
-  return rv == 0 ? taken : rv;
+  int rv = flume_follow_bound_holds(follow, bound, err);
+  if (rv == 0) rv = sync_file(flume__file_active(log), err);
+  return rv < 0 ? rv : taken;
 }
 
 /* --- Files that were replaced --------------------------------------------------------------------------------- */
@@ -254,24 +187,7 @@ static int check_names(struct log_file *log, struct flume_err *err) {
 
 /* --- Looking -------------------------------------------------------------------------------------------------- */
 
-/* A writer that has acknowledged less than what was seen is one that has just begun, and will say so; or the log is not
- * what it was: then what was seen last is not there any more. */
-static int check_bound(const struct flume_follow *follow, const struct bound *bound, struct flume_err *err) {
-  struct flume_log *log = &follow->log->log;
-  int64_t since = log->since.value;
-  if (!bound->alive || bound->unknown || bound->note.since >= since) return 0;
-  if (bound->note.writer == follow->dead_writer) return 0;
-  struct flume_block *block;
-  if (flume_log_read(log, since, true, 1, &block, NULL) == 0) {
-    flume_block_unref(block);
-    return 0;
-  }
-  return flume_err_set(err, FLUME_ECORRUPT,
-                       "%s: the log ends at seq %lld, but had %lld when it was read: it was replaced by an older copy",
-                       log->dir, (long long)bound->note.since, (long long)since);
-}
-
-static void publish(struct log_file *log, const struct bound *bound) {
+static void publish(struct log_file *log, const struct flume_bound *bound) {
   int64_t since = last_seq(log);
   log->next_seq = since + 1;
   if (!bound->alive || bound->note.since != FLUME_SEQ_MAX) log->log.durable_seq = since;
@@ -279,45 +195,23 @@ static void publish(struct log_file *log, const struct bound *bound) {
 }
 
 /* Takes what there is, records first: deletes are of records that are there. 1: there is more. */
-static int take(struct flume_follow *follow, const struct bound *bound, struct flume_err *err) {
-  int rv = take_records(follow, bound, LOOK_BYTES, err);
-  publish(follow->log, bound);
-  return rv == 0 ? flume__deleted_follow(follow->log, bound->note.deleted_end_off, err) : rv;
+static int take(struct flume_follow *follow, const struct flume_bound *bound, struct flume_err *err) {
+  int rv = take_records(follow, bound, FLUME_FOLLOW_BYTES, err);
+  publish(log_of(follow), bound);
+  return rv == 0 ? flume__deleted_follow(log_of(follow), bound->note.deleted_end_off, err) : rv;
 }
 
 /* The names come last: a segment that is not read to its end may be replaced too, but only once it is sealed. 1: there
  * is more to see. */
 static int look(struct flume_follow *follow, struct flume_err *err) {
-  struct bound bound;
-  int rv = read_bound(follow, &bound, err);
-  if (rv == 0) rv = measure(flume__file_active(follow->log), err);
-  if (rv == 0) rv = check_bound(follow, &bound, err);
+  struct flume_bound bound;
+  int rv = flume_follow_bound(follow, &bound, err);
+  if (rv == 0) rv = measure(flume__file_active(log_of(follow)), err);
+  if (rv == 0) rv = flume_follow_check(follow, &bound, err);
   if (rv == 0 && !bound.unknown) rv = take(follow, &bound, err);
   if (rv != 0 || !follow->names_changed) return rv;
   follow->names_changed = false;
-  return check_names(follow->log, err);
-}
-
-static void lose(struct flume_follow *follow, const struct flume_err *err) {
-  struct flume_log *log = &follow->log->log;
-  flume_watch_stop(&follow->watch);
-  log->following = FLUME_FOLLOWING_LOST;
-  log->following_why = *err;
-  flume_obv_touch(&log->since);
-}
-
-static void run_look(struct flume_deferred *deferred) {
-  struct flume_follow *follow = FLUME_CONTAINER_OF(deferred, struct flume_follow, look);
-  struct flume_err err;
-  int rv = look(follow, &err);
-  if (rv < 0) lose(follow, &err);
-  if (rv > 0) flume_defer(&follow->log->log.defer, &follow->look);
-}
-
-static void on_change(struct flume_watch *watch, enum flume_watch_change change) {
-  struct flume_follow *follow = watch->data;
-  if (change != FLUME_WATCH_BYTES) follow->names_changed = true;
-  flume_defer(&follow->log->log.defer, &follow->look);
+  return check_names(log_of(follow), err);
 }
 
 /* --- Beginning and ending ------------------------------------------------------------------------------------- */
@@ -334,8 +228,8 @@ static int recover_whole(struct log_file *log, struct flume_err *err) {
   return rv;
 }
 
-static int recover_acknowledged(struct flume_follow *follow, const struct bound *bound, struct flume_err *err) {
-  struct flume_segment *active = flume__file_active(follow->log);
+static int recover_acknowledged(struct flume_follow *follow, const struct flume_bound *bound, struct flume_err *err) {
+  struct flume_segment *active = flume__file_active(log_of(follow));
   active->next_seq = active->first_seq;
   active->end_off = active->data_end_off = FLUME_SEGMENT_HEADER_BYTES;
   active->ended = false;
@@ -348,43 +242,40 @@ static int recover_acknowledged(struct flume_follow *follow, const struct bound 
 /* What looks like damage may come of a writer that has just begun, and cuts the file while it is read. */
 int flume__follow_recover(struct flume_follow *follow, struct flume_err *err) {
   int rv = 0;
-  for (int i = 0; i < OPEN_ATTEMPTS; i++) {
-    struct bound bound;
-    rv = read_bound(follow, &bound, err);
+  for (int i = 0; i < FLUME_FOLLOW_ATTEMPTS; i++) {
+    struct flume_bound bound;
+    rv = flume_follow_bound(follow, &bound, err);
     if (rv != 0) return rv;
     if (bound.alive && !bound.unknown) return recover_acknowledged(follow, &bound, err);
-    rv = recover_whole(follow->log, err);
+    rv = recover_whole(log_of(follow), err);
     if (rv != FLUME_ECORRUPT) return rv;
   }
   return rv;
 }
 
 int flume__follow_deletes(struct flume_follow *follow, struct flume_err *err) {
-  struct bound bound;
-  int rv = read_bound(follow, &bound, err);
-  return rv == 0 ? flume__deleted_follow(follow->log, bound.note.deleted_end_off, err) : rv;
+  struct flume_bound bound;
+  int rv = flume_follow_bound(follow, &bound, err);
+  return rv == 0 ? flume__deleted_follow(log_of(follow), bound.note.deleted_end_off, err) : rv;
 }
 
-void flume__follow_start(struct flume_follow *follow) {
-  struct flume_log *log = &follow->log->log;
-  follow->watch.cb = on_change;
-  follow->watch.data = follow;
-  flume_watch_open(&follow->watch, log->loop, log->io, log->dir, follow->poll_ms);
-  log->following = follow->watch.poll_ms == 0 ? FLUME_FOLLOWING_EVENTS : FLUME_FOLLOWING_POLL;
-  if (follow->watch.poll_ms != 0) {
-    flume_err_set(&log->following_why, follow->watch.reason, "looking every %u ms: %s", follow->watch.poll_ms,
-                  follow->watch.reason == 0 ? "asked for" : flume_strerror(follow->watch.reason));
-  }
-  flume_deferred_init(&follow->look, run_look);
-  flume_defer(&log->defer, &follow->look); /* for what was written since the files were read */
+static void on_closed(struct flume_follow *follow) {
+  flume__file_drained(log_of(follow));
 }
 
-static void on_watch_closed(struct flume_watch *watch) {
-  struct flume_follow *follow = watch->data;
-  flume__file_drained(follow->log);
+int flume__follow_new(struct log_file *log, uint32_t poll_ms, struct flume_err *err) {
+  struct flume_follow *follow = flume_io_zalloc(log->log.io, sizeof *follow);
+  if (follow == NULL) return flume_err_nomem(err);
+  flume_follow_init(follow, &log->log, poll_ms);
+  follow->run = look;
+  follow->closed = on_closed;
+  log->follow = follow;
+  return 0;
 }
 
-void flume__follow_close(struct flume_follow *follow) {
-  flume_deferred_cancel(&follow->look);
-  flume_watch_close(&follow->watch, on_watch_closed);
+void flume__follow_free(struct log_file *log) {
+  if (log->follow == NULL) return;
+  flume_follow_fini(log->follow);
+  flume_io_free(log->log.io, log->follow);
+  log->follow = NULL;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "err.h"
+#include "log_offset_follow.h"
 
 #define DEFAULT_INTERVAL_MS 100
 
@@ -29,6 +30,24 @@ void flume__offset_file_unref(struct flume_offset_file *file) {
   flume_io_free(file->io, file);
 }
 
+int flume__offset_init(struct log_offset *log, const struct flume_io *io, const char *path) {
+  size_t dir_bytes = strlen(path) + sizeof ".flume";
+  *log = (struct log_offset){.log = {.io = io}, .lock = -1};
+  flume_offset_index_init(&log->index, io);
+  flume__offset_set_init(&log->deleted, io, "deleted");
+  flume__offset_set_init(&log->zeros, io, "zeros");
+  flume_tombstones_init(&log->gone, io);
+  flume_queue_init(&log->commits);
+  log->log.dir = flume_io_alloc(io, dir_bytes);
+  log->file = file_new(io, path);
+  if (log->log.dir != NULL && log->file != NULL) {
+    snprintf(log->log.dir, dir_bytes, "%s.flume", path);
+    return 0;
+  }
+  flume__offset_fini(log);
+  return FLUME_ENOMEM;
+}
+
 static void release(struct log_offset *log) {
   const struct flume_io *io = log->log.io;
   flume__offset_set_fini(&log->deleted, io);
@@ -37,13 +56,19 @@ static void release(struct log_offset *log) {
   log->file = NULL;
   if (log->lock >= 0) io->close(io->ctx, log->lock);
   log->lock = -1;
+  flume__offset_follow_free(log);
+}
+
+void flume__offset_fini(struct log_offset *log) {
+  release(log);
+  flume_offset_index_fini(&log->index);
+  flume_tombstones_fini(&log->gone);
+  flume_io_free(log->log.io, log->log.dir);
 }
 
 static void offset_free(struct flume_log *base) {
-  struct log_offset *log = (struct log_offset *)base;
-  flume_offset_index_fini(&log->index);
-  flume_io_free(base->io, base->dir);
-  flume_io_free(base->io, log);
+  flume__offset_fini((struct log_offset *)base);
+  flume_io_free(base->io, base);
 }
 
 static void on_timer_closed(uv_handle_t *handle) {
@@ -53,7 +78,8 @@ static void on_timer_closed(uv_handle_t *handle) {
 }
 
 void flume__offset_drained(struct log_offset *log) {
-  if (!log->draining || log->committing != NULL || log->checking != NULL) return;
+  if (!log->draining || log->committing != NULL || !flume_queue_empty(&log->tasks.list)) return;
+  if (log->follow != NULL && !flume__offset_follow_closed(log->follow)) return;
   uv_close((uv_handle_t *)&log->timer, on_timer_closed);
 }
 
@@ -83,6 +109,7 @@ static void offset_close(struct flume_log *base) {
   struct log_offset *log = (struct log_offset *)base;
   uv_timer_stop(&log->timer);
   log->draining = true;
+  if (log->follow != NULL) flume__offset_follow_close(log->follow);
   if (log->compacting != NULL) answer_compact(&log->answer_compact);
   if (flume__offset_check_writer(log, NULL) == 0 && base->failure.code == 0) {
     flume__offset_submit(log, FLUME_OFFSET_COMMIT_END, NULL);
@@ -100,14 +127,16 @@ static const struct flume_log_ops offset_ops = {
     .deleted_count = flume__offset_deleted_count,
     .deletion_at = flume__offset_deletion_at,
     .read_deleted = flume__offset_read_deleted,
+    .is_lost = flume__offset_is_lost,
     .digest = flume__offset_digest,
     .compact = offset_compact,
+    .backup = flume__offset_backup,
     .check = flume__offset_check,
     .close = offset_close,
     .free = offset_free,
 };
 
-static int take_lock(struct log_offset *log, struct flume_err *err) {
+int flume__offset_lock(struct log_offset *log, struct flume_err *err) {
   const struct flume_io *io = log->log.io;
   int rv = flume_io_mkdir_all(io, log->log.dir);
   if (rv != 0) return flume_err_set(err, rv, "creating %s: %s", log->log.dir, flume_strerror(rv));
@@ -123,7 +152,9 @@ static int take_lock(struct log_offset *log, struct flume_err *err) {
     return flume_err_set(err, FLUME_ELOCKED, "%s is open for writing in %s", log->file->path, holder);
   }
   if (rv != 0) return flume_err_set(err, rv, "locking %s: %s", path, flume_strerror(rv));
-  log->lock = file;
+  log->lock = file; /* what the one before has told those who follow says nothing of what comes now */
+  rv = io->truncate(io->ctx, file, FLUME_IO_LOCK_BYTES);
+  if (rv != 0) return flume_err_set(err, rv, "writing %s: %s", path, flume_strerror(rv));
   log->pid = uv_os_getpid();
   return 0;
 }
@@ -136,44 +167,46 @@ static int check_options(const struct flume_log_options *options, struct flume_e
   if (options->damaged && !options->readonly) {
     return flume_err_set(err, FLUME_EINVAL, "a damaged log can only be opened read-only");
   }
+  if (options->poll_ms > 0 && !options->readonly) {
+    return flume_err_set(err, FLUME_EINVAL, "only a log that is opened read-only looks for what others write");
+  }
   return 0;
+}
+
+static void on_task_ended(struct flume_log *log) {
+  flume__offset_drained((struct log_offset *)log);
 }
 
 /* The struct with all that it needs before anything is opened. */
 static struct log_offset *log_new(const struct flume_io *io, uv_loop_t *loop, const char *path,
                                   const struct flume_log_options *options) {
-  struct log_offset *log = flume_io_zalloc(io, sizeof *log);
+  struct log_offset *log = flume_io_alloc(io, sizeof *log);
   if (log == NULL) return NULL;
-  size_t dir_bytes = strlen(path) + sizeof ".flume";
-  log->log.dir = flume_io_alloc(io, dir_bytes);
-  log->file = file_new(io, path);
-  if (log->log.dir == NULL || log->file == NULL) {
-    if (log->file != NULL) flume__offset_file_unref(log->file);
-    flume_io_free(io, log->log.dir);
+  if (flume__offset_init(log, io, path) != 0) {
     flume_io_free(io, log);
     return NULL;
   }
-  snprintf(log->log.dir, dir_bytes, "%s.flume", path);
   flume__log_init(&log->log, &offset_ops, io, loop, options->max_record_bytes);
   log->sync = options->sync;
   log->interval_ms = options->interval_ms > 0 ? options->interval_ms : DEFAULT_INTERVAL_MS;
   log->readonly = options->readonly;
-  log->lock = -1;
   log->work.data = log->timer.data = log;
-  flume_queue_init(&log->commits);
-  flume_offset_index_init(&log->index, io);
-  flume__offset_set_init(&log->deleted, io, "deleted");
-  flume__offset_set_init(&log->zeros, io, "zeros");
+  flume_tasks_init(&log->tasks, &log->log, on_task_ended);
+  log->tasks.readonly = log->readonly;
   flume_deferred_init(&log->answer_compact, answer_compact);
   return log;
 }
 
-/* What waits for more than there is would wait for ever. */
-static void stop_following(struct log_offset *log) {
-  log->log.following = FLUME_FOLLOWING_LOST;
-  flume_err_set(&log->log.following_why, FLUME_ENOTSUP,
-                "%s: an offset log that is read-only does not follow its writer; opened again it has more",
-                log->file->path);
+static int open_to_write(struct log_offset *log, const struct flume_log_options *options, struct flume_err *err) {
+  int rv = flume__offset_look(log, err);
+  if (rv == 0) rv = flume__offset_lock(log, err);
+  if (rv == 0) rv = flume__offset_recover(log, options->offset_bits, false, err);
+  return rv == 0 ? flume__offset_tell_begin(log, err) : rv;
+}
+
+static int open_to_read(struct log_offset *log, const struct flume_log_options *options, struct flume_err *err) {
+  int rv = options->damaged ? 0 : flume__offset_follow_new(log, options->poll_ms, err);
+  return rv == 0 ? flume__offset_recover(log, options->offset_bits, options->damaged, err) : rv;
 }
 
 int flume_log_open_offset(struct flume_log **out, uv_loop_t *loop, const char *path,
@@ -185,16 +218,14 @@ int flume_log_open_offset(struct flume_log **out, uv_loop_t *loop, const char *p
   const struct flume_io *io = options->io != NULL ? options->io : &flume_io_posix;
   struct log_offset *log = log_new(io, loop, path, options);
   if (log == NULL) return flume_err_nomem(err);
-  rv = log->readonly ? 0 : flume__offset_look(log, err);
-  if (rv == 0 && !log->readonly) rv = take_lock(log, err);
-  if (rv == 0) rv = flume__offset_recover(log, options->offset_bits, options->damaged, err);
+  rv = log->readonly ? open_to_read(log, options, err) : open_to_write(log, options, err);
   if (rv != 0) {
     release(log); /* the lock at once, the memory when the loop has closed the handles */
     flume__log_abandon(&log->log);
     return rv;
   }
   uv_timer_init(loop, &log->timer); /* can't fail */
-  if (log->readonly && !options->damaged) stop_following(log);
+  if (log->follow != NULL) flume__offset_follow_start(log->follow);
   *out = &log->log;
   return 0;
 }

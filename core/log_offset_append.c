@@ -71,6 +71,7 @@ static int commit_take(struct flume_offset_commit *commit, const struct flume_sl
   uint8_t *out = commit->bytes.data + commit->bytes.len;
   for (size_t i = 0; i < count && rv == 0; i++) {
     uint8_t *frame = out;
+    commit->last_seq = (int64_t)off;
     if (flume_offset_is_zero(records[i].data, records[i].len)) rv = take_zero(commit, off);
     out = flume_offset_put(out, records[i], off, bits);
     if (flume_offset_has_hole(frame, (size_t)(out - frame), off)) commit->has_hole = true;
@@ -176,6 +177,13 @@ static int sync_file(struct flume_offset_commit *commit) {
   return log->note.open ? flume__offset_note_write(log, &commit->err) : 0;
 }
 
+/* Tells those who follow the log what is acknowledged now. */
+static int tell(struct flume_offset_commit *commit) {
+  struct log_offset *log = commit->log;
+  if (commit->kind != FLUME_OFFSET_COMMIT_DELETE) log->told.since = commit->last_seq;
+  return flume__offset_tell(log, &commit->err);
+}
+
 /* The timer sees to the ceiling while the loop runs; the clock does for a caller who appends and never lets it. */
 static bool sync_is_due(const struct log_offset *log) {
   if (log->sync == FLUME_SYNC_ALWAYS) return true;
@@ -184,20 +192,32 @@ static bool sync_is_due(const struct log_offset *log) {
   return now_ns - log->unsynced_since_ns >= (uint64_t)log->interval_ms * 1000000;
 }
 
-int flume__offset_zero(struct log_offset *log, uint64_t off) {
+int flume__offset_zero_in(const struct flume_io *io, int file, uint64_t off) {
   static const uint8_t zeros[4096];
-  const struct flume_io *io = log->log.io;
-  struct flume_offset_file *file = log->file;
   uint8_t bytes[FLUME_OFFSET_LENGTH_BYTES];
-  int rv = flume_io_read_full(io, file->file, bytes, sizeof bytes, off);
+  int rv = flume_io_read_full(io, file, bytes, sizeof bytes, off);
   if (rv != 0) return rv;
   uint64_t at = off + FLUME_OFFSET_LENGTH_BYTES, end_off = at + flume_get_be32(bytes);
-  uv_rwlock_wrlock(&file->zeroing);
   for (; at < end_off && rv == 0; at += sizeof zeros) {
-    rv = flume_io_write_full(io, file->file, zeros, end_off - at < sizeof zeros ? end_off - at : sizeof zeros, at);
+    rv = flume_io_write_full(io, file, zeros, end_off - at < sizeof zeros ? end_off - at : sizeof zeros, at);
   }
+  return rv;
+}
+
+int flume__offset_zero(struct log_offset *log, uint64_t off) {
+  struct flume_offset_file *file = log->file;
+  uv_rwlock_wrlock(&file->zeroing);
+  int rv = flume__offset_zero_in(log->log.io, file->file, off);
   uv_rwlock_wrunlock(&file->zeroing);
   return rv;
+}
+
+static int zero_records(struct flume_offset_commit *commit) {
+  int rv = 0;
+  for (uint32_t i = 0; i < commit->count && rv == 0; i++) {
+    rv = flume__offset_zero(commit->log, flume_get_le64(flume_deletions_seq(&commit->bytes, i)));
+  }
+  return rv == 0 ? 0 : fail(commit, "overwriting a record of", rv);
 }
 
 /* Never on disk before its records: it would hit the next ones with their seqs. */
@@ -208,35 +228,42 @@ static int write_deletes(struct flume_offset_commit *commit) {
   if (rv == 0) rv = flume__offset_set_write(log, &log->deleted, &commit->bytes, commit->count, &commit->err);
   commit->noted = rv == 0;
   if (rv == 0 && log->note.open) rv = flume__offset_note_sync(log, &commit->err);
-  if (rv != 0) return rv;
-  for (uint32_t i = 0; i < commit->count && rv == 0; i++) {
-    rv = flume__offset_zero(log, flume_get_le64(flume_deletions_seq(&commit->bytes, i)));
-  }
-  if (rv != 0) return fail(commit, "overwriting a record of", rv);
-  return sync_file(commit);
+  if (rv == 0) rv = zero_records(commit);
+  if (rv == 0) rv = sync_file(commit);
+  return rv == 0 ? tell(commit) : rv;
 }
 
 /* Nothing is under way any more, and all of it is on disk. */
-static int write_end(struct flume_offset_commit *commit) {
+static int close_note(struct flume_offset_commit *commit) {
   struct log_offset *log = commit->log;
-  int rv = flume__offset_set_end(log, &log->zeros, &commit->err);
-  if (rv == 0) rv = flume__offset_set_end(log, &log->deleted, &commit->err);
-  if (rv != 0 || !log->note.open) return rv;
-  rv = log->log.io->sync(log->log.io->ctx, log->file->file);
+  if (!log->note.open) return 0;
+  int rv = log->log.io->sync(log->log.io->ctx, log->file->file);
   if (rv != 0) return fail(commit, "syncing", rv);
   log->note = (struct flume_offset_note){.durable_off = log->end_off, .limit_off = log->end_off};
   return flume__offset_note_sync(log, &commit->err);
 }
 
+static int write_end(struct flume_offset_commit *commit) {
+  struct log_offset *log = commit->log;
+  int rv = flume__offset_set_end(log, &log->zeros, &commit->err);
+  if (rv == 0) rv = flume__offset_set_end(log, &log->deleted, &commit->err);
+  if (rv == 0) rv = close_note(commit);
+  return rv == 0 ? tell(commit) : rv;
+}
+
+static int commit_data(struct flume_offset_commit *commit) {
+  struct log_offset *log = commit->log;
+  int rv = write_data(commit);
+  if (rv != 0 || !(sync_is_due(log) || commit->has_hole)) return rv;
+  rv = sync_file(commit);
+  commit->synced = rv == 0;
+  if (rv == 0 && commit->has_hole) rv = flume__offset_note_sync(log, &commit->err);
+  return rv == 0 && log->sync == FLUME_SYNC_ALWAYS ? tell(commit) : rv;
+}
+
 static int commit_run(struct flume_offset_commit *commit) {
-  int rv;
   switch (commit->kind) {
-    case FLUME_OFFSET_COMMIT_DATA:
-      rv = write_data(commit);
-      if (rv != 0 || !(sync_is_due(commit->log) || commit->has_hole)) return rv;
-      rv = sync_file(commit);
-      commit->synced = rv == 0;
-      return rv == 0 && commit->has_hole ? flume__offset_note_sync(commit->log, &commit->err) : rv;
+    case FLUME_OFFSET_COMMIT_DATA: return commit_data(commit);
     case FLUME_OFFSET_COMMIT_SYNC: return sync_file(commit);
     case FLUME_OFFSET_COMMIT_DELETE: return write_deletes(commit);
     case FLUME_OFFSET_COMMIT_END: return write_end(commit);
@@ -352,6 +379,7 @@ static int reserve_deletes(struct log_offset *log, struct flume_offset_commit *c
 /* Everything that the commit needs and that could fail for want of memory, before it goes. */
 static int prepare(struct log_offset *log, struct flume_offset_commit *commit) {
   int rv = 0;
+  if (commit->kind == FLUME_OFFSET_COMMIT_END) commit->last_seq = log->log.since.value;
   if (commit->kind == FLUME_OFFSET_COMMIT_DELETE) rv = reserve_deletes(log, commit);
   if (commit->kind == FLUME_OFFSET_COMMIT_DATA) {
     rv = flume_offset_index_reserve(&log->index, commit->count);

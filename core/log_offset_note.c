@@ -57,7 +57,7 @@ static int read_slots(const struct flume_io *io, int file, uint8_t *newest) {
   return found;
 }
 
-static int read_note(struct log_offset *log, uint8_t *bytes) {
+static int read_note(const struct log_offset *log, uint8_t *bytes) {
   const struct flume_io *io = log->log.io;
   char path[4096];
   int rv = flume__offset_path(log, "note", path, sizeof path);
@@ -69,11 +69,11 @@ static int read_note(struct log_offset *log, uint8_t *bytes) {
   return rv;
 }
 
-int flume__offset_note_load(struct log_offset *log, uint32_t *bits, struct flume_err *err) {
+int flume__offset_note_read(const struct log_offset *log, struct flume_offset_noted *noted, struct flume_err *err) {
   uint8_t bytes[NOTE_BYTES];
-  *bits = 0;
+  noted->bits = 0;
   int rv = read_note(log, bytes);
-  if (rv == UV_ENOENT || rv == -ENOTDIR) return 0;
+  if (rv == UV_ENOENT || rv == UV_ENOTDIR) return 0;
   if (rv != 0 && rv != FLUME_ECORRUPT) {
     return flume_err_set(err, rv, "reading %s/note: %s", log->log.dir, flume_strerror(rv));
   }
@@ -84,26 +84,46 @@ int flume__offset_note_load(struct log_offset *log, uint32_t *bits, struct flume
   if (flume_get_le16(bytes + AT_VERSION) != NOTE_VERSION) {
     return flume_err_set(err, FLUME_EVERSION, "%s/note: byte 4: unknown version", log->log.dir);
   }
-  *bits = flume_get_le16(bytes + AT_BITS);
-  memcpy(log->log.id, bytes + AT_ID, sizeof log->log.id);
-  log->note = (struct flume_offset_note){.durable_off = flume_get_le64(bytes + AT_DURABLE),
-                                         .limit_off = flume_get_le64(bytes + AT_LIMIT),
-                                         .open = flume_get_le32(bytes + AT_OPEN) != 0};
-  log->note_turn = flume_get_le64(bytes + AT_TURN);
+  noted->bits = flume_get_le16(bytes + AT_BITS);
+  memcpy(noted->id, bytes + AT_ID, sizeof noted->id);
+  noted->note = (struct flume_offset_note){.durable_off = flume_get_le64(bytes + AT_DURABLE),
+                                           .limit_off = flume_get_le64(bytes + AT_LIMIT),
+                                           .open = flume_get_le32(bytes + AT_OPEN) != 0};
+  noted->turn = flume_get_le64(bytes + AT_TURN);
   return 0;
 }
 
-static void put_note(struct log_offset *log, uint8_t *bytes) {
+int flume__offset_note_load(struct log_offset *log, struct flume_err *err) {
+  struct flume_offset_noted noted;
+  int rv = flume__offset_note_read(log, &noted, err);
+  if (rv != 0 || noted.bits == 0) return rv;
+  log->noted_bits = noted.bits;
+  memcpy(log->log.id, noted.id, sizeof log->log.id);
+  log->note = noted.note;
+  log->note_turn = noted.turn;
+  return 0;
+}
+
+static void put_note(const struct log_offset *log, const struct flume_offset_note *note, uint64_t turn,
+                     uint8_t *bytes) {
   memset(bytes, 0, NOTE_BYTES);
   flume_put_le32(bytes + AT_MAGIC, NOTE_MAGIC);
   flume_put_le16(bytes + AT_VERSION, NOTE_VERSION);
   flume_put_le16(bytes + AT_BITS, (uint16_t)log->file->bits);
   memcpy(bytes + AT_ID, log->log.id, sizeof log->log.id);
-  flume_put_le64(bytes + AT_DURABLE, log->note.durable_off);
-  flume_put_le64(bytes + AT_LIMIT, log->note.limit_off);
-  flume_put_le64(bytes + AT_TURN, ++log->note_turn);
-  flume_put_le32(bytes + AT_OPEN, log->note.open);
+  flume_put_le64(bytes + AT_DURABLE, note->durable_off);
+  flume_put_le64(bytes + AT_LIMIT, note->limit_off);
+  flume_put_le64(bytes + AT_TURN, turn);
+  flume_put_le32(bytes + AT_OPEN, note->open);
   flume_put_le32(bytes + AT_CRC, flume_crc32c(0, bytes, AT_CRC));
+}
+
+int flume__offset_note_put(const struct log_offset *log, const struct flume_offset_note *note, struct flume_buf *out) {
+  int rv = flume_buf_reserve(out, NOTE_BYTES);
+  if (rv != 0) return rv;
+  put_note(log, note, SLOTS, out->data); /* the first slot */
+  out->len = NOTE_BYTES;
+  return 0;
 }
 
 /* Writes the file at path, and syncs it if asked. */
@@ -112,7 +132,7 @@ static int write_file(struct log_offset *log, const char *path, int mode, bool s
   uint8_t bytes[NOTE_BYTES];
   int file = io->open(io->ctx, path, mode);
   if (file < 0) return file;
-  put_note(log, bytes);
+  put_note(log, &log->note, ++log->note_turn, bytes);
   uint64_t off = log->note_turn % SLOTS * FLUME_OFFSET_SECTOR_BYTES;
   int rv = flume_io_write_full(io, file, bytes, sizeof bytes, off);
   if (rv == 0 && synced) rv = io->sync(io->ctx, file);
@@ -144,4 +164,17 @@ int flume__offset_note_sync(struct log_offset *log, struct flume_err *err) {
 
 int flume__offset_note_write(struct log_offset *log, struct flume_err *err) {
   return write_note(log, false, err);
+}
+
+int flume__offset_tell_begin(struct log_offset *log, struct flume_err *err) {
+  int rv = uv_random(NULL, NULL, &log->told.writer, sizeof log->told.writer, 0, NULL);
+  if (rv != 0) return flume_err_set(err, rv, "opening %s: %s", log->file->path, flume_strerror(rv));
+  log->told.since = log->sync == FLUME_SYNC_ALWAYS ? log->log.since.value : FLUME_SEQ_MAX;
+  return flume__offset_tell(log, err);
+}
+
+int flume__offset_tell(struct log_offset *log, struct flume_err *err) {
+  log->told.deleted_end_off = log->deleted.seqs.end_off;
+  int rv = flume_note_write(log->log.io, log->lock, log->log.id, &log->told);
+  return rv == 0 ? 0 : flume_err_set(err, rv, "writing %s/lock: %s", log->log.dir, flume_strerror(rv));
 }

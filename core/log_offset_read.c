@@ -3,8 +3,12 @@
  * Which records a block has is known from the index when it is planned; loading reads their frames at once, verifies
  * them, and turns them into what a block consists of, where they lie: the eight bytes before a record's own, which are
  * its length and the end of the pointer before it, become its header. Before the first frame four bytes are kept free
- * for that. */
+ * for that.
+ *
+ * A reader may come to read a record while another process overwrites it with zeros, and get a part of each. Such a record
+ * begins or ends with a zero, and stands in the file "deleted" already: so there it is looked for. */
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "err.h"
@@ -19,6 +23,9 @@ struct offset_block {
   uint8_t *data;                  /* NULL until loaded */
   uint32_t *offsets;              /* of each record in data */
   uint8_t *kept;                  /* of each record, whether it may be all zeros; NULL: none may */
+  uint64_t deleted_off;           /* a reader's: how much of the file "deleted" is known */
+  uint8_t log_id[16];             /* a reader's */
+  bool readonly;
   uint32_t steps[];
 };
 
@@ -55,6 +62,63 @@ static const char *take_record(struct offset_block *block, uint32_t i) {
   return NULL;
 }
 
+/* --- Records that are being overwritten ------------------------------------------------------------------------ */
+
+static bool may_be_torn(const struct offset_block *block, uint32_t i) {
+  uint32_t len = frame_end(block, i) - block->steps[i] - flume_offset_framing_bytes(block->file->bits);
+  const uint8_t *bytes = block->data + FREE_BYTES + block->steps[i] + FLUME_OFFSET_LENGTH_BYTES;
+  bool kept = block->kept != NULL && block->kept[i] != 0;
+  return block->offsets[i] != FLUME_BLOCK_GONE && !kept && len > 0 && (bytes[0] == 0 || bytes[len - 1] == 0);
+}
+
+static bool any_may_be_torn(const struct offset_block *block) {
+  for (uint32_t i = 0; i < block->block.count; i++) {
+    if (may_be_torn(block, i)) return true;
+  }
+  return false;
+}
+
+/* What the file has, unless it is as long as it was when the block was planned. */
+static int read_deleted(const struct offset_block *block, int file, struct flume_deletions *deletions) {
+  const struct flume_io *io = block->file->io;
+  uint64_t bad_off;
+  int64_t size = io->size(io->ctx, file);
+  if (size < 0) return (int)size;
+  if ((uint64_t)size == block->deleted_off + FLUME_FRAME_HEADER_BYTES) return 0;
+  struct flume_buf bytes;
+  flume_buf_init(&bytes, io);
+  int rv = flume_buf_reserve(&bytes, (size_t)size);
+  if (rv == 0) rv = flume_io_read_full(io, file, bytes.data, (size_t)size, 0);
+  if (rv == 0) {
+    bytes.len = (size_t)size;
+    rv = flume_deletions_read(deletions, &bytes, block->log_id, &bad_off);
+  }
+  flume_buf_fini(&bytes);
+  return rv;
+}
+
+static int mark_torn(struct offset_block *block) {
+  const struct flume_io *io = block->file->io;
+  char path[4096];
+  int len = snprintf(path, sizeof path, "%s.flume/deleted", block->file->path);
+  if (len < 0 || (size_t)len >= sizeof path) return UV_ENAMETOOLONG;
+  int file = io->open(io->ctx, path, FLUME_IO_READ);
+  if (file == UV_ENOENT || file == UV_ENOTDIR) return 0;
+  if (file < 0) return file;
+  struct flume_deletions deletions;
+  flume_deletions_init(&deletions, io);
+  int rv = read_deleted(block, file, &deletions);
+  for (uint32_t i = 0; i < block->block.count && rv == 0; i++) {
+    int64_t seq = flume_block_seq(&block->block, i);
+    if (may_be_torn(block, i) && flume_tombstones_has(&deletions.deleted, seq)) block->offsets[i] = FLUME_BLOCK_GONE;
+  }
+  flume_deletions_fini(&deletions);
+  io->close(io->ctx, file);
+  return rv;
+}
+
+/* --- Loading -------------------------------------------------------------------------------------------------- */
+
 static int block_load(struct flume_block *base, struct flume_err *err) {
   struct offset_block *block = (struct offset_block *)base;
   struct flume_offset_file *file = block->file;
@@ -72,6 +136,10 @@ static int block_load(struct flume_block *base, struct flume_err *err) {
     const char *why = take_record(block, i);
     if (why == NULL) continue;
     rv = flume_err_set(err, FLUME_ECORRUPT, "%s: byte %lld: %s", file->path, (long long)flume_block_seq(base, i), why);
+  }
+  if (rv == 0 && block->readonly && any_may_be_torn(block)) {
+    rv = mark_torn(block);
+    if (rv != 0) flume_err_set(err, rv, "reading %s.flume/deleted: %s", file->path, flume_strerror(rv));
   }
   if (rv != 0) {
     flume_io_free(file->io, block->data);
@@ -96,7 +164,7 @@ static int mark_zeros(const struct log_offset *log, struct offset_block *block) 
 }
 
 static void mark_deleted(const struct log_offset *log, struct offset_block *block) {
-  const struct flume_tombstones *deleted = &log->deleted.seqs.deleted;
+  const struct flume_tombstones *deleted = flume__offset_gone(log);
   int64_t first_seq = block->block.first_seq, last_seq = flume_block_last_seq(&block->block);
   if (flume_tombstones_count(deleted, last_seq) == flume_tombstones_count(deleted, first_seq - 1)) return;
   for (uint32_t i = 0; i < block->block.count; i++) {
@@ -134,6 +202,9 @@ static struct offset_block *block_new(const struct log_offset *log, uint64_t fro
   atomic_init(&block->block.refs, 1);
   atomic_fetch_add_explicit(&log->file->refs, 1, memory_order_relaxed);
   block->file = log->file;
+  block->readonly = log->readonly;
+  block->deleted_off = log->deleted.seqs.end_off;
+  memcpy(block->log_id, log->log.id, sizeof block->log_id);
   return block;
 }
 
@@ -169,12 +240,16 @@ int flume__offset_plan(struct flume_log *base, int64_t seq, bool reverse, size_t
 }
 
 int64_t flume__offset_deleted_count(const struct flume_log *base, int64_t seq) {
-  return flume_tombstones_count(&((const struct log_offset *)base)->deleted.seqs.deleted, seq);
+  return flume_tombstones_count(flume__offset_gone((const struct log_offset *)base), seq);
 }
 
 int64_t flume__offset_deletion_at(const struct flume_log *base, int64_t ordinal) {
   assert(ordinal >= 0 && ordinal < base->deletions.value);
-  return ((const struct log_offset *)base)->deleted.seqs.deleted.order[ordinal];
+  return flume__offset_gone((const struct log_offset *)base)->order[ordinal];
+}
+
+bool flume__offset_is_lost(const struct flume_log *base, int64_t seq) {
+  return flume_tombstones_has(&((const struct log_offset *)base)->deleted.seqs.lost, seq);
 }
 
 /* A delete overwrites the record at once. */

@@ -18,6 +18,7 @@ void flume__offset_set_fini(struct flume_offset_set *set, const struct flume_io 
   if (set->file >= 0) io->close(io->ctx, set->file);
   set->file = -1;
   flume_deletions_fini(&set->seqs);
+  flume_deletions_init(&set->seqs, io);
 }
 
 static int fail(const struct log_offset *log, const struct flume_offset_set *set, const char *doing, int rv,
@@ -32,36 +33,71 @@ static int open_file(struct log_offset *log, struct flume_offset_set *set, const
   return rv == 0 ? log->log.io->open(log->log.io->ctx, path, mode) : rv;
 }
 
-static int read_file(struct log_offset *log, struct flume_offset_set *set, struct flume_buf *bytes) {
+/* Takes over what the file has between the end of what is known and end_off. */
+static int take_more(struct log_offset *log, struct flume_offset_set *set, uint64_t end_off, struct flume_buf *bytes,
+                     struct flume_err *err) {
   const struct flume_io *io = log->log.io;
   int64_t size = io->size(io->ctx, set->file);
-  if (size < 0) return (int)size;
-  int rv = flume_buf_reserve(bytes, (size_t)size);
-  if (rv == 0) rv = flume_io_read_full(io, set->file, bytes->data, (size_t)size, 0);
-  if (rv == 0) bytes->len = (size_t)size;
+  if (size < 0) return fail(log, set, "reading", (int)size, err);
+  uint64_t from = set->seqs.end_off, to = (uint64_t)size < end_off ? (uint64_t)size : end_off, bad_off = 0;
+  if (to <= from) return 0;
+  int rv = flume_buf_reserve(bytes, (size_t)(to - from));
+  if (rv == 0) rv = flume_io_read_full(io, set->file, bytes->data, (size_t)(to - from), from);
+  if (rv != 0) return fail(log, set, "reading", rv, err);
+  bytes->len = (size_t)(to - from);
+  rv = flume_deletions_follow(&set->seqs, bytes, log->log.id, &bad_off);
+  if (rv == FLUME_ENOMEM) flume_err_nomem(err);
+  if (rv == FLUME_ECORRUPT) {
+    flume_err_set(err, rv, "%s/%s: byte %llu: bad frame", log->log.dir, set->name, (unsigned long long)bad_off);
+  }
   return rv;
 }
 
-int flume__offset_set_load(struct log_offset *log, struct flume_offset_set *set, struct flume_err *err) {
-  int rv = open_file(log, set, "", log->readonly ? FLUME_IO_READ : FLUME_IO_WRITE);
-  if (rv == UV_ENOENT || rv == -ENOTDIR) return 0;
-  if (rv < 0) return fail(log, set, "opening", rv, err);
-  set->file = rv;
+int flume__offset_set_load(struct log_offset *log, struct flume_offset_set *set, uint64_t end_off,
+                           struct flume_err *err) {
+  if (set->file < 0) {
+    int rv = open_file(log, set, "", log->readonly ? FLUME_IO_READ : FLUME_IO_WRITE);
+    if (rv == UV_ENOENT || rv == UV_ENOTDIR) return 0;
+    if (rv < 0) return fail(log, set, "opening", rv, err);
+    set->file = rv;
+  }
   struct flume_buf bytes;
   flume_buf_init(&bytes, log->log.io);
-  uint64_t bad_off = 0;
-  rv = read_file(log, set, &bytes);
-  if (rv != 0) {
-    fail(log, set, "reading", rv, err);
-  } else {
-    rv = flume_deletions_read(&set->seqs, &bytes, log->log.id, &bad_off);
-    if (rv == FLUME_ENOMEM) flume_err_nomem(err);
-    if (rv == FLUME_ECORRUPT) {
-      flume_err_set(err, rv, "%s/%s: byte %llu: bad frame", log->log.dir, set->name, (unsigned long long)bad_off);
-    }
-  }
+  int rv = take_more(log, set, end_off, &bytes, err);
   flume_buf_fini(&bytes);
   return rv;
+}
+
+int flume__offset_set_read(struct log_offset *log, struct flume_offset_set *set, struct flume_buf *bytes) {
+  const struct flume_io *io = log->log.io;
+  int file = open_file(log, set, "", FLUME_IO_READ);
+  int64_t size = file >= 0 ? io->size(io->ctx, file) : file;
+  int rv = size < 0 ? (int)size : flume_buf_reserve(bytes, (size_t)size);
+  if (rv == 0) rv = flume_io_read_full(io, file, bytes->data, (size_t)size, 0);
+  if (rv == 0) bytes->len = (size_t)size;
+  if (file >= 0) io->close(io->ctx, file);
+  return rv;
+}
+
+/* A writer puts another file in its place when it opens the log. */
+static int check_name(struct log_offset *log, struct flume_offset_set *set, struct flume_err *err) {
+  const struct flume_io *io = log->log.io;
+  char path[4096];
+  int rv = flume__offset_path(log, set->name, path, sizeof path);
+  if (rv != 0) return fail(log, set, "reading", rv, err);
+  rv = io->is_at(io->ctx, set->file, path);
+  if (rv < 0 && rv != UV_ENOENT && rv != UV_ENOTDIR) return fail(log, set, "reading", rv, err);
+  if (rv != 1) flume__offset_set_fini(set, io);
+  return 0;
+}
+
+int flume__offset_set_follow(struct log_offset *log, struct flume_offset_set *set, uint64_t end_off,
+                             struct flume_err *err) {
+  int rv = set->file >= 0 ? check_name(log, set, err) : 0;
+  if (rv == 0) rv = flume__offset_set_load(log, set, end_off, err);
+  if (rv != 0 || end_off == UINT64_MAX || set->seqs.end_off >= end_off) return rv;
+  return flume_err_set(err, FLUME_ECORRUPT, "%s/%s: byte %llu: what was acknowledged is not there", log->log.dir,
+                       set->name, (unsigned long long)set->seqs.end_off);
 }
 
 /* Writes a new file, and puts it in the place of the old one. */

@@ -1,5 +1,6 @@
 /* Maintenance of a log: what takes its time, answers by callback, and tells how far it is. */
 #include <string.h>
+#include <sys/stat.h>
 
 #include "log.h"
 
@@ -238,12 +239,18 @@ static int log_check(lua_State *L) {
   return work_submitted(L, &check->work, rv, &err);
 }
 
-/* repair(dir) -> report | nil, message, code */
+static bool is_file(const char *path) {
+  struct stat found;
+  return stat(path, &found) == 0 && S_ISREG(found.st_mode);
+}
+
+/* repair(path) -> report | nil, message, code; of a file log its directory, of an offset log its file */
 int flume__log_repair(lua_State *L) {
-  const char *dir = luaL_checkstring(L, 1);
+  const char *path = luaL_checkstring(L, 1);
   struct flume_report *report = report_box(L);
   struct flume_err err;
-  int rv = flume_log_repair(dir, NULL, report, &err);
+  int rv =
+      is_file(path) ? flume_log_repair_offset(path, NULL, report, &err) : flume_log_repair(path, NULL, report, &err);
   if (rv != 0) return flume__fail(L, rv, &err);
   lua_pushcfunction(L, report_table);
   lua_insert(L, -2);

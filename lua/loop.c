@@ -182,6 +182,10 @@ static int traceback(lua_State *L) {
 void flume__loop_call(struct flume_loop *loop, int nargs) {
   lua_State *L = loop->L;
   int function = lua_gettop(L) - nargs;
+  if (loop->ending) {
+    lua_settop(L, function - 1);
+    return;
+  }
   lua_pushcfunction(L, traceback);
   lua_insert(L, function);
   if (lua_pcall(L, nargs, 0, function) != LUA_OK) {

@@ -19,6 +19,7 @@ struct flume_loop {
   bool owned;               /* loop is own */
   const int *luv_mode;      /* luv's: -1 while its loop is not running; NULL without luv */
   bool stepping;            /* flume.step is running it */
+  bool ending;              /* the state is being closed: what callbacks need may be gone, so none is called any more */
   struct flume_defer defer; /* of core.later */
   struct flume_queue later; /* struct later */
   struct flume_deferred run_later;

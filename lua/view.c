@@ -407,6 +407,7 @@ static int nothing(lua_State *L) {
   return 0;
 }
 
+/* An open view is pinned: if it is collected, the state is being closed, and nobody has closed the database. */
 static int view_gc(lua_State *L) {
   struct flume_view *self = luaL_checkudata(L, 1, FLUME_VIEW_TYPE);
   if (!self->open) {
@@ -414,6 +415,7 @@ static int view_gc(lua_State *L) {
     return 0;
   }
   if (self->pump->log->log == NULL || !self->pump->open) return 0;
+  self->loop->ending = true;
   if (!self->closing) {
     lua_pushcfunction(L, nothing);
     self->close_cb = luaL_ref(L, LUA_REGISTRYINDEX);

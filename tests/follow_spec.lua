@@ -4,46 +4,10 @@ local child = require "tests.support.child"
 local flume = require "flume"
 local lfs = require "lfs"
 local world = require "tests.support.world"
+local writers = require "tests.support.writer"
 
--- A writer that does what it is told, a line each: append N, del SEQ, close, open. It answers each with its since.
-local WRITER = [[
-  local flume = require "flume"
-  local dir = ...
-  io.stdout:setvbuf "line"
-  local db
-  local commands = {
-    open = function () db = assert(flume.open(dir, {segment_bytes = 4096})) end,
-    append = function (count)
-      for _ = 1, count do assert(db:append{n = db.since.value + 1}) end
-    end,
-    del = function (seq) assert(db:del(math.tointeger(seq))) end,
-    close = function () assert(db:close()) end,
-  }
-  for line in io.lines(dir .. ".commands") do
-    local name, arg = line:match "^(%a+) ?(%d*)$"
-    commands[name](math.tointeger(tonumber(arg)))
-    print(name)
-  end
-]]
-
--- The writer as {tell = function (line)}, which returns when it is done.
 local function start_writer(dir)
-  assert(os.execute("mkfifo " .. dir .. ".commands"))
-  local pipe, pid = child.start(WRITER, dir)
-  local commands = assert(io.open(dir .. ".commands", "w"))
-  commands:setvbuf "no"
-  local writer = {pid = pid}
-  function writer.tell(line)
-    commands:write(line, "\n")
-    assert.equal(line:match "^%a+", pipe:read "l")
-  end
-  function writer.close()
-    commands:close()
-    pipe:close()
-  end
-  world.keep(writer)
-  writer.tell "open"
-  return writer
+  return writers.start(dir, "{segment_bytes = 4096}")
 end
 
 local function new_dir()

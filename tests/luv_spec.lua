@@ -132,6 +132,24 @@ end)
 describe("without luv", function ()
   after_each(world.clean)
 
+  it("a program that ends while a version is on its way says nothing of it", function ()
+    local dir, folder = world.dir() .. "/data", world.dir()
+    for version = 1, 8 do
+      world.write(folder .. "/v.lua",
+        ("return {version = %d, initial = 0, reducer = function (acc) return acc + 1 end}"):format(version))
+      local text, ok = child.run([[
+        local flume = require "flume"
+        local db = assert(flume.open(arg[1], {views = arg[2]}))
+        for n = 1, 100 do db:append {n = n} end
+        if arg[3] == "1" then assert(db.v:ready()) end
+        for _ = 2, arg[3] do flume.step(0) end
+        db.v:get(function () print "too late" end)
+      ]], dir, folder, version)
+      assert.equal("", text)
+      assert.is_true(ok)
+    end
+  end)
+
   it("a program that just ends does not hurt", function ()
     local text, ok = child.run([[
       local flume = require "flume"

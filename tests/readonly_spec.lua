@@ -1,7 +1,8 @@
--- Views in a process that may only read, while another one writes.
+-- Views in a process that may only read, while another one writes: on a file log, and on an offset log.
 
 local child = require "tests.support.child"
 local lfs = require "lfs"
+local offsets = require "tests.support.offsets"
 local world = require "tests.support.world"
 
 local SCRIPTS = {
@@ -11,12 +12,13 @@ local SCRIPTS = {
   index = [[return {version = 1, indexer = "kind"}]],
 }
 
--- Writes what it is told to: "append FIRST LAST", "del SEQ", "ready", "close"; each is answered with a line.
+-- Writes what it is told to: "append FIRST LAST", "del NUMBER", "ready", "close"; each is answered with a line.
 local WRITER = [[
   local flume = require "flume"
-  local dir, folder, commands = ...
+  local offsets = require "tests.support.offsets"
+  local dir, kind, folder, commands = ...
   io.stdout:setvbuf "line"
-  local db = assert(flume.open(dir, {views = folder}))
+  local db = assert(flume.open(dir, {log = kind, views = folder}))
   for line in io.lines(commands) do
     local words = {}
     for word in line:gmatch "%S+" do words[#words + 1] = math.tointeger(tonumber(word)) or word end
@@ -24,7 +26,7 @@ local WRITER = [[
       local batch = {}
       for n = words[2], words[3] do batch[#batch + 1] = {n = n, kind = "k" .. n % 3} end
       db:append(batch)
-    elseif words[1] == "del" then db:del(words[2])
+    elseif words[1] == "del" then db:del(kind == "file" and words[2] or offsets.of(db.log)(words[2]))
     elseif words[1] == "ready" then
       for _, name in ipairs {"sum", "groups", "index"} do db[name]:ready() end
     elseif words[1] == "close" then db:close()
@@ -40,10 +42,10 @@ local function folder_of_views()
 end
 
 -- A writer in another process; do(line) has it carry out a command.
-local function start_writer(dir, folder)
+local function start_writer(dir, kind, folder)
   local fifo = world.dir() .. "/commands"
   assert(os.execute("mkfifo " .. fifo))
-  local pipe = child.start(WRITER, dir, folder, fifo)
+  local pipe = child.start(WRITER, dir, kind, folder, fifo)
   local commands = assert(io.open(fifo, "w"))
   commands:setvbuf "line"
   return {
@@ -95,40 +97,51 @@ local function mtimes(dir, list)
   return list
 end
 
-describe("a process that only reads", function ()
+local function each_kind(kind)
+  -- Of record number n.
+  local function seq_of(db, n)
+    return kind == "file" and n or offsets.of(db.log)(n)
+  end
+
+  local function state_of(dir)
+    return kind == "file" and dir or dir .. ".flume"
+  end
+
   after_each(world.clean)
 
   it("takes up what the views have committed, and writes nothing", function ()
     local dir, folder = world.dir() .. "/data", folder_of_views()
-    local writer = start_writer(dir, folder)
+    local writer = start_writer(dir, kind, folder)
     writer.run "append 1 1000"
     writer.run "ready"
     writer.run "close"
     writer.stop()
-    local before = mtimes(dir)
-    local db = world.open_db(dir, {views = folder, readonly = true, ready = false})
-    for _, name in ipairs {"sum", "groups", "index"} do assert.equal(999, db[name].since.value, name) end
+    local before = mtimes(state_of(dir))
+    local db = world.open_db(dir, {log = kind, views = folder, readonly = true, ready = false})
+    for _, name in ipairs {"sum", "groups", "index"} do
+      assert.equal(seq_of(db, 999), db[name].since.value, name)
+    end
     db.ready:set(true)
     check(db)
     db:close()
-    assert.same(before, mtimes(dir))
+    assert.same(before, mtimes(state_of(dir)))
   end)
 
   it("follows the writer, and takes deletes back", function ()
     local dir, folder = world.dir() .. "/data", folder_of_views()
-    local writer = start_writer(dir, folder)
+    local writer = start_writer(dir, kind, folder)
     writer.run "append 1 1000"
     writer.run "ready"
-    local db = world.open_db(dir, {views = folder, readonly = true})
+    local db = world.open_db(dir, {log = kind, views = folder, readonly = true})
     check(db)
     for round = 1, 10 do
       writer.run(("append %d %d"):format(round * 1000, round * 1000 + 300))
       if round % 3 == 0 then writer.run("del " .. round * 10) end
-      local wanted = 999 + round * 301
+      local wanted = seq_of(db, 999 + round * 301)
       world.run_until(function () return db.since.value == wanted end)
       if round % 3 ~= 0 then check(db) end
     end
-    world.run_until(function () return db:get(90) == nil end)
+    world.run_until(function () return db:get(seq_of(db, 90)) == nil end)
     check(db)
     writer.run "ready"
     writer.run "close"
@@ -139,36 +152,42 @@ describe("a process that only reads", function ()
 
   it("folds for itself where the committed state does not fit", function ()
     local dir, folder = world.dir() .. "/data", folder_of_views()
-    local writer = start_writer(dir, folder)
+    local writer = start_writer(dir, kind, folder)
     writer.run "append 1 100"
     writer.run "ready"
     writer.run "close"
     writer.stop()
     world.write(folder .. "/sum.lua", (SCRIPTS.sum:gsub("version = 1", "version = 2")))
-    local db = world.open_db(dir, {views = folder, readonly = true, ready = false})
+    local db = world.open_db(dir, {log = kind, views = folder, readonly = true, ready = false})
     assert.equal(-1, db.sum.since.value)
-    assert.equal(99, db.index.since.value)
+    assert.equal(seq_of(db, 99), db.index.since.value)
     db.ready:set(true)
     check(db)
     db:close()
     assert.equal(2, #(function ()
       local names = {}
-      for name in lfs.dir(dir .. "/views/sum") do if name:sub(1, 1) ~= "." then names[#names + 1] = name end end
+      for name in lfs.dir(state_of(dir) .. "/views/sum") do
+        if name:sub(1, 1) ~= "." then names[#names + 1] = name end
+      end
       return names
     end)())
   end)
 
   it("in the writer's own process folds for itself", function ()
     local dir, folder = world.dir() .. "/data", folder_of_views()
-    local writer = world.open_db(dir, {views = folder})
+    local writer = world.open_db(dir, {log = kind, views = folder})
     writer:append {{n = 1, kind = "a"}, {n = 2, kind = "b"}}
     check(writer)
-    local reader = world.open_db(dir, {views = folder, readonly = true})
+    local reader = world.open_db(dir, {log = kind, views = folder, readonly = true})
     check(reader)
     writer:append {n = 3, kind = "a"}
-    world.run_until(function () return reader.since.value == 2 end)
+    world.run_until(function () return reader.since.value == writer.since.value end)
     check(reader)
     reader:close()
     check(writer)
   end)
-end)
+end
+
+for _, kind in ipairs {"file", "offset"} do
+  describe("a process that only reads, log " .. kind, function () each_kind(kind) end)
+end

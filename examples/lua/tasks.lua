@@ -17,11 +17,11 @@ flume.run(function ()
   db:use("sum", flume.reduce(1, function (sum, n) return sum + n end, 0))
   local asker = flume.spawn(function () print("sum", db.sum:get {since = 2}) end)
 
-  for n = 10, 30, 10 do db:append(n) end
-  print(coroutine.status(reader), coroutine.status(asker)) --> suspended	suspended
+  for n = 10, 30, 10 do db:append(n) end -- each lets the others run until it is stored
+  --> record 0: 10
+  --> record 1: 20
+  --> record 2: 30
+  print(coroutine.status(reader), coroutine.status(asker)) --> dead	suspended
 end)
 flume.run() -- until nothing is left to do
---> record 0: 10
---> record 1: 20
---> record 2: 30
 --> sum	60

@@ -20,7 +20,7 @@ local OPTIONS = {
 -- Those of an offset log.
 local OFFSET_OPTIONS = {
   sync = "string", interval_ms = "integer", max_record_bytes = "integer", readonly = "boolean", damaged = "boolean",
-  codec = "string|table", bits = "integer",
+  poll_ms = "integer", codec = "string|table", bits = "integer",
 }
 
 local Log = {}
@@ -290,7 +290,8 @@ function Log:compact(given, cb)
   end, callback)
 end
 
---- Copies the log, as of now, to the new directory dir, as dir/log: {since =, bytes =, files =}. Errors: EEXIST, …
+--- Copies the log, as of now, to the new directory dir, as dir/log (an offset log under the name of its file):
+--- {since =, bytes =, files =}. Errors: EEXIST, …
 function Log:backup(dir, given, cb)
   check_open(self, 2)
   if type(dir) ~= "string" or dir == "" then error("backup: dir must be a string that names a directory", 2) end
@@ -312,12 +313,12 @@ function Log:check(given, cb)
   end, callback)
 end
 
---- Repairs the log in a directory, which nobody may have open for writing: what check gives, and the list repairs of
---- what was done. See flume_log_repair in core/flume.h. Errors: ELOCKED, ENOENT, ECORRUPT (it can't be proven what was)
---- …
-function Log.repair(dir)
-  if type(dir) ~= "string" or dir == "" then error("repair: dir must be a string that names a directory", 2) end
-  return core.repair(dir)
+--- Repairs the log in a directory, or the flumelog-offset file, at path, which nobody may have open for writing: what
+--- check gives, and the list repairs of what was done. See flume_log_repair and flume_log_repair_offset in flume.h.
+--- Errors: ELOCKED, ENOENT, ECORRUPT (it can't be proven what was) …
+function Log.repair(path)
+  if type(path) ~= "string" or path == "" then error("repair: path must be a string that names a log", 2) end
+  return core.repair(path)
 end
 
 local function close(self, done)

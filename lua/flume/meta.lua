@@ -65,7 +65,8 @@ local flume = {}
 ---@field sync? "always"|"interval"|"os" when an append is acknowledged: once on disk; or written
 ---@field interval_ms? integer the ceiling of sync = "interval"; 100
 ---@field max_record_bytes? integer a larger record is E2BIG; 256 MiB
----@field readonly? boolean takes no lock and writes nothing; sees what is there when it is opened
+---@field readonly? boolean takes no lock and writes nothing; sees what another process writes, as it comes
+---@field poll_ms? integer with readonly: looks as often as this, instead of waiting for file events
 ---@field damaged? boolean with readonly: opens what there is before the damage, instead of failing with ECORRUPT
 ---@field codec? "json"|"msgpack"|"raw"|flume.Codec how values are stored; JSON
 ---@field bits? 32|48|53 how wide the pointers are; what the file has, or 32 for a new one
@@ -111,7 +112,7 @@ function flume.log.file(dir, options) end
 
 --- Opens, or creates, the JavaScript flumelog-offset file at a path. Its seqs are the byte offsets at which the records
 --- begin. What flume keeps besides, the state of views included, is in the folder path.flume. Deleting overwrites a
---- record at once, so compact has nothing to do, and there is no backup; a batch is not atomic across a crash.
+--- record at once, so compact has nothing to do; a batch is not atomic across a crash.
 ---@param path string the file
 ---@param options? flume.OffsetOptions
 ---@return flume.Log? log
@@ -126,13 +127,14 @@ function flume.log.offset(path, options) end
 ---@return flume.Code? code
 function flume.log.memory(options) end
 
---- Repairs the log in a folder, which nobody may have open for writing. It does what is proven, and nothing else: good
---- records keep their seqs, and what is replaced is kept in dir/damaged-TIME.
----@param dir string the folder of the log: "data/log"
+--- Repairs the log in a folder, or a flumelog-offset file, which nobody may have open for writing. It does what is
+--- proven, and nothing else: good records keep their seqs, and what is replaced is kept in damaged-TIME, in the folder
+--- or in path.flume. Of a flumelog-offset file a record is framed anew if one thing alone of its framing is wrong.
+---@param path string the folder of the log, "data/log"; or the file
 ---@return flume.Report? report with the list repairs of what was done
 ---@return string? message
 ---@return flume.Code? code ELOCKED, ENOENT, ECORRUPT (beyond what can be proven)
-function flume.log.repair(dir) end
+function flume.log.repair(path) end
 
 -- --- Views ---------------------------------------------------------------------------------------------------------
 
@@ -360,7 +362,8 @@ function Records:sync(cb) end
 ---@return flume.Code? code EBUSY, EREADONLY, ECORRUPT, ENOTSUP, EVIEW
 function Records:compact(options, cb) end
 
---- Copies the database, or the log, as of now, into a new folder, while it is in use.
+--- Copies the database, or the log, as of now, into a new folder, while it is in use. One on a flumelog-offset file is
+--- dir/NAME there, under the name of that file.
 ---@param dir string the new folder
 ---@param options? flume.UpkeepOptions
 ---@param cb? fun(err: flume.Error?, done: flume.Backup?)

@@ -29,7 +29,7 @@ static inline void end(void) {
 
 /* A failed open leaves nothing behind once the loop has turned. */
 static inline int try_open(struct flume_log **log, struct flume_log_options options) {
-  options.io = &faults.io;
+  if (options.io == NULL) options.io = &faults.io;
   err.code = 0;
   int rv = flume_log_open_offset(log, &loop, path, &options, &err);
   if (rv != 0) {

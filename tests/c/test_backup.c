@@ -1,37 +1,12 @@
 /* A backup is the log as of one moment, whole or not there at all. */
+#include "backing_up.h"
 #include "compacting.h"
 #include "made.h"
 #include "../../core/store.h"
 
-struct backup_answer {
-  struct flume_backup req;
-  int calls;
-  int status;
-  struct flume_err err;
-};
-
-static char target[TEST_PATH_MAX];
-
-static void on_backup(struct flume_backup *req, int status, const struct flume_err *error) {
-  struct backup_answer *answer = FLUME_CONTAINER_OF(req, struct backup_answer, req);
-  answer->calls++;
-  answer->status = status;
-  CHECK((error != NULL) == (status != 0));
-  if (error != NULL) answer->err = *error;
-}
-
-static int backup(struct flume_log *log, const char *views_dir, struct backup_answer *answer) {
-  *answer = (struct backup_answer){.calls = 0};
-  int rv = flume_log_backup(log, target, views_dir, &answer->req, on_backup, &answer->err);
-  if (rv != 0) return rv;
-  CHECK_INT_EQ(answer->calls, 0);
-  while (answer->calls == 0) MUST(uv_run(&loop, UV_RUN_ONCE) != 0 || answer->calls > 0);
-  return answer->status;
-}
-
 static void begin_backup(void) {
   begin();
-  strcpy(target, path_in(root, "copies/one"));
+  strcpy(backup_target, path_in(root, "copies/one"));
 }
 
 /* The copy has all that is made, and goes on as a log of its own. */
@@ -61,7 +36,7 @@ static void copy_made(const char *text, bool compacts) {
   struct compaction_answer compacted;
   if (compacts) CHECK_INT_EQ(log_compact(log, &loop, &compacted), 0);
   struct backup_answer answer;
-  if (!CHECK_INT_EQ(backup(log, NULL, &answer), 0)) printf("%s\n", answer.err.msg);
+  if (!CHECK_INT_EQ(backup(log, &loop, NULL, &answer), 0)) printf("%s\n", answer.err.msg);
   CHECK_INT_EQ(answer.req.since, made.count - 1);
   CHECK(answer.req.files > 0 && answer.req.bytes >= 64);
   log_close_wait(log, &loop);
@@ -85,7 +60,7 @@ TEST(copy_while_it_is_used) {
   made_del(log, 2);
   struct backup_answer answer = {.calls = 0};
   struct compaction_answer compacted = {.calls = 0};
-  CHECK_INT_EQ(flume_log_backup(log, target, NULL, &answer.req, on_backup, &err), 0);
+  CHECK_INT_EQ(flume_log_backup(log, backup_target, NULL, &answer.req, on_backup, &err), 0);
   CHECK_INT_EQ(flume_log_compact(log, &compacted.req, on_compacted, &err), 0);
   while (answer.calls == 0 || compacted.calls == 0) {
     if (made.count < 60) made_append(log, 1);
@@ -108,7 +83,7 @@ TEST(copy_from_a_reader) {
   uint8_t id[16];
   memcpy(id, flume_log_id(log), 16);
   struct backup_answer answer;
-  CHECK_INT_EQ(backup(log, NULL, &answer), 0);
+  CHECK_INT_EQ(backup(log, &loop, NULL, &answer), 0);
   log_close_wait(log, &loop);
   check_copy(made.count - 1, id);
   end();
@@ -117,12 +92,12 @@ TEST(copy_from_a_reader) {
 TEST(an_empty_directory_will_do) {
   begin_backup();
   make("12", 300);
-  MUST(flume_io_mkdir_all(&flume_io_posix, target) == 0);
-  strcat(target, "//");
+  MUST(flume_io_mkdir_all(&flume_io_posix, backup_target) == 0);
+  strcat(backup_target, "//");
   struct flume_log *log = must_open(300);
   struct backup_answer answer;
-  if (!CHECK_INT_EQ(backup(log, NULL, &answer), 0)) printf("%s\n", answer.err.msg);
-  CHECK(file_exists(target, "log/00000000000000000000.flume"));
+  if (!CHECK_INT_EQ(backup(log, &loop, NULL, &answer), 0)) printf("%s\n", answer.err.msg);
+  CHECK(file_exists(backup_target, "log/00000000000000000000.flume"));
   log_close_wait(log, &loop);
   end();
 }
@@ -130,19 +105,19 @@ TEST(an_empty_directory_will_do) {
 TEST(what_is_there_is_not_touched) {
   begin_backup();
   make("12", 300);
-  MUST(flume_io_mkdir_all(&flume_io_posix, target) == 0);
-  write_file(path_in(target, "mine"), "mine", 4, 4);
+  MUST(flume_io_mkdir_all(&flume_io_posix, backup_target) == 0);
+  write_file(path_in(backup_target, "mine"), "mine", 4, 4);
   struct flume_log *log = must_open(300);
   struct backup_answer answer;
-  CHECK_INT_EQ(backup(log, NULL, &answer), FLUME_EEXIST);
-  CHECK(strstr(answer.err.msg, target) != NULL);
-  CHECK_INT_EQ(unlink(path_in(target, "mine")), 0);
-  char partial[sizeof target];
+  CHECK_INT_EQ(backup(log, &loop, NULL, &answer), FLUME_EEXIST);
+  CHECK(strstr(answer.err.msg, backup_target) != NULL);
+  CHECK_INT_EQ(unlink(path_in(backup_target, "mine")), 0);
+  char partial[sizeof backup_target];
   strcpy(partial, path_in(root, "copies/one.partial"));
   MUST(mkdir(partial, 0777) == 0);
-  CHECK_INT_EQ(backup(log, NULL, &answer), FLUME_EEXIST);
+  CHECK_INT_EQ(backup(log, &loop, NULL, &answer), FLUME_EEXIST);
   CHECK(strstr(answer.err.msg, ".partial") != NULL && access(partial, F_OK) == 0);
-  CHECK(!file_exists(target, "log"));
+  CHECK(!file_exists(backup_target, "log"));
   log_close_wait(log, &loop);
   end();
 }
@@ -155,8 +130,8 @@ TEST(copy_to_where_the_process_is) {
   struct flume_log *log = must_open(300);
   MUST(getcwd(here, sizeof here) != NULL && chdir(root) == 0);
   struct backup_answer answer;
-  strcpy(target, "one//");
-  if (!CHECK_INT_EQ(backup(log, NULL, &answer), 0)) printf("%s\n", answer.err.msg);
+  strcpy(backup_target, "one//");
+  if (!CHECK_INT_EQ(backup(log, &loop, NULL, &answer), 0)) printf("%s\n", answer.err.msg);
   MUST(chdir(here) == 0);
   CHECK(file_exists(root, "one/log/00000000000000000000.flume"));
   log_close_wait(log, &loop);
@@ -204,7 +179,7 @@ TEST(a_log_of_which_nothing_is_good_is_not_copied) {
   struct flume_log_options options = {.readonly = true, .damaged = true, .io = &faults.io};
   REQUIRE(try_open(&log, &options) == 0);
   struct backup_answer answer;
-  CHECK_INT_EQ(backup(log, NULL, &answer), FLUME_ECORRUPT);
+  CHECK_INT_EQ(backup(log, &loop, NULL, &answer), FLUME_ECORRUPT);
   CHECK(strstr(answer.err.msg, "nothing of it is good") != NULL);
   log_close_wait(log, &loop);
   end();
@@ -215,7 +190,7 @@ TEST(a_log_in_memory_is_not_copied) {
   struct flume_log *log;
   REQUIRE(flume_log_open_memory(&log, &loop, NULL, &err) == 0);
   struct backup_answer answer;
-  CHECK_INT_EQ(backup(log, NULL, &answer), FLUME_ENOTSUP);
+  CHECK_INT_EQ(backup(log, &loop, NULL, &answer), FLUME_ENOTSUP);
   log_close_wait(log, &loop);
   end();
 }
@@ -225,12 +200,12 @@ TEST(close_while_it_copies) {
   make("12131213", 300);
   struct flume_log *log = must_open(300);
   struct backup_answer answer = {.calls = 0};
-  CHECK_INT_EQ(flume_log_backup(log, target, NULL, &answer.req, on_backup, &err), 0);
+  CHECK_INT_EQ(flume_log_backup(log, backup_target, NULL, &answer.req, on_backup, &err), 0);
   log_close_wait(log, &loop);
   CHECK_INT_EQ(answer.calls, 1);
   CHECK_INT_EQ(answer.status, FLUME_ECLOSED);
-  strcat(target, ".partial");
-  CHECK(access(target, F_OK) != 0);
+  strcat(backup_target, ".partial");
+  CHECK(access(backup_target, F_OK) != 0);
   end();
 }
 
@@ -243,17 +218,17 @@ static void fail_each(enum fault_op op, int code) {
     struct flume_log *log = must_open(300);
     faults_arm(&faults, op, nth, code);
     struct backup_answer answer;
-    int rv = backup(log, NULL, &answer);
+    int rv = backup(log, &loop, NULL, &answer);
     hit = fault_was_hit(&faults);
     faults_arm(&faults, FAULT_NONE, 0, 0);
-    bool whole = file_exists(target, "log");
+    bool whole = file_exists(backup_target, "log");
     CHECK(rv == 0 || rv == code);
     CHECK(hit || rv == 0);
     CHECK(whole || rv != 0);
     all_survive(log);
     log_close_wait(log, &loop);
-    strcat(target, ".partial");
-    CHECK(op == FAULT_LIST || access(target, F_OK) != 0);
+    strcat(backup_target, ".partial");
+    CHECK(op == FAULT_LIST || access(backup_target, F_OK) != 0);
     if (test_failed) printf("call %d of %s\n", nth, fault_names[op]);
     end();
   }
@@ -311,13 +286,13 @@ TEST(views_are_copied) {
   write_file(path_in(path, "data.mdb"), "nonsense", 8, 10000);
   struct flume_log *log = must_open(300);
   struct backup_answer answer;
-  if (!CHECK_INT_EQ(backup(log, views, &answer), 0)) printf("%s\n", answer.err.msg);
+  if (!CHECK_INT_EQ(backup(log, &loop, views, &answer), 0)) printf("%s\n", answer.err.msg);
   log_close_wait(log, &loop);
-  strcpy(path, path_in(target, "views/sum/1"));
+  strcpy(path, path_in(backup_target, "views/sum/1"));
   CHECK(!file_exists(path, "lock.mdb"));
   CHECK_INT_EQ(count_groups(path), 1000);
-  CHECK(file_exists(target, "views/sum/active"));
-  CHECK(!file_exists(target, "views/broken"));
+  CHECK(file_exists(backup_target, "views/sum/active"));
+  CHECK(!file_exists(backup_target, "views/broken"));
   CHECK(answer.req.bytes > 100000);
   end();
 }
@@ -329,8 +304,8 @@ TEST(a_database_without_views) {
   strcpy(views, path_in(root, "views"));
   struct flume_log *log = must_open(300);
   struct backup_answer answer;
-  CHECK_INT_EQ(backup(log, views, &answer), 0);
-  CHECK(!file_exists(target, "views"));
+  CHECK_INT_EQ(backup(log, &loop, views, &answer), 0);
+  CHECK(!file_exists(backup_target, "views"));
   log_close_wait(log, &loop);
   end();
 }

@@ -1,13 +1,14 @@
 /* Kills a process that appends, at any moment, and looks at what is left of its log.
  *
  *   kill9 [rounds]              rounds on one log, 30 by default; FLUME_TEST_SEED=N repeats a run
- *   kill9 --MODE [rounds]       deletes, batches, segments, interval, compact: see the table of modes
+ *   kill9 --MODE [rounds]       deletes, batches, offset and others: see the table of modes
  *   kill9 --million             one kill while a million records are appended in batches of a thousand
  *
  * The child writes each seq that was acknowledged, and each delete, to a pipe; all that came through it was promised.
  * The parent kills the child after a random number of these, opens the log, and checks: everything promised is there;
  * the records are a prefix of what the child appends, each with the right bytes; no batch is there in part; and the
- * log opens at once. What is record seq, and in which batch, follows from seq alone. */
+ * log opens at once. What is record number n, and in which batch, follows from n. In an offset log, whose format has
+ * no batches, the first records of one that was not promised may be there. */
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -21,6 +22,7 @@
 #include "../../core/log.h"
 
 #define IN_FLIGHT 12
+#define OFFSET_FRAMING 12 /* bytes around a record of an offset log */
 #define MILLION 1000000
 #define MILLION_BATCH 1000
 #define BATCH_MAX 1000
@@ -33,16 +35,19 @@ struct mode {
   uint32_t batch_max;
   uint32_t delete_one_in; /* records; 0: none is deleted */
   bool compacts;          /* all the time */
+  bool offset;            /* it is an offset log */
 };
 
 static const struct mode modes[] = {
-    {"--all", FLUME_SYNC_ALWAYS, 100000, 60, 20, false},
-    {"--deletes", FLUME_SYNC_ALWAYS, 100000, 3, 2, false},
-    {"--batches", FLUME_SYNC_ALWAYS, 1000000, 1000, 50, false},
-    {"--segments", FLUME_SYNC_ALWAYS, 3000, 8, 20, false},
-    {"--interval", FLUME_SYNC_INTERVAL, 100000, 60, 20, false},
-    {"--compact", FLUME_SYNC_ALWAYS, 20000, 20, 4, true},
-    {"--million", FLUME_SYNC_ALWAYS, 32u << 20, MILLION_BATCH, 0, false},
+    {"--all", FLUME_SYNC_ALWAYS, 100000, 60, 20, false, false},
+    {"--deletes", FLUME_SYNC_ALWAYS, 100000, 3, 2, false, false},
+    {"--batches", FLUME_SYNC_ALWAYS, 1000000, 1000, 50, false, false},
+    {"--segments", FLUME_SYNC_ALWAYS, 3000, 8, 20, false, false},
+    {"--interval", FLUME_SYNC_INTERVAL, 100000, 60, 20, false, false},
+    {"--compact", FLUME_SYNC_ALWAYS, 20000, 20, 4, true, false},
+    {"--offset", FLUME_SYNC_ALWAYS, 0, 60, 4, false, true},
+    {"--offset-interval", FLUME_SYNC_INTERVAL, 0, 60, 20, false, true},
+    {"--million", FLUME_SYNC_ALWAYS, 32u << 20, MILLION_BATCH, 0, false, false},
 };
 
 static const struct mode *mode = &modes[0];
@@ -60,40 +65,77 @@ static uint64_t random_next(uint64_t *state) {
 
 /* --- What the child appends ----------------------------------------------------------------------------------- */
 
-/* How many records the batch that begins with seq has. */
-static size_t batch_count(int64_t seq) {
+/* How many records the batch that begins with a record has. */
+static size_t batch_count(int64_t number) {
   if (million) return MILLION_BATCH;
-  uint64_t h = mix((uint64_t)seq);
+  uint64_t h = mix((uint64_t)number);
   return h % 3 == 0 ? 1 + h / 3 % mode->batch_max : 1;
 }
 
-static uint32_t record_len(int64_t seq) {
-  uint64_t h = mix((uint64_t)seq ^ 0x5555);
+static uint32_t record_len(int64_t number) {
+  uint64_t h = mix((uint64_t)number ^ 0x5555);
   if (million) return 100 + h % 100;
   return h % 50 == 0 ? (uint32_t)(h / 50 % RECORD_MAX) : (uint32_t)(h / 50 % 300);
 }
 
-static void record_fill(int64_t seq, uint8_t *out) {
-  uint32_t len = record_len(seq);
+static void record_fill(int64_t number, uint8_t *out) {
+  uint32_t len = record_len(number);
   for (uint32_t i = 0; i < len; i += 8) {
-    uint64_t word = seq % 13 == 0 ? 0 : mix((uint64_t)seq * 1000 + i);
+    uint64_t word = number % 13 == 0 ? 0 : mix((uint64_t)number * 1000 + i);
     memcpy(out + i, &word, len - i < 8 ? len - i : 8);
   }
 }
 
-static bool may_be_deleted(int64_t seq) {
-  return mode->delete_one_in > 0 && mix((uint64_t)seq ^ 0x3333) % mode->delete_one_in == 0;
+static bool may_be_deleted(int64_t number) {
+  return mode->delete_one_in > 0 && mix((uint64_t)number ^ 0x3333) % mode->delete_one_in == 0;
+}
+
+/* --- Numbers and seqs ----------------------------------------------------------------------------------------- */
+
+/* Where each record begins in an offset log: known by what is appended. */
+static int64_t *starts;
+static int64_t starts_count, starts_cap;
+
+static void starts_reach(int64_t count) {
+  if (count > starts_cap) {
+    starts_cap = count * 2;
+    starts = realloc(starts, (size_t)starts_cap * sizeof *starts);
+    if (starts == NULL) abort();
+  }
+  for (; starts_count < count; starts_count++) {
+    int64_t before = starts_count - 1;
+    starts[starts_count] = before < 0 ? 0 : starts[before] + record_len(before) + OFFSET_FRAMING;
+  }
+}
+
+static int64_t seq_of(int64_t number) {
+  if (!mode->offset || number < 0) return number;
+  starts_reach(number + 1);
+  return starts[number];
+}
+
+/* -2 when none begins there. */
+static int64_t number_of(int64_t seq) {
+  if (!mode->offset || seq < 0) return seq;
+  while (starts_count == 0 || starts[starts_count - 1] < seq) starts_reach(starts_count + 1000);
+  int64_t low = 0, high = starts_count;
+  while (high - low > 1) {
+    int64_t mid = low + (high - low) / 2;
+    if (starts[mid] <= seq) low = mid;
+    else high = mid;
+  }
+  return starts[low] == seq ? low : -2;
 }
 
 /* --- The child ------------------------------------------------------------------------------------------------ */
 
 struct pending {
   struct flume_append req;
-  int64_t deletes; /* seq; -1 when it appends */
+  int64_t deletes; /* number; -1 when it appends */
 };
 
 static struct flume_log *log_;
-static int64_t next_seq;
+static int64_t next_number;
 static struct pending pending[IN_FLIGHT];
 
 static void die(const char *what, const char *why) {
@@ -101,7 +143,7 @@ static void die(const char *what, const char *why) {
   _exit(2);
 }
 
-/* An append is told as its seq, a delete as -1 - seq. */
+/* An append is told as the number of its last record, a delete as -1 - number. */
 static void tell(int64_t value) {
   if (write(STDOUT_FILENO, &value, sizeof value) != sizeof value) _exit(0);
 }
@@ -111,8 +153,8 @@ static void submit(struct pending *p);
 static void on_done(struct flume_append *req, int status, int64_t seq, const struct flume_err *err) {
   struct pending *p = (struct pending *)req;
   if (status != 0) die("append", err->msg);
-  tell(p->deletes >= 0 ? -1 - p->deletes : seq);
-  int64_t candidate = seq;
+  tell(p->deletes >= 0 ? -1 - p->deletes : number_of(seq));
+  int64_t candidate = number_of(seq);
   bool deletes = p->deletes < 0 && may_be_deleted(candidate);
   p->deletes = -1;
   if (!deletes) {
@@ -121,28 +163,37 @@ static void on_done(struct flume_append *req, int status, int64_t seq, const str
   }
   struct flume_err why;
   p->deletes = candidate;
-  if (flume_log_del(log_, req, &candidate, 1, on_done, &why) != 0) die("del", why.msg);
+  int64_t deleted = seq_of(candidate);
+  if (flume_log_del(log_, req, &deleted, 1, on_done, &why) != 0) die("del", why.msg);
 }
 
 static void submit(struct pending *p) {
   static uint8_t bytes[BATCH_MAX * RECORD_MAX];
   struct flume_slice records[BATCH_MAX];
   struct flume_err err;
-  size_t count = batch_count(next_seq), used = 0;
-  if (million && next_seq >= MILLION) return;
+  size_t count = batch_count(next_number), used = 0;
+  if (million && next_number >= MILLION) return;
   for (size_t i = 0; i < count; i++) {
-    int64_t seq = next_seq + (int64_t)i;
-    records[i] = (struct flume_slice){bytes + used, record_len(seq)};
-    record_fill(seq, bytes + used);
+    int64_t number = next_number + (int64_t)i;
+    records[i] = (struct flume_slice){bytes + used, record_len(number)};
+    record_fill(number, bytes + used);
     used += records[i].len;
   }
   p->deletes = -1;
-  next_seq += (int64_t)count;
+  next_number += (int64_t)count;
   if (flume_log_append(log_, &p->req, records, count, on_done, &err) != 0) die("append", err.msg);
 }
 
 static struct flume_log_options log_options(void) {
   return (struct flume_log_options){.sync = mode->sync, .interval_ms = 5, .segment_bytes = mode->segment_bytes};
+}
+
+static int open_log(struct flume_log **log, uv_loop_t *loop, const char *dir, const struct flume_log_options *options,
+                    struct flume_err *err) {
+  char path[600];
+  if (!mode->offset) return flume_log_open(log, loop, dir, options, err);
+  snprintf(path, sizeof path, "%s/log", dir);
+  return flume_log_open_offset(log, loop, path, options, err);
 }
 
 static void compact(struct flume_compact *req);
@@ -160,8 +211,8 @@ static void compact(struct flume_compact *req) {
 static int child(const char *dir) {
   struct flume_log_options options = log_options();
   struct flume_err err;
-  if (flume_log_open(&log_, uv_default_loop(), dir, &options, &err) != 0) die("open", err.msg);
-  next_seq = flume_log_since(log_) + 1;
+  if (open_log(&log_, uv_default_loop(), dir, &options, &err) != 0) die("open", err.msg);
+  next_number = number_of(flume_log_since(log_)) + 1;
   for (int i = 0; i < (million ? 2 : IN_FLIGHT); i++) submit(&pending[i]);
   static struct flume_compact compaction;
   if (mode->compacts) compact(&compaction);
@@ -174,29 +225,29 @@ static int child(const char *dir) {
 /* --- The parent: what was promised ---------------------------------------------------------------------------- */
 
 struct promise {
-  int64_t since;
-  bool *deleted; /* by seq */
+  int64_t last;  /* number */
+  bool *deleted; /* by number */
   int64_t cap;
 };
 
 static void promise_take(struct promise *promise, int64_t value) {
   if (value >= 0) {
-    if (value > promise->since) promise->since = value;
+    if (value > promise->last) promise->last = value;
     return;
   }
-  int64_t seq = -1 - value;
-  if (seq >= promise->cap) {
-    int64_t cap = (seq + 1) * 2;
+  int64_t number = -1 - value;
+  if (number >= promise->cap) {
+    int64_t cap = (number + 1) * 2;
     promise->deleted = realloc(promise->deleted, (size_t)cap);
     if (promise->deleted == NULL) abort();
     memset(promise->deleted + promise->cap, 0, (size_t)(cap - promise->cap));
     promise->cap = cap;
   }
-  promise->deleted[seq] = true;
+  promise->deleted[number] = true;
 }
 
-static bool promised_deleted(const struct promise *promise, int64_t seq) {
-  return seq < promise->cap && promise->deleted[seq];
+static bool promised_deleted(const struct promise *promise, int64_t number) {
+  return number < promise->cap && promise->deleted[number];
 }
 
 /* The next value; false at the end of the pipe, or after timeout_ms. */
@@ -245,40 +296,46 @@ static bool run_and_kill(const char *dir, struct promise *promise, uint64_t valu
 
 /* --- The parent: what is left --------------------------------------------------------------------------------- */
 
-static bool complain(const char *what, int64_t seq) {
-  printf("record %lld: %s\n", (long long)seq, what);
+static bool complain(const char *what, int64_t number) {
+  printf("record %lld: %s\n", (long long)number, what);
   return false;
 }
 
-static bool check_batches(int64_t since) {
-  int64_t seq = 0;
-  while (seq <= since) seq += (int64_t)batch_count(seq);
-  return seq == since + 1 ? true : complain("a batch is there in part", since);
+static bool check_batches(int64_t last) {
+  int64_t number = 0;
+  if (mode->offset) return true;
+  while (number <= last) number += (int64_t)batch_count(number);
+  return number == last + 1 ? true : complain("a batch is there in part", last);
 }
 
-static bool check_records(struct flume_log *log, const struct promise *promise) {
+static bool check_record(const struct flume_record *record, int64_t number, const struct promise *promise) {
   static uint8_t expected[RECORD_MAX];
+  if (number < 0) return complain("begins where none should", record->seq);
+  record_fill(number, expected);
+  bool same = record->len == record_len(number) && memcmp(record->data, expected, record->len) == 0;
+  if (!same) return complain("is wrong", number);
+  return promised_deleted(promise, number) ? complain("was deleted", number) : true;
+}
+
+static bool check_records(struct flume_log *log, int64_t last, const struct promise *promise) {
   struct flume_stream *stream;
   struct flume_range range;
   struct flume_record record;
   struct flume_err err;
   flume_range_init(&range);
   if (flume_stream_open(&stream, log, &range, &err) != 0) return complain(err.msg, -1);
-  int64_t next = 0, since = flume_log_since(log);
+  int64_t next = 0;
   bool good = true;
-  while (good && next <= since) {
+  while (good && next <= last) {
     int rv = flume_stream_peek(stream, &record, &err);
     if (rv < 0) good = complain(err.msg, next);
-    int64_t seq = rv == 1 ? record.seq : since + 1;
-    for (; good && next < seq; next++) {
+    int64_t number = rv == 1 ? number_of(record.seq) : last + 1;
+    for (; good && next < number; next++) {
       if (!may_be_deleted(next)) good = complain("is missing", next);
     }
     if (!good || rv != 1) break;
-    record_fill(seq, expected);
-    bool same = record.len == record_len(seq) && memcmp(record.data, expected, record.len) == 0;
-    if (!same) good = complain("is wrong", seq);
-    if (promised_deleted(promise, seq)) good = complain("was deleted", seq);
-    next = seq + 1;
+    good = check_record(&record, number, promise);
+    next = number + 1;
   }
   flume_stream_close(stream);
   return good;
@@ -290,19 +347,19 @@ static bool check(const char *dir, const struct flume_log_options *options, cons
   struct flume_log *log;
   struct flume_err err;
   uv_loop_init(&loop);
-  if (flume_log_open(&log, &loop, dir, options, &err) != 0) return complain(err.msg, promise->since);
-  int64_t since = flume_log_since(log);
-  bool good = since >= promise->since ? true : complain("was promised, and is gone", promise->since);
-  good = good && check_batches(since) && check_records(log, promise);
+  if (open_log(&log, &loop, dir, options, &err) != 0) return complain(err.msg, promise->last);
+  int64_t last = number_of(flume_log_since(log));
+  bool good = last >= promise->last ? true : complain("was promised, and is gone", promise->last);
+  good = good && check_batches(last) && check_records(log, last, promise);
   flume_log_close(log, NULL, NULL);
   uv_run(&loop, UV_RUN_DEFAULT);
   good = uv_loop_close(&loop) == 0 && good;
-  *recovered = since;
+  *recovered = last;
   return good;
 }
 
 static bool run_rounds(const char *dir, int rounds, uint64_t *random) {
-  struct promise promise = {.since = -1};
+  struct promise promise = {.last = -1};
   bool good = true;
   int64_t recovered = -1, deepest = 0;
   for (int round = 0; good && round < rounds; round++) {
@@ -314,7 +371,7 @@ static bool run_rounds(const char *dir, int rounds, uint64_t *random) {
     uint64_t moment_us = random_next(random) % (values == 0 ? 20000 : 2000);
     good = run_and_kill(dir, &promise, values, moment_us) && check(dir, &options, &promise, &recovered);
     if (good && recovered < before) good = complain("was there in the round before", before);
-    if (recovered - promise.since > deepest) deepest = recovered - promise.since;
+    if (recovered - promise.last > deepest) deepest = recovered - promise.last;
     if (!good) printf("round %d, killed after %llu values\n", round + 1, (unsigned long long)values);
   }
   if (good) {
@@ -322,18 +379,19 @@ static bool run_rounds(const char *dir, int rounds, uint64_t *random) {
            (long long)deepest);
   }
   free(promise.deleted);
+  free(starts);
   return good;
 }
 
 static bool run_million(const char *dir, uint64_t *random) {
-  struct promise promise = {.since = -1};
+  struct promise promise = {.last = -1};
   int64_t recovered = -1;
   uint64_t batches = 1 + random_next(random) % (MILLION / MILLION_BATCH);
   struct flume_log_options options = log_options();
   bool good = run_and_kill(dir, &promise, batches, random_next(random) % 3000) &&
               check(dir, &options, &promise, &recovered);
   printf("killed after %llu of %d batches: %lld records promised, %lld there\n", (unsigned long long)batches,
-         MILLION / MILLION_BATCH, (long long)promise.since + 1, (long long)recovered + 1);
+         MILLION / MILLION_BATCH, (long long)promise.last + 1, (long long)recovered + 1);
   free(promise.deleted);
   return good;
 }

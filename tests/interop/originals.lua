@@ -3,6 +3,7 @@
 --   originals.missing()          why they can't be asked, in a word; nil when they can
 --   originals.ask(requests)      the answers to a list of requests (peer.js), or one answer to one
 --   originals.lines(dir, list)   a file of lines of JSON
+--   originals.start(name, args…) runs one of the programs here: a file to read what it writes from, and its process id
 
 local flume = require "flume"
 local world = require "tests.support.world"
@@ -58,6 +59,13 @@ function M.ask(requests)
     end
   end
   return single and answers[1] or answers
+end
+
+function M.start(name, ...)
+  local words = {("echo $$; NODE_PATH='%s/node_modules' exec node tests/interop/%s"):format(absolute(DIR), name)}
+  for _, arg in ipairs {...} do words[#words + 1] = ("'%s'"):format(arg) end
+  local pipe = assert(io.popen(table.concat(words, " ") .. " 2>&1"))
+  return pipe, math.tointeger(tonumber(pipe:read "l"))
 end
 
 function M.lines(dir, list)

@@ -39,6 +39,12 @@ function M.compact(db, _, output)
   return true
 end
 
+-- What to open of the copy.
+local function place_of(db, dir)
+  if db.log.core:kind() ~= "offset" then return dir end
+  return dir .. "/" .. db.log.dir:match "([^/]*)%.flume$"
+end
+
 function M.backup(db, request, output)
   local dir = request.words[1]
   local done, message = with_bar("backup", function (options) return db:backup(dir, options) end)
@@ -46,7 +52,7 @@ function M.backup(db, request, output)
   if output.json then
     output:value(done)
   else
-    output:line(("%s: %s up to record %d, %s"):format(dir, count(done.files, "file"), done.since,
+    output:line(("%s: %s up to record %d, %s"):format(place_of(db, dir), count(done.files, "file"), done.since,
       progress.bytes(done.bytes)))
   end
   return true
@@ -75,13 +81,13 @@ end
 
 -- Nobody may have it open; what it then is, is looked at again.
 local function repair(db, request, output)
-  if db.log.core:kind() == "offset" then return nil, "repair: an offset log can't be repaired" end
+  local offset = db.log.core:kind() == "offset"
   db:close()
-  local report, message = flume.log.repair(request.db .. "/log")
+  local report, message = flume.log.repair(offset and request.db or request.db .. "/log")
   if not report then return nil, "repair: " .. message end
   print_report(report, output)
   if report.ok then return true end
-  local again <close> = assert(flume.open(request.db, {readonly = true}))
+  local again <close> = assert(flume.open(request.db, {readonly = true, log = offset and "offset" or nil}))
   local after, why = run_check(again)
   if not after then return nil, "check: " .. why end
   if after.ok then return true end
