@@ -51,8 +51,8 @@ local function hex(bytes)
   return (bytes:gsub(".", function (byte) return ("%02x"):format(byte:byte()) end))
 end
 
--- What makes the states of two instances of a view at the same seq the same. One that has neither version nor source is like no
--- other, and so is one in whose state there is a record that it is to pass over.
+-- What makes the states of two instances of a view at the same seq the same. One that has neither version nor source is
+-- like no other, and so is one in whose state there is a record that it is to pass over.
 local function identity_of(view)
   local instance = view._instance
   local name = instance.version_text
