@@ -53,9 +53,9 @@ local function by_k(record) return tostring(record.k) end
 local function by_both(record) return record.k .. "/" .. record.n % 2 end
 
 -- A script with V for its version; or, of a view in the caller's state, a definition. fold(records, factor, unused)
--- gives what a copy is: states by the ids of their keys, or of an index entries by seq and id. factor is the version, or
--- that of the view which it uses; unused is a set of the records that the latter passes over. range: of another copy;
--- is_in(id): what is in that
+-- gives what a copy is: states by the ids of their keys, or of an index entries by seq and id. factor is the version,
+-- or that of the view which it uses; unused is a set of the records that the latter passes over. range: of another
+-- copy; is_in(id): what is in that
 local VIEWS = {
   sum = {
     source = [[return {version = V, initial = 0, reducer = function (n, item) return n + item.n * V end}]],
