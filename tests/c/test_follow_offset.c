@@ -23,12 +23,6 @@ static struct flume_log *open_weak(enum flume_sync sync) {
 }
 
 /* What another program does: it knows of the file alone. */
-static void put_bytes(size_t off, const void *data, size_t len) {
-  int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
-  MUST(fd >= 0 && pwrite(fd, data, len, (off_t)off) == (ssize_t)len);
-  close(fd);
-}
-
 static void write_from(const struct file *file, size_t off, size_t end_off) {
   put_bytes(off, file->data + off, end_off - off);
 }

@@ -191,12 +191,6 @@ TEST(what_is_replaced_is_put_aside) {
   finish();
 }
 
-static void overwrite(size_t off, const void *data, size_t len) {
-  int fd = open(path, O_WRONLY | O_CLOEXEC);
-  MUST(fd >= 0 && pwrite(fd, data, len, (off_t)off) == (ssize_t)len);
-  close(fd);
-}
-
 /* Of three records, of which the second has taken bytes of the file, and is lost. */
 static void lose_much(size_t taken) {
   static uint8_t bytes[3 << 20];
@@ -207,7 +201,7 @@ static void lose_much(size_t taken) {
   CHECK_INT_EQ(flume_log_append_wait(log, records, 3, &seq, &err), 0);
   CHECK_INT_EQ(seq, 17 + taken);
   close_log(log);
-  overwrite(17, bytes, taken);
+  put_bytes(17, bytes, taken);
 }
 
 static void check_much(size_t taken, size_t pieces) {
@@ -414,7 +408,7 @@ TEST(deletes_of_records_that_are_there_no_more) {
     damaged.len = file.starts[1];
     if (lost) memset(damaged.data + file.starts[1], 0xee, file.starts[3] - file.starts[1]);
     else frame(&damaged, file.data, file.starts[3] - file.starts[1] - 12, 32);
-    overwrite(file.starts[1], damaged.data + file.starts[1], file.starts[3] - file.starts[1]);
+    put_bytes(file.starts[1], damaged.data + file.starts[1], file.starts[3] - file.starts[1]);
     must_repair();
     const struct flume_finding *found = find_finding(&report, FLUME_FINDING_DAMAGE, "deleted", "no record begins there");
     CHECK(lost ? found == NULL : found != NULL && found->seq == (int64_t)file.starts[2]);
@@ -449,8 +443,8 @@ TEST(a_delete_that_was_interrupted_is_of_a_mended_record_too) {
   CHECK_INT_EQ(log_del(log, &loop, &seq, 1), UV_EIO);
   faults_arm(&faults, FAULT_NONE, 0, 0);
   close_log(log);
-  overwrite(file.starts[2], wrong, sizeof wrong);
-  overwrite(file.starts[3], wrong, 1);
+  put_bytes(file.starts[2], wrong, sizeof wrong);
+  put_bytes(file.starts[3], wrong, 1);
   must_repair();
   const struct flume_finding *done = find_finding(&report, FLUME_FINDING_REPAIR, "log", "framing");
   CHECK(done != NULL && done->seq == seq);
