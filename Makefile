@@ -153,6 +153,7 @@ $(BUILD)/tests/test_faults_bitmaps: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=ro
   andnot copy portable_deserialize_safe)
 # Where the system gives no threads, or none of what goes with them.
 $(BUILD)/tests/test_pool: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=uv_%,mutex_init cond_init async_init thread_create)
+$(BUILD)/tests/test_offset_upkeep: LDFLAGS += -Wl,--wrap=uv_rwlock_init
 # Where LMDB itself refuses.
 $(BUILD)/tests/test_faults_lmdb: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=mdb_%,env_create env_open env_set_mapsize env_info \
   env_stat env_get_fd env_sync env_copy2 reader_check txn_begin txn_renew txn_commit dbi_open get put drop cursor_open \
