@@ -333,6 +333,11 @@ int flume_log_open_memory(struct flume_log **out, uv_loop_t *loop, const struct 
   const struct flume_io *io = options != NULL && options->io != NULL ? options->io : &flume_io_posix;
   struct memory_log *log = flume_io_zalloc(io, sizeof *log);
   if (log == NULL) return flume_err_nomem(err);
+  int rv = uv_random(NULL, NULL, log->log.id, sizeof log->log.id, 0, NULL);
+  if (rv != 0) {
+    flume_io_free(io, log);
+    return flume_err_set(err, rv, "making an id for a log in memory: %s", flume_strerror(rv));
+  }
   flume__log_init(&log->log, &memory_ops, io, loop, options != NULL ? options->max_record_bytes : 0);
   flume_tombstones_init(&log->deleted, io);
   flume_deferred_init(&log->answer_compact, answer_compact);

@@ -266,9 +266,9 @@ static int commit_run(struct flume_offset_commit *commit) {
     case FLUME_OFFSET_COMMIT_DATA: return commit_data(commit);
     case FLUME_OFFSET_COMMIT_SYNC: return sync_file(commit);
     case FLUME_OFFSET_COMMIT_DELETE: return write_deletes(commit);
-    case FLUME_OFFSET_COMMIT_END: return write_end(commit);
+    case FLUME_OFFSET_COMMIT_END: break;
   }
-  return 0;
+  return write_end(commit);
 }
 
 /* --- Back on the loop thread --------------------------------------------------------------------------------- */

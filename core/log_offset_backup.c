@@ -47,11 +47,10 @@ static int take_stock(struct flume_backup_task *task) {
 
 /* --- On a worker thread -------------------------------------------------------------------------------------- */
 
-/* Those of the set that are of records in the copy. Where another stood, its ordinal is left. */
-static int take_part(const struct flume_deletions *all, uint64_t end_off, struct flume_deletions *part) {
+/* Those of the set that are of records in the copy, and no fewer than kept. Where another stood, its ordinal is left. */
+static int take_part(const struct flume_deletions *all, size_t kept, uint64_t end_off, struct flume_deletions *part) {
   size_t count = all->deleted.count;
-  while (count > 0 && (all->deleted.order[count - 1] < 0 || (uint64_t)all->deleted.order[count - 1] >= end_off))
-    count--;
+  while (count > kept && (uint64_t)all->deleted.order[count - 1] >= end_off) count--;
   if (flume_tombstones_reserve(&part->deleted, count) != 0) return FLUME_ENOMEM;
   if (flume_tombstones_reserve(&part->lost, all->lost.count) != 0) return FLUME_ENOMEM;
   for (size_t i = 0; i < count; i++) {
@@ -63,8 +62,9 @@ static int take_part(const struct flume_deletions *all, uint64_t end_off, struct
   return 0;
 }
 
-/* A set of the log as its file has it now, without what is behind the end of the copy; it is put into the copy. */
-static int copy_set(struct flume_backup_task *task, const char *set_name, struct flume_deletions *part) {
+/* A set of the log as its file has it now, without what is behind the end of the copy; it is put into the copy. The
+ * first ones, kept of them, were there when the copy was begun: views count them. */
+static int copy_set(struct flume_backup_task *task, const char *set_name, size_t kept, struct flume_deletions *part) {
   struct log_offset *log = log_of(task);
   const struct offset_backup *backup = (const struct offset_backup *)task;
   const struct flume_io *io = log->log.io;
@@ -76,7 +76,7 @@ static int copy_set(struct flume_backup_task *task, const char *set_name, struct
   flume_buf_init(&bytes, io);
   int rv = flume__offset_set_load(log, &set, UINT64_MAX, &task->task.err);
   if (rv == 0 && set.seqs.deleted.count > 0) {
-    rv = take_part(&set.seqs, backup->end_off, part);
+    rv = take_part(&set.seqs, kept, backup->end_off, part);
     if (rv == 0) rv = flume_deletions_write(part, &bytes, io->now_ms(io->ctx), log->log.id);
     rv = rv == 0 ? flume_backup_put(task, to, &bytes) : flume_err_nomem(&task->task.err);
   }
@@ -123,8 +123,8 @@ static int finish(struct flume_backup_task *task) {
   if (log_of(task)->noted_bits == 0) return 0;
   flume_deletions_init(&zeros, io);
   flume_deletions_init(&deleted, io);
-  int rv = copy_set(task, "zeros", &zeros);
-  if (rv == 0) rv = copy_set(task, "deleted", &deleted);
+  int rv = copy_set(task, "zeros", 0, &zeros);
+  if (rv == 0) rv = copy_set(task, "deleted", ((const struct offset_backup *)task)->deleted, &deleted);
   if (rv == 0) rv = zero_late(task, &deleted);
   if (rv == 0) rv = put_note(task);
   flume_deletions_fini(&deleted);

@@ -26,8 +26,9 @@ struct repair {
   struct log_offset *log;
   struct flume_report *report;
   struct flume_offset_verify verify;
-  struct flume_buf lost; /* int64_t: where records of zeros begin */
-  char aside[4096];      /* the directory damaged-TIME; empty until something is put there */
+  struct flume_buf lost;   /* int64_t, ascending: where records of zeros begin */
+  struct flume_buf mended; /* int64_t, ascending: records whose framing is written anew */
+  char aside[4096];        /* the directory damaged-TIME; empty until something is put there */
 };
 
 static int fail(const struct repair *repair, const char *doing, int rv, struct flume_err *err) {
@@ -255,11 +256,9 @@ static int for_each_gap(struct repair *repair, const struct mending *mending, st
 }
 
 static int plan_mend(struct repair *repair, uint64_t off, uint32_t len, struct flume_err *err) {
-  (void)repair;
-  (void)off;
+  int64_t seq = (int64_t)off;
   (void)len;
-  (void)err;
-  return 0;
+  return flume_buf_append(&repair->mended, &seq, sizeof seq) == 0 ? 0 : flume_err_nomem(err);
 }
 
 static int plan_loss(struct repair *repair, uint64_t off, uint64_t end_off, struct flume_err *err) {
@@ -345,6 +344,11 @@ static bool holds(const struct flume_buf *seqs, int64_t seq) {
   return seqs->len > 0 && bsearch(&seq, seqs->data, seqs->len / sizeof seq, sizeof seq, ascending) != NULL;
 }
 
+/* Whether a record begins there, once the file is mended. */
+static bool is_record(const struct repair *repair, int64_t seq) {
+  return !holds(&repair->verify.strangers, seq) || holds(&repair->mended, seq) || holds(&repair->lost, seq);
+}
+
 /* The deletions that can be told, each in its place, and behind them what is lost now. Where a seq was of a record that
  * is not there any more nobody knows what was deleted. */
 static int list_deleted(struct repair *repair, struct flume_deletions *list) {
@@ -354,7 +358,7 @@ static int list_deleted(struct repair *repair, struct flume_deletions *list) {
   if (flume_tombstones_reserve(&list->lost, known->lost.count + lost) != 0) return FLUME_ENOMEM;
   for (size_t i = 0; i < known->deleted.count; i++) {
     int64_t seq = known->deleted.order[i];
-    if (seq >= 0 && !holds(&repair->verify.strangers, seq)) {
+    if (seq >= 0 && is_record(repair, seq)) {
       flume_tombstones_add(&list->deleted, seq);
       if (flume_tombstones_has(&known->lost, seq)) flume_tombstones_add(&list->lost, seq);
     } else {
@@ -454,8 +458,10 @@ static int repair_log(struct log_offset *log, struct flume_report *report, struc
   struct repair repair = {.io = log->log.io, .log = log, .report = report};
   flume_offset_verify_init(&repair.verify, log, report);
   flume_buf_init(&repair.lost, log->log.io);
+  flume_buf_init(&repair.mended, log->log.io);
   int rv = check_all(&repair, err);
   if (rv == 0 && report->damages > 0) rv = mend_all(&repair, err);
+  flume_buf_fini(&repair.mended);
   flume_buf_fini(&repair.lost);
   flume_offset_verify_fini(&repair.verify);
   return rv;

@@ -10,9 +10,9 @@ uint64_t flume_offset_pointer(const uint8_t *p, enum flume_offset_bits bits) {
   switch (bits) {
     case FLUME_OFFSET_32: return flume_get_be32(p);
     case FLUME_OFFSET_48: return (uint64_t)flume_get_be16(p) << 32 | flume_get_be32(p + 2);
-    case FLUME_OFFSET_53: return flume_get_be64(p);
+    case FLUME_OFFSET_53: break;
   }
-  return 0;
+  return flume_get_be64(p);
 }
 
 static uint8_t *put_pointer(uint8_t *p, uint64_t off, enum flume_offset_bits bits) {

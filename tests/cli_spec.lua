@@ -209,6 +209,19 @@ describe("views on the command line", function ()
     assert.equal("", output {"--views", folder, dir, "sum.list", "0"})
   end)
 
+  it("print a false value, and all that a delta has", function ()
+    local dir, folder = filled(2), world.dir()
+    world.write(folder .. "/odd.lua", [[return {
+      version = 1, group = "n", initial = 0, reducer = function (_, item) return item.n % 2 == 1 end}]])
+    world.write(folder .. "/total.lua", [[return {
+      version = 1, initial = 0, reducer = function (n, item) return n + item.n end}]])
+    local function of(...) return output {"--views", folder, dir, ...} end
+    assert.equal("1\ttrue\n2\tfalse\n", of "odd.read")
+    assert.equal("[1,true]\n[2,false]\n", of("odd.read", "--json"))
+    assert.matches('^reset\nset\t1\ttrue\t1\nset\t2\tfalse\t1\nat\t"1[^"]*"\tnil\t1\n$', of "odd.deltas")
+    assert.matches('^%["reset"%]\n%["set",null,3,1%]\n%["at","1[^"]*",null,1%]\n$', of("total.deltas", "--json"))
+  end)
+
   it("are found by FLUME_VIEWS too", function ()
     assert.equal("3\n", output({filled(2), "sum.get"}, {env = "FLUME_VIEWS=" .. views()}))
   end)

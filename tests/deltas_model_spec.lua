@@ -52,10 +52,10 @@ end
 local function by_k(record) return tostring(record.k) end
 local function by_both(record) return record.k .. "/" .. record.n % 2 end
 
--- A script with V for its version; or, of a view in the caller's state, a definition. fold(records, factor, unseen)
+-- A script with V for its version; or, of a view in the caller's state, a definition. fold(records, factor, unused)
 -- gives what a copy is: states by the ids of their keys, or of an index entries by seq and id. factor is the version,
--- or that of the view which it uses; unseen, a set of seqs, is what that view passes over. range: of another copy;
--- is_in(id): what is in that
+-- or that of the view which it uses; unused is a set of the records that the latter passes over. range: of another
+-- copy; is_in(id): what is in that
 local VIEWS = {
   sum = {
     source = [[return {version = V, initial = 0, reducer = function (n, item) return n + item.n * V end}]],
@@ -121,10 +121,10 @@ local VIEWS = {
       emit(item.k, uses.sum:get())
     end}]],
     uses = "sum",
-    fold = function (records, factor, unseen)
+    fold = function (records, factor, unused)
       local entries, sum = {}, 0
       for _, record in ipairs(records) do
-        if not unseen[record.seq] then sum = sum + record.n * factor end
+        if not unused[record.seq] then sum = sum + record.n * factor end
         entries[record.seq] = {[by_k(record)] = sum}
       end
       return entries
@@ -250,7 +250,7 @@ local function new_run()
   local self = setmetatable({
     dir = world.dir() .. "/db", folder = world.dir(), versions = {}, copies = {}, where = "",
     records = {}, next_seq = 0,
-    stamps = {},  -- versions of user -> {factor =, unseen =} of what it uses
+    stamps = {},  -- versions of user -> what they multiply with, and the records that sum passes over
     checked = {}, -- name -> how many copies were compared
   }, Run)
   for _, name in ipairs(names) do
@@ -286,17 +286,18 @@ local function read_position(position)
   return math.tointeger(seq), math.tointeger(deletions), skipped, not version:find(("%x"):rep(32)) and version or nil
 end
 
--- What the version multiplies with, nil where that is not known; and what the view that it uses passes over.
+-- What the version multiplies with, nil where that is not known; and which records are not in what it uses.
 function Run:factor_of(name, version)
-  if not VIEWS[name].uses then return math.tointeger(tonumber(version)) end
-  local stamp = self.stamps[version]
-  if stamp then return stamp.factor, stamp.unseen end
+  if not VIEWS[name].uses then return math.tointeger(tonumber(version)), {} end
+  local stamp = self.stamps[version] or {}
+  return stamp.factor, stamp.unused
 end
 
-local function set_of(seqs)
-  local set = {}
-  for _, seq in ipairs(seqs) do set[seq] = true end
-  return set
+-- A set of the records that the view passes over.
+local function skips_of(view)
+  local skips = {}
+  for _, seq in ipairs(view._notes.skips) do skips[seq] = true end
+  return skips
 end
 
 -- Of what a copy is, only what is in its range.
@@ -318,8 +319,8 @@ function Run:check(copy)
   local view, log = VIEWS[copy.name], self.db.log.core
   local seq, deletions, gone, version = read_position(copy.position)
   local where = ("%s at %s, %s"):format(copy.name, copy.position, self.where)
-  local factor, unseen
-  if version then factor, unseen = self:factor_of(copy.name, version) end
+  local factor, unused
+  if version then factor, unused = self:factor_of(copy.name, version) end
   assert.equal(copy.seq, seq, where)
   if not factor or self.db.closing then return end
   for number = 0, deletions - 1 do gone[log:deletion_at(number)] = true end
@@ -327,7 +328,7 @@ function Run:check(copy)
   for at = 0, seq do
     if not gone[at] then records[#records + 1] = self.records[at] end
   end
-  local wanted = view.fold(records, factor, unseen)
+  local wanted = view.fold(records, factor, unused)
   if copy.range then confine(wanted, view, self.db[copy.name]._kind == "index") end
   if not is_equal(wanted, copy.kept) then assert.same(wanted, copy.kept, where) end
   self.checked[copy.name] = (self.checked[copy.name] or 0) + 1
@@ -389,8 +390,7 @@ end
 function Run:settle()
   assert(self.db:reload())
   for _, name in ipairs(names) do assert(self.db[name]:ready()) end
-  self.stamps[self.db.user._instance.version_text] =
-    {factor = self.versions.sum, unseen = set_of(self.db.sum._notes.skips)}
+  self.stamps[self.db.user._instance.version_text] = {factor = self.versions.sum, unused = skips_of(self.db.sum)}
   local function is_there(copy)
     if not copy.position then return false end
     local seq, deletions, _, version = read_position(copy.position)

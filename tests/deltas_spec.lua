@@ -236,6 +236,43 @@ describe("deltas", function ()
     assert.same({{"reset"}, {"at", nil, nil, 4}}, all_of(db.spending))
   end)
 
+  it("are of every group, also of false", function ()
+    local db, copy = world.memory_db(), new_copy()
+    db:use("spending", {version = 1, group = "k", aggregate = {n = "count"}})
+    assert(db:append {{k = false}, {k = 0}})
+    catch_up(db.spending, copy)
+    assert(db:append {k = false})
+    catch_up(db.spending, copy)
+    assert.same({["false"] = {n = 2}, ["0"] = {n = 1}}, copy.entries)
+    assert.equal(1, copy.resets)
+  end)
+
+  it("begin anew from positions that nobody gave, or of another log or view", function ()
+    local function counting()
+      local db = world.memory_db()
+      db:use("count", flume.reduce(1, function (n) return n + 1 end, 0))
+      assert(db:append {{n = 1}, {n = 2}})
+      return db
+    end
+    local db, copy = counting(), new_copy()
+    catch_up(db.count, copy)
+    assert.same({"set", nil, 2, 1}, all_of(db.count, {after = copy.position})[1])
+    local rest = copy.position:match "^%d+%.%d+(%..*)$"
+    for _, place in ipairs {"99999999999999999999.0", "0.99999999999999999999", "-2.0", "2.0", "0.1"} do
+      assert.same({"reset"}, all_of(db.count, {after = place .. rest})[1])
+    end
+    assert.same({"reset"}, all_of(counting().count, {after = copy.position})[1])
+    db:use("tally", flume.reduce(1, function (n) return n + 1 end, 0))
+    assert.same({"reset"}, all_of(db.tally, {after = copy.position})[1])
+  end)
+
+  it("refuse options that are none", function ()
+    local db = world.memory_db()
+    db:use("keys", flume.index(1, "k"))
+    assert.error_matches(function () db.keys:deltas "live" end, "keys:deltas: a table of options expected")
+    assert.error_matches(function () db.keys:deltas {live = 1} end, "option live must be true or false")
+  end)
+
   it("are there of every built-in view, or it says why not", function ()
     local with = {
       aggregate = {group = "k", fields = {n = "count", most = {"max", "n"}}},

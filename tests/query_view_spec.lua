@@ -200,6 +200,16 @@ describe("a query that is built", function ()
     assert.is_false(db.q:where(eq("author", "ada")):explain().scan)
   end)
 
+  it("tells that the database was closed between two results", function ()
+    local db = memory(30)
+    local stepped, looped = db.q:query {{["$filter"] = {type = "post"}}}, db.q:query {{["$filter"] = {type = "post"}}}
+    assert.is_table((stepped:next()))
+    assert.is_table(looped())
+    db:close()
+    assert.equal("ECLOSED", (select(3, stepped:next())))
+    assert.error_matches(looped, 'view "q": the database was closed')
+  end)
+
   it("waits as other views do", function ()
     local db = memory(3)
     local nothing, _, code = db.q:where(eq("n", 1)):patience {since = 99, timeout = 5}:all()

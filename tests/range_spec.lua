@@ -307,6 +307,15 @@ describe("a live range", function ()
         assert.equal("ECLOSED", calls[1][1].code)
       end)
 
+      it("tells that the database was closed between two results", function ()
+        db:append {{key = "a"}, {key = "b"}}
+        local source = db.by:read()
+        assert.equal("a", (source:next()))
+        db:close()
+        local nothing, message, code = source:next()
+        assert.same({nil, 'view "by": the database was closed', "ECLOSED"}, {nothing, message, code})
+      end)
+
       it("passes over records that are deleted before they are delivered", function ()
         local source = db.by:read {live = true}
         db:append {key = "a", value = 1}

@@ -186,10 +186,13 @@ describe("a view that is used", function ()
   it("says what can't be asked", function ()
     write("by_k", [[return {version = 1, indexer = "k"}]])
     write("sums", SUMS)
+    write("last", [[return require "flume".view("keyvalue", {key = "k"})]])
     for call, message in pairs {
       ["uses.by_k:read {live = true}"] = "uses.by_k:read: what comes later can't be read",
       ["uses.by_k:read {old = false}"] = "uses.by_k:read: what comes later can't be read",
       ["uses.by_k:read {below = 1}"] = 'unknown option "below" of a range',
+      ["uses.by_k:read 'a'"] = "uses.by_k:read: a range is a table of options",
+      ["uses.last:read {limit = '1'}"] = "uses.last:read: option limit must be of type integer",
       ["uses.by_k:count {gt = {{}, {a = 1}}}"] = "a map can't be a key",
       ["uses.sums:read {after = 1}"] = "uses.sums:read: after is for an index",
       ["uses.by_k:deltas {}"] = "uses.by_k: deltas are read as db.by_k:deltas",
@@ -198,7 +201,7 @@ describe("a view that is used", function ()
       ["uses.other:get()"] = 'view "user" does not use "other"',
       ["uses.sums:get(print)"] = "function cannot be stored",
     } do
-      write("user", user({"by_k", "sums"}, "return " .. call))
+      write("user", user({"by_k", "sums", "last"}, "return " .. call))
       if not db then open() end
       db:reload()
       if db.since:get() < 0 then assert(db:append {k = "a", n = 1}) end

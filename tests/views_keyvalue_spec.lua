@@ -79,6 +79,24 @@ describe("the keyvalue view", function ()
     assert.same({{{"b", 1}, 0}, {{"b", 4}, 3}}, collect(kv:read {prefix = {"b"}, values = false}))
   end)
 
+  it("has nothing under nil, which is no key", function ()
+    local kv = keyvalue {key = "id"}
+    assert.same({false, false}, {kv:has(nil), kv:has(flume.null)})
+    assert.same({nil, nil}, {kv:get(nil)})
+    assert.is_nil((kv:get(flume.null)))
+  end)
+
+  it("has options of the right types", function ()
+    local kv = keyvalue {key = "id"}
+    assert.equal(3, #collect(kv:read {limit = -1}))
+    for option, value in pairs {limit = 1.5, live = "yes", seqs = 0} do
+      local _, message, code = kv:read {[option] = value}:next()
+      assert.matches("kv:read: option " .. option .. " must be of type", message)
+      assert.equal("EINVAL", code)
+    end
+    assert.matches("a range is a table of options", (select(2, kv:read "a":next())))
+  end)
+
   it("tells of later records live", function ()
     local kv, db = keyvalue {key = "id"}
     local source = kv:read {live = true, gte = "b", values = false}

@@ -111,6 +111,16 @@ describe("the links view", function ()
     })
   end)
 
+  it("knows no link of what is missing", function ()
+    local view = links(WAYS)
+    assert.same({false, false, false, false}, {
+      view:has(), view:has "ada", view:has("ada", "mentions"), view:has("ada", nil, "bob"),
+    })
+    assert.same({}, collect(view:targets(nil)))
+    assert.same({}, collect(view:sources(nil, "about")))
+    assert.equal(6, #read(view, {limit = -1}))
+  end)
+
   it("takes the relation from the record", function ()
     local view = links({source = "from", relation = "type", target = "to"}, {
       {from = "a", type = "follow", to = "b"}, {from = "a", type = "block", to = {"b", "c"}}, {from = "a", to = "b"},
@@ -140,7 +150,8 @@ describe("the links view", function ()
     local db = world.memory_db()
     for _, params in ipairs {
       {source = "a"}, {source = "a", target = "b"}, {source = "a", targets = {b = "c"}, target = "d", relation = "e"},
-      {source = "a", targets = {"b", 1}}, {targets = {b = "c"}},
+      {source = "a", targets = {"b", 1}}, {targets = {b = "c"}}, {source = "a..b", targets = {b = "c"}},
+      {source = "a", targets = {b = "c."}},
     } do
       assert.error_matches(function () db:use("links", "links", {params = params}) end, "links: parameter")
     end

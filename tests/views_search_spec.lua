@@ -271,6 +271,9 @@ describe("the search view", function ()
     assert.is_true(results[1][1] > results[2][1])
     assert.same({{1}, {3}}, collect(view:search("cat", {limit = 2, keys = false, values = false})))
     assert.equal(2, (select(3, view:search "cat OR dog":next())))
+    assert.equal(3, #collect(view:search("cat", {limit = -1})))
+    local _, message = view:search("cat", {limit = "2"}):next()
+    assert.matches("search: option limit must be of type integer", message)
   end)
 
   it("goes on live with what matches, as it comes", function ()
@@ -301,6 +304,9 @@ describe("the search view", function ()
     local db = world.memory_db()
     local function use(params) return function () db:use("s", "search", {params = params}) end end
     assert.error_matches(use {}, "parameter fields is missing")
+    for _, path in ipairs {"a..b", ".a", "a."} do
+      assert.error_matches(use {fields = {"a", path}}, "parameter fields must be a path or a list of paths")
+    end
     assert.error_matches(use {fields = "a", language = "klingon"}, "no stemmer for the language klingon")
     local _, message = search():search("a", {limits = 1}):next()
     assert.truthy(message:find("unknown option limits", 1, true), message)

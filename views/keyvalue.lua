@@ -5,6 +5,7 @@
 --
 -- An index by its nature: when the record of a key is deleted, the one before it, or behind it, has its place.
 
+local flume = require "flume"
 local parameters = require "lib.parameters"
 local range = require "lib.range"
 
@@ -16,6 +17,7 @@ if keep ~= "first" and keep ~= "last" then error('keyvalue: parameter keep must 
 
 -- The seq of the record that is kept for a key, or nil.
 local function kept_of(view, key)
+  if key == nil or key == flume.null then return nil end -- no record is under it, and as a bound it is none
   return select(3, view:range {gte = key, lte = key, reverse = keep == "last"}())
 end
 

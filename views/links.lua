@@ -30,7 +30,7 @@ local each_source = each(params.source)
 local each_relation = params.relation and each(params.relation)
 local ways = {} -- list of {relation =, each =}
 for relation, path in pairs(params.targets or {}) do
-  if type(relation) ~= "string" or type(path) ~= "string" then
+  if type(relation) ~= "string" or not parameters.is_path(path) then
     error("links: parameter targets must be a table of relation -> path", 0)
   end
   ways[#ways + 1] = {relation = relation, each = each(path)}
@@ -113,7 +113,7 @@ local function parts(view, part, link)
 end
 
 local function limited(next_link, limit)
-  local left = limit or math.maxinteger
+  local left = limit and limit >= 0 and limit or math.maxinteger
   return function ()
     if left <= 0 then return nil end
     left = left - 1
@@ -141,14 +141,17 @@ return {
   end,
 
   targets = function (view, source, relation)
+    if source == nil then return {} end
     return parts(view, "target", {source = source, relation = type(relation) ~= "table" and relation or nil})
   end,
 
   sources = function (view, target, relation)
+    if target == nil then return {} end
     return parts(view, "source", {target = target, relation = type(relation) ~= "table" and relation or nil})
   end,
 
   has = function (view, source, relation, target)
+    if source == nil or relation == nil or target == nil then return false end -- which would be any
     return view:count {prefix = {"s", source, relation, target}} > 0
   end,
 

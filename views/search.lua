@@ -257,7 +257,8 @@ return {
     for seq, value in pairs(hits_of(view, query, options.after)) do list[#list + 1] = {value, seq} end
     if options.after then return range.by_seq(list) end
     table.sort(list, is_better)
-    local i, last = 0, math.min(#list, options.limit or #list)
+    local i, limit, last = 0, options.limit or -1, #list
+    if limit >= 0 and limit < last then last = limit end
     return function ()
       i = i + 1
       if i <= last then return list[i][1], list[i][2] end

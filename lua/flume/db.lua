@@ -133,8 +133,8 @@ local function find_script(self, given)
   if built_in then return built_in, (built_in:sub(1, -#("/" .. given .. ".lua") - 1)) end
   local path = package.searchpath(given, package.path)
   if path then return path, path:match "^(.*)/[^/]*$" or "." end
-  return nil, ("view module %q: not found in %samong the built-in views or in package.path"):format(given,
-    folder and folder .. ", " or "")
+  return nil, ("view module %q: not found %samong the built-in views or in package.path"):format(given,
+    folder and "in " .. folder .. ", " or "")
 end
 
 -- A built-in view that has to be in the caller's state; a file of the views' folder goes before it.

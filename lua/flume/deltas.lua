@@ -28,7 +28,7 @@ local errors = require "flume.errors"
 
 local Deltas = {}
 Deltas.__index = Deltas
-Deltas.__name = "flume.source"
+Deltas.__name = "flume.deltas"
 
 local M = {}
 
@@ -51,8 +51,8 @@ local function hex(bytes)
   return (bytes:gsub(".", function (byte) return ("%02x"):format(byte:byte()) end))
 end
 
--- What makes the states of two instances at the same seq the same. One that has neither version nor source is like no
--- other, and so is one in whose state there is a record that it is to pass over.
+-- What makes the states of two instances of a view at the same seq the same. One that has neither version nor source is
+-- like no other, and so is one in whose state there is a record that it is to pass over.
 local function identity_of(view)
   local instance = view._instance
   local name = instance.version_text
@@ -61,7 +61,8 @@ local function identity_of(view)
     instance.token = instance.token or hex(core.random_bytes(16))
     name = instance.token
   end
-  return ("%s.%s.%s"):format(hex(view._db.log.core:id()), table.concat(view._notes.skips, ","), name)
+  local whose = core.fingerprint_bytes(view.name, 0)
+  return ("%s%016x.%s.%s"):format(hex(view._db.log.core:id()), whose, table.concat(view._notes.skips, ","), name)
 end
 
 local function write_position(self)
@@ -78,7 +79,8 @@ local function take_position(self, after)
   end
   local seq, deletions, identity = tostring(after):match "^(%-?%d+)%.(%d+)%.(.*)$"
   if identity ~= self.identity then return false end
-  self.seq, self.deletions = math.tointeger(seq), math.tointeger(deletions)
+  self.seq, self.deletions = math.tointeger(seq), math.tointeger(deletions) -- nil for what no integer holds
+  if not self.seq or not self.deletions or self.seq < -1 then return false end
   return self.seq <= log:since() and self.deletions <= log:deletion_count()
 end
 
@@ -458,12 +460,16 @@ end
 Deltas.__close = Deltas.close
 
 local function check(view, options)
+  if type(options) ~= "table" then error(view.name .. ":deltas: a table of options expected", 5) end
   for option in pairs(options) do
     if not OPTIONS[option] then error(("%s:deltas: unknown option %q"):format(view.name, tostring(option)), 5) end
   end
   local after = options.after
   if after ~= nil and math.type(after) ~= "integer" and type(after) ~= "string" then
     error(("%s:deltas: option after must be a position, or a seq"):format(view.name), 5)
+  end
+  if options.live ~= nil and type(options.live) ~= "boolean" then
+    error(("%s:deltas: option live must be true or false"):format(view.name), 5)
   end
   local range = {gt = options.gt, gte = options.gte, lt = options.lt, lte = options.lte, prefix = options.prefix}
   if next(range) ~= nil and (view._kind == "reduce" or view._instance.keyless) then

@@ -23,7 +23,9 @@ local core = rawget(_G, "flume_core") or require "flume.core"
 local own_module = ... -- in a state of its own: what is there in place of require
 local ranges = type(own_module) == "function" and own_module "ranges" or require "flume.ranges"
 
-local M = {is_range = ranges.is, shaped = ranges.shaped}
+local M = {
+  is_range = ranges.is, shaped = ranges.shaped, check_records = ranges.check_records, limit_of = ranges.limit_of,
+}
 
 local SHOWN = 100 -- groups or entries that a dry run shows, at most
 
@@ -427,7 +429,7 @@ local function aggregate(name, definition)
     local value_of = key_function(host.paths, host.paths_are_list)
     add_changes(host, function (item)
       local key = value_of(item)
-      return is_key(key) and pcall(host.store.id, key) and key or nil -- what can't be a key is in no group
+      if is_key(key) and pcall(host.store.id, key) then return key end -- what can't be a key is in no group
     end, state_of)
   end
 

@@ -35,6 +35,21 @@ function M.check(options)
   if options.reverse and options.live then return "reverse and live exclude each other" end
 end
 
+local OF_RECORDS = {"limit", "after", "live", "old", "keys", "values", "seqs"}
+
+--- What is wrong with those options of a method that gives records which are not up to the method; or nil.
+function M.check_records(options)
+  local given = {}
+  for _, option in ipairs(OF_RECORDS) do given[option] = options[option] end
+  return M.check(given)
+end
+
+--- How many results the options let there be.
+function M.limit_of(options)
+  local limit = options.limit
+  return limit and limit >= 0 and limit or math.maxinteger
+end
+
 local Range = {}
 Range.__index = Range
 Range.__name = "flume.range"
@@ -94,7 +109,7 @@ function M.reader(host)
       size = FIRST_PAGE, -- of the next page
       resume = nil,     -- behind the last of them
       ended = false,
-      left = options.limit and options.limit >= 0 and options.limit or math.maxinteger,
+      left = M.limit_of(options),
     }, Range)
   end
 end

@@ -63,6 +63,7 @@ local function value_of(self, item)
   local range = self.range
   local has_records = self.of_records or self.view._kind == "index"
   if item[3] ~= nil or range.values == false or not has_records then return true, item[3] end
+  if is_over(self) then return nil, self.view:_closed_error() end
   local value, message, code = self.view._db:_record(item[2])
   if value ~= nil or not message then return true, value end
   if code == "EDELETED" or code == "ENOENT" then return false end
@@ -154,19 +155,22 @@ local function set_range(self, options)
   self.range = view._kind == "group" and options.seqs == nil
     and setmetatable({seqs = false}, {__index = options}) or options
   self.bounds = options
-  self.left = options.limit and options.limit >= 0 and options.limit or math.maxinteger
+  self.left = ranges.limit_of(options)
   self.max_seq = view._kind == "index" and since or nil
   self.paging = options.old ~= false
   self.live_seq = (self.paging and since or self.begun_seq) + 1
 end
 
+-- The options are wrong.
+local function refuse(self, wrong)
+  self.ended = true
+  return answer_next(self, errors.new(("%s:%s: %s"):format(self.view.name, self.method, wrong), "EINVAL"))
+end
+
 -- Begins to read the range with these options.
 local function start_range(self, options)
   local view, wrong = self.view, set_range(self, options)
-  if wrong then
-    self.ended = true
-    return answer_next(self, errors.new(("%s:%s: %s"):format(view.name, self.method, wrong), "EINVAL"))
-  end
+  if wrong then return refuse(self, wrong) end
   if not self.range.live then return take(self) end
   self.followed = view._instance
   view:_call_on(view._instance, function (err)
@@ -215,8 +219,10 @@ end
 local function start_records(self)
   local last = self.args[self.args.n]
   local options = type(last) == "table" and last or {}
+  local wrong = ranges.check_records(options)
+  if wrong then return refuse(self, wrong) end
   self.range, self.of_records = options, true
-  self.left = options.limit and options.limit >= 0 and options.limit or math.maxinteger
+  self.left = ranges.limit_of(options)
   if options.old ~= false then return open_iterator(self, self.args) end
   self.asked_seq, self.ended = self.begun_seq, not options.live
   take(self)

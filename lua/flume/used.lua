@@ -52,7 +52,7 @@ local function of_record(seq)
 end
 
 local function of_records(kinds, next_pair, options)
-  local left = options.limit and options.limit >= 0 and options.limit or math.maxinteger
+  local left = kinds.limit_of(options)
   return function ()
     if left == 0 then return nil end
     local key, seq = next_pair()
@@ -71,7 +71,7 @@ local function iterate(world, host, name, method, ...)
   return function () return own_all(next_item()) end
 end
 
-local function check_source(host, name, method, options)
+local function check_source(world, host, name, method, options)
   if options.live or options.old == false then
     error(("uses.%s:%s: what comes later can't be read: live and old are not for a view that is used"):format(name,
       method), 3)
@@ -79,6 +79,8 @@ local function check_source(host, name, method, options)
   if options.after and host.builtin[method] and host.kind ~= "index" then
     error(("uses.%s:%s: after is for an index"):format(name, method), 3)
   end
+  local wrong = host.methods[method] == "records" and world.kinds.check_records(options)
+  if wrong then error(("uses.%s:%s: %s"):format(name, method, wrong), 3) end
 end
 
 local function source_of(world, host, name, method)
@@ -86,7 +88,10 @@ local function source_of(world, host, name, method)
   local is_groups, is_builtin = host.kind == "group", host.builtin[method]
   return function (_, ...)
     local options = options_of(...)
-    check_source(host, name, method, options)
+    if is_builtin and ... ~= nil and options ~= ... then
+      error(("uses.%s:%s: a range is a table of options"):format(name, method), 2)
+    end
+    check_source(world, host, name, method, options)
     if is_builtin then
       options = own_options(options)
       if is_groups and options.seqs == nil then options.seqs = false end
@@ -167,10 +172,11 @@ local KEEPERS = {reduce = keep_one, group = keep_rows, index = keep_rows}
 -- --- Finding them ------------------------------------------------------------------------------------------------
 
 local function check_names(invalid, name, uses)
-  if type(uses) ~= "table" then invalid('view "%s": uses must be a list of names of views', name) end
-  for _, each in ipairs(uses) do
-    if type(each) ~= "string" then invalid('view "%s": uses must be a list of names of views', name) end
+  local is_list = type(uses) == "table"
+  for i, each in pairs(is_list and uses or {}) do
+    is_list = is_list and math.type(i) == "integer" and type(each) == "string"
   end
+  if not is_list then invalid('view "%s": uses must be a list of names of views', name) end
 end
 
 local function cycle_of(path, name)

@@ -116,6 +116,13 @@ static inline void write_bytes(const void *data, size_t len) {
   write_file(path, data, len, len);
 }
 
+/* The file is made when it is not there. */
+static inline void put_bytes(size_t off, const void *data, size_t len) {
+  int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+  MUST(fd >= 0 && pwrite(fd, data, len, (off_t)off) == (ssize_t)len);
+  close(fd);
+}
+
 static inline size_t read_bytes(uint8_t *data, size_t size) {
   int fd = open(path, O_RDONLY | O_CLOEXEC);
   MUST(fd >= 0);

@@ -200,6 +200,54 @@ TEST(of_a_damaged_log_is_refused) {
   end();
 }
 
+/* How many deletions there were, and which of them were losses, views of the copy have to find as they were. */
+TEST(of_a_repaired_log) {
+  for (int lost = 0; lost < 2; lost++) {
+    struct file file, damaged;
+    struct flume_report report = {0};
+    struct backup_answer answer;
+    begin_backup();
+    make_file(&file, 32);
+    write_bytes(file.data, file.len);
+    struct flume_log *log = must_open();
+    CHECK_INT_EQ(log_del(log, &loop, (int64_t[]){0}, 1), 0);
+    CHECK_INT_EQ(log_del(log, &loop, (int64_t[]){(int64_t)file.starts[2]}, 1), 0);
+    close_log(log);
+    damaged = file;
+    damaged.len = file.starts[1];
+    if (lost) memset(damaged.data + file.starts[1], 0xee, file.starts[3] - file.starts[1]);
+    else frame(&damaged, file.data, file.starts[3] - file.starts[1] - 12, 32);
+    put_bytes(file.starts[1], damaged.data + file.starts[1], file.starts[3] - file.starts[1]);
+    CHECK_INT_EQ(flume_log_repair_offset(path, &faults.io, &report, &err), 0);
+    flume_report_fini(&report);
+    log = must_open();
+    CHECK_INT_EQ(log->deletions.value, 2 + lost);
+    CHECK_INT_EQ(backup(log, &loop, NULL, &answer), 0);
+    close_log(log);
+    turn_to_copy();
+    log = must_open();
+    CHECK_INT_EQ(log->deletions.value, 2 + lost);
+    CHECK_INT_EQ(log->ops->deletion_at(log, 0), 0);
+    CHECK_INT_EQ(log->ops->deletion_at(log, 1), -1);
+    CHECK(log->ops->is_lost(log, (int64_t)file.starts[1]) == lost);
+    close_log(log);
+    end();
+  }
+}
+
+/* The copy has a directory and files that are named after it. */
+TEST(of_a_file_whose_name_is_too_long) {
+  struct backup_answer answer;
+  begin_backup();
+  memset(path + strlen(path), 'x', 238);
+  path[strlen(root) + 1 + 241] = '\0';
+  struct flume_log *log = must_open();
+  CHECK_INT_EQ(backup(log, &loop, NULL, &answer), UV_ENAMETOOLONG);
+  CHECK(access(path_in(root, "copies"), F_OK) != 0);
+  close_log(log);
+  end();
+}
+
 TEST(into_what_is_there_already_is_refused) {
   struct backup_answer answer;
   begin_backup();

@@ -23,12 +23,6 @@ static struct flume_log *open_weak(enum flume_sync sync) {
 }
 
 /* What another program does: it knows of the file alone. */
-static void put_bytes(size_t off, const void *data, size_t len) {
-  int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
-  MUST(fd >= 0 && pwrite(fd, data, len, (off_t)off) == (ssize_t)len);
-  close(fd);
-}
-
 static void write_from(const struct file *file, size_t off, size_t end_off) {
   put_bytes(off, file->data + off, end_off - off);
 }
@@ -440,6 +434,20 @@ TEST(damage_in_what_was_acknowledged) {
   reader_end();
 }
 
+TEST(a_delete_that_was_acknowledged_is_not_there) {
+  reader_begin();
+  struct flume_log *log = open_apart();
+  for (int i = 0; i < 3; i++) append_record(log, "x");
+  reader_open();
+  run_for(1);
+  CHECK_INT_EQ(log_del(log, &own, (int64_t[]){13}, 1), 0);
+  CHECK_INT_EQ(truncate(path_in(root, "log.flume/deleted"), 0), 0);
+  check_lost(FLUME_ECORRUPT, 26);
+  CHECK(says("/log.flume/deleted: byte 0: what was acknowledged is not there"));
+  close_apart(log);
+  reader_end();
+}
+
 TEST(damage_before_records_of_another_program) {
   struct file file;
   reader_begin();
@@ -522,6 +530,55 @@ TEST(opened_while_a_writer_appends) {
   int64_t seq = append_record(busy, "last");
   CHECK(comes(sees, seq));
   close_log(busy);
+  reader_end();
+}
+
+/* A writer comes between the reader's measuring and its reading: it cuts what a crash of another program has torn, so
+ * that the file is shorter than it was; and it deletes, and goes again. */
+static struct file torn;
+
+static int64_t size_before_a_writer_cuts(void *ctx, int file) {
+  int64_t size = flume_io_posix.size(ctx, file);
+  if (size != (int64_t)torn.len) return size;
+  struct flume_log *log = open_apart();
+  append_record(log, "new");
+  CHECK_INT_EQ(log_del(log, &own, (int64_t[]){0}, 1), 0);
+  close_apart(log);
+  return size;
+}
+
+TEST(opened_while_a_writer_cuts_a_torn_tail) {
+  reader_begin();
+  make_file(&torn, 32);
+  torn.len = torn.starts[4] - 30;
+  write_bytes(torn.data, torn.len);
+  reader_faults.io.size = size_before_a_writer_cuts;
+  reader_open();
+  reader_faults.io.size = faults.io.size;
+  CHECK_INT_EQ(flume_log_since(reader), torn.starts[3]);
+  CHECK(reads((int64_t)torn.starts[3], "new"));
+  CHECK_INT_EQ(code_of(0), FLUME_EDELETED);
+  CHECK_INT_EQ(see(reader, false).count, 3);
+  struct flume_log *log = must_open();
+  int64_t seq = append_record(log, "newer");
+  CHECK(comes(sees, seq));
+  close_log(log);
+  reader_end();
+}
+
+/* It may be the writer's doing, and is read again; but not for ever. */
+TEST(opened_where_what_was_acknowledged_is_damaged) {
+  reader_begin();
+  struct flume_log *log = must_open();
+  append_record(log, "zero");
+  append_record(log, "one");
+  put_bytes(16, "\1", 1);
+  CHECK_INT_EQ(reader_try((struct flume_log_options){0}), FLUME_ECORRUPT);
+  CHECK(says("/log: byte 16: the log was acknowledged up to seq 16, but here"));
+  put_bytes(16, "\0", 1);
+  reader_open();
+  CHECK(reads(16, "one"));
+  close_log(log);
   reader_end();
 }
 
@@ -628,3 +685,33 @@ TEST(read_fails) { fail_each(FAULT_READ, UV_EIO); }
 TEST(open_fails) { fail_each(FAULT_OPEN, UV_EMFILE); }
 TEST(size_fails) { fail_each(FAULT_SIZE, UV_EIO); }
 TEST(no_memory) { fail_each(FAULT_ALLOC, UV_ENOMEM); }
+
+static bool is_lost_or_has(int64_t since) {
+  return is_lost(0) || sees(since);
+}
+
+/* All of it is seen in one look: each of its allocations fails once. */
+TEST(new_records_of_zeros_without_memory) {
+  bool hit = true;
+  for (int nth = 1; hit && nth < 100 && !test_failed; nth++) {
+    struct flume_slice records[] = {slice("\0\0", 2), slice_text("z")};
+    int64_t seq = -1;
+    reader_begin();
+    struct flume_log *log = must_open();
+    append_record(log, "x");
+    reader_open();
+    run_for(1);
+    CHECK_INT_EQ(flume_log_append_wait(log, records, 2, &seq, &err), 0);
+    faults_arm(&reader_faults, FAULT_ALLOC, nth, UV_ENOMEM);
+    CHECK(comes(is_lost_or_has, seq));
+    hit = fault_was_hit(&reader_faults);
+    CHECK_INT_EQ(is_lost(0), hit);
+    if (hit) CHECK_INT_EQ(err.code, FLUME_ENOMEM);
+    faults_arm(&reader_faults, FAULT_NONE, 0, 0);
+    if (!hit) CHECK_INT_EQ(see(reader, false).count, 3);
+    close_log(log);
+    reader_end();
+    if (test_failed) printf("allocation %d\n", nth);
+  }
+  CHECK(!hit);
+}

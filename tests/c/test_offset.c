@@ -69,6 +69,33 @@ TEST(a_seq_between_records_is_of_none) {
   end();
 }
 
+/* What is asked for need not be a record's place: then it is the next one, or the one before. */
+TEST(reads_around_a_place) {
+  struct file file;
+  struct flume_block *block;
+  begin();
+  make_file(&file, 32);
+  write_bytes(file.data, 0);
+  struct flume_log *log = must_open();
+  CHECK_INT_EQ(flume_log_read(log, 0, false, 1, &block, &err), FLUME_ENOENT);
+  CHECK_INT_EQ(flume_log_read(log, 0, true, 1, &block, &err), FLUME_ENOENT);
+  close_log(log);
+  write_bytes(file.data, file.len);
+  log = must_open();
+  for (int reverse = 0; reverse < 2; reverse++) {
+    MUST(flume_log_read(log, (int64_t)file.starts[2] + 1, reverse, 1, &block, &err) == 0);
+    CHECK_INT_EQ(block->first_seq, file.starts[reverse ? 2 : 3]);
+    flume_block_unref(block);
+  }
+  MUST(flume_log_read(log, (int64_t)file.len, true, 1, &block, &err) == 0);
+  CHECK_INT_EQ(block->first_seq, file.starts[5]);
+  flume_block_unref(block);
+  CHECK_INT_EQ(flume_log_read(log, (int64_t)file.starts[5] + 1, false, 1, &block, &err), FLUME_ENOENT);
+  CHECK(strstr(err.msg, "no record there: byte ") != NULL);
+  close_log(log);
+  end();
+}
+
 TEST(another_framing_than_the_files_is_refused) {
   struct file file;
   struct flume_log *log;

@@ -8,6 +8,12 @@
 
 static struct file made;
 
+static bool no_locks;
+
+int __real_uv_rwlock_init(uv_rwlock_t *lock);
+int __wrap_uv_rwlock_init(uv_rwlock_t *lock);
+int __wrap_uv_rwlock_init(uv_rwlock_t *lock) { return no_locks ? UV_ENOMEM : __real_uv_rwlock_init(lock); }
+
 static void begin_with_file(void) {
   begin();
   make_file(&made, 32);
@@ -458,6 +464,15 @@ TEST(a_file_of_something_else_is_left_alone) {
   CHECK(strstr(err.msg, "this is no flumelog-offset file") != NULL);
   CHECK(read_bytes(left, sizeof left) == sizeof text && memcmp(left, text, sizeof text) == 0);
   CHECK(!file_exists(root, "log.flume"));
+  end();
+}
+
+TEST(a_log_that_gets_no_lock_is_not_opened) {
+  begin_with_file();
+  no_locks = true;
+  CHECK_INT_EQ(open_and_close(), FLUME_ENOMEM);
+  no_locks = false;
+  CHECK_INT_EQ(open_and_close(), 0);
   end();
 }
 

@@ -191,6 +191,115 @@ TEST(what_is_replaced_is_put_aside) {
   finish();
 }
 
+/* Of three records, of which the second has taken bytes of the file, and is lost. */
+static void lose_much(size_t taken) {
+  static uint8_t bytes[3 << 20];
+  memset(bytes, 0xee, sizeof bytes);
+  struct flume_log *log = must_open();
+  struct flume_slice records[] = {slice_text("first"), slice(bytes, taken - 12), slice_text("last")};
+  int64_t seq = -1;
+  CHECK_INT_EQ(flume_log_append_wait(log, records, 3, &seq, &err), 0);
+  CHECK_INT_EQ(seq, 17 + taken);
+  close_log(log);
+  put_bytes(17, bytes, taken);
+}
+
+static void check_much(size_t taken, size_t pieces) {
+  struct flume_log *log = must_open();
+  check_sound(log);
+  struct seen seen = see(log, false);
+  CHECK_INT_EQ(seen.count, 2);
+  CHECK_INT_EQ(seen.seqs[1], 17 + taken);
+  CHECK_INT_EQ(log->deletions.value, pieces);
+  for (int64_t n = 0; n < log->deletions.value; n++) CHECK(log->ops->is_lost(log, log->ops->deletion_at(log, n)));
+  close_log(log);
+  if (test_failed) printf("%zu bytes\n", taken);
+}
+
+/* What is lost is cut into pieces, so that nobody has to read it as one record; each is a record, and has room. */
+TEST(much_that_is_lost_becomes_several_records) {
+  static const size_t sizes[][2] = {
+      {1 << 20, 1}, {(1 << 20) + 1, 2}, {(1 << 20) + 12, 2}, {(1 << 20) + 13, 2}, {3 << 20, 3}};
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes && !test_failed; i++) {
+    begin();
+    lose_much(sizes[i][0]);
+    must_repair();
+    CHECK(find_finding(&report, FLUME_FINDING_REPAIR, "log", "lost") != NULL);
+    check_much(sizes[i][0], sizes[i][1]);
+    finish();
+  }
+}
+
+/* Its pieces are deleted before they are there: the next repair finds them again. */
+TEST(a_repair_that_was_interrupted_counts_nothing_twice) {
+  for (int nth = 1; nth < 24 && !test_failed; nth++) {
+    const size_t taken = (1 << 20) + 500;
+    begin();
+    lose_much(taken);
+    faults_arm(&faults, FAULT_WRITE, nth, UV_EIO);
+    int rv = repair();
+    CHECK(rv == 0 || rv == UV_EIO);
+    CHECK_INT_EQ(rv != 0, fault_was_hit(&faults));
+    faults_arm(&faults, FAULT_NONE, 0, 0);
+    must_repair();
+    check_much(taken, 2);
+    if (test_failed) printf("write %d\n", nth);
+    finish();
+  }
+}
+
+/* Nothing else has that size. */
+TEST(a_record_of_nothing_is_told_from_its_place) {
+  struct file file = {.len = 0}, damaged;
+  uint8_t bytes[128];
+  begin();
+  frame_text(&file, "before", 32);
+  frame_text(&file, "", 32);
+  frame_text(&file, "behind", 32);
+  write_bytes(file.data, file.len);
+  close_log(must_open());
+  damaged = file;
+  memset(damaged.data + file.starts[1], 0xee, 12);
+  write_bytes(damaged.data, damaged.len);
+  must_repair();
+  CHECK_INT_EQ(read_bytes(bytes, sizeof bytes), file.len);
+  CHECK(memcmp(bytes, file.data, file.len) == 0);
+  check_rest(&file, 0, 0);
+  finish();
+}
+
+/* Between two good records: nothing that the format has fits there. */
+TEST(a_place_that_is_too_small_for_a_record) {
+  struct file file = {.len = 0};
+  uint8_t bytes[128];
+  begin();
+  frame_text(&file, "before", 32);
+  memset(file.data + file.len, 0xee, 5);
+  file.len += 5;
+  frame_text(&file, "behind", 32);
+  write_bytes(file.data, file.len);
+  CHECK_INT_EQ(repair(), FLUME_ECORRUPT);
+  CHECK(strstr(err.msg, "/log: byte 18: 5 bytes up to the next good record are too few") != NULL);
+  CHECK_INT_EQ(read_bytes(bytes, sizeof bytes), file.len);
+  CHECK(memcmp(bytes, file.data, file.len) == 0);
+  finish();
+}
+
+/* The last record is damaged, and something follows that was never acknowledged. */
+TEST(what_comes_behind_a_damaged_end_is_cut) {
+  struct file file, damaged;
+  uint8_t bytes[8192];
+  begin();
+  make_closed(&file, 32);
+  damaged = file;
+  memset(damaged.data + file.starts[5], 0xee, file.len + 50 - file.starts[5]);
+  write_bytes(damaged.data, file.len + 50);
+  must_repair();
+  CHECK_INT_EQ(read_bytes(bytes, sizeof bytes), file.len);
+  check_rest(&file, file.starts[5], file.len);
+  finish();
+}
+
 /* Nobody of flume's has had it open before. */
 TEST(a_file_alone_is_repaired_too) {
   struct file file;
@@ -284,6 +393,66 @@ TEST(a_note_that_is_damaged_twice_is_made_anew) {
   CHECK(memcmp(flume_log_id(log), id, sizeof id) != 0);
   CHECK_INT_EQ(see(log, false).count, file.count - 2);
   CHECK_INT_EQ(log->deletions.value, 3);
+  close_log(log);
+  finish();
+}
+
+/* Two records have become one, or are lost together: which ones were deleted nobody can tell, but how many is known. */
+TEST(deletes_of_records_that_are_there_no_more) {
+  for (int lost = 0; lost < 2; lost++) {
+    struct file file, damaged;
+    struct flume_log *reader;
+    begin();
+    make_with_sets(&file);
+    damaged = file;
+    damaged.len = file.starts[1];
+    if (lost) memset(damaged.data + file.starts[1], 0xee, file.starts[3] - file.starts[1]);
+    else frame(&damaged, file.data, file.starts[3] - file.starts[1] - 12, 32);
+    put_bytes(file.starts[1], damaged.data + file.starts[1], file.starts[3] - file.starts[1]);
+    must_repair();
+    const struct flume_finding *found = find_finding(&report, FLUME_FINDING_DAMAGE, "deleted", "no record begins there");
+    CHECK(lost ? found == NULL : found != NULL && found->seq == (int64_t)file.starts[2]);
+    CHECK(find_finding(&report, FLUME_FINDING_REPAIR, "deleted", "written anew") != NULL);
+    struct flume_log *log = must_open();
+    check_sound(log);
+    MUST(try_open(&reader, (struct flume_log_options){.readonly = true}) == 0);
+    struct flume_log *const both[] = {log, reader};
+    for (int i = 0; i < 2; i++) {
+      CHECK_INT_EQ(both[i]->deletions.value, 2 + lost);
+      CHECK_INT_EQ(both[i]->ops->deletion_at(both[i], 0), -1);
+      CHECK_INT_EQ(both[i]->ops->deletion_at(both[i], 1), 0);
+      CHECK_INT_EQ(both[i]->ops->deleted_count(both[i], INT64_MAX - 1), 1 + lost);
+      CHECK_INT_EQ(see(both[i], false).count, file.count - 2 + (lost ? 0 : 1));
+    }
+    close_log(reader);
+    close_log(log);
+    finish();
+  }
+}
+
+/* A crash has left its bytes, but for the first ones, and what frames it is damaged with the record before it. */
+TEST(a_delete_that_was_interrupted_is_of_a_mended_record_too) {
+  struct file file;
+  static const uint8_t wrong[52] = {0xee};
+  begin();
+  make_file(&file, 32);
+  write_bytes(file.data, file.len);
+  struct flume_log *log = must_open();
+  int64_t seq = (int64_t)file.starts[3];
+  faults_arm(&faults, FAULT_WRITE, 3, UV_EIO); /* the frame, its end, then the record */
+  CHECK_INT_EQ(log_del(log, &loop, &seq, 1), UV_EIO);
+  faults_arm(&faults, FAULT_NONE, 0, 0);
+  close_log(log);
+  put_bytes(file.starts[2], wrong, sizeof wrong);
+  put_bytes(file.starts[3], wrong, 1);
+  must_repair();
+  const struct flume_finding *done = find_finding(&report, FLUME_FINDING_REPAIR, "log", "framing");
+  CHECK(done != NULL && done->seq == seq);
+  log = must_open();
+  check_sound(log);
+  CHECK_INT_EQ(flume_log_get(log, seq, &(struct flume_record){0}, &err), FLUME_EDELETED);
+  CHECK_INT_EQ(log->ops->deletion_at(log, 0), seq);
+  CHECK_INT_EQ(see(log, false).count, file.count - 2);
   close_log(log);
   finish();
 }

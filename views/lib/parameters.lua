@@ -2,8 +2,10 @@
 
 local M = {}
 
-local function is_path(value)
-  return type(value) == "string" and value ~= ""
+--- Whether a value is a path, such as "a.b".
+function M.is_path(value)
+  if type(value) ~= "string" or value == "" then return false end
+  return not (value:find "^%." or value:find "%.$" or value:find("..", 1, true))
 end
 
 local function is_list(value, is_element)
@@ -15,8 +17,8 @@ local function is_list(value, is_element)
 end
 
 local TYPES = {
-  path = is_path,
-  paths = function (value) return is_path(value) or is_list(value, is_path) end,
+  path = M.is_path,
+  paths = function (value) return M.is_path(value) or is_list(value, M.is_path) end,
   flag = function (value) return type(value) == "boolean" end,
   text = function (value) return type(value) == "string" end,
   count = function (value) return math.type(value) == "integer" and value > 0 end,
@@ -42,7 +44,10 @@ function M.check(view, params, spec)
   for name, value in pairs(params) do
     local kind = spec[name] and spec[name]:gsub("!", "")
     if not kind then error(("%s: unknown parameter %s; there are %s"):format(view, tostring(name), names(spec)), 0) end
-    if not TYPES[kind](value) then error(("%s: parameter %s must be %s"):format(view, name, WORDS[kind]), 0) end
+    if not TYPES[kind](value) then
+      local what = type(value) == "table" and "" or ", not " .. tostring(value)
+      error(("%s: parameter %s must be %s%s"):format(view, name, WORDS[kind], what), 0)
+    end
   end
   for name, kind in pairs(spec) do
     if kind:sub(-1) == "!" and params[name] == nil then

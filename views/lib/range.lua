@@ -5,6 +5,7 @@ local M = {}
 --- The options for view:range: those of the caller, less what is done to the results, and with changes.
 function M.bounds(options, changes)
   local bounds = {}
+  if options ~= nil and type(options) ~= "table" then error("a range is a table of options", 0) end
   for name, value in pairs(options or {}) do bounds[name] = value end
   bounds.keys, bounds.values, bounds.seqs, bounds.limit, bounds.live = nil, nil, nil, nil, nil
   for name, value in pairs(changes or {}) do bounds[name] = value end

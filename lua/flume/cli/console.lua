@@ -114,7 +114,7 @@ end
 
 function Console:_print_source(source)
   local more
-  if rows.is_live(source) or not self.interactive then
+  if rows.is_live(source) or rows.is_deltas(source) or not self.interactive then
     more = rows.print(source, self.output, MAX_ROWS)
   else
     local items, seqs

@@ -74,6 +74,18 @@ function M:row(first, second)
   end
 end
 
+-- One of the deltas of a view, on one line: what has to be done, and behind that a key or position, a value and a seq.
+function M:delta(op, key, value, seq)
+  local as_text = self.json and to_json or function (cell) return pretty.line(cell, self) end
+  local text = self.json and to_json(op) or op
+  if seq ~= nil then
+    local cells = {text, as_text(key), as_text(value), as_text(seq)}
+    text = table.concat(cells, self.json and "," or "\t")
+  end
+  if self.json then text = "[" .. text .. "]" end
+  self:line(self.is_tty and harmless(text) or text)
+end
+
 -- A record of the log. As JSON its value alone, so that the output can be appended to another log.
 function M:record(seq, value)
   if self.json then

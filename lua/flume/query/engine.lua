@@ -33,11 +33,18 @@ local function check_option(name, value)
   invalid("option %s: a value of type %s expected, not %s", name, wanted, filter.describe(value))
 end
 
+-- How many results are wanted; nil for any number, as with limits below 0 elsewhere.
+local function limit_of(given)
+  local limit = check_option("limit", given)
+  return limit >= 0 and limit or nil
+end
+
 local function take_options(made, options)
   if options == nil then return end
   if type(options) ~= "table" then invalid("options: a table expected, not a %s", type(options)) end
   for name, value in pairs(options) do
-    if name ~= "query" then made[name] = check_option(name, value) end
+    if name == "limit" then made.limit = limit_of(value)
+    elseif name ~= "query" then made[name] = check_option(name, value) end
   end
 end
 
@@ -53,7 +60,8 @@ local function take_stage(made, stage, i)
   end
   if name == nil then return end
   if name == "limit" or name == "$limit" then
-    made.stages[#made.stages + 1] = stages.limit_stage(check_option("limit", rule))
+    local limit = limit_of(rule)
+    if limit then made.stages[#made.stages + 1] = stages.limit_stage(limit) end
   elseif name == "$filter" and #made.stages == 0 then
     made.conditions[#made.conditions + 1] = filter.parse(rule, {}, "$filter")
   elseif STAGES[name] then

@@ -19,6 +19,7 @@ local function new(op, path, value)
 end
 
 local function combined(op, list)
+  if op == "none" and list[1].op == "none" then return list[1][1] end
   local condition = setmetatable({op = op}, Condition)
   for _, each in ipairs(list) do
     if each.op == op then table.move(each, 1, #each, #condition + 1, condition)
@@ -50,7 +51,6 @@ function Condition.__bor(a, b)
 end
 
 function Condition.__bnot(a)
-  if a.op == "none" then return a[1] end
   return combined("none", {a})
 end
 

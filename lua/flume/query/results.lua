@@ -60,6 +60,11 @@ local function is_over(self)
   return self.view._db.closed or self.view._db.closing
 end
 
+-- What was raised on the way to a result.
+local function failure_of(self, raised)
+  return is_over(self) and self.view:_closed_error() or Run.raised(raised)
+end
+
 -- Behind the records that were there: what comes, or the end.
 local function follow(self)
   self.old = false
@@ -123,7 +128,7 @@ end
 
 function go_on(self)
   local ok, ready = pcall(advance, self)
-  if not ok then return answer(self, Run.raised(ready)) end
+  if not ok then return answer(self, failure_of(self, ready)) end
   if not ready then return await_record(self) end
   if not self.queue[self.at] then self.run:close() end
   answer(self, nil, take(self))
@@ -165,7 +170,7 @@ function Results:__call()
   if self.started and self.open and self.old and not self.waiting then -- the common case, without ceremony
     local ok, ready = pcall(advance, self)
     if not ok then
-      end_with(self, Run.raised(ready))
+      end_with(self, failure_of(self, ready))
       error(self.failure.message, 0)
     end
     if ready and self.queue[self.at] then return take(self) end
