@@ -31,13 +31,15 @@ static inline void on_timer_closed(uv_handle_t *handle) {
   (void)handle; /* it lies on the stack of who waits for it */
 }
 
+/* Timers below repeat: one that is due before the loop polls would leave nothing to wake it. */
+
 /* Runs the loop until fn() holds; false when that doesn't come. */
 static inline bool comes(bool (*fn)(int64_t), int64_t arg) {
   bool late = false;
   uv_timer_t timer;
   uv_timer_init(&loop, &timer);
   timer.data = &late;
-  uv_timer_start(&timer, on_patience, PATIENCE_MS, 0);
+  uv_timer_start(&timer, on_patience, PATIENCE_MS, PATIENCE_MS);
   while (!fn(arg) && !late) uv_run(&loop, UV_RUN_ONCE);
   uv_close((uv_handle_t *)&timer, on_timer_closed);
   uv_run(&loop, UV_RUN_NOWAIT);
@@ -50,7 +52,7 @@ static inline void run_for(uint64_t ms) {
   uv_timer_t timer;
   uv_timer_init(&loop, &timer);
   timer.data = &over;
-  uv_timer_start(&timer, on_patience, ms, 0);
+  uv_timer_start(&timer, on_patience, ms, ms);
   while (!over) uv_run(&loop, UV_RUN_ONCE);
   uv_close((uv_handle_t *)&timer, on_timer_closed);
   uv_run(&loop, UV_RUN_NOWAIT);
