@@ -47,7 +47,7 @@ end
 
 -- The command line for the shell; env is a string of assignments.
 function M.command(args, env)
-  local words = {"env -u FLUME_VIEWS -u FLUME_PROGRESS", env or "", "flume"}
+  local words = {"env --default-signal=HUP -u FLUME_VIEWS -u FLUME_PROGRESS", env or "", "flume"} -- nohup ignores it
   for _, arg in ipairs(args) do words[#words + 1] = quote(arg) end
   return table.concat(words, " ")
 end
