@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "aside.h"
 #include "err.h"
 
 /* The file's name without its directory. */
@@ -65,7 +66,7 @@ static int each_name(void *arg, const char *name) {
                             "left over; removed when the log is opened");
   }
   if (strcmp(name, "deleted") == 0 || strcmp(name, "lock") == 0) return 0;
-  if (strncmp(name, "damaged-", 8) == 0) {
+  if (strncmp(name, FLUME_ASIDE_PREFIX, strlen(FLUME_ASIDE_PREFIX)) == 0) {
     return flume_report_add(checker->report, FLUME_FINDING_NOTE, name, 0, -1, "what a repair has put aside");
   }
   return flume_report_add(checker->report, FLUME_FINDING_NOTE, name, 0, -1, "no file of the log");

@@ -99,4 +99,10 @@ void flume__log_closed(struct flume_log *log);
 int flume_log_read(struct flume_log *log, int64_t seq, bool reverse, size_t max_bytes, struct flume_block **block,
                    struct flume_err *err);
 
+/* The order of seqs, for qsort and bsearch: of int64_t. */
+static inline int flume__compare_seqs(const void *a, const void *b) {
+  int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+  return (x > y) - (x < y);
+}
+
 #endif

@@ -145,11 +145,6 @@ int flume__deleted_follow(struct log_file *log, uint64_t end_off, struct flume_e
 
 /* --- Writing ------------------------------------------------------------------------------------------------- */
 
-static int ascending(const void *a, const void *b) {
-  int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-  return (x > y) - (x < y);
-}
-
 static int64_t seq_of(const struct flume_commit *commit, uint32_t i) {
   return (int64_t)flume_get_le64(flume_deletions_seq(&commit->bytes, i));
 }
@@ -165,7 +160,7 @@ int flume__deleted_take(struct flume_commit *commit, const int64_t *seqs, size_t
   int64_t *sorted = flume_io_alloc(io, count * sizeof *sorted);
   if (sorted == NULL) return FLUME_ENOMEM;
   if (count > 0) memcpy(sorted, seqs, count * sizeof *sorted);
-  qsort(sorted, count, sizeof *sorted, ascending);
+  qsort(sorted, count, sizeof *sorted, flume__compare_seqs);
   uint32_t kept = 0;
   for (size_t i = 0; i < count; i++) {
     if (i > 0 && sorted[i] == sorted[i - 1]) continue;

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "aside.h"
 #include "check.h"
 #include "err.h"
 #include "log_file.h"
@@ -23,52 +24,12 @@ struct repair {
   const char *dir;
   struct flume_report *report;
   struct flume_checker checker;
-  char aside[4096]; /* the directory damaged-TIME; empty until something is put there */
+  struct flume_aside aside;
 };
-
-/* --- Putting aside ------------------------------------------------------------------------------------------- */
 
 static int join(char *path, size_t size, const char *dir, const char *name) {
   int len = snprintf(path, size, "%s/%s", dir, name);
   return len > 0 && (size_t)len < size ? 0 : UV_ENAMETOOLONG;
-}
-
-static bool exists(const struct repair *repair, const char *path) {
-  int file = repair->io->open(repair->io->ctx, path, FLUME_IO_READ);
-  if (file >= 0) repair->io->close(repair->io->ctx, file);
-  return file >= 0;
-}
-
-/* A directory of its own for each repair. */
-static int make_aside(struct repair *repair) {
-  if (repair->aside[0] != '\0') return 0;
-  const struct flume_io *io = repair->io;
-  uint64_t time_ms = io->now_ms(io->ctx);
-  int rv;
-  do {
-    char name[40];
-    snprintf(name, sizeof name, "damaged-%llu", (unsigned long long)time_ms++);
-    rv = join(repair->aside, sizeof repair->aside, repair->dir, name);
-  } while (rv == 0 && exists(repair, repair->aside));
-  if (rv == 0) rv = io->mkdir(io->ctx, repair->aside);
-  return rv == 0 ? io->sync_dir(io->ctx, repair->dir) : rv;
-}
-
-/* A copy of the file, if there is one. */
-static int put_aside(struct repair *repair, const char *name, struct flume_err *err) {
-  const struct flume_io *io = repair->io;
-  char from[4096], to[4096];
-  int rv = join(from, sizeof from, repair->dir, name);
-  int file = rv == 0 ? io->open(io->ctx, from, FLUME_IO_READ) : rv;
-  if (file == UV_ENOENT) return 0;
-  int64_t size = file >= 0 ? io->size(io->ctx, file) : file;
-  if (file >= 0) io->close(io->ctx, file);
-  if (size < 0) return flume_err_set(err, (int)size, "%s: %s", from, flume_strerror((int)size));
-  rv = make_aside(repair);
-  if (rv == 0) rv = join(to, sizeof to, repair->aside, name);
-  if (rv == 0) rv = flume_io_copy(io, from, to, (uint64_t)size);
-  if (rv == 0) rv = io->sync_dir(io->ctx, repair->aside);
-  return rv == 0 ? 0 : flume_err_set(err, rv, "copying %s to %s: %s", from, repair->aside, flume_strerror(rv));
 }
 
 static int tell(struct repair *repair, const char *name, int64_t seq, const char *what, struct flume_err *err) {
@@ -132,7 +93,7 @@ static int repair_deleted(struct repair *repair, struct flume_err *err) {
   flume_buf_init(&bytes, repair->io);
   rv = flume_deletions_write(&checker->deletions, &bytes, repair->io->now_ms(repair->io->ctx), checker->log_id);
   if (rv != 0) flume_err_nomem(err);
-  if (rv == 0) rv = put_aside(repair, "deleted", err);
+  if (rv == 0) rv = flume_aside_put(&repair->aside, "deleted", err);
   if (rv == 0) rv = replace_deleted(repair, &bytes, err);
   flume_buf_fini(&bytes);
   if (rv != 0) return rv;
@@ -239,7 +200,7 @@ static int repair_segment(struct repair *repair, size_t i, struct flume_err *err
   char name[64], what[160];
   int64_t first_seq = repair->checker.segments[i].first_seq;
   snprintf(name, sizeof name, "%020lld" FLUME_SEGMENT_SUFFIX, (long long)first_seq);
-  int rv = put_aside(repair, name, err);
+  int rv = flume_aside_put(&repair->aside, name, err);
   if (rv != 0) return rv;
   struct rewriting rewriting = {.err = err};
   flume_err_set(err, 0, "writing %s anew", name);
@@ -296,9 +257,8 @@ static int mend(struct repair *repair, struct flume_err *err) {
     if (repair->checker.segments[i].damaged) rv = repair_segment(repair, i, err);
   }
   if (rv == 0 && repair->checker.successor_missing) rv = make_successor(repair, err);
-  if (rv == 0 && repair->aside[0] != '\0') {
-    rv = tell(repair, strrchr(repair->aside, '/') + 1, -1, "holds the files as they were", err);
-  }
+  const char *aside = flume_aside_dir(&repair->aside);
+  if (rv == 0 && aside != NULL) rv = tell(repair, aside, -1, "holds the files as they were", err);
   return rv;
 }
 
@@ -310,6 +270,7 @@ static int forget_note(const struct repair *repair, int lock, struct flume_err *
 
 int flume_log_repair(const char *dir, const struct flume_io *io, struct flume_report *report, struct flume_err *err) {
   struct repair repair = {.io = io != NULL ? io : &flume_io_posix, .dir = dir, .report = report};
+  flume_aside_init(&repair.aside, repair.io, dir);
   flume_report_init(report, repair.io);
   struct flume_report before; /* a look without the lock: it must not be put where there is no log */
   flume_report_init(&before, repair.io);

@@ -454,11 +454,6 @@ int flume__offset_sync(struct flume_log *base, struct flume_append *req, struct 
   return flume__offset_submit(log, FLUME_OFFSET_COMMIT_SYNC, req) == 0 ? 0 : flume_err_nomem(err);
 }
 
-static int ascending(const void *a, const void *b) {
-  int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-  return (x > y) - (x < y);
-}
-
 /* Puts the seqs, in ascending order and each once, into a commit of deletes. */
 static int take_deletes(struct flume_offset_commit *commit, const int64_t *seqs, size_t count) {
   const struct flume_io *io = commit->log->log.io;
@@ -467,7 +462,7 @@ static int take_deletes(struct flume_offset_commit *commit, const int64_t *seqs,
   int64_t *sorted = flume_io_alloc(io, count * sizeof *sorted);
   if (sorted == NULL) return FLUME_ENOMEM;
   if (count > 0) memcpy(sorted, seqs, count * sizeof *sorted);
-  qsort(sorted, count, sizeof *sorted, ascending);
+  qsort(sorted, count, sizeof *sorted, flume__compare_seqs);
   for (size_t i = 0; i < count; i++) {
     if (i > 0 && sorted[i] == sorted[i - 1]) continue;
     flume_put_le64(flume_deletions_seq(&commit->bytes, commit->count++), (uint64_t)sorted[i]);

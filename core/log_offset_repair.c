@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "aside.h"
 #include "err.h"
 #include "log_offset_verify.h"
 
@@ -28,7 +29,7 @@ struct repair {
   struct flume_offset_verify verify;
   struct flume_buf lost;   /* int64_t, ascending: where records of zeros begin */
   struct flume_buf mended; /* int64_t, ascending: records whose framing is written anew */
-  char aside[4096];        /* the directory damaged-TIME; empty until something is put there */
+  struct flume_aside aside;
 };
 
 static int fail(const struct repair *repair, const char *doing, int rv, struct flume_err *err) {
@@ -99,50 +100,6 @@ static int is_mendable(const struct repair *repair, uint64_t off, uint64_t end_o
 
 /* --- Putting aside ------------------------------------------------------------------------------------------- */
 
-static bool exists(const struct repair *repair, const char *path) {
-  int file = repair->io->open(repair->io->ctx, path, FLUME_IO_READ);
-  if (file >= 0) repair->io->close(repair->io->ctx, file);
-  return file >= 0;
-}
-
-/* A directory of its own for each repair. */
-static int make_aside(struct repair *repair, struct flume_err *err) {
-  const struct flume_io *io = repair->io;
-  uint64_t time_ms = io->now_ms(io->ctx);
-  if (repair->aside[0] != '\0') return 0;
-  int rv;
-  do {
-    char name[40];
-    snprintf(name, sizeof name, "damaged-%llu", (unsigned long long)time_ms++);
-    rv = flume__offset_path(repair->log, name, repair->aside, sizeof repair->aside);
-  } while (rv == 0 && exists(repair, repair->aside));
-  if (rv == 0) rv = io->mkdir(io->ctx, repair->aside);
-  if (rv == 0) rv = io->sync_dir(io->ctx, repair->log->log.dir);
-  return rv == 0 ? 0 : flume_err_set(err, rv, "creating %s: %s", repair->aside, flume_strerror(rv));
-}
-
-static int path_aside(const struct repair *repair, const char *name, char *path, size_t size) {
-  int len = snprintf(path, size, "%s/%s", repair->aside, name);
-  return len > 0 && (size_t)len < size ? 0 : UV_ENAMETOOLONG;
-}
-
-/* A copy of a file of PATH.flume, if there is one. */
-static int put_aside(struct repair *repair, const char *name, struct flume_err *err) {
-  const struct flume_io *io = repair->io;
-  char from[4096], to[4096];
-  int rv = make_aside(repair, err);
-  if (rv != 0) return rv;
-  rv = flume__offset_path(repair->log, name, from, sizeof from);
-  int file = rv == 0 ? io->open(io->ctx, from, FLUME_IO_READ) : rv;
-  if (file == UV_ENOENT) return 0;
-  int64_t size = file >= 0 ? io->size(io->ctx, file) : file;
-  if (file >= 0) io->close(io->ctx, file);
-  rv = size < 0 ? (int)size : path_aside(repair, name, to, sizeof to);
-  if (rv == 0) rv = flume_io_copy(io, from, to, (uint64_t)size);
-  if (rv == 0) rv = io->sync_dir(io->ctx, repair->aside);
-  return rv == 0 ? 0 : flume_err_set(err, rv, "copying %s to %s: %s", from, repair->aside, flume_strerror(rv));
-}
-
 static int copy_range(const struct repair *repair, int to, uint64_t off, uint64_t end_off, uint8_t *piece) {
   int rv = 0;
   for (; off < end_off && rv == 0; off += COPY_BYTES) {
@@ -174,15 +131,15 @@ static int put_gaps_aside(struct repair *repair, struct flume_err *err) {
   const struct flume_io *io = repair->io;
   char path[4096];
   if (repair->verify.gaps.len == 0) return 0;
-  int rv = make_aside(repair, err);
+  int rv = flume_aside_make(&repair->aside, err);
   if (rv != 0) return rv;
-  rv = path_aside(repair, flume__offset_name(repair->log), path, sizeof path);
+  rv = flume_aside_name(&repair->aside, flume__offset_name(repair->log), path, sizeof path);
   int to = rv == 0 ? io->open(io->ctx, path, FLUME_IO_WRITE | FLUME_IO_CREATE | FLUME_IO_EXCLUSIVE) : rv;
   if (to < 0) return flume_err_set(err, to, "creating %s: %s", path, flume_strerror(to));
   rv = copy_gaps(repair, to);
   if (rv == 0) rv = io->sync(io->ctx, to);
   io->close(io->ctx, to);
-  if (rv == 0) rv = io->sync_dir(io->ctx, repair->aside);
+  if (rv == 0) rv = io->sync_dir(io->ctx, repair->aside.path);
   return rv == 0 ? 0 : flume_err_set(err, rv, "copying to %s: %s", path, flume_strerror(rv));
 }
 
@@ -332,16 +289,9 @@ static int mend_file(struct repair *repair, struct flume_err *err) {
 
 /* --- What is beside it ---------------------------------------------------------------------------------------- */
 
-static int ascending(const void *a, const void *b) {
-  int64_t x, y;
-  memcpy(&x, a, sizeof x);
-  memcpy(&y, b, sizeof y);
-  return (x > y) - (x < y);
-}
-
 /* Of ascending int64_t. */
 static bool holds(const struct flume_buf *seqs, int64_t seq) {
-  return seqs->len > 0 && bsearch(&seq, seqs->data, seqs->len / sizeof seq, sizeof seq, ascending) != NULL;
+  return seqs->len > 0 && bsearch(&seq, seqs->data, seqs->len / sizeof seq, sizeof seq, flume__compare_seqs) != NULL;
 }
 
 /* Whether a record begins there, once the file is mended. */
@@ -375,7 +325,7 @@ static int list_deleted(struct repair *repair, struct flume_deletions *list) {
 
 static int remove_file(struct repair *repair, const char *name, struct flume_err *err) {
   char path[4096];
-  int rv = put_aside(repair, name, err);
+  int rv = flume_aside_put(&repair->aside, name, err);
   if (rv != 0) return rv;
   rv = flume__offset_path(repair->log, name, path, sizeof path);
   if (rv == 0) rv = repair->io->unlink(repair->io->ctx, path);
@@ -385,7 +335,7 @@ static int remove_file(struct repair *repair, const char *name, struct flume_err
 
 static int write_set(struct repair *repair, struct flume_offset_set *set, const char *what, struct flume_err *err) {
   bool empty = set->seqs.deleted.count == 0;
-  int rv = empty ? remove_file(repair, set->name, err) : put_aside(repair, set->name, err);
+  int rv = empty ? remove_file(repair, set->name, err) : flume_aside_put(&repair->aside, set->name, err);
   set->seqs.ended = false;
   if (rv == 0 && !empty) rv = flume__offset_set_rewrite(repair->log, set, err);
   return rv == 0 ? tell(repair, set->name, 0, -1, what, err) : rv;
@@ -450,12 +400,13 @@ static int mend_all(struct repair *repair, struct flume_err *err) {
   if (rv == 0) rv = mend_zeros(repair, err);
   if (rv == 0) rv = mend_deleted(repair, err);
   if (rv == 0) rv = mend_file(repair, err);
-  if (rv != 0 || repair->aside[0] == '\0') return rv;
-  return tell(repair, strrchr(repair->aside, '/') + 1, 0, -1, "holds what was replaced, as it was", err);
+  const char *aside = flume_aside_dir(&repair->aside);
+  return rv == 0 && aside != NULL ? tell(repair, aside, 0, -1, "holds what was replaced, as it was", err) : rv;
 }
 
 static int repair_log(struct log_offset *log, struct flume_report *report, struct flume_err *err) {
   struct repair repair = {.io = log->log.io, .log = log, .report = report};
+  flume_aside_init(&repair.aside, log->log.io, log->log.dir);
   flume_offset_verify_init(&repair.verify, log, report);
   flume_buf_init(&repair.lost, log->log.io);
   flume_buf_init(&repair.mended, log->log.io);

@@ -82,13 +82,9 @@ static void settle_emitted(lua_State *L, const struct flume_fold *fold) {
   if (rv != 0) luaL_error(L, "%s", err.msg);
 }
 
-static int compare_seqs(const void *a, const void *b) {
-  int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-  return (x > y) - (x < y);
-}
-
 static bool is_skipped_by(const struct flume_store_part *part, int64_t seq) {
-  return part->skips_count > 0 && bsearch(&seq, part->skips, part->skips_count, sizeof seq, compare_seqs) != NULL;
+  return part->skips_count > 0 &&
+         bsearch(&seq, part->skips, part->skips_count, sizeof seq, flume__compare_seqs) != NULL;
 }
 
 /* The number-th of the views that are used, from 0 on, folds a record in Lua. */
