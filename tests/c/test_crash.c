@@ -1,6 +1,6 @@
 /* The file log on a disk that crashes: what is tried after each workload is told in crash.h. */
 #include "checking.h"
-#include "crash.h"
+#include "crash_upkeep.h"
 
 CRASH(single_appends) {
   crash_open(crash);
@@ -262,69 +262,15 @@ CRASH(check) {
   crash_append(crash, 2, 100);
 }
 
-struct copying {
-  struct flume_backup req;
-  int calls;
-  int status;
-};
-
-static void on_copied(struct flume_backup *req, int status, const struct flume_err *err) {
-  struct copying *copying = FLUME_CONTAINER_OF(req, struct copying, req);
-  copying->calls++;
-  copying->status = status;
-  if (err != NULL) crash_err = *err;
-}
-
-/* A backup is there as a whole, or not at all. */
-static bool backup_is_whole(struct crash *crash) {
-  struct flume_log_options options = {.readonly = true, .io = &crash->sim.io};
-  struct flume_log *log;
-  if (sim_fs_find(crash->sim.fs, "/db/copy") < 0) return CHECK_INT_EQ(crash->oracle.backup_since, -2);
-  if (!CHECK_INT_EQ(flume_log_open(&log, &crash_loop, "/db/copy/log", &options, &crash_err), 0)) {
-    printf("%s\n", crash_err.msg);
-    loop_drain(&crash_loop);
-    return false;
-  }
-  int64_t since = flume_log_since(log);
-  bool good = CHECK(since >= crash->oracle.backup_since) && CHECK(since >= 5);
-  for (int64_t seq = 0; good && seq <= 5; seq++) {
-    struct oracle_record then = crash->oracle.records[seq]; /* more may have been deleted since */
-    then.deleting = then.deleted = seq == 2;
-    good = oracle_is(&then, log, seq);
-  }
-  log_close_wait(log, &crash_loop);
-  return good;
-}
-
-CRASH(backup) {
-  struct copying copying = {.calls = 0};
+CRASH(backup_while_it_is_used) {
   crash->options.segment_bytes = 700;
-  crash->after = backup_is_whole;
+  crash->after = crash_backup_is_whole;
   crash_open(crash);
   for (int i = 0; i < 3; i++) crash_append(crash, 2, 150);
   crash_del(crash, (int64_t[]){2}, 1);
   crash->rewrites = true;
-  CHECK_INT_EQ(flume_log_backup(crash->log, "/db/copy", NULL, &copying.req, on_copied, &crash_err), 0);
-  while (copying.calls == 0) uv_run(&crash_loop, UV_RUN_ONCE);
-  CHECK_INT_EQ(copying.status, 0);
-  sim_lock(&crash->sim);
-  crash->oracle.backup_since = copying.req.since;
-  sim_unlock(&crash->sim);
+  crash_backup(crash);
   crash_append(crash, 1, 20);
-}
-
-/* A damaged log can be repaired again after the power went in the midst of it; once it was, it opens. */
-static bool repair(struct crash *crash) {
-  if (crash->oracle.repaired) return true;
-  struct flume_report report;
-  int rv = flume_log_repair(CRASH_DIR, &crash->sim.io, &report, &crash_err);
-  if (!CHECK_INT_EQ(rv, 0)) printf("%s\n", crash_err.msg);
-  if (rv != 0) return false;
-  flume_report_fini(&report);
-  sim_lock(&crash->sim);
-  crash->oracle.repaired = true;
-  sim_unlock(&crash->sim);
-  return true;
 }
 
 /* Record seq goes bad on the disk, and may be lost. */
@@ -351,10 +297,10 @@ CRASH(repair_of_a_damaged_record) {
   for (int i = 0; i < 4; i++) crash_append(crash, 2, 150);
   crash_del(crash, (int64_t[]){0}, 1);
   crash_close(crash);
-  crash->before = repair;
+  crash->before = crash_repair;
   damage(crash, 2);
   crash_forget(crash);
-  CHECK(repair(crash));
+  CHECK(crash_repair(crash));
 }
 
 /* --- Disks that fail ------------------------------------------------------------------------------------------ */

@@ -1,6 +1,5 @@
 /* The offset log on a disk that crashes: what is tried after each workload is told in crash.h. */
-#include "backing_up.h"
-#include "crash.h"
+#include "crash_upkeep.h"
 
 /* Every file that a workload makes is an offset log's. */
 #define OFFSET_CRASH(id)                           \
@@ -122,53 +121,13 @@ OFFSET_CRASH(failing_sync) {
 
 /* --- Maintenance ---------------------------------------------------------------------------------------------- */
 
-static struct backup_answer copying;
-
-/* A backup is there as a whole, or not at all. */
-static bool backup_is_whole(struct crash *crash) {
-  struct flume_log_options options = {.readonly = true, .io = &crash->sim.io};
-  struct flume_log *log;
-  if (sim_fs_find(crash->sim.fs, "/db/copy") < 0) return CHECK_INT_EQ(crash->oracle.backup_since, -2);
-  if (!CHECK_INT_EQ(flume_log_open_offset(&log, &crash_loop, "/db/copy/log", &options, &crash_err), 0)) {
-    printf("%s\n", crash_err.msg);
-    loop_drain(&crash_loop);
-    return false;
-  }
-  bool good = CHECK(flume_log_since(log) >= crash_seq_of(crash, 5));
-  for (int64_t number = 0; good && number <= 5; number++) {
-    struct oracle_record then = crash->oracle.records[number]; /* more may have been deleted since */
-    then.deleting = then.deleted = number == 2;
-    good = oracle_is(&then, log, crash_seq_of(crash, number));
-  }
-  log_close_wait(log, &crash_loop);
-  return good;
-}
-
 OFFSET_CRASH(backup_while_it_is_used) {
-  crash->after = backup_is_whole;
+  crash->after = crash_backup_is_whole;
   crash_open(crash);
   for (int i = 0; i < 3; i++) crash_append(crash, 2, 150);
   crash_del(crash, (int64_t[]){2}, 1);
-  strcpy(backup_target, "/db/copy");
-  CHECK_INT_EQ(backup(crash->log, &crash_loop, NULL, &copying), 0);
-  sim_lock(&crash->sim);
-  crash->oracle.backup_since = copying.req.since;
-  sim_unlock(&crash->sim);
+  crash_backup(crash);
   crash_append(crash, 1, 20);
-}
-
-/* A damaged log can be repaired again after the power went in the midst of it; once it was, it opens. */
-static bool repair(struct crash *crash) {
-  if (crash->oracle.repaired) return true;
-  struct flume_report report;
-  int rv = flume_log_repair_offset(CRASH_DIR, &crash->sim.io, &report, &crash_err);
-  if (!CHECK_INT_EQ(rv, 0)) printf("%s\n", crash_err.msg);
-  if (rv != 0) return false;
-  flume_report_fini(&report);
-  sim_lock(&crash->sim);
-  crash->oracle.repaired = true;
-  sim_unlock(&crash->sim);
-  return true;
 }
 
 /* Bytes of the file go bad on the disk. */
@@ -187,11 +146,11 @@ OFFSET_CRASH(repair_of_damaged_records) {
   for (int i = 0; i < 4; i++) crash_append(crash, 2, 150);
   crash_del(crash, (int64_t[]){0}, 1);
   crash_close(crash);
-  crash->before = repair;
+  crash->before = crash_repair;
   int64_t lost = crash_seq_of(crash, 2), next = crash_seq_of(crash, 3);
   damage(crash, lost, (size_t)(next - lost));
   damage(crash, crash_seq_of(crash, 5), 2); /* mended: its length is told by two other things */
   crash->oracle.records[2].deleting = true;
   crash_forget(crash);
-  CHECK(repair(crash));
+  CHECK(crash_repair(crash));
 }

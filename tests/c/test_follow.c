@@ -482,12 +482,6 @@ TEST(compaction_of_the_active_segment) {
 
 /* --- Without events --------------------------------------------------------------------------------------------- */
 
-static int no_events(void *ctx, const char *path) {
-  (void)ctx;
-  (void)path;
-  return UV_ENOSPC;
-}
-
 TEST(looks_where_there_are_no_events) {
   reader_begin();
   struct flume_log *log = must_open(300);

@@ -594,12 +594,6 @@ TEST(opened_beside_a_weak_writer) {
 
 /* --- Without events --------------------------------------------------------------------------------------------- */
 
-static int no_events(void *ctx, const char *name) {
-  (void)ctx;
-  (void)name;
-  return UV_ENOSPC;
-}
-
 TEST(looks_where_there_are_no_events_and_as_often_as_is_asked_for) {
   reader_begin();
   struct flume_log *log = must_open();
