@@ -112,13 +112,15 @@ void flume__push_error_name(lua_State *L, int status) {
 }
 
 void flume__push_outcome(lua_State *L, int status, const struct flume_err *err, lua_CFunction make, void *arg) {
-  if (status == 0) lua_pushnil(L);
-  else flume__push_error(L, status, err);
-  if (status != 0) lua_pushnil(L);
-  else if (!push_made(L, make, arg)) {
-    lua_replace(L, -2);
+  if (status != 0) {
+    flume__push_error(L, status, err);
     lua_pushnil(L);
+    return;
   }
+  lua_pushnil(L);
+  if (push_made(L, make, arg)) return;
+  lua_replace(L, -2);
+  lua_pushnil(L);
 }
 
 static void keep_error_for_no_memory(lua_State *L) {

@@ -60,12 +60,16 @@ local function timeout_error(self, target)
     "ETIMEDOUT")
 end
 
+local function has_come_to(self, target)
+  return target < 0 and self._db:_is_ready() or self._core:has(target)
+end
+
 --- Calls done() when the view has come to target, done(err) when it can't.
 function View:_wait(target, timeout_ms, done, deadline)
   if self._broken then return done(self._broken) end
   if self:_is_over() then return done(self:_closed_error()) end
+  if has_come_to(self, target) then return done(self:_failure()) end
   local core = self._core
-  if target < 0 and self._db:_is_ready() or core:has(target) then return done(self:_failure()) end
   deadline = deadline or timeout_ms and self._db._now() + timeout_ms
   core:wait(target, timeout_ms, function (code)
     if code == nil then return done(nil) end
@@ -82,9 +86,8 @@ end
 --- Whether a call that waits for target (nil: for nothing) would be answered at once, and not with an error.
 function View:_has(target)
   if self._broken or self:_is_over() then return false end
-  local core = self._core
-  if target ~= nil and not (core:has(target) or target < 0 and self._db:_is_ready()) then return false end
-  return core:failure() == nil
+  if target ~= nil and not has_come_to(self, target) then return false end
+  return self._core:failure() == nil
 end
 
 local function is_options(value)
