@@ -596,8 +596,10 @@ void flume__view_next(struct flume_view *view) {
   if (flume__view_erase_next(view)) return;
   if (view->commit_due && log_is_synced(view)) commit_after_sync(view);
   if (view->working != FLUME_WORK_NONE || view->syncing) return;
+  bool was_forgetting = view->forgetting;
   next_work(view);
-  if (view->rebuilding && view->working == FLUME_WORK_NONE) flume__view_next(view);
+  bool has_forgotten = was_forgetting && !view->forgetting; /* which is what erasing may have waited for */
+  if ((view->rebuilding || has_forgotten) && view->working == FLUME_WORK_NONE) flume__view_next(view);
 }
 
 static void feed(struct flume_sink *sink, struct flume_block *block, uint32_t from) {
