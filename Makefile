@@ -18,17 +18,19 @@ OPTIMIZE = -O2 -g
 SANITIZE =
 BUILD = build
 LUA_CFLAGS = $(shell pkg-config --cflags $(LUA) libuv 2>/dev/null)
-CPPFLAGS_ALL = -D_GNU_SOURCE -DFLUME_VERSION='"$(VERSION)"' $(LUA_CFLAGS) $(CPPFLAGS)
+# Core's headers are included by their paths from core/, the boundary's by theirs from the root.
+CPPFLAGS_ALL = -I. -Icore -D_GNU_SOURCE -DFLUME_VERSION='"$(VERSION)"' $(LUA_CFLAGS) $(CPPFLAGS)
 CFLAGS_ALL = -std=gnu11 -fPIC -fvisibility=hidden -pthread $(CWARNS) $(OPTIMIZE) $(SANITIZE) $(CFLAGS)
 LDLIBS_CORE = -luv -llmdb -lroaring -lpthread -lm
 
-CORE_SRC = $(wildcard core/*.c)
-LUA_SRC = $(wildcard lua/*.c)
+CORE_SRC = $(sort $(shell find core -name '*.c'))
+LUA_SRC = $(sort $(shell find lua -name '*.c'))
 BIN_SRC = $(wildcard bin/*.c)
 CORE_OBJ = $(CORE_SRC:%.c=$(BUILD)/obj/%.o)
 LUA_OBJ = $(LUA_SRC:%.c=$(BUILD)/obj/%.o)
 BIN_OBJ = $(BIN_SRC:%.c=$(BUILD)/obj/%.o)
-C_TESTS = $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/test_*.c))
+C_TEST_SRC = $(sort $(shell find tests/c -name 'test_*.c'))
+C_TESTS = $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(C_TEST_SRC)))
 
 # The build tree has the shape of an installed one.
 MODULE = $(BUILD)/lib/lua/$(LUA_ABI)/flume.so
@@ -134,12 +136,16 @@ test: deps-test
 
 test-programs: $(C_TESTS) $(BUILD)/tests/kill9 $(BUILD)/tests/test_lua_memory fuzz-tests
 
-TEST_SUPPORT = $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard tests/c/sim*.c))
+TEST_CPPFLAGS = -Itests/c/support
+TEST_SUPPORT_SRC = $(sort $(wildcard tests/c/support/*.c))
+TEST_SUPPORT = $(TEST_SUPPORT_SRC:%.c=$(BUILD)/obj/%.o)
 
-$(BUILD)/tests/%: tests/c/%.c $(TEST_SUPPORT) $(BUILD)/libflume.a
+vpath test_%.c $(sort $(dir $(C_TEST_SRC)))
+
+$(BUILD)/tests/%: %.c $(TEST_SUPPORT) $(BUILD)/libflume.a
 	@mkdir -p $(@D)
 	@echo CC $<
-	@$(CC) $(CPPFLAGS_ALL) -Icore $(CFLAGS_ALL) -MMD -MP -MF $@.d -o $@ $< $(TEST_SUPPORT) $(BUILD)/libflume.a $(LDFLAGS) \
+	@$(CC) $(CPPFLAGS_ALL) $(TEST_CPPFLAGS) $(CFLAGS_ALL) -MMD -MP -MF $@.d -o $@ $< $(TEST_SUPPORT) $(BUILD)/libflume.a $(LDFLAGS) \
 	  $(LDLIBS_CORE)
 
 # LMDB in it, so that its system calls can be recorded.
@@ -149,11 +155,11 @@ $(BUILD)/tests/test_crash_store: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=%,ope
 $(BUILD)/tests/test_faults_store: LDLIBS_CORE = -luv -l:liblmdb.a -lroaring -lpthread
 $(BUILD)/tests/test_faults_store: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=%,pwrite writev fdatasync)
 # Where CRoaring finds no memory.
-$(BUILD)/tests/test_faults_bitmaps: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=roaring_bitmap_%,create create_with_capacity and or \
+$(BUILD)/tests/test_faults_bitmap_index: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=roaring_bitmap_%,create create_with_capacity and or \
   andnot copy portable_deserialize_safe)
 # Where the system gives no threads, or none of what goes with them.
 $(BUILD)/tests/test_pool: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=uv_%,mutex_init cond_init async_init thread_create)
-$(BUILD)/tests/test_offset_upkeep: LDFLAGS += -Wl,--wrap=uv_rwlock_init
+$(BUILD)/tests/test_maintenance_offset: LDFLAGS += -Wl,--wrap=uv_rwlock_init
 # Where LMDB itself refuses.
 $(BUILD)/tests/test_faults_lmdb: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=mdb_%,env_create env_open env_set_mapsize env_info \
   env_stat env_get_fd env_sync env_copy2 reader_check txn_begin txn_renew txn_commit dbi_open get put drop cursor_open \
@@ -165,13 +171,13 @@ comma = ,
 $(BUILD)/tests/kill9: tests/crash/kill9.c $(TEST_SUPPORT) $(BUILD)/libflume.a
 	@mkdir -p $(@D)
 	@echo CC $<
-	@$(CC) $(CPPFLAGS_ALL) -Icore -Itests/c $(CFLAGS_ALL) -o $@ $< $(TEST_SUPPORT) $(BUILD)/libflume.a $(LDFLAGS) $(LDLIBS_CORE)
+	@$(CC) $(CPPFLAGS_ALL) $(TEST_CPPFLAGS) $(CFLAGS_ALL) -o $@ $< $(TEST_SUPPORT) $(BUILD)/libflume.a $(LDFLAGS) $(LDLIBS_CORE)
 
 # With the binding in it, and realloc wrapped so that memory can be refused.
-$(BUILD)/tests/test_lua_memory: tests/crash/test_lua_memory.c tests/c/support.h $(LUA_OBJ) $(BUILD)/libflume.a
+$(BUILD)/tests/test_lua_memory: tests/crash/test_lua_memory.c tests/c/support/support.h $(LUA_OBJ) $(BUILD)/libflume.a
 	@mkdir -p $(@D)
 	@echo CC $<
-	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -Wl,--wrap=realloc -o $@ $< $(LUA_OBJ) $(BUILD)/libflume.a $(LDFLAGS) \
+	@$(CC) $(CPPFLAGS_ALL) $(TEST_CPPFLAGS) $(CFLAGS_ALL) -Wl,--wrap=realloc -o $@ $< $(LUA_OBJ) $(BUILD)/libflume.a $(LDFLAGS) \
 	  $(LDLIBS_CORE) $(shell pkg-config --libs $(LUA) 2>/dev/null)
 
 # The same tests on a build with a sanitizer, the specs in an interpreter that is linked with it.
@@ -188,7 +194,7 @@ sanitized: all test-programs $(BUILD)/bin/lua
 $(BUILD)/bin/lua: tests/support/lua.c
 	@mkdir -p $(@D)
 	@echo CC $<
-	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -Wl,-E -o $@ $< $(LDFLAGS) $(shell pkg-config --libs $(LUA) 2>/dev/null)
+	@$(CC) $(CPPFLAGS_ALL) $(TEST_CPPFLAGS) $(CFLAGS_ALL) -Wl,-E -o $@ $< $(LDFLAGS) $(shell pkg-config --libs $(LUA) 2>/dev/null)
 
 # What the C tests reach of core; without asserts, as a failing one is not to be reached.
 coverage: deps-test
@@ -217,7 +223,7 @@ crash: deps-test
 FUZZ_SECONDS = 20
 FUZZ_NAMES = $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_TARGETS = $(FUZZ_NAMES:%=$(BUILD)/fuzz/fuzz_%)
-FUZZ_OBJ = $(CORE_SRC:%.c=$(BUILD)/fuzz/obj/%.o) $(patsubst %.c,$(BUILD)/fuzz/obj/%.o,$(wildcard tests/c/sim*.c))
+FUZZ_OBJ = $(CORE_SRC:%.c=$(BUILD)/fuzz/obj/%.o) $(TEST_SUPPORT_SRC:%.c=$(BUILD)/fuzz/obj/%.o)
 FUZZ_FLAGS = -std=gnu11 -g -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
 
 fuzz: deps
@@ -238,7 +244,7 @@ $(BUILD)/fuzz/obj/%.o: %.c Makefile
 $(BUILD)/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $(FUZZ_OBJ)
 	@mkdir -p $(@D)
 	@echo CLANG $<
-	@clang $(FUZZ_FLAGS) -fsanitize=fuzzer $(CPPFLAGS_ALL) -Icore -o $@ $< $(FUZZ_OBJ) $(LDLIBS_CORE)
+	@clang $(FUZZ_FLAGS) -fsanitize=fuzzer $(CPPFLAGS_ALL) $(TEST_CPPFLAGS) -o $@ $< $(FUZZ_OBJ) $(LDLIBS_CORE)
 
 .SECONDARY: $(FUZZ_OBJ)
 -include $(FUZZ_OBJ:.o=.d)
@@ -251,23 +257,25 @@ fuzz-tests: $(FUZZ_TESTS)
 $(BUILD)/tests/test_fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/replay.c $(TEST_SUPPORT) $(BUILD)/libflume.a
 	@mkdir -p $(@D)
 	@echo CC $<
-	@$(CC) $(CPPFLAGS_ALL) -Icore $(CFLAGS_ALL) -o $@ $< tests/fuzz/replay.c $(TEST_SUPPORT) $(BUILD)/libflume.a $(LDFLAGS) \
+	@$(CC) $(CPPFLAGS_ALL) $(TEST_CPPFLAGS) $(CFLAGS_ALL) -o $@ $< tests/fuzz/replay.c $(TEST_SUPPORT) $(BUILD)/libflume.a $(LDFLAGS) \
 	  $(LDLIBS_CORE)
 
 # --- Looking at the source --------------------------------------------------------------------------------------------
+
+FORMATTED = $(sort $(shell find core lua -name '*.[ch]') $(wildcard bin/*.[ch] text/*.c examples/c/*.c))
 
 lint: deps-lint layers
 	@$(MAKE) --no-print-directory lint-sources
 
 lint-sources:
-	@echo CLANG-FORMAT; clang-format --dry-run -Werror $(wildcard core/*.[ch] lua/*.[ch] bin/*.[ch] text/*.c examples/c/*.c)
+	@echo CLANG-FORMAT; clang-format --dry-run -Werror $(FORMATTED)
 	@echo LUACHECK; luacheck -q lua views tests demo packaging examples
 	@echo CPPCHECK; cppcheck -q --std=c11 --error-exitcode=1 --inline-suppr --enable=warning,portability \
-	  --suppress=missingInclude --suppress=nullPointerRedundantCheck -D_GNU_SOURCE core lua bin text
-	@echo CLANG-TIDY; clang-tidy -quiet $(CORE_SRC) $(LUA_SRC) text/text.c -- -std=gnu11 -Icore $(CPPFLAGS_ALL) 2>/dev/null
+	  --suppress=missingInclude --suppress=nullPointerRedundantCheck -D_GNU_SOURCE -I. -Icore core lua bin text
+	@echo CLANG-TIDY; clang-tidy -quiet $(CORE_SRC) $(LUA_SRC) text/text.c -- -std=gnu11 $(CPPFLAGS_ALL) 2>/dev/null
 
 format:
-	clang-format -i $(wildcard core/*.[ch] lua/*.[ch] bin/*.[ch] text/*.c examples/c/*.c)
+	clang-format -i $(FORMATTED)
 
 layers:
 	@tests/layers
@@ -283,7 +291,7 @@ bench: deps-bench
 $(BUILD)/tests/bench: $(BENCH_SRC) $(wildcard tests/bench/*.h) $(BUILD)/libflume.a
 	@mkdir -p $(@D)
 	@echo CC $@
-	@$(CC) $(CPPFLAGS_ALL) -Icore $(CFLAGS_ALL) -o $@ $(BENCH_SRC) $(BUILD)/libflume.a $(LDFLAGS) $(LDLIBS_CORE) -lsqlite3 -lm
+	@$(CC) $(CPPFLAGS_ALL) $(TEST_CPPFLAGS) $(CFLAGS_ALL) -o $@ $(BENCH_SRC) $(BUILD)/libflume.a $(LDFLAGS) $(LDLIBS_CORE) -lsqlite3 -lm
 
 demo: deps
 	@if ! apt-cache dumpavail | head -1 | grep -q .; then echo "fetching the package index"; \

@@ -1,4 +1,4 @@
-/* The flume binary: a Lua state, a terminal for it, and the command line, which is written in Lua (lua/flume/cli.lua).
+/* The flume binary: a Lua state, a terminal for it, and the command line, which is written in Lua (lua/flume/cli/init.lua).
  *
  * It finds its Lua modules from where it lies: for ROOT/bin/flume in ROOT/share/lua/5.4 and ROOT/lib/lua/5.4. */
 #include <errno.h>
@@ -24,7 +24,7 @@ static const char start_code[] =
     "local share = root .. '/share/lua/' .. version\n"
     "package.path = share .. '/?.lua;' .. share .. '/?/init.lua;' .. package.path\n"
     "package.cpath = root .. '/lib/lua/' .. version .. '/?.so;' .. package.cpath\n"
-    "return require('flume.cli').main(arguments)\n";
+    "return require('flume.cli.init').main(arguments)\n";
 
 static int traceback(lua_State *L) {
   luaL_traceback(L, L, luaL_tolstring(L, 1, NULL), 1);

@@ -100,7 +100,7 @@ FLUME_EXPORT void flume_record_release(struct flume_record *record);
 
 /* --- The log ------------------------------------------------------------------------------------------------ */
 
-struct flume_io; /* the door to files, clock and allocator: core/io.h */
+struct flume_io; /* the door to files, clock and allocator: core/base/io.h */
 struct flume_log;
 
 enum flume_sync {

@@ -2,7 +2,7 @@
 -- luacheck: globals db
 
 local pretty = require "flume.pretty"
-local progress = require "flume.progress"
+local progress = require "flume.cli.progress"
 
 local SECTIONS, MAINTAINERS, BAR_CELLS = 10, 10, 20
 local LIBRARIES = {"libuv1", "liblua5.4-0", "liblmdb0", "libedit2", "libsqlite3-0"}

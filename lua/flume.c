@@ -3,18 +3,18 @@
 #include <lauxlib.h>
 #include <lua.h>
 
-#include "codec.h"
-#include "cursor.h"
-#include "dir.h"
-#include "import.h"
-#include "log.h"
-#include "loop.h"
-#include "pattern.h"
-#include "pump.h"
-#include "seqset.h"
-#include "view.h"
-#include "vm.h"
-#include "watch.h"
+#include "lua/binding/lua_dir_watch.h"
+#include "lua/binding/lua_import.h"
+#include "lua/binding/lua_log.h"
+#include "lua/binding/lua_loop.h"
+#include "lua/binding/lua_pump.h"
+#include "lua/binding/lua_stream.h"
+#include "lua/binding/lua_view_dir.h"
+#include "lua/sandbox/pattern.h"
+#include "lua/sandbox/vm.h"
+#include "lua/value/codec.h"
+#include "lua/view/lua_seqset.h"
+#include "lua/view/lua_view.h"
 
 FLUME_EXPORT int luaopen_flume_core(lua_State *L);
 FLUME_EXPORT int luaopen_flume(lua_State *L);

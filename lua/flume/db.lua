@@ -3,17 +3,17 @@
 local async = require "flume.async"
 local core = require "flume.core"
 local errors = require "flume.errors"
-local foreign = require "flume.foreign"
-local Log = require "flume.log"
+local foreign = require "flume.log.table_log"
+local Log = require "flume.log.init"
 local maintenance = require "flume.maintenance"
 local observable = require "flume.observable"
 local options = require "flume.options"
-local sandbox = require "flume.sandbox"
-local stream = require "flume.stream"
-local using = require "flume.using"
-local versions = require "flume.versions"
+local sandbox = require "flume.host.sandbox"
+local stream = require "flume.log.stream"
+local using = require "flume.view.dependents"
+local versions = require "flume.view.versions"
 
-require "flume.upkeep"
+require "flume.view.upkeep"
 
 local OPTIONS = {ready = "boolean", mapper = "function|string", views = "string", watch = "boolean"}
 local USE_OPTIONS = {memory = "integer", budget = "integer", accept = "string", trusted = "boolean",

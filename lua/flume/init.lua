@@ -9,10 +9,10 @@
 local async = require "flume.async"
 local core = require "flume.core"
 local db = require "flume.db"
-local kinds = require "flume.kinds"
-local Log = require "flume.log"
+local kinds = require "flume.host.kinds"
+local Log = require "flume.log.init"
 local observable = require "flume.observable"
-local query = require "flume.query"
+local query = require "flume.query.conditions"
 
 local M = {
   _VERSION = core.version,

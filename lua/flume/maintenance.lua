@@ -2,9 +2,9 @@
 -- log has its turn.
 
 local async = require "flume.async"
-local erasure = require "flume.erasure"
+local erasure = require "flume.view.scrub"
 local errors = require "flume.errors"
-local Log = require "flume.log"
+local Log = require "flume.log.init"
 
 local M = {}
 

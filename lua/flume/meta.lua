@@ -1,7 +1,7 @@
 ---@meta flume
 
 -- The API in full: for the Lua language server, which reads these annotations, and for make doc. Nothing here is run;
--- tests/meta_spec.lua holds it against the module itself.
+-- tests/spec/build/meta_spec.lua holds it against the module itself.
 --
 
 --- An embedded database: one durable append-only log, and many views on it.

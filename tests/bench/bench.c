@@ -5,7 +5,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../../core/io.h"
+#include "base/io.h"
 
 #define MAX_PEERS 5
 #define OPENS 21 /* an open is short: the median of so many counts as one measurement */

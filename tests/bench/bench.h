@@ -23,7 +23,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "../../core/flume.h"
+#include "flume.h"
 
 #define BENCH_TYPES 10
 #define BENCH_AUTHORS 1000

@@ -1,6 +1,6 @@
 #include <stdlib.h>
 
-#include "../../core/msgpack.h"
+#include "codec/msgpack.h"
 #include "bench.h"
 
 #define FIRST_TIMESTAMP 1600000000000

@@ -4,8 +4,8 @@
 #include <sqlite3.h>
 #include <stdlib.h>
 
-#include "../../core/key.h"
-#include "../../core/store.h"
+#include "codec/key.h"
+#include "store/store.h"
 #include "bench.h"
 
 #define NEWEST 10

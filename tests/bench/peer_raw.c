@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "../../core/bytes.h"
-#include "../../core/crc32c.h"
+#include "base/bytes.h"
+#include "base/crc32c.h"
 #include "bench.h"
 
 #define HEADER_BYTES 8

@@ -4,8 +4,8 @@
 #include <sqlite3.h>
 #include <stdlib.h>
 
-#include "../../core/key.h"
-#include "../../core/seqset.h"
+#include "codec/key.h"
+#include "index/seqset.h"
 #include "bench.h"
 
 #define NEWEST 25

@@ -7,7 +7,7 @@
 local assert = require "luassert"
 local busted = require "busted"
 local flume = require "flume"
-local world = require "tests.support.world"
+local world = require "tests.support.fixture"
 
 local describe, it, before_each, after_each = busted.describe, busted.it, busted.before_each, busted.after_each
 

@@ -3,7 +3,7 @@
 local conformance = require "tests.conformance.log"
 local flume = require "flume"
 local offsets = require "tests.support.offsets"
-local world = require "tests.support.world"
+local world = require "tests.support.fixture"
 
 local function file(options)
   return assert(flume.log.file(world.dir() .. "/log", options))

@@ -18,8 +18,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../../core/io.h"
-#include "../../core/log.h"
+#include "base/io.h"
+#include "log/log.h"
 
 #define IN_FLIGHT 12
 #define OFFSET_FRAMING 12 /* bytes around a record of an offset log */

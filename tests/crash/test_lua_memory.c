@@ -10,8 +10,8 @@
 #include <lua.h>
 #include <lualib.h>
 
-#include "../c/longjmp.h"
-#include "../c/support.h"
+#include "longjmp.h"
+#include "support.h"
 
 int luaopen_flume_core(lua_State *L);
 void *__real_realloc(void *ptr, size_t size);

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../c/sim.h"
-#include "log_file.h"
+#include "sim.h"
+#include "log/file/file_log.h"
 #include "fuzz.h"
 
 #define DIR "/db/log"

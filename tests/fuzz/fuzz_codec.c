@@ -1,9 +1,9 @@
 /* Any bytes as MessagePack: what is read as a value can be written as JSON and as a key, and read again. Keys sort as
  * bytes and are prefix-free. */
-#include "buf.h"
-#include "json.h"
-#include "key.h"
-#include "msgpack.h"
+#include "base/buf.h"
+#include "codec/json.h"
+#include "codec/key.h"
+#include "codec/msgpack.h"
 #include "fuzz.h"
 
 static void walk(const uint8_t *data, size_t len) {

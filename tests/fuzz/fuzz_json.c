@@ -1,7 +1,7 @@
 /* Any text as JSON: what is read becomes a value, whose text reads as the same value. */
-#include "buf.h"
-#include "json.h"
-#include "msgpack.h"
+#include "base/buf.h"
+#include "codec/json.h"
+#include "codec/msgpack.h"
 #include "fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {

@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 #include "flume.h"
-#include "import.h"
-#include "io.h"
+#include "import/log_import.h"
+#include "base/io.h"
 
 static char dir[64];
 static char path[128];

@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include "flume.h"
-#include "io.h"
-#include "segment.h"
+#include "base/io.h"
+#include "log/file/segment.h"
 #include "fuzz.h"
 
 static char dir[64];

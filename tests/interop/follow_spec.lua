@@ -5,7 +5,7 @@ local flume = require "flume"
 local lfs = require "lfs"
 local offsets = require "tests.support.offsets"
 local originals = require "tests.interop.originals"
-local world = require "tests.support.world"
+local world = require "tests.support.fixture"
 local writers = require "tests.support.writer"
 
 local compare = originals.comparing(it, pending)

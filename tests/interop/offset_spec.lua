@@ -8,7 +8,7 @@ local flume = require "flume"
 local offsets = require "tests.support.offsets"
 local originals = require "tests.interop.originals"
 local records = require "tests.interop.records"
-local world = require "tests.support.world"
+local world = require "tests.support.fixture"
 
 local SEED = tonumber(os.getenv "FLUME_TEST_SEED") or os.time() % 100000
 

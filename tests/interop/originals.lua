@@ -6,7 +6,7 @@
 --   originals.start(name, args…) runs one of the programs here: a file to read what it writes from, and its process id
 
 local flume = require "flume"
-local world = require "tests.support.world"
+local world = require "tests.support.fixture"
 
 local M = {}
 

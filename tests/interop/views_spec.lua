@@ -5,7 +5,7 @@ local assert = require "luassert"
 local flume = require "flume"
 local originals = require "tests.interop.originals"
 local records = require "tests.interop.records"
-local world = require "tests.support.world"
+local world = require "tests.support.fixture"
 
 local SEED = tonumber(os.getenv "FLUME_TEST_SEED") or os.time() % 100000
 local PACKAGES = 1000

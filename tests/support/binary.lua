@@ -10,7 +10,7 @@
 
 local assert = require "luassert"
 local flume = require "flume"
-local world = require "tests.support.world"
+local world = require "tests.support.fixture"
 
 local M = {}
 

@@ -3,7 +3,7 @@
 --   child.start(source, args...)   a file to read what it writes (standard output and error) from, and its process id
 --   child.run(source, args...)     runs it to its end: what it wrote, and whether it went well
 
-local world = require "tests.support.world"
+local world = require "tests.support.fixture"
 
 local M = {}
 

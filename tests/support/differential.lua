@@ -13,7 +13,7 @@
 
 local entries = require "tests.support.entries"
 local flume = require "flume"
-local world = require "tests.support.world"
+local world = require "tests.support.fixture"
 
 local M = {}
 

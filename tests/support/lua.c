@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "../c/longjmp.h"
+#include "longjmp.h"
 
 static int traceback(lua_State *L) {
   luaL_traceback(L, L, luaL_tolstring(L, 1, NULL), 1);

@@ -10,7 +10,7 @@
 --
 -- Nothing is asked twice within a fixed time: each look at the screen is a process, which is pause enough.
 
-local world = require "tests.support.world"
+local world = require "tests.support.fixture"
 
 local Screen = {}
 Screen.__index = Screen

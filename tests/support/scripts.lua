@@ -11,7 +11,7 @@
 --                              numbers
 
 local child = require "tests.support.child"
-local world = require "tests.support.world"
+local world = require "tests.support.fixture"
 
 local M = {}
 

@@ -5,7 +5,7 @@
 
 local assert = require "luassert"
 local child = require "tests.support.child"
-local world = require "tests.support.world"
+local world = require "tests.support.fixture"
 
 local M = {}
 

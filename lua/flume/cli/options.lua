@@ -6,7 +6,7 @@
 -- Options may stand anywhere; after "--" nothing is one. A name that begins with "-" and reads as a number is a word.
 -- `new view NAME` and `test FILE.lua …` need no database.
 
-local importers = require "flume.cli.importers"
+local importers = require "flume.cli.commands.importers"
 local nearest = require "flume.cli.nearest"
 
 local M = {}

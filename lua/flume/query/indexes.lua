@@ -18,7 +18,7 @@ local MAX = 64             -- indexes of one view
 local NAME_MAX_BYTES = 200 -- of the directory
 local STEPS_MAX = 16
 
---- The bytes by which the kinds of values go in an index "kind" (core/extract.h).
+--- The bytes by which the kinds of values go in an index "kind" (core/index/key_path.h).
 Indexes.KINDS = {
   null = {"z"}, boolean = {"b"}, number = {"n", "f"}, string = {"s"}, array = {"a", "o"}, map = {"m"},
   object = {"m", "a", "o", "z"}, present = {"b", "n", "f", "s", "a", "o", "m", "e"},
@@ -69,7 +69,7 @@ local function mount(self, kind, path, name)
   for key, value in pairs(self.view._script) do script[key] = value end
   script.definition, script.path, script.folder, script.accept = definition_of(kind, path), nil, nil, nil
   script.state_dir = self.dir and self.dir .. "/" .. name
-  local mounted, message, code = require "flume.versions".mount(self.view._db, script)
+  local mounted, message, code = require "flume.view.versions".mount(self.view._db, script)
   if not mounted then return nil, message, code end
   local index = {view = mounted, kind = kind, path = path, name = name}
   self.open[name] = index

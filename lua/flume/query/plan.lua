@@ -1,4 +1,4 @@
--- From a condition to what indexes know of it: a set of records (lua/seqset.c) that has all that meet it, and
+-- From a condition to what indexes know of it: a set of records (lua/view/lua_seqset.c) that has all that meet it, and
 -- whether it has no others.
 --
 -- A plan is made twice: of which indexes are needed, so that they can be waited for, and when they have all records

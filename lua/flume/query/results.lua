@@ -11,7 +11,7 @@ local errors = require "flume.errors"
 local filter = require "flume.query.filter"
 local Run = require "flume.query.run"
 local stages = require "flume.query.stages"
-local stream = require "flume.stream"
+local stream = require "flume.log.stream"
 local values = require "flume.query.values"
 
 local Results = {}

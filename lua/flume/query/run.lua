@@ -10,7 +10,7 @@ local core = require "flume.core"
 local errors = require "flume.errors"
 local filter = require "flume.query.filter"
 local plan = require "flume.query.plan"
-local stream = require "flume.stream"
+local stream = require "flume.log.stream"
 local values = require "flume.query.values"
 
 local Run = {}

@@ -1,0 +1,281 @@
+/* Following a writer.
+ *
+ * Happy path: an append writes its frame, syncs it, and puts the last seq into the note (log_file_note.c). The file event
+ * of that wakes the reader, who reads the note, then the frames up to it, verifying every byte, and lets since grow. When
+ * a segment is at its end the next one has the name that begins with the next seq.
+ *
+ * What a reader may show. A frame that is whole and valid is in the page cache: kill -9 of its writer doesn't take it
+ * back, as recovery cuts at the first bad frame and never before it. But until its sync has returned, a loss of power
+ * does, and a failed sync does without one. What has been shown can't be taken back: it may have been sent on to another
+ * machine. So while a writer has the log, a reader shows what the writer has acknowledged, and no more. In the weaker
+ * sync modes that is every whole frame.
+ *
+ * When nobody has the lock, or the one who has it hasn't said yet how far the log goes, there is nobody to acknowledge
+ * anything; but every whole frame is going to be kept, and so the reader shows them. It syncs the file first: then they
+ * are on disk, as they would be after a recovery. (Syncing needs no right to write.) A writer that dies is not noticed:
+ * that makes no event, and nothing is to be seen. It may have left whole frames that it did not acknowledge; they are
+ * seen when the next writer has taken over and said so. (One risk is left: after a sync that failed, a later one may
+ * succeed although the disk has nothing; a reader has no way to know, and the next writer writes such a tail anew.)
+ *
+ * Failures: what was acknowledged has to be there and valid, what was read has to stay: a log that is shorter than what
+ * the reader has, a segment that is gone or belongs to another log, is an error that ends the following for good. Live
+ * streams answer it once they have delivered what there is, waiting reads of views at once; the log's other records can
+ * still be read from the files that are open.
+ *
+ * A sealed segment that was replaced by another file of that name (by compaction) is let go of and opened anew when it
+ * is next read; blocks of the old file keep that open for as long as they need it. */
+#include "log/file/file_follow.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/err.h"
+
+static struct log_file *log_of(const struct flume_follow *follow) {
+  return (struct log_file *)follow->log;
+}
+
+/* --- Reading records ------------------------------------------------------------------------------------------ */
+
+static int sync_file(const struct flume_segment *segment, struct flume_err *err) {
+  return flume_follow_sync(segment->io, segment->file, segment->path, err);
+}
+
+/* The size of the active segment, which never goes below what was read of it. */
+static int measure(struct flume_segment *segment, struct flume_err *err) {
+  int64_t size = segment->io->size(segment->io->ctx, segment->file);
+  if (size < 0) return flume_err_set(err, (int)size, "reading %s: %s", segment->path, flume_strerror((int)size));
+  if ((uint64_t)size < segment->data_end_off) {
+    return flume_err_set(err, FLUME_ECORRUPT,
+                         "%s: byte %lld: the file is shorter than what was read of it (up to seq %lld)", segment->path,
+                         (long long)size, (long long)segment->next_seq - 1);
+  }
+  if ((uint64_t)size < segment->end_off) segment->end_off = segment->data_end_off; /* an index was cut off */
+  segment->file_bytes = (uint64_t)size;
+  return 0;
+}
+
+/* Takes more frames of the active segment: 1; 0 when there are none. */
+static int take_frames(struct log_file *log, const struct flume_bound *bound, size_t max_bytes, struct flume_err *err) {
+  struct flume_segment *active = flume__file_active(log);
+  int rv = measure(active, err);
+  if (rv != 0 || active->file_bytes == active->end_off) return rv;
+  uint64_t file_bytes = active->file_bytes;
+  rv = active->loaded ? 0 : flume__file_load_active(log, err);
+  if (rv != 0) return rv;
+  active->file_bytes = file_bytes;
+  int64_t next_seq = active->next_seq;
+  uint64_t end_off = active->end_off, data_end_off = active->data_end_off;
+  int taken = flume_segment_follow(active, bound->note.since, max_bytes, err);
+  if (taken <= 0 || bound->alive || active->next_seq == next_seq) return taken;
+  rv = sync_file(active, err);
+  if (rv == 0) return taken;
+  active->next_seq = next_seq; /* it is not safe, and not shown */
+  active->end_off = end_off;
+  active->data_end_off = data_end_off;
+  return rv;
+}
+
+/* Opens the segment that begins where the active one ends: 1; 0 when there is none yet. */
+static int next_segment(struct log_file *log, struct flume_err *err) {
+  struct flume_segment *active = flume__file_active(log);
+  if (active->next_seq == active->first_seq) return 0;
+  struct flume_segment *next = flume_segment_new(log->log.io, log->log.dir, active->next_seq);
+  if (next == NULL) return flume_err_nomem(err);
+  int rv = flume_segment_open(next, true, err);
+  if (rv == UV_ENOENT) {
+    flume_segment_unref(next);
+    return 0;
+  }
+  if (rv != 0) goto err_after_new;
+  if (memcmp(next->log_id, log->log.id, 16) != 0) {
+    rv = flume_err_set(err, FLUME_ECORRUPT, "%s: byte 24: the segment belongs to another log", next->path);
+    goto err_after_new;
+  }
+  if (flume__file_reserve_segment(log) != 0 || flume__file_loaded_reserve(log) != 0) {
+    rv = flume_err_nomem(err);
+    goto err_after_new;
+  }
+  next->loaded = true;
+  if (active->loaded) flume__file_loaded_add(log, active);
+  flume__file_add_segment(log, next);
+  return 1;
+
+err_after_new:
+  assert(rv != 0);
+  flume_segment_unref(next);
+  return rv;
+}
+
+static int64_t last_seq(const struct log_file *log) {
+  return flume__file_active(log)->next_seq - 1;
+}
+
+static int take_all(struct log_file *log, const struct flume_bound *bound, size_t max_bytes, struct flume_err *err) {
+  size_t left = max_bytes;
+  while (last_seq(log) < bound->note.since) {
+    if (left == 0) return 1;
+    struct flume_segment *active = flume__file_active(log);
+    uint64_t end_off = active->end_off;
+    int rv = take_frames(log, bound, left, err);
+    if (rv == 0) rv = next_segment(log, err);
+    if (rv < 0) return rv;
+    if (rv == 0 && bound->note.since == FLUME_SEQ_MAX) return 0;
+    if (rv == 0) {
+      return flume_err_set(
+          err, FLUME_ECORRUPT, "%s: byte %llu (seq %lld): the log was acknowledged up to seq %lld, but ends here",
+          active->path, (unsigned long long)active->end_off, (long long)active->next_seq, (long long)bound->note.since);
+    }
+    uint64_t bytes = active->end_off - end_off;
+    left = bytes < left ? left - (size_t)bytes : 0;
+  }
+  return 0;
+}
+
+/* Takes what the bound allows, about max_bytes of it. 1: there is more to take. If whoever said that whole frames count
+ * has been followed by another writer meanwhile, that one may not have synced what was just read. */
+static int take_records(struct flume_follow *follow, const struct flume_bound *bound, size_t max_bytes,
+                        struct flume_err *err) {
+  struct log_file *log = log_of(follow);
+  int taken = take_all(log, bound, max_bytes, err);
+  if (taken < 0 || !bound->alive || bound->note.since != FLUME_SEQ_MAX) return taken;
+  int rv = flume_follow_bound_holds(follow, bound, err);
+  if (rv == 0) rv = sync_file(flume__file_active(log), err);
+  return rv < 0 ? rv : taken;
+}
+
+/* --- Files that were replaced --------------------------------------------------------------------------------- */
+
+static int check_segment(struct log_file *log, size_t i, struct flume_err *err) {
+  struct flume_segment *segment = log->segments[i];
+  if (segment->file < 0) return 0;
+  int rv = segment->io->is_at(segment->io->ctx, segment->file, segment->path);
+  if (rv == 1) return 0;
+  if (rv < 0) return flume_err_set(err, rv, "%s: the log was removed: %s", segment->path, flume_strerror(rv));
+  rv = segment == flume__file_active(log) ? next_segment(log, err) : 1; /* it may have been sealed, and then replaced */
+  if (rv < 0) return rv;
+  if (rv == 0) {
+    return flume_err_set(err, FLUME_ECORRUPT, "%s: byte 0: the log was replaced by another while it was being read",
+                         segment->path);
+  }
+  struct flume_segment *anew = flume_segment_new(log->log.io, log->log.dir, segment->first_seq);
+  if (anew == NULL) return flume_err_nomem(err);
+  flume__file_loaded_remove(log, segment);
+  log->segments[i] = anew;
+  flume_segment_unref(segment);
+  return 0;
+}
+
+/* A repair puts another file in its place. */
+static int check_deleted(const struct log_file *log, struct flume_err *err) {
+  char path[4096];
+  if (log->deleted_file < 0) return 0;
+  int len = snprintf(path, sizeof path, "%s/deleted", log->log.dir);
+  if (len < 0 || (size_t)len >= sizeof path) return flume_err_set(err, UV_ENAMETOOLONG, "%s", log->log.dir);
+  int rv = log->log.io->is_at(log->log.io->ctx, log->deleted_file, path);
+  if (rv == 1) return 0;
+  if (rv == 0) return flume_err_set(err, FLUME_ECORRUPT, "%s: byte 0: the log was repaired while it was read", path);
+  return flume_err_set(err, rv, "%s: the log was removed: %s", path, flume_strerror(rv));
+}
+
+static int check_names(struct log_file *log, struct flume_err *err) {
+  int rv = check_deleted(log, err);
+  for (size_t i = 0; i < log->segments_count && rv == 0; i++) rv = check_segment(log, i, err);
+  return rv;
+}
+
+/* --- Looking -------------------------------------------------------------------------------------------------- */
+
+static void publish(struct log_file *log, const struct flume_bound *bound) {
+  int64_t since = last_seq(log);
+  log->next_seq = since + 1;
+  if (!bound->alive || bound->note.since != FLUME_SEQ_MAX) log->log.durable_seq = since;
+  flume_obv_set(&log->log.since, since);
+}
+
+/* Takes what there is, records first: deletes are of records that are there. 1: there is more. */
+static int take(struct flume_follow *follow, const struct flume_bound *bound, struct flume_err *err) {
+  int rv = take_records(follow, bound, FLUME_FOLLOW_BYTES, err);
+  publish(log_of(follow), bound);
+  return rv == 0 ? flume__deleted_follow(log_of(follow), bound->note.deleted_end_off, err) : rv;
+}
+
+/* The names come last: a segment that is not read to its end may be replaced too, but only once it is sealed. 1: there
+ * is more to see. */
+static int look(struct flume_follow *follow, struct flume_err *err) {
+  struct flume_bound bound;
+  int rv = flume_follow_bound(follow, &bound, err);
+  if (rv == 0) rv = measure(flume__file_active(log_of(follow)), err);
+  if (rv == 0) rv = flume_follow_check(follow, &bound, err);
+  if (rv == 0 && !bound.unknown) rv = take(follow, &bound, err);
+  if (rv != 0 || !follow->names_changed) return rv;
+  follow->names_changed = false;
+  return check_names(log_of(follow), err);
+}
+
+/* --- Beginning and ending ------------------------------------------------------------------------------------- */
+
+/* Nobody writes, or the one who has just begun hasn't yet said how far the log goes: it keeps whatever is whole. */
+static int recover_whole(struct log_file *log, struct flume_err *err) {
+  struct flume_segment *active = flume__file_active(log);
+  struct flume_damage damage;
+  struct flume_err why;
+  int rv = flume_segment_load(active, &damage, &why);
+  if (rv == FLUME_ECORRUPT && damage.why != NULL && damage.torn) rv = 0;
+  if (rv == 0) rv = sync_file(active, &why);
+  if (rv != 0 && err != NULL) *err = why;
+  return rv;
+}
+
+static int recover_acknowledged(struct flume_follow *follow, const struct flume_bound *bound, struct flume_err *err) {
+  struct flume_segment *active = flume__file_active(log_of(follow));
+  active->next_seq = active->first_seq;
+  active->end_off = active->data_end_off = FLUME_SEGMENT_HEADER_BYTES;
+  active->ended = false;
+  active->loaded = true;
+  int rv;
+  while ((rv = take_records(follow, bound, SIZE_MAX, err)) > 0) continue;
+  return rv;
+}
+
+/* What looks like damage may come of a writer that has just begun, and cuts the file while it is read. */
+int flume__follow_recover(struct flume_follow *follow, struct flume_err *err) {
+  int rv = 0;
+  for (int i = 0; i < FLUME_FOLLOW_ATTEMPTS; i++) {
+    struct flume_bound bound;
+    rv = flume_follow_bound(follow, &bound, err);
+    if (rv != 0) return rv;
+    if (bound.alive && !bound.unknown) return recover_acknowledged(follow, &bound, err);
+    rv = recover_whole(log_of(follow), err);
+    if (rv != FLUME_ECORRUPT) return rv;
+  }
+  return rv;
+}
+
+int flume__follow_deletes(struct flume_follow *follow, struct flume_err *err) {
+  struct flume_bound bound;
+  int rv = flume_follow_bound(follow, &bound, err);
+  return rv == 0 ? flume__deleted_follow(log_of(follow), bound.note.deleted_end_off, err) : rv;
+}
+
+static void on_closed(struct flume_follow *follow) {
+  flume__file_drained(log_of(follow));
+}
+
+int flume__follow_new(struct log_file *log, uint32_t poll_ms, struct flume_err *err) {
+  struct flume_follow *follow = flume_io_zalloc(log->log.io, sizeof *follow);
+  if (follow == NULL) return flume_err_nomem(err);
+  flume_follow_init(follow, &log->log, poll_ms);
+  follow->run = look;
+  follow->closed = on_closed;
+  log->follow = follow;
+  return 0;
+}
+
+void flume__follow_free(struct log_file *log) {
+  if (log->follow == NULL) return;
+  flume_follow_fini(log->follow);
+  flume_io_free(log->log.io, log->follow);
+  log->follow = NULL;
+}

@@ -1,0 +1,235 @@
+/* From a directory to a list of segments.
+ *
+ * Happy path: list the directory, sort the segments by name, load the last one (by its index if the log was closed in
+ * order, else by a scan). The others are sealed and are looked at when they are first read, so opening costs the same
+ * for a large log as for a small one.
+ *
+ * Failures: a torn tail of the last segment is cut (see segment_scan.c for what makes it one), unless a record that
+ * would go with it was deleted: then it was acknowledged. A last segment that is sealed had a successor, which is
+ * missing then. That and anything else is FLUME_ECORRUPT with file and byte, and nothing is changed on disk. */
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "log/file/file_follow.h"
+
+int flume__file_reserve_segment(struct log_file *log) {
+  if (log->segments_count < log->segments_cap) return 0;
+  size_t cap = log->segments_cap > 0 ? log->segments_cap * 2 : 8;
+  struct flume_segment **segments = flume_io_realloc(log->log.io, log->segments, cap * sizeof(struct flume_segment *));
+  if (segments == NULL) return FLUME_ENOMEM;
+  log->segments = segments;
+  log->segments_cap = cap;
+  return 0;
+}
+
+void flume__file_add_segment(struct log_file *log, struct flume_segment *segment) {
+  assert(log->segments_count < log->segments_cap);
+  log->segments[log->segments_count++] = segment;
+}
+
+int flume__file_gap(const struct flume_segment *segment, int64_t next_seq, struct flume_err *err) {
+  return flume_err_set(err, FLUME_ECORRUPT,
+                       "%s: byte %llu: the segment ends with seq %lld, the next one begins with %lld", segment->path,
+                       (unsigned long long)segment->end_off, (long long)segment->next_seq - 1, (long long)next_seq);
+}
+
+static int each_name(void *arg, const char *name) {
+  struct log_file *log = arg;
+  const struct flume_io *io = log->log.io;
+  if (flume_segment_is_temporary(name) && !log->readonly) { /* a segment whose creation was cut short */
+    char path[4096];
+    int len = snprintf(path, sizeof path, "%s/%s", log->log.dir, name);
+    return len > 0 && (size_t)len < sizeof path ? io->unlink(io->ctx, path) : UV_ENAMETOOLONG;
+  }
+  int64_t first_seq = flume_segment_seq_of(name);
+  if (first_seq < 0) return 0; /* not ours */
+  int rv = flume__file_reserve_segment(log);
+  if (rv != 0) return rv;
+  struct flume_segment *segment = flume_segment_new(io, log->log.dir, first_seq);
+  if (segment == NULL) return FLUME_ENOMEM;
+  flume__file_add_segment(log, segment);
+  return 0;
+}
+
+static int by_first_seq(const void *a, const void *b) {
+  const struct flume_segment *x = *(struct flume_segment *const *)a;
+  const struct flume_segment *y = *(struct flume_segment *const *)b;
+  return (x->first_seq > y->first_seq) - (x->first_seq < y->first_seq);
+}
+
+static int create_first(struct log_file *log, struct flume_err *err) {
+  int rv = uv_random(NULL, NULL, log->log.id, sizeof log->log.id, 0, NULL);
+  if (rv != 0) return flume_err_set(err, rv, "making an id for %s: %s", log->log.dir, flume_strerror(rv));
+  if (flume__file_reserve_segment(log) != 0) return flume_err_nomem(err);
+  rv = flume_io_sync_name(log->log.io, log->log.dir); /* it may be there, and its name not be durable: see io.c */
+  if (rv != 0) return flume_err_set(err, rv, "syncing the name of %s: %s", log->log.dir, flume_strerror(rv));
+  struct flume_segment *segment = flume_segment_new(log->log.io, log->log.dir, 0);
+  if (segment == NULL) return flume_err_nomem(err);
+  rv = flume_segment_create(segment, log->log.dir, log->log.id, err);
+  if (rv != 0) {
+    flume_segment_unref(segment);
+    return rv;
+  }
+  flume__file_add_segment(log, segment);
+  return 0;
+}
+
+/* Makes sure that what is reported as recovered is on disk, and that nothing bad is left behind it. A log that was
+ * closed in order may have crashed just before the sync of its end, so it is synced as well. One that was not may have
+ * been killed between a rename and the sync of the directory: then its names are synced too. */
+static int settle_tail(struct log_file *log, const struct flume_damage *damage, struct flume_err *err) {
+  struct flume_segment *active = flume__file_active(log);
+  const struct flume_io *io = log->log.io;
+  int rv = 0;
+  if (damage->why != NULL) {
+    rv = io->truncate(io->ctx, active->file, active->end_off);
+    active->file_bytes = active->zeroed_off = active->end_off;
+  }
+  if (rv == 0) rv = flume_segment_harden(active);
+  if (rv != 0) return flume_err_set(err, rv, "cutting the torn end of %s: %s", active->path, flume_strerror(rv));
+  rv = active->ended ? 0 : io->sync_dir(io->ctx, log->log.dir);
+  return rv == 0 ? 0 : flume_err_set(err, rv, "syncing %s: %s", log->log.dir, flume_strerror(rv));
+}
+
+/* Opens the last segment; with damaged, the last one whose header is good, and none when there is none. */
+static int open_active(struct log_file *log, bool damaged, struct flume_err *err) {
+  struct flume_err why;
+  while (log->segments_count > 0) {
+    int rv = flume_segment_open(flume__file_active(log), log->readonly, &why);
+    if (rv == 0) return 0;
+    if (rv != FLUME_ECORRUPT || !damaged) {
+      if (err != NULL) *err = why;
+      return rv;
+    }
+    flume_segment_unref(log->segments[--log->segments_count]);
+  }
+  return 0;
+}
+
+static int load_active(struct log_file *log, bool damaged, struct flume_damage *damage, struct flume_err *err) {
+  int rv = open_active(log, damaged, err);
+  if (rv != 0 || log->segments_count == 0) return rv;
+  struct flume_segment *active = flume__file_active(log);
+  memcpy(log->log.id, active->log_id, 16);
+  struct flume_err why;
+  rv = flume_segment_peek(active, &why);
+  if (rv != 0 && log->follow != NULL) return flume__follow_recover(log->follow, err);
+  if (rv == FLUME_ENOENT) rv = flume_segment_load(active, damage, &why);
+  if (rv == FLUME_ECORRUPT && damage->why != NULL && (damage->torn || damaged)) rv = 0;
+  if (rv == 0 && active->sealed && !damaged) {
+    rv = flume_err_set(&why, FLUME_ECORRUPT, "%s: byte %llu (seq %lld): the segment after this one is missing",
+                       active->path, (unsigned long long)active->end_off, (long long)active->next_seq);
+  }
+  if (rv != 0 && err != NULL) *err = why;
+  return rv;
+}
+
+/* The end frame said how far the segment goes. If its index turns out to be damaged the offsets come from a scan, and
+ * the writer cuts the bad index, which carries no records, before anything is appended behind it. */
+int flume__file_load_active(struct log_file *log, struct flume_err *err) {
+  struct flume_segment *active = flume__file_active(log);
+  int64_t next_seq = active->next_seq;
+  struct flume_damage damage;
+  struct flume_err why;
+  int rv = log->readonly ? flume_segment_load_to(active, active->end_off, &damage, &why)
+                         : flume_segment_load(active, &damage, &why);
+  if (rv == FLUME_ECORRUPT && damage.torn && active->next_seq == next_seq) {
+    if (log->readonly) return 0;
+    rv = settle_tail(log, &damage, &why);
+  }
+  if (rv == 0 && active->next_seq != next_seq) {
+    rv = flume_err_set(&why, FLUME_ECORRUPT, "%s: byte %llu (seq %lld): the end frame tells of records up to %lld",
+                       active->path, (unsigned long long)active->end_off, (long long)active->next_seq,
+                       (long long)next_seq - 1);
+  }
+  if (rv == 0) {
+    active->durable_off = active->end_off; /* it was synced when the log was opened */
+    return 0;
+  }
+  active->loaded = false;
+  active->next_seq = next_seq;
+  active->ended = true;
+  if (err != NULL) *err = why;
+  return rv;
+}
+
+/* Without records in the active segment, the one before may not be sealed yet: the process died while it rolled. */
+static int seal_previous(struct log_file *log, struct flume_err *err) {
+  struct flume_segment *active = flume__file_active(log);
+  if (log->segments_count < 2 || active->next_seq > active->first_seq) return 0;
+  if (flume__file_loaded_reserve(log) != 0) return flume_err_nomem(err);
+  struct flume_segment *previous = log->segments[log->segments_count - 2];
+  struct flume_damage damage = {0};
+  struct flume_err why;
+  int rv = flume_segment_open(previous, false, &why);
+  if (rv == 0) rv = flume_segment_peek(previous, &why);
+  if (rv == FLUME_ENOENT) rv = flume_segment_load(previous, &damage, &why);
+  if (rv == FLUME_ECORRUPT && damage.torn) rv = 0;
+  if (previous->loaded) flume__file_loaded_add(log, previous);
+  if (rv != 0) {
+    if (err != NULL) *err = why;
+    return rv;
+  }
+  if (previous->next_seq != active->first_seq) return flume__file_gap(previous, active->first_seq, err);
+  rv = flume_segment_settle(previous, err);
+  return rv == 0 ? flume_segment_seal(previous, err) : rv;
+}
+
+static int load_deleted(struct log_file *log, bool damaged, struct flume_err *err) {
+  if (log->follow != NULL) return flume__follow_deletes(log->follow, err);
+  struct flume_err why;
+  int rv = flume__deleted_load(log, &why);
+  if (rv == FLUME_ECORRUPT && damaged) rv = 0;
+  if (rv != 0 && err != NULL) *err = why;
+  return rv;
+}
+
+static int list_segments(struct log_file *log, struct flume_err *err) {
+  const struct flume_io *io = log->log.io;
+  int rv = io->list(io->ctx, log->log.dir, each_name, log);
+  if (rv != 0) return flume_err_set(err, rv, "listing %s: %s", log->log.dir, flume_strerror(rv));
+  if (log->segments_count == 0) return 0;
+  qsort(log->segments, log->segments_count, sizeof(struct flume_segment *), by_first_seq);
+  return 0;
+}
+
+/* A reader may have listed the directory just before the writer began the next segment. */
+static int list_again(struct log_file *log, struct flume_err *err) {
+  while (log->segments_count > 0) flume_segment_unref(log->segments[--log->segments_count]);
+  return list_segments(log, err);
+}
+
+int flume__file_recover(struct log_file *log, bool damaged, struct flume_err *err) {
+  int rv = list_segments(log, err);
+  if (rv != 0) return rv;
+  struct flume_damage damage = {0};
+  bool fresh = log->segments_count == 0;
+  if (fresh) {
+    if (log->readonly) return flume_err_set(err, FLUME_ENOENT, "%s: there is no log here", log->log.dir);
+    rv = create_first(log, err);
+  } else {
+    if (log->segments[0]->first_seq != 0 && damaged) { /* nothing is before the damage */
+      while (log->segments_count > 0) flume_segment_unref(log->segments[--log->segments_count]);
+      return 0;
+    }
+    if (log->segments[0]->first_seq != 0) {
+      return flume_err_set(err, FLUME_ECORRUPT, "%s: the segment with seq 0 is missing; the first one is %s",
+                           log->log.dir, log->segments[0]->path);
+    }
+    rv = load_active(log, damaged, &damage, err);
+    if (rv == FLUME_ECORRUPT && log->readonly && flume__file_active(log)->sealed) {
+      rv = list_again(log, err);
+      if (rv == 0) rv = load_active(log, damaged, &damage, err);
+    }
+  }
+  if (rv != 0) return rv;
+  log->next_seq = log->segments_count > 0 ? flume__file_active(log)->next_seq : 0;
+  log->log.since.value = log->log.durable_seq = log->next_seq - 1;
+  rv = load_deleted(log, damaged, err);
+  if (rv != 0 || fresh || log->readonly) return rv;
+  rv = settle_tail(log, &damage, err);
+  return rv == 0 ? seal_previous(log, err) : rv;
+}

@@ -1,0 +1,294 @@
+/* Planning and loading blocks of a file log.
+ *
+ * A plan is made from the offsets of a segment, so reading needs one pread for a block or a record, whatever its
+ * frames; each record is checked against its own checksum. Offsets of the active segment are always in memory, those of
+ * sealed ones are loaded from their index when first needed and dropped again when they take too much room. */
+#include <assert.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "log/file/file_follow.h"
+
+#define LOADED_MAX_BYTES ((size_t)16 << 20)
+
+struct file_block {
+  struct flume_block block;
+  struct flume_segment *segment; /* a reference */
+  uint64_t off;                  /* of the first byte in the file */
+  size_t len;                    /* bytes */
+  uint8_t *data;
+  uint32_t offsets[];
+};
+
+static void file_block_free(struct flume_block *base) {
+  struct file_block *block = (struct file_block *)base;
+  const struct flume_io *io = block->segment->io;
+  flume_segment_unref(block->segment);
+  flume_io_free(io, block->data);
+  flume_io_free(io, block);
+}
+
+static int file_block_load(struct flume_block *base, struct flume_err *err) {
+  struct file_block *block = (struct file_block *)base;
+  const struct flume_segment *segment = block->segment;
+  block->data = flume_io_alloc(segment->io, block->len);
+  if (block->data == NULL) return flume_err_nomem(err);
+  int rv = flume_io_read_full(segment->io, segment->file, block->data, block->len, block->off);
+  if (rv == FLUME_ECORRUPT) {
+    return flume_err_set(err, rv, "%s: byte %llu: the file is shorter than it was", segment->path,
+                         (unsigned long long)block->off);
+  }
+  if (rv != 0) return flume_err_set(err, rv, "reading %s: %s", segment->path, flume_strerror(rv));
+  uint32_t good = flume_records_check(block->data, block->len, block->offsets, base->count, base->first_seq);
+  if (good < base->count) {
+    return flume_err_set(err, FLUME_ECORRUPT, "%s: byte %llu (seq %lld): record checksum mismatch", segment->path,
+                         (unsigned long long)block->off + block->offsets[good], (long long)base->first_seq + good);
+  }
+  base->base = block->data;
+  return 0;
+}
+
+static struct flume_segment *segment_of(const struct log_file *log, int64_t seq) {
+  size_t low = 0, high = log->segments_count;
+  while (high - low > 1) {
+    size_t mid = low + (high - low) / 2;
+    if (log->segments[mid]->first_seq <= seq) low = mid;
+    else high = mid;
+  }
+  return log->segments[low];
+}
+
+/* Drops the offsets of the least recently used sealed segments. Blocks have copies of what they need. */
+static void drop_loaded(struct log_file *log) {
+  while (log->loaded_bytes > LOADED_MAX_BYTES && log->loaded_count > 1) {
+    struct flume_segment *oldest = log->loaded[0];
+    log->loaded_bytes -= oldest->offsets_cap * sizeof(uint32_t);
+    flume_segment_unload(oldest);
+    if (atomic_load(&oldest->refs) == 1) { /* no block reads from it: its file can go too */
+      oldest->io->close(oldest->io->ctx, oldest->file);
+      oldest->file = -1;
+    }
+    memmove(log->loaded, log->loaded + 1, --log->loaded_count * sizeof(struct flume_segment *));
+  }
+}
+
+static void touch_loaded(struct log_file *log, struct flume_segment *segment) {
+  size_t i = 0;
+  while (i < log->loaded_count && log->loaded[i] != segment) i++;
+  if (i == log->loaded_count) return;
+  memmove(log->loaded + i, log->loaded + i + 1, (log->loaded_count - i - 1) * sizeof(struct flume_segment *));
+  log->loaded[log->loaded_count - 1] = segment;
+}
+
+/* Room for one, and for the one that a commit which rolls has reserved and adds when it is back. */
+int flume__file_loaded_reserve(struct log_file *log) {
+  if (log->loaded_cap - log->loaded_count >= 2) return 0;
+  size_t cap = log->loaded_cap > 0 ? log->loaded_cap * 2 : 8;
+  struct flume_segment **loaded = flume_io_realloc(log->log.io, log->loaded, cap * sizeof(struct flume_segment *));
+  if (loaded == NULL) return FLUME_ENOMEM;
+  log->loaded = loaded;
+  log->loaded_cap = cap;
+  return 0;
+}
+
+void flume__file_loaded_add(struct log_file *log, struct flume_segment *segment) {
+  assert(log->loaded_count < log->loaded_cap);
+  log->loaded[log->loaded_count++] = segment;
+  log->loaded_bytes += segment->offsets_cap * sizeof(uint32_t);
+  drop_loaded(log);
+}
+
+void flume__file_loaded_remove(struct log_file *log, const struct flume_segment *segment) {
+  size_t i = 0;
+  while (i < log->loaded_count && log->loaded[i] != segment) i++;
+  if (i == log->loaded_count) return;
+  log->loaded_bytes -= segment->offsets_cap * sizeof(uint32_t);
+  memmove(log->loaded + i, log->loaded + i + 1, (--log->loaded_count - i) * sizeof(struct flume_segment *));
+}
+
+void flume__file_replace(struct log_file *log, struct flume_segment *segment) {
+  size_t i = log->segments_count - 1;
+  while (log->segments[i]->first_seq != segment->first_seq) i--;
+  flume__file_loaded_remove(log, log->segments[i]);
+  flume_segment_unref(log->segments[i]);
+  log->segments[i] = segment;
+  flume_segment_unload(segment); /* it is loaded again when it is read */
+}
+
+/* A reader may find that the writer has compacted the segment since it last looked: then records are missing in it that
+ * it does not know to be deleted yet. */
+static int open_sealed(struct log_file *log, struct flume_segment *segment, struct flume_err *err) {
+  int rv = flume_segment_open(segment, true, err);
+  if (rv != 0 || log->follow == NULL) return rv;
+  rv = flume__follow_deletes(log->follow, err);
+  if (rv == 0) return 0;
+  segment->io->close(segment->io->ctx, segment->file);
+  segment->file = -1;
+  return rv;
+}
+
+static int load_sealed(struct log_file *log, struct flume_segment *segment, int64_t next_seq, struct flume_err *err) {
+  if (flume__file_loaded_reserve(log) != 0) return flume_err_nomem(err);
+  int rv = segment->file >= 0 ? 0 : open_sealed(log, segment, err);
+  if (rv != 0) return rv;
+  if (memcmp(segment->log_id, log->log.id, 16) != 0) {
+    return flume_err_set(err, FLUME_ECORRUPT, "%s: byte 24: the segment belongs to another log", segment->path);
+  }
+  struct flume_damage damage;
+  struct flume_err why;
+  rv = flume_segment_load(segment, &damage, &why);
+  if (rv == FLUME_ECORRUPT && damage.why != NULL && segment->next_seq == next_seq)
+    rv = 0; /* only index or end is bad */
+  if (rv != 0) {
+    segment->loaded = false;
+    if (err != NULL) *err = why;
+    return rv;
+  }
+  if (segment->next_seq != next_seq) {
+    segment->loaded = false;
+    return flume__file_gap(segment, next_seq, err);
+  }
+  flume__file_loaded_add(log, segment);
+  return 0;
+}
+
+/* The segment that holds seq, with its offsets in memory. */
+static int find_segment(struct log_file *log, int64_t seq, struct flume_segment **out, struct flume_err *err) {
+  struct flume_segment *segment = segment_of(log, seq);
+  if (!segment->loaded && segment == flume__file_active(log)) {
+    int rv = flume__file_load_active(log, err);
+    if (rv != 0) return rv;
+  } else if (!segment->loaded) {
+    size_t i = log->segments_count - 1;
+    while (log->segments[i] != segment) i--;
+    int rv = load_sealed(log, segment, log->segments[i + 1]->first_seq, err);
+    if (rv != 0) return rv;
+  } else {
+    touch_loaded(log, segment);
+  }
+  *out = segment;
+  return 0;
+}
+
+/* Widens [*from, *to] (inclusive, both `at` at first) in one direction until the bytes are about max_bytes. */
+static void widen(const struct flume_segment *segment, uint32_t at, bool reverse, size_t max_bytes, uint32_t *from,
+                  uint32_t *to) {
+  const uint32_t *offsets = segment->offsets;
+  uint32_t low, high;
+  if (reverse) { /* the first record that begins less than max_bytes before `at` */
+    low = 0;
+    high = at;
+    while (low < high) {
+      uint32_t mid = low + (high - low) / 2;
+      if (offsets[at] - offsets[mid] < max_bytes) high = mid;
+      else low = mid + 1;
+    }
+    *from = low;
+    return;
+  }
+  uint32_t last = (uint32_t)(segment->next_seq - segment->first_seq) - 1, step = 1;
+  low = at; /* the last record that begins less than max_bytes after `at`: it is near, so look there first */
+  while (step <= last - low && offsets[low + step] - offsets[at] < max_bytes) {
+    low += step;
+    step *= 2;
+  }
+  high = step <= last - low ? low + step - 1 : last;
+  while (low < high) {
+    uint32_t mid = low + (high - low + 1) / 2;
+    if (offsets[mid] - offsets[at] < max_bytes) low = mid;
+    else high = mid - 1;
+  }
+  *to = low;
+}
+
+/* A block of the segment's records from..to (inclusive), none of them marked. NULL: no memory. */
+static struct file_block *block_new(struct flume_segment *segment, uint32_t from, uint32_t to) {
+  uint32_t count = to - from + 1;
+  struct file_block *block = flume_io_alloc(segment->io, sizeof *block + (size_t)count * sizeof(uint32_t));
+  if (block == NULL) return NULL;
+  uint32_t start = segment->offsets[from];
+  int64_t next = segment->first_seq + to + 1;
+  uint64_t end = next < segment->next_seq ? segment->offsets[to + 1] : segment->data_end_off;
+  block->segment = flume_segment_ref(segment);
+  block->off = start;
+  block->len = (size_t)(end - start);
+  block->data = NULL;
+  for (uint32_t i = 0; i < count; i++) block->offsets[i] = segment->offsets[from + i] - start;
+  block->block = (struct flume_block){.count = count,
+                                      .bytes = (uint32_t)block->len,
+                                      .first_seq = segment->first_seq + from,
+                                      .offsets = block->offsets,
+                                      .load = file_block_load,
+                                      .free = file_block_free};
+  atomic_init(&block->block.refs, 1);
+  return block;
+}
+
+int flume__file_plan(struct flume_log *base, int64_t seq, bool reverse, size_t max_bytes, struct flume_block **out,
+                     struct flume_err *err) {
+  struct log_file *log = (struct log_file *)base;
+  struct flume_segment *segment;
+  int rv = find_segment(log, seq, &segment, err);
+  if (rv != 0) return rv;
+  assert(seq >= segment->first_seq && seq < segment->next_seq);
+  uint32_t at = (uint32_t)(seq - segment->first_seq);
+  uint32_t from = at, to = at;
+  widen(segment, at, reverse, max_bytes, &from, &to);
+  struct file_block *block = block_new(segment, from, to);
+  if (block == NULL) return flume_err_nomem(err);
+  flume_tombstones_mark(&log->deletions.deleted, block->block.first_seq, block->offsets, block->block.count);
+  *out = &block->block;
+  return 0;
+}
+
+/* --- Deleted records ----------------------------------------------------------------------------------------- */
+
+int64_t flume__file_deleted_count(const struct flume_log *base, int64_t seq) {
+  const struct log_file *log = (const struct log_file *)base;
+  return flume_tombstones_count(&log->deletions.deleted, seq);
+}
+
+int64_t flume__file_deletion_at(const struct flume_log *base, int64_t ordinal) {
+  assert(ordinal >= 0 && ordinal < base->deletions.value);
+  return ((const struct log_file *)base)->deletions.deleted.order[ordinal];
+}
+
+int flume__file_read_deleted(struct flume_log *base, int64_t seq, struct flume_block **out, struct flume_err *err) {
+  struct log_file *log = (struct log_file *)base;
+  if (!flume_tombstones_has(&log->deletions.deleted, seq)) {
+    return flume_err_set(err, FLUME_ENOENT, "record %lld is not deleted", (long long)seq);
+  }
+  struct flume_segment *segment;
+  int rv = find_segment(log, seq, &segment, err);
+  if (rv != 0) return rv;
+  uint32_t at = (uint32_t)(seq - segment->first_seq);
+  struct file_block *block = block_new(segment, at, at);
+  if (block == NULL) return flume_err_nomem(err);
+  rv = flume_block_load(&block->block, err);
+  if (rv == 0 && block->offsets[0] == FLUME_BLOCK_GONE) {
+    rv = flume_err_set(err, FLUME_ENOENT, "the bytes of record %lld were removed", (long long)seq);
+  }
+  if (rv != 0) {
+    flume_block_unref(&block->block);
+    return rv;
+  }
+  *out = &block->block;
+  return 0;
+}
+
+bool flume__file_is_lost(const struct flume_log *base, int64_t seq) {
+  return flume_tombstones_has(&((const struct log_file *)base)->deletions.lost, seq);
+}
+
+int flume__file_digest(struct flume_log *base, int64_t seq, uint32_t *digest, struct flume_err *err) {
+  struct flume_segment *segment;
+  int rv = find_segment((struct log_file *)base, seq, &segment, err);
+  if (rv != 0) return rv;
+  uint8_t header[FLUME_RECORD_HEADER_BYTES];
+  uint32_t off = segment->offsets[seq - segment->first_seq];
+  rv = flume_io_read_full(segment->io, segment->file, header, sizeof header, off);
+  if (rv != 0) return flume_err_set(err, rv, "reading %s: %s", segment->path, flume_strerror(rv));
+  if (flume_record_is_removed(header, seq)) return flume_err_set(err, FLUME_EDELETED, "deleted");
+  *digest = flume_get_le32(header + 4);
+  return 0;
+}

@@ -1,0 +1,279 @@
+/* Following a writer of an offset log.
+ *
+ * Happy path: flume's writer appends to the file, syncs it, and puts the last seq into the note of the file "lock"; the
+ * file event of that wakes the reader, who reads the note, then the records up to it. A program in JavaScript appends to
+ * the file alone, and takes no lock: then every whole record counts, and is synced before it is shown. It begins the file
+ * with one write and goes on with one for each batch, so that what is there of one that is under way is its beginning.
+ *
+ * A record that is not whole yet is left until there is more of it; it is never cut by a reader. What may be shown beside
+ * a writer, and what without one, is told in log_file_follow.c and is the same here.
+ *
+ * Deletes come with the file "deleted", whose frames are on disk before a record is overwritten. What another program
+ * overwrites among the records that were read before is seen by whoever reads it, and by views when the log is opened
+ * next: no event tells which record it was.
+ *
+ * Failures: as those of a file log. */
+#include "log/offset/offset_follow.h"
+
+#include "base/err.h"
+
+static struct flume_offset_follow *own(struct flume_follow *follow) {
+  return FLUME_CONTAINER_OF(follow, struct flume_offset_follow, follow);
+}
+
+static struct log_offset *log_of(const struct flume_offset_follow *follow) {
+  return (struct log_offset *)follow->follow.log;
+}
+
+int flume__offset_follow_bound(struct log_offset *log, struct flume_bound *bound, struct flume_err *err) {
+  return flume_follow_bound(&log->follow->follow, bound, err);
+}
+
+int flume__offset_follow_holds(struct log_offset *log, const struct flume_bound *bound, struct flume_err *err) {
+  return flume_follow_bound_holds(&log->follow->follow, bound, err);
+}
+
+int flume__offset_follow_sync(struct log_offset *log, struct flume_err *err) {
+  return flume_follow_sync(log->log.io, log->file->file, log->file->path, err);
+}
+
+/* --- What is beside the file ---------------------------------------------------------------------------------- */
+
+static void on_change_beside(struct flume_watch *watch, enum flume_watch_change change) {
+  struct flume_offset_follow *follow = watch->data;
+  flume_follow_changed(&follow->follow, change);
+}
+
+/* A reader makes no directory; the first writer of flume's does, and then writes to the file. */
+static void watch_beside(struct flume_offset_follow *follow) {
+  struct flume_log *log = follow->follow.log;
+  if (follow->watches_beside || follow->follow.watch.poll_ms > 0) return;
+  if (log->io->has_events(log->io->ctx, log->dir) == UV_ENOENT) return;
+  follow->watches_beside = true;
+  follow->beside.cb = on_change_beside;
+  follow->beside.data = follow;
+  flume_watch_open(&follow->beside, log->loop, log->io, log->dir, 0);
+}
+
+/* The note says which log this is, and how far it is on disk: known from the first writer of flume's on. */
+static int read_note(struct log_offset *log, struct flume_err *err) {
+  uint8_t id[sizeof log->log.id];
+  uint32_t noted_bits = log->noted_bits;
+  memcpy(id, log->log.id, sizeof id);
+  int rv = flume__offset_note_load(log, err);
+  if (rv != 0 || noted_bits == 0 || memcmp(id, log->log.id, sizeof id) == 0) return rv;
+  return flume_err_set(err, FLUME_ECORRUPT, "%s: the log was replaced by another while it was being read",
+                       log->file->path);
+}
+
+static int read_bound(struct flume_offset_follow *follow, struct flume_bound *bound, struct flume_err *err) {
+  int rv = flume_follow_bound(&follow->follow, bound, err);
+  if (rv != 0 || (bound->alive && !bound->unknown)) return rv;
+  rv = read_note(log_of(follow), err);
+  return rv == 0 ? flume_follow_bound(&follow->follow, bound, err) : rv;
+}
+
+/* --- Records -------------------------------------------------------------------------------------------------- */
+
+/* The same file, which is not shorter than what was read of it. */
+static int measure(const struct log_offset *log, uint64_t *size, struct flume_err *err) {
+  const struct flume_io *io = log->log.io;
+  const char *path = log->file->path;
+  int rv = io->is_at(io->ctx, log->file->file, path);
+  if (rv < 0) return flume_err_set(err, rv, "%s: the log was removed: %s", path, flume_strerror(rv));
+  if (rv == 0) {
+    return flume_err_set(err, FLUME_ECORRUPT, "%s: byte 0: the log was replaced by another while it was being read",
+                         path);
+  }
+  int64_t bytes = io->size(io->ctx, log->file->file);
+  if (bytes < 0) return flume_err_set(err, (int)bytes, "reading %s: %s", path, flume_strerror((int)bytes));
+  *size = (uint64_t)bytes;
+  if (*size >= log->data_end_off) return 0;
+  return flume_err_set(err, FLUME_ECORRUPT,
+                       "%s: byte %lld: the file is shorter than what was read of it (up to seq %lld)", path,
+                       (long long)bytes, (long long)flume__offset_last_seq(log));
+}
+
+int flume__offset_ends_early(const struct log_offset *log, const struct flume_offset_scan *scan, int64_t since,
+                             struct flume_err *err) {
+  bool at_end = scan->off == scan->window.file_bytes;
+  return flume_err_set(err, FLUME_ECORRUPT, "%s: byte %llu: the log was acknowledged up to seq %lld, but here %s",
+                       log->file->path, (unsigned long long)scan->off, (long long)since,
+                       at_end ? "it ends" : scan->why);
+}
+
+/* What is no record and lies within the file may have been read while it was written: so it is read once more. */
+static int check_stuck(struct flume_offset_follow *follow, struct flume_offset_scan *scan, struct flume_err *err) {
+  struct log_offset *log = log_of(follow);
+  if (scan->off == scan->window.file_bytes || follow->searched_bytes == scan->window.file_bytes) return 0;
+  flume_window_forget(&scan->window);
+  int rv = flume__offset_scan_records(log, scan, err);
+  if (rv != 0) return rv;
+  follow->searched_bytes = scan->window.file_bytes;
+  return flume__offset_check_tail(log, scan, err);
+}
+
+/* Records as far as the bound goes: 1 when there are more. */
+static int scan(struct flume_offset_follow *follow, struct flume_offset_scan *scan, const struct flume_bound *bound,
+                struct flume_err *err) {
+  struct log_offset *log = log_of(follow);
+  scan->acknowledged = bound->alive;
+  scan->last_seq = bound->note.since;
+  scan->until_off = scan->off + FLUME_FOLLOW_BYTES;
+  scan->window.step_bytes = 4096; /* most of the time it is little that is new */
+  if (log->index.count == 0) {
+    int rv = flume__offset_choose_bits(log, &scan->window, 0, err);
+    if (rv != 0) return rv;
+  }
+  int rv = flume__offset_scan_records(log, scan, err);
+  if (rv < 0) return rv;
+  if (rv == 1) return (int64_t)scan->off <= scan->last_seq;
+  if (bound->note.since == FLUME_SEQ_MAX) return bound->alive ? 0 : check_stuck(follow, scan, err);
+  if (flume__offset_last_seq(log) >= bound->note.since) return 0;
+  return flume__offset_ends_early(log, scan, bound->note.since, err);
+}
+
+/* --- Deletes -------------------------------------------------------------------------------------------------- */
+
+int flume__offset_take_gone(struct log_offset *log, struct flume_err *err) {
+  const struct flume_tombstones *deleted = &log->deleted.seqs.deleted;
+  if (flume_tombstones_reserve(&log->gone, deleted->count) != 0) return flume_err_nomem(err);
+  for (; log->gone_taken < deleted->count; log->gone_taken++) {
+    int64_t seq = deleted->order[log->gone_taken];
+    if (seq >= 0) flume_tombstones_add(&log->gone, seq);
+    else flume_tombstones_add_unknown(&log->gone);
+  }
+  return 0;
+}
+
+static int take_deletes(struct log_offset *log, const struct flume_bound *bound, struct flume_err *err) {
+  int rv = flume__offset_set_follow(log, &log->deleted, bound->note.deleted_end_off, err);
+  return rv == 0 ? flume__offset_take_gone(log, err) : rv;
+}
+
+/* New records of zeros: those that stand in the file "zeros" are what they are, the others were deleted by another
+ * program. Beside a writer that would be its own doing, of which the file "deleted" will tell. */
+static int take_zeros(struct log_offset *log, const struct flume_offset_scan *scan, const struct flume_bound *bound,
+                      struct flume_err *err) {
+  size_t count;
+  const int64_t *found = flume__offset_scan_zeros(scan, &count);
+  if (count == 0) return 0;
+  struct flume_offset_set noted;
+  flume__offset_set_init(&noted, log->log.io, "zeros");
+  int rv = flume__offset_set_load(log, &noted, UINT64_MAX, err);
+  if (rv == 0 && (flume_tombstones_reserve(&log->zeros.seqs.deleted, count) != 0 ||
+                  flume_tombstones_reserve(&log->gone, count) != 0)) {
+    rv = flume_err_nomem(err);
+  }
+  for (size_t i = 0; i < count && rv == 0; i++) {
+    if (flume_tombstones_has(&noted.seqs.deleted, found[i])) {
+      flume_tombstones_add(&log->zeros.seqs.deleted, found[i]);
+    } else if (!bound->alive) {
+      flume_tombstones_add(&log->gone, found[i]);
+    }
+  }
+  flume__offset_set_fini(&noted, log->log.io);
+  return rv;
+}
+
+/* --- Looking -------------------------------------------------------------------------------------------------- */
+
+static void publish(struct log_offset *log, const struct flume_offset_scan *scan, const struct flume_bound *bound) {
+  int64_t since = flume__offset_last_seq(log);
+  log->end_off = log->data_end_off = log->next_off = scan->off;
+  if (!bound->alive || bound->note.since != FLUME_SEQ_MAX) log->log.durable_seq = since;
+  flume_obv_set(&log->log.since, since);
+}
+
+/* Whoever acknowledged what is written, synced or not, may have been followed by another writer meanwhile. */
+static int sync_if_passed_on(struct flume_offset_follow *follow, const struct flume_bound *bound,
+                             struct flume_err *err) {
+  if (!bound->alive || bound->note.since != FLUME_SEQ_MAX) return 0;
+  int rv = flume_follow_bound_holds(&follow->follow, bound, err);
+  if (rv == 0) rv = flume__offset_follow_sync(log_of(follow), err);
+  return rv < 0 ? rv : 0;
+}
+
+/* Takes what there is, records first: deletes are of records that are there. 1: there is more. */
+static int take(struct flume_offset_follow *follow, uint64_t size, const struct flume_bound *bound,
+                struct flume_err *err) {
+  struct log_offset *log = log_of(follow);
+  struct flume_offset_scan found;
+  if (!bound->alive && size > log->data_end_off) {
+    int rv = flume__offset_follow_sync(log, err);
+    if (rv != 0) return rv;
+  }
+  flume__offset_scan_init(&found, log, size);
+  int more = scan(follow, &found, bound, err), rv = more < 0 ? more : 0;
+  if (rv == 0) rv = take_deletes(log, bound, err);
+  if (rv == 0) rv = take_zeros(log, &found, bound, err);
+  if (rv == 0) rv = sync_if_passed_on(follow, bound, err);
+  publish(log, &found, bound);
+  flume_obv_set(&log->log.deletions, (int64_t)log->gone.count);
+  flume__offset_scan_fini(&found);
+  return rv == 0 ? more : rv;
+}
+
+/* What was wrong may come of a writer that has begun, or another that cuts a torn record, meanwhile: then it is time for
+ * another look. */
+static int look_again(struct flume_offset_follow *follow, uint64_t size, const struct flume_bound *bound, int rv) {
+  struct log_offset *log = log_of(follow);
+  if (rv != FLUME_ECORRUPT) return rv;
+  if (flume_follow_bound_holds(&follow->follow, bound, NULL) != 1) return 1;
+  int64_t now = log->log.io->size(log->log.io->ctx, log->file->file);
+  return now >= (int64_t)log->data_end_off && now < (int64_t)size ? 1 : rv;
+}
+
+static int look(struct flume_follow *base, struct flume_err *err) {
+  struct flume_offset_follow *follow = own(base);
+  struct flume_bound bound;
+  uint64_t size = 0;
+  watch_beside(follow);
+  int rv = read_bound(follow, &bound, err);
+  base->names_changed = false;
+  if (rv == 0) rv = measure(log_of(follow), &size, err);
+  if (rv == 0) rv = flume_follow_check(base, &bound, err);
+  if (rv != 0 || bound.unknown) return rv;
+  return look_again(follow, size, &bound, take(follow, size, &bound, err));
+}
+
+/* --- Beginning and ending ------------------------------------------------------------------------------------- */
+
+bool flume__offset_follow_closed(const struct flume_offset_follow *follow) {
+  return follow->follow.watch.open_handles == 0 && follow->beside.open_handles == 0;
+}
+
+static void on_closed(struct flume_follow *follow) {
+  flume__offset_drained((struct log_offset *)follow->log);
+}
+
+static void on_beside_closed(struct flume_watch *watch) {
+  struct flume_offset_follow *follow = watch->data;
+  flume__offset_drained(log_of(follow));
+}
+
+int flume__offset_follow_new(struct log_offset *log, uint32_t poll_ms, struct flume_err *err) {
+  struct flume_offset_follow *follow = flume_io_zalloc(log->log.io, sizeof *follow);
+  if (follow == NULL) return flume_err_nomem(err);
+  flume_follow_init(&follow->follow, &log->log, poll_ms);
+  follow->follow.run = look;
+  follow->follow.closed = on_closed;
+  log->follow = follow;
+  return 0;
+}
+
+void flume__offset_follow_free(struct log_offset *log) {
+  if (log->follow == NULL) return;
+  flume_follow_fini(&log->follow->follow);
+  flume_io_free(log->log.io, log->follow);
+  log->follow = NULL;
+}
+
+void flume__offset_follow_start(struct flume_offset_follow *follow) {
+  flume_follow_start(&follow->follow, log_of(follow)->file->path);
+}
+
+void flume__offset_follow_close(struct flume_offset_follow *follow) {
+  flume_follow_close(&follow->follow);
+  if (follow->watches_beside) flume_watch_close(&follow->beside, on_beside_closed);
+}

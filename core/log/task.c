@@ -1,0 +1,70 @@
+#include "log/task.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/err.h"
+
+void flume_tasks_init(struct flume_tasks *tasks, struct flume_log *log, void (*ended)(struct flume_log *log)) {
+  *tasks = (struct flume_tasks){.log = log, .ended = ended};
+  flume_queue_init(&tasks->list);
+}
+
+static void end(struct flume_task *task) {
+  struct flume_tasks *tasks = task->tasks;
+  flume_queue_remove(&task->queue);
+  task->end(task);
+  tasks->ended(tasks->log);
+}
+
+static void on_work(uv_work_t *work) {
+  struct flume_task *task = work->data;
+  task->status = task->run(task);
+}
+
+static void on_work_done(uv_work_t *work, int status) {
+  struct flume_task *task = work->data;
+  (void)status; /* the work is never cancelled */
+  if (task->status >= 0) {
+    int rv = task->turn(task);
+    if (rv != 0) task->status = rv;
+  }
+  if (task->status == 1) flume_task_go(task);
+  else end(task);
+}
+
+/* What the lock file has is the process that has, or had, the log open for writing. */
+static bool is_written_here(const struct flume_log *log) {
+  const struct flume_io *io = log->io;
+  char path[4096], text[16] = {0};
+  int len = snprintf(path, sizeof path, "%s/lock", log->dir);
+  int file = len > 0 && (size_t)len < sizeof path ? io->open(io->ctx, path, FLUME_IO_READ) : -1;
+  if (file < 0) return false;
+  int64_t read = io->read(io->ctx, file, text, sizeof text - 1, 0);
+  io->close(io->ctx, file);
+  return read > 0 && atoi(text) == (int)uv_os_getpid();
+}
+
+enum flume_store_sharing flume_tasks_sharing(const struct flume_tasks *tasks) {
+  return !tasks->readonly || is_written_here(tasks->log) ? FLUME_STORE_RESTS : FLUME_STORE_SHARED;
+}
+
+void flume_task_init(struct flume_task *task, struct flume_tasks *tasks) {
+  task->tasks = tasks;
+  task->work.data = task;
+  flume_queue_push(&tasks->list, &task->queue);
+}
+
+void flume_task_go(struct flume_task *task) {
+  struct flume_log *log = flume_task_log(task);
+  if (log->state != FLUME_LOG_OPEN) {
+    flume_task_fail(task, flume_err_set(&task->err, FLUME_ECLOSED, "the log was closed"));
+    return;
+  }
+  uv_queue_work(log->loop, &task->work, on_work, on_work_done); /* fails for want of a function alone */
+}
+
+void flume_task_fail(struct flume_task *task, int status) {
+  task->status = status;
+  end(task);
+}

@@ -1,0 +1,61 @@
+#include "loop/defer.h"
+
+static void on_idle(uv_idle_t *idle) {
+  (void)idle; /* being active is all it does: the loop polls without sleeping */
+}
+
+static void stop_when_empty(struct flume_defer *defer) {
+  if (!flume_queue_empty(&defer->pending)) return;
+  uv_idle_stop(&defer->idle);
+  uv_check_stop(&defer->check);
+}
+
+static void on_check(uv_check_t *check) {
+  struct flume_defer *defer = check->data;
+  struct flume_queue round; /* what is deferred meanwhile waits for the next turn, so that the loop gets to poll */
+  flume_queue_init(&round);
+  flume_queue_move(&round, &defer->pending);
+  struct flume_queue *node;
+  while ((node = flume_queue_shift(&round)) != NULL) {
+    struct flume_deferred *deferred = FLUME_CONTAINER_OF(node, struct flume_deferred, queue);
+    deferred->run(deferred);
+  }
+  stop_when_empty(defer);
+}
+
+void flume_defer_open(struct flume_defer *defer, uv_loop_t *loop) {
+  flume_queue_init(&defer->pending);
+  uv_idle_init(loop, &defer->idle); /* neither init can fail */
+  uv_check_init(loop, &defer->check);
+  defer->idle.data = defer;
+  defer->check.data = defer;
+  defer->open_handles = 2;
+}
+
+static void on_close(uv_handle_t *handle) {
+  struct flume_defer *defer = handle->data;
+  if (--defer->open_handles == 0) defer->closed(defer);
+}
+
+void flume_defer_close(struct flume_defer *defer, void (*closed)(struct flume_defer *defer)) {
+  while (flume_queue_shift(&defer->pending) != NULL) continue;
+  defer->closed = closed;
+  uv_close((uv_handle_t *)&defer->idle, on_close);
+  uv_close((uv_handle_t *)&defer->check, on_close);
+}
+
+void flume_deferred_init(struct flume_deferred *deferred, void (*run)(struct flume_deferred *deferred)) {
+  deferred->run = run;
+  flume_queue_init(&deferred->queue);
+}
+
+void flume_defer(struct flume_defer *defer, struct flume_deferred *deferred) {
+  if (!flume_queue_empty(&deferred->queue)) return;
+  flume_queue_push(&defer->pending, &deferred->queue);
+  uv_idle_start(&defer->idle, on_idle);
+  uv_check_start(&defer->check, on_check);
+}
+
+void flume_deferred_cancel(struct flume_deferred *deferred) {
+  flume_queue_remove(&deferred->queue);
+}

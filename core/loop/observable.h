@@ -1,0 +1,27 @@
+/* An observable number that only grows or is set anew: a log's or a view's since. Loop thread only. */
+#ifndef FLUME_OBV_H
+#define FLUME_OBV_H
+
+#include "base/queue.h"
+#include "loop/defer.h"
+
+struct flume_obv {
+  int64_t value;
+  struct flume_queue observers; /* struct flume_observer */
+  struct flume_defer *defer;    /* where notifications wait for the loop */
+  struct flume_deferred notify;
+};
+
+void flume_obv_init(struct flume_obv *obv, struct flume_defer *defer, int64_t value);
+/* Observers still there are let go of, and never called again. */
+void flume_obv_fini(struct flume_obv *obv);
+
+/* The value is seen at once; the observers are called from the loop, once for all that was set until then. */
+void flume_obv_set(struct flume_obv *obv, int64_t value);
+
+/* The observers are called although the value is what it was: there is something else to look at. */
+void flume_obv_touch(struct flume_obv *obv);
+
+void flume_obv_observe(struct flume_obv *obv, struct flume_observer *observer);
+
+#endif

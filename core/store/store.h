@@ -1,0 +1,202 @@
+/* What a view keeps: its state, and the seq up to which that was folded, which belong together after any crash.
+ *
+ * A store holds three kinds of things, each written for one kind of view:
+ *
+ *   state    one value, replaced as a whole (a reducer)
+ *   groups   a value for each key, in key order (a reducer with `group`)
+ *   index    for each key, in key order, the entries (seq, value) that records put there, in seq order (an indexer)
+ *
+ * Writes gather in memory and are seen by reads at once; flume_store_commit makes all of them durable in one
+ * transaction, together with the meta data. So memory is bounded by committing when flume_store_pending_bytes says so,
+ * and what a store can hold is not bounded by memory. A store without a directory lives in memory alone, and a commit
+ * only notes the meta data.
+ *
+ * On disk a store is an LMDB environment (data.mdb, lock.mdb). Other processes may read it while it is written.
+ *
+ * Any thread, one at a time; the caller sees to that. Keys are those of key.h, of any length; of two keys that are longer
+ * than some 400 bytes and agree in these either may come first. */
+#ifndef FLUME_STORE_H
+#define FLUME_STORE_H
+
+#include <stdbool.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+
+#define FLUME_STORE_VERSION_BYTES 64
+
+struct flume_store;
+
+/* What a store was folded by, and how far. */
+struct flume_store_meta {
+  int64_t since;                           /* -1: nothing yet */
+  uint8_t log_id[16];                      /* the log that it was folded from */
+  char version[FLUME_STORE_VERSION_BYTES]; /* the view's version as text; "" when it gives none */
+  uint64_t fingerprint;                    /* of the view's source */
+  int64_t deletions;                       /* how many of the log's deletions, in their order, it knows of */
+};
+
+enum flume_store_access {
+  FLUME_STORE_WRITE,
+  FLUME_STORE_READ, /* another process may be writing: reads see what was committed when the first of them was made */
+};
+
+/* The store kept in directory dir, which is made by the first commit; in memory when dir is NULL. Opening reads
+ * nothing. FLUME_ENOMEM. */
+int flume_store_open(struct flume_store **store, const struct flume_io *io, const char *dir,
+                     enum flume_store_access access, struct flume_err *err);
+/* What was not committed is let go of. No cursor may be open. */
+void flume_store_close(struct flume_store *store);
+
+/* What was committed last. FLUME_ENOENT: nothing yet. FLUME_ECORRUPT, FLUME_EVERSION: not readable. */
+int flume_store_load(struct flume_store *store, struct flume_store_meta *meta, struct flume_err *err);
+
+/* FLUME_STORE_READ: from now on reads see what was committed last, if that was folded by the same as own and is not
+ * behind it, nor beyond limit (since and deletions count); then what was written is let go of, and *meta is what it has.
+ * FLUME_EAGAIN: it isn't, and nothing has changed. While a store is not renewed, the one who writes can't use the room
+ * again that it frees. */
+int flume_store_renew(struct flume_store *store, const struct flume_store_meta *own,
+                      const struct flume_store_meta *limit, struct flume_store_meta *meta, struct flume_err *err);
+
+/* Everything written since the last commit, and meta, durably and at once; all of it or nothing. After a failure
+ * what was pending is still pending. FLUME_STORE_READ: FLUME_EREADONLY. (When the disk does not even let it be told which
+ * of the two it is, all reads and commits answer UV_EIO until flume_store_rollback or flume_store_clear.) */
+int flume_store_commit(struct flume_store *store, const struct flume_store_meta *meta, struct flume_err *err);
+
+/* Lets go of everything written since the last commit; in memory, of everything. */
+void flume_store_rollback(struct flume_store *store);
+
+/* Forgets everything, durably; meta data too. */
+int flume_store_clear(struct flume_store *store, struct flume_err *err);
+
+/* Bytes of memory that a commit would free, about. */
+size_t flume_store_pending_bytes(const struct flume_store *store);
+/* Bytes on disk, or in memory for a store that lives there, about. */
+uint64_t flume_store_size_bytes(const struct flume_store *store);
+
+/* --- state ---------------------------------------------------------------------------------------------------- */
+
+/* Replaces the state. The bytes are copied. FLUME_ENOMEM. */
+int flume_store_put_state(struct flume_store *store, const void *value, size_t len, struct flume_err *err);
+/* Appends the state to value. FLUME_ENOENT when there is none; FLUME_ECORRUPT when its checksum is wrong. */
+int flume_store_get_state(struct flume_store *store, struct flume_buf *value, struct flume_err *err);
+
+/* --- groups --------------------------------------------------------------------------------------------------- */
+
+/* Appends the value of key to value. FLUME_ENOENT, FLUME_ECORRUPT, FLUME_ENOMEM or an errno. */
+int flume_store_get_group(struct flume_store *store, const void *key, size_t key_len, struct flume_buf *value,
+                          struct flume_err *err);
+/* Both copy what they are given. Deleting what is not there is no error. FLUME_ENOMEM. */
+int flume_store_put_group(struct flume_store *store, const void *key, size_t key_len, const void *value, size_t len,
+                          struct flume_err *err);
+int flume_store_del_group(struct flume_store *store, const void *key, size_t key_len, struct flume_err *err);
+
+/* --- index ---------------------------------------------------------------------------------------------------- */
+
+/* Adds an entry behind those that the key has for this seq already. Copies what it is given; an empty value is none.
+ * Entries come in the order of their seqs: FLUME_EINVAL when seq is below that of an entry added before, or not above
+ * what was committed, be it by this store or before it was loaded. FLUME_ENOMEM. */
+int flume_store_add_entry(struct flume_store *store, const void *key, size_t key_len, int64_t seq, const void *value,
+                          size_t len, struct flume_err *err);
+/* Removes all entries that a key has for seq; none is no error. FLUME_ENOMEM; for a store on disk, whose entries are
+ * looked for, also FLUME_ECORRUPT or an errno. */
+int flume_store_remove_entries(struct flume_store *store, const void *key, size_t key_len, int64_t seq,
+                               struct flume_err *err);
+
+/* --- reading ranges ------------------------------------------------------------------------------------------- */
+
+enum flume_store_kind { FLUME_STORE_GROUPS, FLUME_STORE_INDEX };
+
+/* Which keys: those from lower (inclusive) to upper (exclusive), compared as bytes. NULL: no bound. (A bound that is
+ * exclusive below, or inclusive above, is the key with a byte 0xff behind it: no other key begins with the key, so that
+ * it lies before all those that are above.) */
+struct flume_store_range {
+  const uint8_t *lower;
+  size_t lower_len;
+  const uint8_t *upper;
+  size_t upper_len;
+  int64_t max_seq; /* index: entries of later records are passed over */
+  bool reverse;    /* from the last key to the first, and within a key from the last entry to the first */
+};
+
+/* Everything: no bounds, max_seq INT64_MAX, forward. */
+void flume_store_range_init(struct flume_store_range *range);
+
+/* Borrowed until the cursor's next call or close. */
+struct flume_store_entry {
+  const uint8_t *key;
+  size_t key_len;
+  int64_t seq;      /* index; -1 for groups */
+  uint32_t ordinal; /* index: how many entries of the same key and seq lie before it */
+  const uint8_t *value;
+  size_t value_len;
+};
+
+struct flume_store_cursor;
+
+/* What is in the store as of now; bytes of range are copied. While a cursor is open the store may not be written, and a
+ * cursor may not be kept from one turn of work to the next: to go on later, open another behind the last entry, with
+ * flume_store_cursor_resume. FLUME_ENOMEM, or as flume_store_load. */
+int flume_store_cursor_open(struct flume_store_cursor **cursor, struct flume_store *store, enum flume_store_kind kind,
+                            const struct flume_store_range *range, struct flume_err *err);
+/* Before the first flume_store_cursor_next: begin behind this entry (in the cursor's direction), be it still there or
+ * not. */
+void flume_store_cursor_resume(struct flume_store_cursor *cursor, const void *key, size_t key_len, int64_t seq,
+                               uint32_t ordinal);
+/* 1 and *entry; 0 at the end; or FLUME_ECORRUPT, FLUME_ENOMEM, an errno. */
+int flume_store_cursor_next(struct flume_store_cursor *cursor, struct flume_store_entry *entry, struct flume_err *err);
+void flume_store_cursor_close(struct flume_store_cursor *cursor);
+
+/* How many entries (or groups) the range has; bounds and max_seq count. Much faster than walking through them: of the
+ * keys that have many only every few hundredth is looked at. A count or an error. */
+int64_t flume_store_count(struct flume_store *store, enum flume_store_kind kind, const struct flume_store_range *range,
+                          struct flume_err *err);
+
+/* --- writing anew --------------------------------------------------------------------------------------------- */
+
+/* What is removed from a store is not read any more, but its bytes stay in the file, until others take their room. A
+ * rewrite puts what was committed, and meta as its meta data, into another store, whose file has nothing else; the caller
+ * then gives that the place of the first. */
+struct flume_store_rewrite;
+
+/* For a store on disk in which nothing is pending. Between begin and free it may be read, but not written. dir is made anew,
+ * and free leaves it there. The caller frees *rewrite. FLUME_ENOMEM, FLUME_ECORRUPT, or an errno. */
+int flume_store_rewrite_begin(struct flume_store_rewrite **rewrite, struct flume_store *store, const char *dir,
+                              const struct flume_store_meta *meta, struct flume_err *err);
+/* Writes about a megabyte: 1, or 0 when all of it is there, and durable, and nobody has the other store open. Not to be
+ * called after that, nor after an error: as flume_store_rewrite_begin. */
+int flume_store_rewrite_step(struct flume_store_rewrite *rewrite, struct flume_err *err);
+void flume_store_rewrite_free(struct flume_store_rewrite *rewrite); /* NULL is allowed */
+
+/* Goes on with the store in directory dir, which holds the same; nothing may be pending, and no cursor be open.
+ * FLUME_ENOMEM. */
+int flume_store_move(struct flume_store *store, const char *dir, struct flume_err *err);
+
+/* FLUME_STORE_READ: as flume_store_renew, with the store in directory dir, where the one who writes has gone on. Errors:
+ * also those of flume_store_load. */
+int flume_store_follow(struct flume_store *store, const char *dir, const struct flume_store_meta *own,
+                       const struct flume_store_meta *limit, struct flume_store_meta *meta, struct flume_err *err);
+
+/* Of how many of the log's deletions, in their order, the file has nothing left: those that were known when it was
+ * written anew. 0 for a store that never was; a negative code, as flume_store_load. */
+int64_t flume_store_erased(struct flume_store *store, struct flume_err *err);
+
+/* --- copying and checking ------------------------------------------------------------------------------------- */
+
+/* Who else has the store open. */
+enum flume_store_sharing {
+  FLUME_STORE_RESTS,  /* this process perhaps, but nobody writes to it meanwhile: its locks are left alone */
+  FLUME_STORE_SHARED, /* another process, which may be writing; not this one */
+};
+
+/* Puts a compacted copy of the store in directory from into the directory to, which is there; not synced. FLUME_ENOENT
+ * when there is no store; FLUME_ECORRUPT, or an errno. */
+int flume_store_copy(const struct flume_io *io, const char *from, const char *to, enum flume_store_sharing sharing,
+                     struct flume_err *err);
+
+/* Reads all of the store in directory dir: meta data, checksums, every entry. FLUME_ENOENT when nothing was ever
+ * committed; FLUME_ECORRUPT, FLUME_EVERSION, FLUME_ENOMEM, or an errno. */
+int flume_store_check(const struct flume_io *io, const char *dir, enum flume_store_sharing sharing,
+                      struct flume_store_meta *meta, struct flume_err *err);
+
+#endif

@@ -1,0 +1,15 @@
+/* Taking over the records of other logs' files, for Lua. */
+#ifndef FLUME_LUA_IMPORT_H
+#define FLUME_LUA_IMPORT_H
+
+#include <lua.h>
+
+#include "core/import/log_import.h"
+
+/* The import at index; raises when it is something else. It is the userdata's. */
+struct flume_import *flume__import_check(lua_State *L, int index);
+
+/* import_open(path, format, bits): into the table on top. */
+void flume__import_open(lua_State *L);
+
+#endif

@@ -1,0 +1,38 @@
+/* The log as a userdata, and what stands in its records. */
+#ifndef FLUME_LUA_LOG_H
+#define FLUME_LUA_LOG_H
+
+#include <lauxlib.h>
+
+#include "core/log/log.h"
+#include "lua/binding/lua_loop.h"
+
+/* What the bytes of a record are. */
+enum flume_codec {
+  FLUME_CODEC_MSGPACK,
+  FLUME_CODEC_JSON, /* JSON text */
+  FLUME_CODEC_RAW,  /* strings, as they are */
+};
+
+struct flume_lua_log {
+  struct flume_log *log; /* NULL once it is closed */
+  struct flume_loop *loop;
+  enum flume_codec codec;
+  bool closing;
+};
+
+/* The log at index; raises when it is something else, or closed. */
+struct flume_lua_log *flume__log_check(lua_State *L, int index);
+
+/* Pushes the plain value that the bytes of a record are, nil as flume.null: 0, or FLUME_ECORRUPT and nothing pushed. Raises memory
+ * errors. */
+int flume__value_push(lua_State *L, enum flume_codec codec, const uint8_t *data, uint32_t len);
+
+/* log_maintain.c: more methods of a log. */
+extern const luaL_Reg flume__log_maintenance[];
+int flume__log_repair(lua_State *L);
+
+/* open_file(dir, options), open_offset(path, options), open_memory(options), repair(dir): into the table on top. */
+void flume__log_open(lua_State *L);
+
+#endif

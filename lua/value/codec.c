@@ -1,0 +1,142 @@
+/* Each function that writes keeps its buffers in boxes among its upvalues and uses them again in the next call: no Lua
+ * code runs while one is in use, and an error leaves nothing behind. */
+#include "lua/value/codec.h"
+
+#include <lauxlib.h>
+
+#include "core/base/hash.h"
+#include "core/codec/json.h"
+#include "core/codec/key.h"
+#include "core/codec/msgpack.h"
+#include "core/index/hyperloglog.h"
+#include "lua/value/box.h"
+#include "lua/value/marshal.h"
+#include "lua/value/record.h"
+
+/* A buffer larger than this is not kept for the next call. */
+#define KEEP_BYTES (1 << 20)
+
+/* The buffer in upvalue n, empty. */
+static struct flume_buf *take_buf(lua_State *L, int n) {
+  struct flume_buf *buf = flume_box_get(L, lua_upvalueindex(n));
+  if (buf->cap > KEEP_BYTES) flume_buf_fini(buf);
+  buf->len = 0;
+  return buf;
+}
+
+static int push_failure(lua_State *L, const struct flume_err *err) {
+  lua_pushnil(L);
+  lua_pushstring(L, err->msg);
+  lua_pushstring(L, flume_err_name(err->code));
+  return 3;
+}
+
+static int push_corrupt(lua_State *L) {
+  struct flume_err err;
+  flume_err_set(&err, FLUME_ECORRUPT, "not valid MessagePack");
+  return push_failure(L, &err);
+}
+
+static int push_encoded(lua_State *L, int (*encode)(lua_State *, int, struct flume_buf *, struct flume_err *)) {
+  struct flume_buf *out = take_buf(L, 1);
+  struct flume_err err;
+  luaL_checkany(L, 1);
+  if (encode(L, 1, out, &err) != 0) return push_failure(L, &err);
+  lua_pushlstring(L, (const char *)out->data, out->len);
+  return 1;
+}
+
+static int encode(lua_State *L) {
+  return push_encoded(L, flume_marshal_encode);
+}
+
+static int encode_sorted(lua_State *L) {
+  return push_encoded(L, flume_marshal_encode_sorted);
+}
+
+static int decode(lua_State *L) {
+  size_t len;
+  const char *data = luaL_checklstring(L, 1, &len);
+  return flume_marshal_push(L, (const uint8_t *)data, len) == 0 ? 1 : push_corrupt(L);
+}
+
+static int record(lua_State *L) {
+  size_t len;
+  const uint8_t *data = (const uint8_t *)luaL_checklstring(L, 1, &len), *p = data;
+  struct flume_value header;
+  luaL_argcheck(L, len <= UINT32_MAX, 1, "longer than 4 GiB");
+  if (flume_msgpack_read(&p, data + len, &header) != 0) return push_corrupt(L);
+  flume_record_push(L, data, (uint32_t)len, 1);
+  return 1;
+}
+
+static int to_table(lua_State *L) {
+  luaL_checkany(L, 1);
+  flume_record_copy(L, 1);
+  return 1;
+}
+
+static int is_array(lua_State *L) {
+  lua_pushboolean(L, flume_marshal_is_array(L, 1) || flume_record_is_array(L, 1));
+  return 1;
+}
+
+/* hash(key) -> integer: the same for keys that are the same */
+static int hash(lua_State *L) {
+  struct flume_buf *packed = take_buf(L, 1), *key = take_buf(L, 2);
+  struct flume_err err;
+  luaL_checkany(L, 1);
+  if (flume_marshal_encode_sorted(L, 1, packed, &err) != 0) return luaL_error(L, "%s", err.msg);
+  if (flume_key_encode(packed->data, packed->len, key, &err) != 0) return luaL_error(L, "%s", err.msg);
+  lua_pushinteger(L, (lua_Integer)flume_hash64(key->data, key->len));
+  return 1;
+}
+
+/* distinct(state) -> integer: how many values were added to a state of core/index/hyperloglog.h, about */
+static int distinct(lua_State *L) {
+  size_t len;
+  const char *state = luaL_checklstring(L, 1, &len);
+  luaL_argcheck(L, flume_distinct_is_state(len), 1, "no state of distinct values");
+  lua_pushinteger(L, flume_distinct_count((const uint8_t *)state, len));
+  return 1;
+}
+
+static int json_encode(lua_State *L) {
+  struct flume_buf *packed = take_buf(L, 1), *out = take_buf(L, 2);
+  struct flume_err err;
+  luaL_checkany(L, 1);
+  if (flume_marshal_encode(L, 1, packed, &err) != 0) return push_failure(L, &err);
+  if (flume_msgpack_to_json(packed->data, packed->len, out, &err) != 0) return push_failure(L, &err);
+  lua_pushlstring(L, (const char *)out->data, out->len);
+  return 1;
+}
+
+static int json_decode(lua_State *L) {
+  struct flume_buf *packed = take_buf(L, 1);
+  struct flume_err err;
+  size_t len;
+  const char *text = luaL_checklstring(L, 1, &len);
+  if (flume_json_to_msgpack(text, len, packed, &err) != 0) return push_failure(L, &err);
+  return flume_marshal_push(L, packed->data, packed->len) == 0 ? 1 : push_corrupt(L);
+}
+
+int flume__codec_open(lua_State *L) {
+  static const luaL_Reg plain[] = {{"decode", decode},     {"record", record},     {"table", to_table},
+                                   {"is_array", is_array}, {"distinct", distinct}, {NULL, NULL}};
+  static const luaL_Reg boxed[] = {{"encode", encode}, {"encode_sorted", encode_sorted}, {NULL, NULL}};
+  static const luaL_Reg json[] = {{"encode", json_encode}, {"decode", json_decode}, {NULL, NULL}};
+  luaL_newlib(L, plain);
+  flume_box_buf(L);
+  luaL_setfuncs(L, boxed, 1);
+  flume_box_buf(L);
+  flume_box_buf(L);
+  lua_pushcclosure(L, hash, 2);
+  lua_setfield(L, -2, "hash");
+  luaL_newlibtable(L, json);
+  flume_box_buf(L);
+  flume_box_buf(L);
+  luaL_setfuncs(L, json, 2);
+  lua_setfield(L, -2, "json");
+  flume_marshal_open(L);
+  return 1;
+}

@@ -1,0 +1,57 @@
+/* For tests of crashes while a log of any kind is backed up, or repaired. */
+#ifndef FLUME_TEST_CRASH_UPKEEP_H
+#define FLUME_TEST_CRASH_UPKEEP_H
+
+#include "backup_support.h"
+#include "crash.h"
+
+#define CRASH_COPY "/db/copy"
+
+/* Record 2 was deleted, and there are five more at least. */
+static inline void crash_backup(struct crash *crash) {
+  struct backup_answer answer;
+  strcpy(backup_target, CRASH_COPY);
+  CHECK_INT_EQ(backup(crash->log, &crash_loop, NULL, &answer), 0);
+  sim_lock(&crash->sim);
+  crash->oracle.backup_since = answer.req.since;
+  sim_unlock(&crash->sim);
+}
+
+/* A backup is there as a whole, or not at all. */
+static inline bool crash_backup_is_whole(struct crash *crash) {
+  struct flume_log_options options = {.readonly = true, .io = &crash->sim.io};
+  struct flume_log *log;
+  if (sim_fs_find(crash->sim.fs, CRASH_COPY) < 0) return CHECK_INT_EQ(crash->oracle.backup_since, -2);
+  int rv = crash->offset ? flume_log_open_offset(&log, &crash_loop, CRASH_COPY "/log", &options, &crash_err)
+                         : flume_log_open(&log, &crash_loop, CRASH_COPY "/log", &options, &crash_err);
+  if (!CHECK_INT_EQ(rv, 0)) {
+    printf("%s\n", crash_err.msg);
+    loop_drain(&crash_loop);
+    return false;
+  }
+  int64_t since = flume_log_since(log);
+  bool good = CHECK(since >= crash->oracle.backup_since) && CHECK(since >= crash_seq_of(crash, 5));
+  for (int64_t number = 0; good && number <= 5; number++) {
+    struct oracle_record then = crash->oracle.records[number]; /* more may have been deleted since */
+    then.deleting = then.deleted = number == 2;
+    good = oracle_is(&then, log, crash_seq_of(crash, number));
+  }
+  log_close_wait(log, &crash_loop);
+  return good;
+}
+
+/* A damaged log can be repaired again after the power went in the midst of it; once it was, it opens. */
+static inline bool crash_repair(struct crash *crash) {
+  if (crash->oracle.repaired) return true;
+  struct flume_report report;
+  int rv = (crash->offset ? flume_log_repair_offset : flume_log_repair)(CRASH_DIR, &crash->sim.io, &report, &crash_err);
+  if (!CHECK_INT_EQ(rv, 0)) printf("%s\n", crash_err.msg);
+  if (rv != 0) return false;
+  flume_report_fini(&report);
+  sim_lock(&crash->sim);
+  crash->oracle.repaired = true;
+  sim_unlock(&crash->sim);
+  return true;
+}
+
+#endif

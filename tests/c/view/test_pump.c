@@ -1,0 +1,539 @@
+/* The pump and its worker threads, without Lua: sinks that count what they are fed. */
+#include "base/err.h"
+#include "view/pump.h"
+
+#include "support.h"
+
+#define BIG 200000 /* bytes: three of these make a block, which is loaded on a worker thread */
+#define EATERS 3
+
+struct eater {
+  struct flume_sink sink;
+  struct flume_deferred later; /* the feed is answered in the loop's next turn */
+  struct flume_block *block;
+  uint32_t from;
+  int64_t seen; /* records that it has, deleted ones taken back */
+  int64_t fails_at;
+  bool gives_back; /* the next block */
+  bool holds;      /* the next block, until it is let go on */
+  uint64_t takes_ns;
+  int forgets;
+};
+
+static struct world {
+  uv_loop_t loop;
+  struct faults faults;
+  char dir[TEST_PATH_MAX];
+  struct flume_log *log;
+  struct flume_pool *pool;
+  struct flume_pump pump;
+  struct eater eaters[EATERS];
+  uint64_t clock_ns;
+  bool closed;
+} w;
+
+static struct flume_err err;
+
+/* --- Sinks ----------------------------------------------------------------------------------------------------- */
+
+static struct eater *eater_of(struct flume_sink *sink) {
+  return FLUME_CONTAINER_OF(sink, struct eater, sink);
+}
+
+static void eat(struct flume_deferred *deferred) {
+  struct eater *eater = FLUME_CONTAINER_OF(deferred, struct eater, later);
+  struct flume_block *block = eater->block;
+  int64_t since = block->first_seq + block->count - 1;
+  w.clock_ns += eater->takes_ns;
+  for (uint32_t i = eater->from; i < block->count; i++) {
+    uint32_t len;
+    eater->seen += flume_block_get(block, i, &len) != NULL;
+  }
+  eater->block = NULL;
+  flume_block_unref(block);
+  flume_sink_fed(&eater->sink, since);
+}
+
+static void choke(struct flume_deferred *deferred) {
+  struct eater *eater = FLUME_CONTAINER_OF(deferred, struct eater, later);
+  struct flume_err why;
+  flume_err_set(&why, FLUME_EVIEW, "can't stand %lld", (long long)eater->fails_at);
+  flume_block_unref(eater->block);
+  eater->block = NULL;
+  flume_sink_unfeed(&eater->sink);
+  flume_sink_failed(&eater->sink, eater->fails_at, &why);
+}
+
+static void give_back(struct flume_deferred *deferred) {
+  struct eater *eater = FLUME_CONTAINER_OF(deferred, struct eater, later);
+  flume_block_unref(eater->block);
+  eater->block = NULL;
+  eater->gives_back = false;
+  flume_sink_unfeed(&eater->sink);
+  flume_pump_set_ready(&w.pump, true); /* it has to be looked at again */
+}
+
+static void feed(struct flume_sink *sink, struct flume_block *block, uint32_t from) {
+  struct eater *eater = eater_of(sink);
+  bool fails = eater->fails_at >= block->first_seq && eater->fails_at < block->first_seq + block->count;
+  eater->block = block;
+  eater->from = from;
+  eater->later.run = fails ? choke : eater->gives_back ? give_back : eat;
+  if (!eater->holds) flume_defer(&w.log->defer, &eater->later);
+}
+
+static void let_go_on(struct eater *eater) {
+  MUST(eater->holds && eater->block != NULL);
+  eater->holds = false;
+  flume_defer(&w.log->defer, &eater->later);
+}
+
+static void forgot(struct flume_deferred *deferred) {
+  struct eater *eater = FLUME_CONTAINER_OF(deferred, struct eater, later);
+  for (int64_t i = eater->sink.deletions; i < w.log->deletions.value; i++) {
+    eater->seen -= w.log->ops->deletion_at(w.log, i) <= eater->sink.since.value;
+  }
+  flume_sink_forgot(&eater->sink, w.log->deletions.value);
+}
+
+static void forget(struct flume_sink *sink) {
+  struct eater *eater = eater_of(sink);
+  eater->forgets++;
+  eater->later.run = forgot;
+  flume_defer(&w.log->defer, &eater->later);
+}
+
+static const struct flume_sink_ops eater_ops = {.feed = feed, .forget = forget};
+
+static struct eater *attach(int i) {
+  struct eater *eater = &w.eaters[i];
+  *eater = (struct eater){.fails_at = -1};
+  flume_deferred_init(&eater->later, eat);
+  flume_sink_attach(&eater->sink, &w.pump, &eater_ops, -1, 0);
+  return eater;
+}
+
+/* --- The world ------------------------------------------------------------------------------------------------- */
+
+static uint64_t read_clock(void *ctx) {
+  (void)ctx;
+  return w.clock_ns += 1000;
+}
+
+static void open_with(bool memory) {
+  memset(&w, 0, sizeof w);
+  MUST(uv_loop_init(&w.loop) == 0);
+  faults_init(&w.faults);
+  w.faults.io.hrtime_ns = read_clock;
+  temp_dir(w.dir);
+  struct flume_log_options options = {.io = &w.faults.io};
+  int rv = memory ? flume_log_open_memory(&w.log, &w.loop, &options, &err)
+                  : flume_log_open(&w.log, &w.loop, w.dir, &options, &err);
+  MUST(rv == 0 && flume_pool_open(&w.pool, &w.loop, &w.faults.io) == 0);
+  MUST(flume_pump_open(&w.pump, w.log, w.pool) == 0);
+}
+
+static void on_pump_closed(struct flume_pump *pump) {
+  (void)pump;
+  w.closed = true;
+}
+
+static void on_pool_closed(void *data) {
+  *(bool *)data = true;
+}
+
+static void close_all(void) {
+  bool gone = false;
+  flume_pump_close(&w.pump, on_pump_closed);
+  while (!w.closed) uv_run(&w.loop, UV_RUN_ONCE);
+  flume_pool_close(w.pool, on_pool_closed, &gone);
+  log_close_wait(w.log, &w.loop);
+  loop_end(&w.loop);
+  CHECK(gone);
+  CHECK_INT_EQ(atomic_load(&w.faults.files), 0);
+  CHECK_INT_EQ(atomic_load(&w.faults.allocations), 0);
+  remove_dir(w.dir);
+}
+
+static void append(int count, size_t len) {
+  uint8_t *data = payload_new(len, 7);
+  struct flume_slice record = slice(data, len);
+  int64_t seq;
+  for (int i = 0; i < count; i++) MUST(flume_log_append_wait(w.log, &record, 1, &seq, &err) == 0);
+  free(data);
+}
+
+/* --- Waiting --------------------------------------------------------------------------------------------------- */
+
+struct waiting {
+  struct flume_wait wait;
+  int calls;
+  int status;
+};
+
+static void on_wait(struct flume_wait *wait, int status) {
+  struct waiting *waiting = FLUME_CONTAINER_OF(wait, struct waiting, wait);
+  waiting->calls++;
+  waiting->status = status;
+}
+
+static void wait_for(struct waiting *waiting, struct eater *eater, int64_t seq, uint64_t timeout_ms) {
+  *waiting = (struct waiting){.wait = {.cb = on_wait, .seq = seq}};
+  if (timeout_ms > 0) waiting->wait.deadline_ms = uv_now(&w.loop) + timeout_ms;
+  flume_sink_wait(&eater->sink, &waiting->wait);
+  CHECK_INT_EQ(waiting->calls, 0);
+}
+
+static int wait_end(struct waiting *waiting) {
+  while (waiting->calls == 0) MUST(uv_run(&w.loop, UV_RUN_ONCE) != 0 || waiting->calls > 0);
+  CHECK_INT_EQ(waiting->calls, 1);
+  return waiting->status;
+}
+
+static int come_to(struct eater *eater, int64_t seq) {
+  struct waiting waiting;
+  wait_for(&waiting, eater, seq, 0);
+  return wait_end(&waiting);
+}
+
+/* --- Tests ----------------------------------------------------------------------------------------------------- */
+
+static void follow(bool memory) {
+  open_with(memory);
+  append(5, 10);
+  struct eater *eater = attach(0);
+  CHECK_INT_EQ(come_to(eater, 4), 0);
+  CHECK_INT_EQ(eater->seen, 5);
+  append(3, 10);
+  CHECK(!flume_sink_has(&eater->sink, 7));
+  CHECK_INT_EQ(come_to(eater, 7), 0);
+  CHECK(flume_sink_has(&eater->sink, 7));
+  CHECK_INT_EQ(eater->seen, 8);
+  CHECK_INT_EQ(come_to(eater, 2), 0);
+  flume_sink_detach(&eater->sink);
+  close_all();
+}
+
+TEST(a_sink_follows_a_memory_log) { follow(true); }
+TEST(a_sink_follows_a_file_log) { follow(false); }
+
+/* Blocks that are loaded on worker threads, more of them than the window holds. */
+TEST(sinks_side_by_side_share_one_pass) {
+  open_with(false);
+  append(60, BIG);
+  for (int i = 0; i < EATERS; i++) attach(i);
+  for (int i = 0; i < EATERS; i++) CHECK_INT_EQ(come_to(&w.eaters[i], 59), 0);
+  for (int i = 0; i < EATERS; i++) CHECK_INT_EQ(w.eaters[i].seen, 60);
+  CHECK(w.pump.blocks_read >= 20 && w.pump.blocks_read <= 23);
+  for (int i = 0; i < EATERS; i++) flume_sink_detach(&w.eaters[i].sink);
+  close_all();
+}
+
+/* One that takes a second over each block is left behind, and comes to the end by itself. */
+TEST(nobody_waits_for_a_slow_sink) {
+  open_with(false);
+  append(60, BIG);
+  struct eater *quick = attach(0), *slow = attach(1); /* so that the quick one is not held up by the clock */
+  slow->takes_ns = 1000000000u;
+  CHECK_INT_EQ(come_to(quick, 59), 0);
+  CHECK_INT_EQ(come_to(slow, 59), 0);
+  CHECK(slow->sink.slow && !quick->sink.slow);
+  CHECK_INT_EQ(slow->seen, 60);
+  flume_sink_detach(&slow->sink);
+  flume_sink_detach(&quick->sink);
+  close_all();
+}
+
+/* Two sinks, of which one holds on to its first block: until the other can't go on. */
+static int64_t come_to_a_stop(struct eater **quick, struct eater **other) {
+  open_with(false);
+  append(60, BIG);
+  *quick = attach(0);
+  *other = attach(1);
+  (*other)->holds = true;
+  while (!w.pump.held_back) MUST(uv_run(&w.loop, UV_RUN_ONCE) != 0);
+  CHECK_INT_EQ((*other)->sink.since.value, -1);
+  CHECK((*quick)->sink.since.value > 0 && (*quick)->sink.since.value < 59);
+  CHECK_INT_EQ(w.pump.blocks_read, FLUME_PUMP_WINDOW);
+  return (*quick)->sink.since.value;
+}
+
+/* A sink that is a whole window ahead waits for one that keeps pace: each block is read once. */
+TEST(a_sink_that_is_a_window_ahead_waits) {
+  struct eater *quick, *other;
+  struct waiting timed;
+  int64_t at = come_to_a_stop(&quick, &other);
+  wait_for(&timed, quick, 59, 5);
+  CHECK_INT_EQ(wait_end(&timed), FLUME_ETIMEDOUT);
+  CHECK_INT_EQ(quick->sink.since.value, at);
+  let_go_on(other);
+  CHECK_INT_EQ(come_to(quick, 59), 0);
+  CHECK_INT_EQ(come_to(other, 59), 0);
+  CHECK(quick->seen == 60 && other->seen == 60);
+  CHECK(w.pump.blocks_read >= 20 && w.pump.blocks_read <= 23);
+  flume_sink_detach(&quick->sink);
+  flume_sink_detach(&other->sink);
+  close_all();
+}
+
+/* But not for ever: one that takes its time over a block is left behind. */
+TEST(a_sink_that_waits_loses_patience) {
+  struct eater *quick, *other;
+  come_to_a_stop(&quick, &other);
+  w.clock_ns += 3600000000000u;
+  CHECK_INT_EQ(come_to(quick, 59), 0);
+  CHECK_INT_EQ(other->sink.since.value, -1);
+  let_go_on(other);
+  CHECK_INT_EQ(come_to(other, 59), 0);
+  CHECK(quick->seen == 60 && other->seen == 60);
+  flume_sink_detach(&quick->sink);
+  flume_sink_detach(&other->sink);
+  close_all();
+}
+
+/* Of a log that has lost its writer nothing more is to be waited for; what it has is there. */
+TEST(waits_on_a_log_that_has_lost_its_writer) {
+  struct waiting beyond;
+  open_with(true);
+  append(3, 10);
+  struct eater *eater = attach(0);
+  wait_for(&beyond, eater, 3, 0);
+  CHECK_INT_EQ(come_to(eater, 2), 0);
+  CHECK_INT_EQ(beyond.calls, 0);
+  w.log->following = FLUME_FOLLOWING_LOST;
+  flume_err_set(&w.log->following_why, FLUME_ECORRUPT, "another log lies there now");
+  CHECK_INT_EQ(come_to(eater, 2), 0);
+  CHECK_INT_EQ(wait_end(&beyond), FLUME_ECORRUPT);
+  CHECK_INT_EQ(come_to(eater, 3), FLUME_ECORRUPT);
+  flume_sink_detach(&eater->sink);
+  close_all();
+}
+
+TEST(a_block_that_is_given_back_comes_again) {
+  open_with(true);
+  append(4, 10);
+  struct eater *eater = attach(0);
+  eater->gives_back = true;
+  CHECK_INT_EQ(come_to(eater, 3), 0);
+  CHECK_INT_EQ(eater->seen, 4);
+  flume_sink_detach(&eater->sink);
+  close_all();
+}
+
+TEST(waits_end_in_any_order) {
+  struct waiting late, early, never, timed, longer;
+  open_with(true);
+  append(3, 10);
+  struct eater *eater = attach(0);
+  wait_for(&late, eater, 5, 0);
+  wait_for(&early, eater, 1, 0);
+  wait_for(&timed, eater, 100, 1);
+  wait_for(&longer, eater, 5, 100000);
+  wait_for(&never, eater, 1000, 0);
+  CHECK_INT_EQ(wait_end(&early), 0);
+  CHECK_INT_EQ(late.calls, 0);
+  CHECK_INT_EQ(wait_end(&timed), FLUME_ETIMEDOUT);
+  append(3, 10);
+  CHECK_INT_EQ(wait_end(&late), 0);
+  CHECK_INT_EQ(wait_end(&longer), 0);
+  CHECK_INT_EQ(never.calls, 0);
+  flume_sink_detach(&eater->sink);
+  CHECK_INT_EQ(never.calls, 1);
+  CHECK_INT_EQ(never.status, FLUME_ECLOSED);
+  close_all();
+}
+
+/* Nothing is fed while the pump is not ready; what waits goes on waiting, or times out. */
+TEST(nothing_moves_before_it_is_ready) {
+  struct waiting waiting, timed;
+  open_with(true);
+  flume_pump_set_ready(&w.pump, false);
+  append(3, 10);
+  struct eater *eater = attach(0);
+  wait_for(&waiting, eater, -1, 0);
+  wait_for(&timed, eater, -1, 1);
+  CHECK_INT_EQ(wait_end(&timed), FLUME_ETIMEDOUT);
+  CHECK_INT_EQ(eater->seen, 0);
+  CHECK_INT_EQ(waiting.calls, 0);
+  flume_pump_set_ready(&w.pump, true);
+  CHECK_INT_EQ(wait_end(&waiting), 0);
+  CHECK_INT_EQ(come_to(eater, 2), 0);
+  flume_sink_detach(&eater->sink);
+  close_all();
+}
+
+TEST(a_sink_that_fails_stops_alone) {
+  struct waiting waiting;
+  open_with(true);
+  append(2, 10);
+  struct eater *bad = attach(0), *good = attach(1);
+  bad->fails_at = 3;
+  CHECK_INT_EQ(come_to(bad, 1), 0);
+  wait_for(&waiting, bad, 4, 0);
+  append(3, 10);
+  CHECK_INT_EQ(wait_end(&waiting), FLUME_EVIEW);
+  CHECK_INT_EQ(come_to(good, 4), 0);
+  CHECK_INT_EQ(bad->sink.state, FLUME_SINK_FAILED);
+  CHECK_INT_EQ(bad->sink.failure_seq, 3);
+  CHECK_STR_EQ(bad->sink.failure.msg, "can't stand 3");
+  CHECK(!flume_sink_has(&bad->sink, 0));
+  bad->fails_at = -1;
+  bad->seen = 0;
+  flume_sink_restart(&bad->sink, -1, 0);
+  CHECK_INT_EQ(come_to(bad, 4), 0);
+  CHECK_INT_EQ(bad->seen, 5);
+  flume_sink_detach(&bad->sink);
+  flume_sink_detach(&good->sink);
+  close_all();
+}
+
+/* What was consumed is taken back; what was not, is passed over. */
+TEST(sinks_learn_of_deletions) {
+  open_with(true);
+  append(6, 10);
+  struct eater *eater = attach(0);
+  CHECK_INT_EQ(come_to(eater, 5), 0);
+  CHECK_INT_EQ(log_del(w.log, &w.loop, (int64_t[]){1, 4}, 2), 0);
+  CHECK(flume_sink_is_stale(&eater->sink));
+  CHECK_INT_EQ(come_to(eater, 5), 0);
+  CHECK_INT_EQ(eater->seen, 4);
+  CHECK_INT_EQ(eater->forgets, 1);
+  flume_pump_set_ready(&w.pump, false);
+  append(2, 10);
+  CHECK_INT_EQ(log_del(w.log, &w.loop, (int64_t[]){7}, 1), 0);
+  flume_pump_set_ready(&w.pump, true);
+  CHECK_INT_EQ(come_to(eater, 7), 0);
+  CHECK_INT_EQ(eater->seen, 5);
+  CHECK_INT_EQ(eater->forgets, 1);
+  flume_sink_detach(&eater->sink);
+  close_all();
+}
+
+/* A block that can't be read fails the sink that needs it, and it can be restarted. */
+TEST(a_block_that_can_not_be_read) {
+  open_with(false);
+  append(2, 10);
+  append(9, BIG);
+  faults_arm(&w.faults, FAULT_READ, 3, UV_EIO);
+  struct eater *eater = attach(0);
+  CHECK_INT_EQ(come_to(eater, 10), FLUME_EVIEW);
+  CHECK_INT_EQ(eater->sink.failure.code, UV_EIO);
+  CHECK(strstr(eater->sink.failure.msg, ".flume") != NULL);
+  faults_arm(&w.faults, FAULT_NONE, 0, 0);
+  flume_sink_restart(&eater->sink, eater->sink.since.value, 0);
+  CHECK_INT_EQ(come_to(eater, 10), 0);
+  CHECK_INT_EQ(eater->seen, 11);
+  flume_sink_detach(&eater->sink);
+  close_all();
+}
+
+/* Every allocation in its turn fails: then the sink has failed, or did without. */
+TEST(without_memory) {
+  for (int nth = 1; nth < 200 && !test_failed; nth++) {
+    open_with(false);
+    append(12, BIG);
+    struct eater *eater = attach(0);
+    faults_arm(&w.faults, FAULT_ALLOC, nth, UV_ENOMEM);
+    int status = come_to(eater, 11);
+    bool hit = fault_was_hit(&w.faults);
+    faults_arm(&w.faults, FAULT_NONE, 0, 0);
+    CHECK(status == 0 || (hit && eater->sink.failure.code == UV_ENOMEM));
+    if (status != 0) {
+      flume_sink_restart(&eater->sink, eater->sink.since.value, 0);
+      CHECK_INT_EQ(come_to(eater, 11), 0);
+    }
+    CHECK_INT_EQ(eater->seen, 12);
+    flume_sink_detach(&eater->sink);
+    close_all();
+    if (hit) continue;
+    CHECK(nth > 1);
+    return;
+  }
+}
+
+/* Closing waits for the blocks that are on their way. */
+TEST(closing_in_the_midst) {
+  open_with(false);
+  append(30, BIG);
+  for (int i = 0; i < EATERS; i++) attach(i);
+  while (w.pump.loads == 0) uv_run(&w.loop, UV_RUN_NOWAIT);
+  for (int i = 0; i < EATERS; i++) {
+    struct eater *eater = &w.eaters[i];
+    while (eater->sink.state == FLUME_SINK_FEEDING) uv_run(&w.loop, UV_RUN_NOWAIT);
+    flume_sink_detach(&eater->sink);
+  }
+  close_all();
+}
+
+/* --- The pool -------------------------------------------------------------------------------------------------- */
+
+struct numbered {
+  struct flume_job job;
+  int number;
+};
+
+static struct {
+  uv_sem_t arrived, gate;
+  int ran[16], done[16]; /* numbers, in order */
+  atomic_int ran_count;
+  int done_count;
+} jobs;
+
+static void run_job(struct flume_job *job) {
+  jobs.ran[atomic_fetch_add(&jobs.ran_count, 1)] = FLUME_CONTAINER_OF(job, struct numbered, job)->number;
+}
+
+static void run_at_the_gate(struct flume_job *job) {
+  uv_sem_post(&jobs.arrived);
+  uv_sem_wait(&jobs.gate);
+  run_job(job);
+}
+
+static void job_done(struct flume_job *job) {
+  jobs.done[jobs.done_count++] = FLUME_CONTAINER_OF(job, struct numbered, job)->number;
+}
+
+/* All threads but one are kept busy: that one takes what waits in its order, what was submitted first before the rest. */
+TEST(jobs_that_go_first) {
+  uv_loop_t loop;
+  struct flume_pool *pool;
+  struct numbered all[16];
+  int threads = (int)uv_available_parallelism();
+  bool gone = false;
+  if (threads > 8) SKIP("too many processors to keep them all busy");
+  MUST(uv_loop_init(&loop) == 0 && uv_sem_init(&jobs.gate, 0) == 0 && uv_sem_init(&jobs.arrived, 0) == 0);
+  atomic_store(&jobs.ran_count, 0);
+  jobs.done_count = 0;
+  CHECK_INT_EQ(flume_pool_open(&pool, &loop, &flume_io_posix), 0);
+  for (int i = 0; i < threads + 3; i++) {
+    all[i] = (struct numbered){{.run = i < threads ? run_at_the_gate : run_job, .done = job_done}, i};
+    if (i < threads + 2) flume_pool_submit(pool, &all[i].job);
+    else flume_pool_submit_first(pool, &all[i].job);
+    if (i < threads) uv_sem_wait(&jobs.arrived);
+  }
+  CHECK_INT_EQ(jobs.done_count, 0);
+  uv_sem_post(&jobs.gate);
+  while (jobs.done_count < 4) uv_run(&loop, UV_RUN_ONCE);
+  CHECK(jobs.ran[0] < threads);
+  CHECK_INT_EQ(jobs.ran[1], threads + 2);
+  CHECK_INT_EQ(jobs.ran[2], threads);
+  CHECK_INT_EQ(jobs.ran[3], threads + 1);
+  for (int i = 1; i < threads; i++) uv_sem_post(&jobs.gate);
+  while (jobs.done_count < threads + 3) uv_run(&loop, UV_RUN_ONCE);
+  flume_pool_close(pool, on_pool_closed, &gone);
+  loop_end(&loop);
+  CHECK(gone);
+  uv_sem_destroy(&jobs.gate);
+  uv_sem_destroy(&jobs.arrived);
+}
+
+TEST(a_pool_without_memory) {
+  uv_loop_t loop;
+  struct flume_pool *pool;
+  struct faults faults;
+  MUST(uv_loop_init(&loop) == 0);
+  faults_init(&faults);
+  faults_arm(&faults, FAULT_ALLOC, 1, UV_ENOMEM);
+  CHECK_INT_EQ(flume_pool_open(&pool, &loop, &faults.io), FLUME_ENOMEM);
+  loop_end(&loop);
+}

@@ -1,0 +1,269 @@
+-- Calls with a callback, in a task, and blocking; and where errors of callbacks come out.
+
+local child = require "tests.support.child"
+local core = require "flume.core"
+local flume = require "flume"
+local world = require "tests.support.fixture"
+
+local function memory()
+  local db = world.keep(flume.new(flume.log.memory()))
+  return db:use("sum", flume.reduce(1, function (acc, item) return acc + item.n end, 0))
+end
+
+local function file()
+  return world.keep(assert(flume.open(world.dir())))
+end
+
+describe("a blocking call", function ()
+  after_each(world.clean)
+
+  it("runs the loop until it is done, callbacks of others included", function ()
+    local db = file()
+    local calls, cb = world.recorder()
+    db:append({n = 1}, cb)
+    assert.equal(1, db:append {n = 2})
+    assert.equal(1, #calls)
+  end)
+
+  it("works inside a callback", function ()
+    local db = memory()
+    local result
+    db:append({n = 1}, function ()
+      db:append {n = 2}
+      local seq = db:append {n = 3}
+      result = {seq, db.sum:get(), db:get(0).n}
+    end)
+    world.run_until(function () return result end)
+    assert.same({2, 6, 1}, result)
+  end)
+
+  it("works inside a callback inside a callback", function ()
+    local db = file()
+    local depth = 0
+    local function deeper()
+      depth = depth + 1
+      if depth < 50 then db:append({n = 1}, deeper) end
+      db:sync()
+    end
+    deeper()
+    world.run_until(function () return depth == 50 and db.since.value == 48 end)
+  end)
+
+  it("where tasks can't yield blocks, if the loop is not running", function ()
+    local db = memory()
+    db:append {n = 1}
+    local got
+    flume.spawn(function ()
+      ("x"):gsub("x", function () got = db.sum:get() end)
+    end)
+    assert.equal(1, got)
+  end)
+
+  it("from inside the running loop, where it can't wait, is an error and no deadlock", function ()
+    local db = memory()
+    db:append {n = 1}
+    local ok, err
+    core.later(function () ok, err = pcall(function () return db.sum:get {since = 5} end) end)
+    world.run_until(function () return ok ~= nil end)
+    assert.is_false(ok)
+    assert.truthy(tostring(err):find "would block the running event loop")
+  end)
+end)
+
+describe("spawn", function ()
+  after_each(world.clean)
+
+  it("runs until the task first waits", function ()
+    local db = memory()
+    local steps = {}
+    flume.spawn(function (a, b)
+      steps[1] = a + b
+      db.sum:get {since = 0}
+      steps[2] = "later"
+    end, 1, 2)
+    assert.same({3}, steps)
+    db:append {n = 1}
+    world.run_until(function () return steps[2] end)
+  end)
+
+  it("runs tasks side by side", function ()
+    local db = file()
+    local order = {}
+    for i = 1, 5 do
+      flume.spawn(function ()
+        for j = 1, 3 do
+          db:sync()
+          order[#order + 1] = i * 10 + j
+        end
+      end)
+    end
+    world.run_until(function () return #order == 15 end)
+    assert.same({11, 21, 31, 41, 51}, {table.unpack(order, 1, 5)})
+  end)
+
+  it("lets others run while it appends", function ()
+    for _, db in ipairs {file(), memory()} do
+      local order = {}
+      for name = 1, 3 do
+        flume.spawn(function ()
+          for i = 1, 20 do
+            assert(db:append {n = i})
+            order[#order + 1] = name
+          end
+        end)
+      end
+      world.run_until(function () return #order == 60 end)
+      for i = 1, 60 do assert.equal((i - 1) % 3 + 1, order[i]) end
+    end
+  end)
+
+  it("refuses what is no function", function ()
+    assert.error_matches(function () flume.spawn(5) end, "a function expected")
+  end)
+end)
+
+describe("run", function ()
+  after_each(world.clean)
+
+  it("gives the results of its function", function ()
+    local db = memory()
+    local a, b, c = flume.run(function (x)
+      db:append {n = x}
+      return db.sum:get(), nil, "end"
+    end, 7)
+    assert.same({7, nil, "end"}, {a, b, c})
+  end)
+
+  it("raises its error, with where it came from", function ()
+    assert.error_matches(function () flume.run(function () error "inside" end) end, "inside")
+    local thrown = {}
+    local ok, err = pcall(flume.run, function () error(thrown) end)
+    assert.is_false(ok)
+    assert.equal(thrown, err)
+  end)
+
+  it("without a function runs until nothing is left", function ()
+    local db = memory()
+    local calls, cb = world.recorder()
+    for i = 1, 10 do db:append({n = i}, cb) end
+    db.sum:get(cb)
+    flume.run()
+    assert.equal(11, #calls)
+  end)
+
+  it("inside a task runs the function there", function ()
+    assert.equal(5, flume.run(function () return flume.run(function () return 5 end) end))
+  end)
+
+  it("raises when its task waits for what can't happen", function ()
+    local db = memory()
+    assert.error_matches(function () flume.run(function () db.sum:get {since = 1} end) end, "can't happen")
+  end)
+end)
+
+describe("step", function ()
+  after_each(world.clean)
+
+  it("waits no longer than it was told", function ()
+    local db = memory()
+    db.sum:get({since = 0, timeout = 60000}, function () end)
+    local start = core.now()
+    flume.step(20)
+    assert.is_true(core.now() - start < 20000)
+    assert.is_true(flume.step(0))
+  end)
+
+  it("tells when nothing is left", function ()
+    world.run_until(function () return not flume.step(0) end)
+  end)
+
+  it("can't be called from inside the loop", function ()
+    local calls = {}
+    for _, call in ipairs {flume.step, function () flume.run() end} do
+      core.later(function () calls[#calls + 1] = {pcall(call)} end)
+    end
+    world.run_until(function () return #calls == 2 end)
+    for _, result in ipairs(calls) do
+      assert.is_false(result[1])
+      assert.truthy(tostring(result[2]):find "running already")
+    end
+  end)
+
+  it("refuses what is no time", function ()
+    assert.error_matches(function () flume.step "soon" end, "a number of milliseconds")
+  end)
+end)
+
+describe("an error in a callback", function ()
+  after_each(world.clean)
+
+  local function boom() error "boom" end
+
+  it("is raised by step", function ()
+    local db = memory()
+    db:append({n = 1}, boom)
+    assert.error_matches(function () world.run_until(function () return false end) end, "boom")
+  end)
+
+  it("is raised by run", function ()
+    local db = memory()
+    db:append({n = 1}, boom)
+    assert.error_matches(function () flume.run() end, "boom")
+  end)
+
+  it("of a task is raised too, also when it came at once", function ()
+    flume.spawn(boom)
+    assert.error_matches(function () flume.run() end, "boom")
+    local db = memory()
+    flume.spawn(function ()
+      db.sum:get {since = 0}
+      boom()
+    end)
+    db:append {n = 1}
+    assert.error_matches(function () flume.run() end, "boom")
+  end)
+
+  it("does not take the result of a blocking call along", function ()
+    local db = file()
+    db:append({n = 1}, boom)
+    assert.equal(1, db:append {n = 2})
+    assert.is_true(db:sync())
+    assert.error_matches(function () flume.step(0) end, "boom")
+  end)
+
+  it("does not keep other callbacks from being called", function ()
+    local db = memory()
+    local calls, cb = world.recorder()
+    db:append({n = 1}, boom)
+    db:append({n = 2}, cb)
+    assert.error_matches(function () flume.run() end, "boom")
+    flume.run()
+    assert.equal(1, #calls)
+  end)
+
+  it("that nobody took is said on standard error in the end", function ()
+    local text = child.run [[
+      local flume = require "flume"
+      local db = flume.new(flume.log.memory())
+      db:append({n = 1}, function () error "unheard" end)
+      db:close()
+    ]]
+    assert.truthy(text:find "flume: .*unheard", text)
+  end)
+end)
+
+describe("loop", function ()
+  after_each(world.clean)
+
+  it("tells when there is something to do", function ()
+    local db = memory()
+    local loop = flume.loop()
+    assert.is_number(loop.fd())
+    assert.is_false(loop.running())
+    db:append({n = 1}, function () end)
+    assert.is_true(loop.alive())
+    assert.equal(0, loop.timeout())
+    flume.run()
+    assert.is_false(loop.alive())
+  end)
+end)
