@@ -7,7 +7,7 @@
 local assert = require "luassert"
 local busted = require "busted"
 local flume = require "flume"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local describe, it, before_each, after_each = busted.describe, busted.it, busted.before_each, busted.after_each
 
@@ -32,7 +32,7 @@ return function (kind, open, seqs_of)
 
   -- A new log, and the seqs of it.
   local function begin(options)
-    log = world.keep(open(options))
+    log = fixture.keep(open(options))
     at, number = same, same
     if seqs_of then at, number = seqs_of(log) end
     return log
@@ -57,7 +57,7 @@ return function (kind, open, seqs_of)
 
   describe("log: " .. kind, function ()
     before_each(function () begin() end)
-    after_each(world.clean)
+    after_each(fixture.clean)
 
     describe("append", function ()
       it("numbers records from 0", function ()
@@ -108,24 +108,24 @@ return function (kind, open, seqs_of)
             got[#got + 1] = seq
           end)
         end
-        world.run_until(function () return #got == 100 end)
+        fixture.run_until(function () return #got == 100 end)
         for i = 1, 100 do assert.equal(i - 1, number(got[i])) end
       end)
 
       it("never calls back from inside the call", function ()
-        local calls, cb = world.recorder()
+        local calls, cb = fixture.recorder()
         assert.is_true(log:append({a = 1}, cb))
         assert.equal(0, #calls)
         log:append(print, cb)
         log:append({}, cb)
         assert.equal(0, #calls)
-        world.run_until(function () return #calls == 3 end)
+        fixture.run_until(function () return #calls == 3 end)
       end)
 
       it("makes a record readable before it calls back", function ()
         local value, since
         log:append({a = 7}, function (_, seq) value, since = log:get(seq), log.since.value end)
-        world.run_until(function () return value end)
+        fixture.run_until(function () return value end)
         assert.same({a = 7}, value)
         assert.equal(0, number(since))
       end)
@@ -133,7 +133,7 @@ return function (kind, open, seqs_of)
       it("takes more appends from inside a callback", function ()
         local second
         log:append({a = 1}, function () second = log:append {a = 2} end)
-        world.run_until(function () return second end)
+        fixture.run_until(function () return second end)
         assert.equal(1, number(second))
       end)
     end)
@@ -166,11 +166,11 @@ return function (kind, open, seqs_of)
       end)
 
       it("fails its own callback between others that succeed", function ()
-        local calls, cb = world.recorder()
+        local calls, cb = fixture.recorder()
         log:append({n = 1}, cb)
         log:append(print, cb)
         log:append({n = 2}, cb)
-        world.run_until(function () return #calls == 3 end)
+        fixture.run_until(function () return #calls == 3 end)
         local good, bad = {}, {}
         for _, call in ipairs(calls) do
           if call[1] then bad[#bad + 1] = call[1].code else good[#good + 1] = number(call[2]) end
@@ -203,17 +203,17 @@ return function (kind, open, seqs_of)
 
       it("calls back later, with the value or with the error", function ()
         fill(log, 1)
-        local calls, cb = world.recorder()
+        local calls, cb = fixture.recorder()
         assert.is_true(log:get(0, cb))
         log:get(at(7), cb)
         assert.equal(0, #calls)
-        world.run_until(function () return #calls == 2 end)
+        fixture.run_until(function () return #calls == 2 end)
         assert.is_nil(calls[1][1])
         assert.same({n = 0}, calls[1][2])
         assert.equal("ENOENT", calls[2][1].code)
       end)
 
-      it("raises for what is no seq", function ()
+      it("raises for a value that isn't a seq", function ()
         assert.error_matches(function () log:get "0" end, "integer")
         assert.error_matches(function () log:get(0.5) end, "integer")
       end)
@@ -251,10 +251,10 @@ return function (kind, open, seqs_of)
 
       it("calls back", function ()
         fill(log, 2)
-        local calls, cb = world.recorder()
+        local calls, cb = fixture.recorder()
         assert.is_true(log:del(0, cb))
         assert.equal(0, #calls)
-        world.run_until(function () return #calls == 1 end)
+        fixture.run_until(function () return #calls == 1 end)
         assert.is_nil(calls[1][1])
         assert.equal("EDELETED", select(3, log:get(0)))
       end)
@@ -309,9 +309,9 @@ return function (kind, open, seqs_of)
       end
 
       it("with seqs = false gives the value alone, with values = false the seq", function ()
-        local given = world.collect(log:stream {seqs = false, gte = at(9)})
+        local given = fixture.collect(log:stream {seqs = false, gte = at(9)})
         assert.same({{{n = 9}}}, given)
-        assert.same({{at(9)}}, world.collect(log:stream {values = false, gte = at(9)}))
+        assert.same({{at(9)}}, fixture.collect(log:stream {values = false, gte = at(9)}))
         assert.error_matches(function () log:stream {seqs = false, values = false} end, "both")
       end)
 
@@ -321,7 +321,7 @@ return function (kind, open, seqs_of)
         assert.same({9, 7}, numbers({limit = 2, reverse = true}))
       end)
 
-      it("refuses what it does not know", function ()
+      it("refuses unknown options", function ()
         assert.error_matches(function () log:stream {from = 1} end, "unknown option")
         assert.error_matches(function () log:stream {gt = "1"} end, "gt must be integer")
         assert.error_matches(function () log:stream {live = true, reverse = true} end, "exclude")
@@ -346,12 +346,12 @@ return function (kind, open, seqs_of)
 
       it("calls back with the record, and with nothing at the end", function ()
         local s <close> = log:stream {gte = at(9)}
-        local calls, cb = world.recorder()
+        local calls, cb = fixture.recorder()
         assert.is_true(s:next(cb))
         assert.equal(0, #calls)
-        world.run_until(function () return #calls == 1 end)
+        fixture.run_until(function () return #calls == 1 end)
         s:next(cb)
-        world.run_until(function () return #calls == 2 end)
+        fixture.run_until(function () return #calls == 2 end)
         assert.same({nil, at(9), {n = 9}}, {table.unpack(calls[1], 1, 3)})
         assert.is_nil(calls[2][1])
         assert.is_nil(calls[2][2])
@@ -385,7 +385,7 @@ return function (kind, open, seqs_of)
         end)
         assert.same({0, 1}, got)
         log:append {{n = 2}, {n = 3}}
-        world.run_until(function () return #got == 4 end)
+        fixture.run_until(function () return #got == 4 end)
         assert.same({0, 1, 2, 3}, got)
       end)
 
@@ -394,17 +394,17 @@ return function (kind, open, seqs_of)
         local s <close> = log:stream {live = true, old = false, seqs = false}
         s:next(function (_, value) got[1] = value end)
         log:append {{n = "first"}, {n = "second"}}
-        world.run_until(function () return got[1] end)
+        fixture.run_until(function () return got[1] end)
         assert.same({n = "first"}, got[1])
       end)
 
       it("with old = false passes over what is there", function ()
         fill(log, 3)
-        local calls, cb = world.recorder()
+        local calls, cb = fixture.recorder()
         local s <close> = log:stream {live = true, old = false}
         s:next(cb)
         log:append {n = 3}
-        world.run_until(function () return #calls == 1 end)
+        fixture.run_until(function () return #calls == 1 end)
         assert.equal(3, number(calls[1][2]))
       end)
 
@@ -419,22 +419,22 @@ return function (kind, open, seqs_of)
       end)
 
       it("that waits ends with nothing when it is closed", function ()
-        local calls, cb = world.recorder()
+        local calls, cb = fixture.recorder()
         local s = log:stream {live = true}
         s:next(cb)
         flume.step(0)
         s:close()
-        world.run_until(function () return #calls == 1 end)
+        fixture.run_until(function () return #calls == 1 end)
         assert.is_nil(calls[1][1])
         assert.is_nil(calls[1][2])
       end)
 
       it("refuses a second next while one waits", function ()
-        local calls, cb = world.recorder()
+        local calls, cb = fixture.recorder()
         local s <close> = log:stream {live = true}
         s:next(function () end)
         s:next(cb)
-        world.run_until(function () return #calls == 1 end)
+        fixture.run_until(function () return #calls == 1 end)
         assert.equal("EBUSY", calls[1][1].code)
       end)
     end)
@@ -445,29 +445,29 @@ return function (kind, open, seqs_of)
         local off = log.since(function (since) seen[#seen + 1] = since end)
         assert.same({-1}, seen)
         log:append {n = 0}
-        world.run_until(function () return seen[#seen] == 0 end)
+        fixture.run_until(function () return seen[#seen] == 0 end)
         off()
         local later
         log.since:once(function (since) later = since end, false)
         log:append {n = 1}
-        world.run_until(function () return later == at(1) end)
+        fixture.run_until(function () return later == at(1) end)
         assert.equal(0, seen[#seen])
       end)
     end)
 
     describe("close", function ()
       it("is idempotent, and calls back each time", function ()
-        local calls, cb = world.recorder()
+        local calls, cb = fixture.recorder()
         log:close(cb)
         log:close(cb)
         assert.equal(0, #calls)
-        world.run_until(function () return #calls == 2 end)
+        fixture.run_until(function () return #calls == 2 end)
         assert.is_true(log:close())
         assert.is_true(log.closed)
       end)
 
       it("finishes the appends that were submitted", function ()
-        local calls, cb = world.recorder()
+        local calls, cb = fixture.recorder()
         for i = 1, 10 do log:append({n = i}, cb) end
         log:close()
         local seqs = {}
@@ -477,7 +477,7 @@ return function (kind, open, seqs_of)
       end)
 
       it("ends a next that waits with ECLOSED, once", function ()
-        local calls, cb = world.recorder()
+        local calls, cb = fixture.recorder()
         log:stream({live = true}):next(cb)
         log:close()
         flume.step(0)

@@ -3,10 +3,10 @@
 local conformance = require "tests.conformance.log"
 local flume = require "flume"
 local offsets = require "tests.support.offsets"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local function file(options)
-  return assert(flume.log.file(world.dir() .. "/log", options))
+  return assert(flume.log.file(fixture.dir() .. "/log", options))
 end
 
 local function database(open)
@@ -18,7 +18,7 @@ conformance("file", file)
 conformance("a database on memory", database(flume.log.memory))
 conformance("a database on a file", database(file))
 conformance("a database on a table", database(require "tests.support.table_log"))
-conformance("a database by flume.open", function (options) return assert(flume.open(world.dir(), options)) end)
+conformance("a database by flume.open", function (options) return assert(flume.open(fixture.dir(), options)) end)
 
 for _, sync in ipairs {"interval", "os"} do
   conformance('file, sync = "' .. sync .. '"', function (options)
@@ -38,7 +38,7 @@ end)
 local function offset(options)
   local given = {codec = "msgpack"}
   for name, value in pairs(options or {}) do given[name] = value end
-  return assert(flume.log.offset(world.dir() .. "/log.offset", given))
+  return assert(flume.log.offset(fixture.dir() .. "/log.offset", given))
 end
 
 conformance("offset", offset, offsets.of)

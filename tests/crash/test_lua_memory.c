@@ -255,14 +255,14 @@ static void refuse_each(enum mode mode) {
   printf("%ld of %ld allocations\n", tried, count);
 }
 
-TEST(lua_collects_in_between) { refuse_each(LUA_ONCE); }
-TEST(lua_has_no_memory_once) { refuse_each(LUA_TWICE); }
-TEST(lua_has_no_memory_from_there_on) { refuse_each(LUA_FOR_EVER); }
-TEST(c_has_no_memory_once) { refuse_each(C_ONCE); }
-TEST(c_has_no_memory_from_there_on) { refuse_each(C_FOR_EVER); }
+TEST(lua_collects_garbage_at_each_allocation) { refuse_each(LUA_ONCE); }
+TEST(one_allocation_of_lua_fails) { refuse_each(LUA_TWICE); }
+TEST(lua_has_no_memory_from_one_allocation_on) { refuse_each(LUA_FOR_EVER); }
+TEST(one_allocation_of_c_fails) { refuse_each(C_ONCE); }
+TEST(c_has_no_memory_from_one_allocation_on) { refuse_each(C_FOR_EVER); }
 
 /* An error in a callback of the loop would leave it by a longjmp. */
-TEST(answers_find_no_memory) {
+TEST(answers_without_memory) {
   run_once(ANSWERED_SCRIPT, LUA_FOR_EVER, 1);
   CHECK_INT_EQ(run.answers, 5);
   CHECK(run.errors >= 4);

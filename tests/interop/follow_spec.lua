@@ -5,7 +5,7 @@ local flume = require "flume"
 local lfs = require "lfs"
 local offsets = require "tests.support.offsets"
 local originals = require "tests.interop.originals"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 local writers = require "tests.support.writer"
 
 local compare = originals.comparing(it, pending)
@@ -21,7 +21,7 @@ end
 local function reader_of(path, options)
   options = options or {}
   options.readonly, options.log = true, "offset"
-  return world.open_db(path, options)
+  return fixture.open_db(path, options)
 end
 
 local function count()
@@ -29,11 +29,11 @@ local function count()
 end
 
 describe("interop, following a flumelog-offset process", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   for _, bits in ipairs {32, 48, 53} do
     compare(("%d bits: each record is seen as it is appended"):format(bits), function ()
-      local path = world.dir() .. "/log"
+      local path = fixture.dir() .. "/log"
       local original = start_original(path, bits)
       local db, seen = reader_of(path), {}
       assert.same({by = "events"}, db:status().following)
@@ -43,7 +43,7 @@ describe("interop, following a flumelog-offset process", function ()
       for round = 1, 10 do
         original.tell "append 5"
         original.tell "batch 20"
-        world.run_until(function () return #seen == round * 25 end)
+        fixture.run_until(function () return #seen == round * 25 end)
       end
       for i, record in ipairs((offsets.read(path, bits))) do assert.same({record.off, i - 1}, seen[i]) end
       assert.is_nil(lfs.attributes(path .. ".flume"))
@@ -51,11 +51,11 @@ describe("interop, following a flumelog-offset process", function ()
   end
 
   compare("views keep up with it, and the next opening sees what it deleted", function ()
-    local path = world.dir() .. "/log"
+    local path = fixture.dir() .. "/log"
     local original = start_original(path, 32)
     local db = reader_of(path):use("n", count()):use("by_n", flume.index(1, "n"))
     original.tell "batch 3000"
-    world.run_until(function () return db.n:get() == 3000 end)
+    fixture.run_until(function () return db.n:get() == 3000 end)
     assert.equal(3000, db.by_n:count{})
     local seq = (offsets.read(path))[100].off
     original.tell("del " .. seq)
@@ -64,44 +64,44 @@ describe("interop, following a flumelog-offset process", function ()
     db = reader_of(path):use("n", count())
     assert.equal(2999, db.n:get())
     original.tell "append 1"
-    world.run_until(function () return db.n:get() == 3000 end)
+    fixture.run_until(function () return db.n:get() == 3000 end)
   end)
 
   compare("it may be killed in the midst, and another goes on", function ()
-    local path = world.dir() .. "/log"
+    local path = fixture.dir() .. "/log"
     local original = start_original(path, 32)
     local db = reader_of(path):use("n", count())
     original.tell "append 10"
     os.execute("kill -9 " .. original.pid)
-    local bytes = world.read(path)
-    world.write(path, bytes .. bytes:sub(1, 9)) -- as one that was torn
-    world.run_until(function () return db.n:get() == 10 end)
+    local bytes = fixture.read(path)
+    fixture.write(path, bytes .. bytes:sub(1, 9)) -- as one that was torn
+    fixture.run_until(function () return db.n:get() == 10 end)
     os.remove(path .. ".commands")
     start_original(path, 32).tell "append 5" -- it cuts that off first
-    world.run_until(function () return db.n:get() == 15 end)
+    fixture.run_until(function () return db.n:get() == 15 end)
     assert.same({by = "events"}, db:status().following)
   end)
 
   compare("flume and the original write in turn, and the reader sees both", function ()
-    local path = world.dir() .. "/log"
+    local path = fixture.dir() .. "/log"
     local original = start_original(path, 32)
     local db = reader_of(path):use("n", count())
     original.tell "append 10"
-    world.run_until(function () return db.n:get() == 10 end)
+    fixture.run_until(function () return db.n:get() == 10 end)
     original.close()
-    local own = world.open_db(path, {log = "offset"})
+    local own = fixture.open_db(path, {log = "offset"})
     own:append{{n = 10}, {n = 11}}
-    world.run_until(function () return db.n:get() == 12 end)
+    fixture.run_until(function () return db.n:get() == 12 end)
     own:del((offsets.read(path))[3].off)
-    world.run_until(function () return db.n:get() == 11 end)
+    fixture.run_until(function () return db.n:get() == 11 end)
     own:close()
     os.remove(path .. ".commands")
     start_original(path, 32).tell "batch 4"
-    world.run_until(function () return db.n:get() == 15 end)
+    fixture.run_until(function () return db.n:get() == 15 end)
   end)
 
   compare("tail -f prints what it appends", function ()
-    local path = world.dir() .. "/log"
+    local path = fixture.dir() .. "/log"
     local original = start_original(path, 32)
     original.tell "append 1"
     local tail = assert(io.popen(("exec flume %s tail -f -n 1 --json 2>&1"):format(path)))

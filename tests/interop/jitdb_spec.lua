@@ -5,7 +5,7 @@ local flume = require "flume"
 local binary = require "tests.support.binary"
 local originals = require "tests.interop.originals"
 local records = require "tests.interop.records"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local SEED = tonumber(os.getenv "FLUME_TEST_SEED") or os.time() % 100000
 local COUNT = 500
@@ -132,7 +132,7 @@ end
 
 -- jitdb's answers, and a database with what flume imports of the same file.
 local function both(list, deleted)
-  local dir = world.dir()
+  local dir = fixture.dir()
   local file = dir .. "/log.bipf"
   local answers = originals.ask {
     {["do"] = "async_write", file = file, records = originals.lines(dir, list), deleted = deleted},
@@ -140,7 +140,7 @@ local function both(list, deleted)
   }
   local db_dir = dir .. "/db"
   binary.output {db_dir, "import", "--from", "async-append-only-log", file}
-  return world.open_db(db_dir), answers[2]
+  return fixture.open_db(db_dir), answers[2]
 end
 
 local function compare_all(db, theirs, answer)
@@ -153,7 +153,7 @@ local function compare_all(db, theirs, answer)
 end
 
 describe(("interop with seed %d, jitdb"):format(SEED), function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   compare("an import has every record of an async-append-only-log file", function ()
     local list = records.messages(SEED, COUNT)

@@ -8,14 +8,14 @@ local flume = require "flume"
 local offsets = require "tests.support.offsets"
 local originals = require "tests.interop.originals"
 local records = require "tests.interop.records"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local SEED = tonumber(os.getenv "FLUME_TEST_SEED") or os.time() % 100000
 
 local compare = originals.comparing(it, pending)
 
 local function offset_log(path, options)
-  return world.keep(assert(flume.log.offset(path, options)))
+  return fixture.keep(assert(flume.log.offset(path, options)))
 end
 
 local function items_of(log, range)
@@ -28,22 +28,22 @@ local kept = {}
 
 -- A file as the original writes it, the records in it, and what it answered. It is asked once for each kind.
 local function written(count, bits)
-  local dir = world.dir()
+  local dir = fixture.dir()
   local file, which = dir .. "/log.offset", bits .. " " .. count
   local made = kept[which]
-  if made then return world.write(file, made.bytes), made.list, made.answer end
+  if made then return fixture.write(file, made.bytes), made.list, made.answer end
   made = {list = records.messages(SEED, count)}
   made.answer = originals.ask {
     ["do"] = "offset_write", file = file, bits = bits, batches = {1, 7, 30, 2},
     records = originals.lines(dir, made.list),
   }
-  made.bytes = world.read(file)
+  made.bytes = fixture.read(file)
   kept[which] = made
   return file, made.list, made.answer
 end
 
 describe(("interop with seed %d, flumelog-offset"):format(SEED), function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   for _, bits in ipairs {32, 48, 53} do
     compare(("%d bits: what the original writes is read"):format(bits), function ()
@@ -61,12 +61,12 @@ describe(("interop with seed %d, flumelog-offset"):format(SEED), function ()
 
     compare(("%d bits: what flume writes is the same, byte by byte"):format(bits), function ()
       local file, list = written(300, bits)
-      local own = world.dir() .. "/log.offset"
+      local own = fixture.dir() .. "/log.offset"
       local log = offset_log(own, {bits = bits, codec = "raw"})
       for _, record in ipairs((offsets.read(file, bits))) do log:append(record.bytes) end
       log:close()
-      assert.equal(world.read(file), world.read(own))
-      local second = offset_log(world.dir() .. "/second", {bits = bits})
+      assert.equal(fixture.read(file), fixture.read(own))
+      local second = offset_log(fixture.dir() .. "/second", {bits = bits})
       second:append(list)
       second:close()
       local path = second.dir:gsub("%.flume$", "")
@@ -86,7 +86,8 @@ describe(("interop with seed %d, flumelog-offset"):format(SEED), function ()
       log:close()
       for _, item in ipairs(more) do list[#list + 1] = item end
       more = records.messages(SEED + 10 * round, 20, 2000 * round)
-      originals.ask {["do"] = "offset_write", file = file, records = originals.lines(world.dir(), more), batches = {3}}
+      local lines = originals.lines(fixture.dir(), more)
+      originals.ask {["do"] = "offset_write", file = file, records = lines, batches = {3}}
       for _, item in ipairs(more) do list[#list + 1] = item end
     end
     local log = offset_log(file)
@@ -156,7 +157,7 @@ describe(("interop with seed %d, flumelog-offset"):format(SEED), function ()
   end)
 
   compare("records of zeros are deleted to the original, and to flume what they are", function ()
-    local file = world.dir() .. "/log.offset"
+    local file = fixture.dir() .. "/log.offset"
     local log = offset_log(file, {codec = "raw"})
     log:append {"one", "\0\0\0", "three"}
     assert.same({{0, "one"}, {15, "\0\0\0"}, {30, "three"}}, items_of(log))
@@ -166,7 +167,7 @@ describe(("interop with seed %d, flumelog-offset"):format(SEED), function ()
   end)
 
   compare("the original loses what follows an empty record, and flume does not", function ()
-    local file = world.dir() .. "/log.offset"
+    local file = fixture.dir() .. "/log.offset"
     local log = offset_log(file, {codec = "raw"})
     log:append {"one", "", "three"}
     assert.same({{0, "one"}, {15, ""}, {27, "three"}}, items_of(log))
@@ -177,29 +178,29 @@ describe(("interop with seed %d, flumelog-offset"):format(SEED), function ()
 
   compare("a torn tail ends at the same record", function ()
     local file = written(30, 32)
-    local bytes = world.read(file)
+    local bytes = fixture.read(file)
     local at = offsets.read(file)
     local requests, copies = {}, {}
     for i, cut in ipairs {at[30].off, at[30].off + 1, at[30].off + 5, #bytes - 1, #bytes - 4, at[20].off + 7, #bytes} do
-      local copy = world.write(world.dir() .. "/log", bytes:sub(1, cut))
+      local copy = fixture.write(fixture.dir() .. "/log", bytes:sub(1, cut))
       local log = offset_log(copy)
-      copies[i] = {since = log.since.value, bytes = world.read(copy)}
+      copies[i] = {since = log.since.value, bytes = fixture.read(copy)}
       log:close()
-      world.write(copy, bytes:sub(1, cut))
+      fixture.write(copy, bytes:sub(1, cut))
       requests[i] = {["do"] = "offset_read", file = copy, ranges = {{}}}
     end
     for i, answer in ipairs(originals.ask(requests)) do
       assert.equal(answer.since, copies[i].since)
-      assert.equal(world.read(requests[i].file), copies[i].bytes)
+      assert.equal(fixture.read(requests[i].file), copies[i].bytes)
     end
   end)
 
   -- It looks for the last pointer that is right, and takes all before it for good.
   compare("damage in the middle: the original goes on over it, and flume names it", function ()
     local file = written(30, 32)
-    local bytes = world.read(file)
+    local bytes = fixture.read(file)
     local at = offsets.read(file)
-    world.write(file, bytes:sub(1, at[10].off) .. "\xff" .. bytes:sub(at[10].off + 2))
+    fixture.write(file, bytes:sub(1, at[10].off) .. "\xff" .. bytes:sub(at[10].off + 2))
     local _, message, code = flume.log.offset(file)
     assert.equal("ECORRUPT", code)
     assert.truthy(message:find("byte " .. at[10].off .. ":", 1, true), message)

@@ -6,7 +6,7 @@
 --   originals.start(name, args…) runs one of the programs here: a file to read what it writes from, and its process id
 
 local flume = require "flume"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local M = {}
 
@@ -47,12 +47,12 @@ end
 
 function M.ask(requests)
   local single = requests["do"] ~= nil
-  local dir = world.dir()
-  local request_file = world.write(dir .. "/request", flume.json.encode(single and {requests} or requests))
+  local dir = fixture.dir()
+  local request_file = fixture.write(dir .. "/request", flume.json.encode(single and {requests} or requests))
   local ok, output = run(("NODE_PATH='%s/node_modules' timeout 60 node tests/interop/peer.js '%s' '%s/answer'"):format(
     absolute(DIR), request_file, dir))
   if not ok then error("the originals failed: " .. output:sub(1, 2000)) end
-  local answers = flume.json.decode(world.read(dir .. "/answer"))
+  local answers = flume.json.decode(fixture.read(dir .. "/answer"))
   for i, answer in ipairs(answers) do
     if type(answer) == "table" and answer.error then
       error(("request %d, %s: %s"):format(i, (single and requests or requests[i])["do"], answer.error))
@@ -71,7 +71,7 @@ end
 function M.lines(dir, list)
   local lines = {}
   for i, value in ipairs(list) do lines[i] = flume.json.encode(value) end
-  return world.write(dir .. "/records", table.concat(lines, "\n") .. "\n")
+  return fixture.write(dir .. "/records", table.concat(lines, "\n") .. "\n")
 end
 
 return M

@@ -4,7 +4,7 @@ local assert = require "luassert"
 local flume = require "flume"
 local originals = require "tests.interop.originals"
 local records = require "tests.interop.records"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local SEED = tonumber(os.getenv "FLUME_TEST_SEED") or os.time() % 100000
 local COUNT = 400
@@ -57,10 +57,10 @@ local function answer(db, read)
 end
 
 describe(("interop with seed %d, flumeview-query"):format(SEED), function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   compare("queries have the same answers", function ()
-    local dir = world.dir()
+    local dir = fixture.dir()
     local list = records.messages(SEED, COUNT)
     local reads = {}
     for i, read in ipairs(READS) do
@@ -71,7 +71,7 @@ describe(("interop with seed %d, flumeview-query"):format(SEED), function ()
       {["do"] = "offset_write", file = file, records = originals.lines(dir, list), batches = {50}},
       {["do"] = "query", file = file, last = LAST, reads = reads},
     }
-    local db = world.memory_db()
+    local db = fixture.memory_db()
     list[#list + 1] = LAST
     db:append(list)
     db:use("q", "query")
@@ -84,7 +84,7 @@ describe(("interop with seed %d, flumeview-query"):format(SEED), function ()
 
   -- An index of it has one entry for each key: here, the last record of each type and second.
   compare("records with equal keys are lost to the original's index, and not to flume's", function ()
-    local dir = world.dir()
+    local dir = fixture.dir()
     local list = records.messages(SEED, 50)
     for _, item in ipairs(list) do item.timestamp = 1500000000000 end
     local file = dir .. "/log.offset"
@@ -93,7 +93,7 @@ describe(("interop with seed %d, flumeview-query"):format(SEED), function ()
       {["do"] = "offset_write", file = file, records = originals.lines(dir, list), batches = {50}},
       {["do"] = "query", file = file, last = LAST, reads = {{query = flume.json.decode(query)}}},
     }
-    local db = world.memory_db()
+    local db = fixture.memory_db()
     db:append(list)
     db:use("q", "query")
     local ours, posts = answer(db, {query = query}), {}

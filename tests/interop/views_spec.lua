@@ -5,7 +5,7 @@ local assert = require "luassert"
 local flume = require "flume"
 local originals = require "tests.interop.originals"
 local records = require "tests.interop.records"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local SEED = tonumber(os.getenv "FLUME_TEST_SEED") or os.time() % 100000
 local PACKAGES = 1000
@@ -49,7 +49,7 @@ local INDEXERS = {
 }
 
 local function open(file, reducers, indexers)
-  local db = world.keep(assert(flume.open(file, {log = "offset"})))
+  local db = fixture.keep(assert(flume.open(file, {log = "offset"})))
   for _, name in ipairs(reducers) do db:use("reduce_" .. name, flume.reduce(1, REDUCERS[name])) end
   for _, name in ipairs(indexers) do db:use("level_" .. name, flume.index(1, INDEXERS[name])) end
   return db
@@ -60,8 +60,8 @@ end
 -- The file of a log with these records, and what the originals answer to a request on a copy of it, whose path is given
 -- too: both keep their views beside the file.
 local function both(list, request)
-  local ours, theirs = world.dir() .. "/log.offset", world.dir() .. "/log.offset"
-  local lines = originals.lines(world.dir(), list)
+  local ours, theirs = fixture.dir() .. "/log.offset", fixture.dir() .. "/log.offset"
+  local lines = originals.lines(fixture.dir(), list)
   request.file = theirs
   local answers = originals.ask {
     {["do"] = "offset_write", file = ours, records = lines, batches = {50}},
@@ -116,7 +116,7 @@ local function compare_reads(list, reads)
 end
 
 describe(("interop with seed %d, views"):format(SEED), function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   compare("flumeview-reduce: states, and what becomes of them with more records", function ()
     local list, more = records.messages(SEED, 400), records.messages(SEED + 1, 10, 1000)
@@ -228,7 +228,7 @@ describe(("interop with seed %d, views"):format(SEED), function ()
       for key, seq in source do got[#got + 1] = {key = key, seq = seq} end
     end)
     for _, item in ipairs(more) do db:append(item) end
-    world.run_until(function () return #got == 40 end)
+    fixture.run_until(function () return #got == 40 end)
     assert.same(theirs, got)
   end)
 

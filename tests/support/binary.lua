@@ -10,7 +10,7 @@
 
 local assert = require "luassert"
 local flume = require "flume"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local M = {}
 
@@ -55,8 +55,8 @@ end
 -- Runs flume to its end: {out =, err =, code =}. options: input (text), env.
 function M.run(args, options)
   options = options or {}
-  local dir = world.dir()
-  world.write(dir .. "/in", options.input or "")
+  local dir = fixture.dir()
+  fixture.write(dir .. "/in", options.input or "")
   local _, _, code = os.execute(("%s <%s/in >%s/out 2>%s/err"):format(M.command(args, options.env), dir, dir, dir))
   return {out = M.read_file(dir .. "/out"), err = M.read_file(dir .. "/err"), code = code}
 end
@@ -89,7 +89,7 @@ function M.start(args, redirections, fifo)
     os.execute(("kill -KILL %s 2>/dev/null"):format(self.pid))
     pipe:close()
   end
-  return world.keep(child)
+  return fixture.keep(child)
 end
 
 -- Waits until fn() is true. fn runs a process, which is pause enough.
@@ -102,7 +102,7 @@ end
 
 -- A database with the records {n = 1} … {n = count}.
 function M.filled(count)
-  local dir = world.dir() .. "/data"
+  local dir = fixture.dir() .. "/data"
   local db = assert(flume.open(dir))
   for n = 1, count do assert(db:append{n = n}) end
   db:close()

@@ -3,7 +3,7 @@
 --   child.start(source, args...)   a file to read what it writes (standard output and error) from, and its process id
 --   child.run(source, args...)     runs it to its end: what it wrote, and whether it went well
 
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local M = {}
 
@@ -14,7 +14,7 @@ local function quote(text)
 end
 
 function M.start(source, ...)
-  local words = {"echo $$; exec", LUA, quote(world.write(world.dir() .. "/program.lua", source))}
+  local words = {"echo $$; exec", LUA, quote(fixture.write(fixture.dir() .. "/program.lua", source))}
   for _, arg in ipairs {...} do words[#words + 1] = quote(arg) end
   local pipe = assert(io.popen(table.concat(words, " ") .. " 2>&1"))
   return pipe, math.tointeger(tonumber(pipe:read "l"))

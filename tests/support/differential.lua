@@ -13,7 +13,7 @@
 
 local entries = require "tests.support.entries"
 local flume = require "flume"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local M = {}
 
@@ -89,11 +89,11 @@ local STEPS = {
 local TURNS = {1, 1, 1, 1, 2, 2, 3, 4}
 
 function M.run(options)
-  local dir = world.dir()
+  local dir = fixture.dir()
   entries.seeded(function (random)
     local world_of = {random = random, records = {}, value = options.value or M.value, db = nil}
     function world_of.open()
-      world_of.db = world.open_db(dir)
+      world_of.db = fixture.open_db(dir)
       world_of.db:use("v", options.view, {params = options.params})
     end
     world_of.open()

@@ -1,15 +1,15 @@
--- What a test leaves behind, taken away again: after_each(world.clean).
+-- What a test leaves behind, taken away again: after_each(fixture.clean).
 --
---   world.dir()              a new, empty temporary directory
---   world.keep(thing)        thing:close() is called in the end; returns thing
---   world.memory_db(options), world.open_db(dir, options)   a database, kept
---   world.write(path, text)  a file, and the folders that it is in; returns path
---   world.read(path)         what is in a file
---   world.copy(from, to)     a file
---   world.segments(dir)      the segment files of a database, in order
---   world.run_until(fn)      runs the event loop until fn() is true
---   world.recorder()         calls, fn: each call of fn is kept as table.pack(...) in calls
---   world.collect(stream)    list of what it gives: {first, second} each
+--   fixture.dir()              a new, empty temporary directory
+--   fixture.keep(thing)        thing:close() is called in the end; returns thing
+--   fixture.memory_db(options), fixture.open_db(dir, options)   a database, kept
+--   fixture.write(path, text)  a file, and the folders that it is in; returns path
+--   fixture.read(path)         what is in a file
+--   fixture.copy(from, to)     a file
+--   fixture.segments(dir)      the segment files of a database, in order
+--   fixture.run_until(fn)      runs the event loop until fn() is true
+--   fixture.recorder()         calls, fn: each call of fn is kept as table.pack(...) in calls
+--   fixture.collect(stream)    list of what it gives: {first, second} each
 
 local core = require "flume.core"
 local flume = require "flume"

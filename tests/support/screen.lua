@@ -10,7 +10,7 @@
 --
 -- Nothing is asked twice within a fixed time: each look at the screen is a process, which is pause enough.
 
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local Screen = {}
 Screen.__index = Screen
@@ -36,8 +36,8 @@ end
 -- options: arguments of flume (a new database), env (assignments for env), columns, rows, dir (for its history).
 function M.start(options)
   options = options or {}
-  local dir = world.dir()
-  local self = world.keep(setmetatable({dir = dir, is_open = false}, Screen))
+  local dir = fixture.dir()
+  local self = fixture.keep(setmetatable({dir = dir, is_open = false}, Screen))
   local line = ("env -u NO_COLOR -u FLUME_VIEWS -u FLUME_PROGRESS -u XDG_CONFIG_HOME HOME=%s FLUME_HISTORY=%s/history "
     .. "TERM=screen env %s flume %s"):format(dir, options.dir or dir, options.env or "",
     options.arguments or dir .. "/data")

@@ -11,7 +11,7 @@
 --                              numbers
 
 local child = require "tests.support.child"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local M = {}
 
@@ -23,12 +23,12 @@ function M.seed(variable)
 end
 
 function M.new(sources)
-  return setmetatable({sources = sources, versions = {}, dir = world.dir() .. "/db", folder = world.dir()}, Scripts)
+  return setmetatable({sources = sources, versions = {}, dir = fixture.dir() .. "/db", folder = fixture.dir()}, Scripts)
 end
 
 function Scripts:write(name, version)
   self.versions[name] = version
-  world.write(("%s/%s.lua"):format(self.folder, name), (self.sources[name]:gsub("%f[%w]V%f[%W]", tostring(version))))
+  fixture.write(("%s/%s.lua"):format(self.folder, name), (self.sources[name]:gsub("%f[%w]V%f[%W]", tostring(version))))
 end
 
 function Scripts:write_all()
@@ -38,7 +38,7 @@ end
 function Scripts:open(options)
   local given = {views = self.folder, sync = "os"}
   for name, value in pairs(options or {}) do given[name] = value end
-  return world.open_db(self.dir, given)
+  return fixture.open_db(self.dir, given)
 end
 
 function M.kill_after(count, program, ...)

@@ -5,7 +5,7 @@
 
 local assert = require "luassert"
 local child = require "tests.support.child"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local M = {}
 
@@ -53,7 +53,7 @@ function M.telling(path, pipe, pid)
     commands:close()
     pipe:close()
   end
-  return world.keep(writer)
+  return fixture.keep(writer)
 end
 
 --- Where its commands come from, to be made before it is started.

@@ -107,7 +107,7 @@ TEST(paths_that_are_too_long) {
 
 /* --- The real files -------------------------------------------------------------------------------------------- */
 
-TEST(what_is_not_there) {
+TEST(missing_files) {
   char root[TEST_PATH_MAX];
   char holder[64];
   temp_dir(root);
@@ -133,7 +133,7 @@ TEST(what_is_not_there) {
 }
 
 /* Directories of the system that have no fsync, and a device that is always full. */
-TEST(what_the_system_refuses) {
+TEST(operations_that_the_system_refuses) {
   char holder[64];
   CHECK_INT_EQ(io->sync_dir(NULL, "/proc/self"), UV_EINVAL);
   int full = io->open(NULL, "/dev/full", FLUME_IO_WRITE);
@@ -142,7 +142,7 @@ TEST(what_the_system_refuses) {
   CHECK_INT_EQ(io->close(NULL, full), 0);
 }
 
-TEST(a_file_is_at_its_path_until_another_takes_it) {
+TEST(a_file_is_at_its_path_until_it_is_replaced) {
   char root[TEST_PATH_MAX], path[TEST_PATH_MAX + 16], other[TEST_PATH_MAX + 16];
   temp_dir(root);
   snprintf(path, sizeof path, "%s/file", root);
@@ -161,7 +161,7 @@ TEST(a_file_is_at_its_path_until_another_takes_it) {
 }
 
 /* Who has the lock is what the file says of him; one who has not said yet is another process. */
-TEST(what_is_told_of_who_has_a_lock) {
+TEST(a_lock_names_its_owner) {
   static const struct {
     const char *text, *holder;
   } cases[] = {{"", "another process"},
@@ -195,7 +195,7 @@ static int stop_at_second(void *arg, const char *name) {
   return ++*(int *)arg == 2 ? 42 : 0;
 }
 
-TEST(a_listing_ends_when_it_is_told_to) {
+TEST(a_listing_ends_when_its_callback_stops_it) {
   char root[TEST_PATH_MAX];
   int calls = 0;
   temp_dir(root);
@@ -245,7 +245,7 @@ TEST(batches_that_are_too_large) {
   loop_end(&loop);
 }
 
-TEST(options_that_make_no_sense) {
+TEST(invalid_options) {
   uv_loop_t loop;
   struct flume_log *log;
   struct flume_err err;

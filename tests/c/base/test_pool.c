@@ -68,7 +68,7 @@ static void end(void) {
 
 /* --- Tests -------------------------------------------------------------------------------------------------------- */
 
-TEST(a_pool_that_can_not_be_made) {
+TEST(a_pool_that_can_not_be_created) {
   for (int piece = A_MUTEX; piece <= AN_ASYNC; piece++) {
     begin();
     pool = NULL;
@@ -98,7 +98,7 @@ TEST(a_pool_without_threads) {
 }
 
 /* A thread is tried again with the next job. */
-TEST(threads_that_come_later) {
+TEST(threads_that_start_later) {
   begin();
   REQUIRE(flume_pool_open(&pool, &loop, &faults.io) == 0);
   refused = THREADS;

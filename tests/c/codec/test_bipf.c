@@ -172,7 +172,7 @@ TEST(nesting_ends_at_128) {
 
 /* --- What is not -------------------------------------------------------------------------------------------------- */
 
-TEST(what_is_wrong_is_told_with_its_byte) {
+TEST(errors_name_the_byte) {
   struct bipf bipf = {.len = 0};
   check_refused(&bipf, "byte 0: a tag that is cut off");
   bipf = scalar(BIPF_INT, "\1\2\3", 3);
@@ -197,7 +197,7 @@ TEST(what_is_wrong_is_told_with_its_byte) {
 }
 
 /* What is in a container has to end where that does. */
-TEST(what_is_wrong_in_a_container_is_told_with_its_byte) {
+TEST(errors_in_a_container_name_the_byte) {
   struct bipf bipf = scalar(BIPF_ARRAY, "\x20" "word", 4); /* a string of 4 bytes, of which 3 are in the array */
   bipf_put(&bipf, "d", 1);
   check_refused(&bipf, "byte 1: a value that is longer than what it is in");
@@ -209,7 +209,7 @@ TEST(what_is_wrong_in_a_container_is_told_with_its_byte) {
   check_refused(&bipf, "byte 1: a tag that is cut off");
 }
 
-TEST(a_value_that_is_cut_anywhere_is_none) {
+TEST(a_value_cut_anywhere_is_refused) {
   struct bipf bipf = example();
   begin();
   for (size_t len = 0; len < bipf.len; len++) {
@@ -221,7 +221,7 @@ TEST(a_value_that_is_cut_anywhere_is_none) {
 }
 
 /* Whatever a byte is changed to: another value, that is a whole one, or none. */
-TEST(any_change_of_a_byte_is_told_or_makes_another_value) {
+TEST(any_changed_byte_is_refused_or_gives_a_different_value) {
   struct bipf bipf = example();
   int told = 0, made = 0;
   begin();

@@ -225,7 +225,7 @@ TEST(depth_is_limited) {
   CHECK_STR_EQ(again(text), "column 129: nested deeper than 128");
 }
 
-TEST(what_json_can_not_say) {
+TEST(values_that_json_can_not_represent) {
   CHECK_STR_EQ(to_json("\xcb\x7f\xf0\x00\x00\x00\x00\x00\x00", 9), "null");
   CHECK_STR_EQ(to_json("\xcb\x7f\xf8\x00\x00\x00\x00\x00\x00", 9), "null");
   CHECK_STR_EQ(to_json("\xa3""a\xff""b", 4), "\"a\\ufffdb\"");

@@ -482,7 +482,7 @@ TEST(depth) {
   flume_buf_fini(&out);
 }
 
-TEST(bytes_that_are_no_value) {
+TEST(bytes_that_encode_no_value) {
   struct flume_buf out;
   flume_buf_init(&out, &flume_io_posix);
   static const char *const bad[] = {"\xc1", "\x92\x01", "\xa3xy", "\x01\x02", "\xd9"};
@@ -543,7 +543,7 @@ TEST(cut_and_changed_bytes) {
   forget();
 }
 
-TEST(bytes_that_are_no_key) {
+TEST(bytes_that_encode_no_key) {
   static const struct {
     const char *bytes;
     size_t len;

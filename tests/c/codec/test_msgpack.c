@@ -297,7 +297,7 @@ static const uint8_t *walk(const uint8_t *p, const uint8_t *end) {
   return p;
 }
 
-TEST(random_bytes_are_walked_alike) {
+TEST(check_and_skip_agree_on_random_bytes) {
   unsigned seed = 12345;
   for (int round = 0; round < 200000; round++) {
     const uint8_t *p, *at;
@@ -328,7 +328,7 @@ static void *refuse(void *ctx, void *ptr, size_t size) {
   return NULL;
 }
 
-TEST(no_memory_leaves_the_buffer) {
+TEST(failed_allocations_leave_the_buffer_unchanged) {
   struct flume_io io = {.realloc = refuse};
   struct flume_buf none;
   struct flume_path *path;

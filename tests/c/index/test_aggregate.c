@@ -78,7 +78,7 @@ static int64_t state_of(int64_t k, size_t element) {
 }
 
 /* Groups that are let go of are taken up again from the store. */
-TEST(goes_on_with_what_the_store_has) {
+TEST(continues_from_the_stored_groups) {
   begin();
   MUST(make() == 0);
   for (int64_t i = 0; i < 300; i++) {
@@ -113,7 +113,7 @@ static int make_count(void) {
 }
 
 /* A flush has the groups that have changed since the last one, and none that is gone. */
-TEST(flushes_what_has_changed) {
+TEST(flushes_changed_groups) {
   begin();
   MUST(make_count() == 0);
   for (int64_t k = 0; k < 5; k++) MUST(change(k, 1, flume_aggregate_add) == 0);
@@ -177,7 +177,7 @@ TEST(without_memory) {
   }
 }
 
-TEST(frees_what_it_was_given_when_it_can_not_be_made) {
+TEST(a_failed_creation_frees_its_arguments) {
   begin();
   struct flume_path *by[] = {path("k")};
   struct flume_aggregate_field fields[] = {{FLUME_AGGREGATE_SUM, path("n")}};
@@ -214,7 +214,7 @@ TEST(damaged_records) {
 }
 
 /* What is in the store may have been made by something else. */
-TEST(a_damaged_group_is_told) {
+TEST(a_damaged_group_is_reported) {
   static const uint8_t states[][8] = {{0x01},
                                       {0x92, 1, 1},
                                       {0x95, 0xc0, 1, 1, 0xc0, 0xa0},

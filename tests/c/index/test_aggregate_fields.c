@@ -113,7 +113,7 @@ static void run_steps(enum flume_aggregate_op op, const struct step *steps, size
 
 /* --- Fields ------------------------------------------------------------------------------------------------------- */
 
-TEST(counts_are_of_what_is_there) {
+TEST(counts_leave_out_missing_values) {
   RUN_STEPS(FLUME_AGGREGATE_COUNT, {"{\"v\":1}", "[1,1]"}, {"{\"v\":null}", "[2,1]"}, {"{\"w\":1}", "[3,1]"},
             {"{\"v\":[]}", "[4,2]"}, {"5", "[5,2]"});
 }
@@ -260,7 +260,7 @@ TEST(the_group_of_the_last_record) {
 }
 
 /* A group that the store has not goes on from what another one has, which stays as it is. */
-TEST(groups_go_on_from_a_base) {
+TEST(groups_continue_from_a_stored_base) {
   struct flume_store *base;
   begin_by_key();
   CHECK_INT_EQ(add("{\"k\":1,\"v\":4}"), 0);
@@ -298,7 +298,7 @@ TEST(many_groups) {
 }
 
 /* Groups go to the store when they take too much memory. */
-TEST(large_groups_do_not_stay_at_hand) {
+TEST(large_groups_are_not_cached) {
   static char record[1 << 20];
   char group[16];
   begin_by_key();
@@ -331,7 +331,7 @@ TEST(large_groups_do_not_stay_at_hand) {
 
 /* --- Taking back -------------------------------------------------------------------------------------------------- */
 
-TEST(the_last_record_takes_its_group_along) {
+TEST(the_last_record_removes_its_group) {
   begin_by_key();
   CHECK_INT_EQ(add("{\"k\":1,\"v\":4,\"w\":3}"), 0);
   CHECK_INT_EQ(add("{\"k\":1,\"v\":5,\"w\":8}"), 0);
@@ -346,7 +346,7 @@ TEST(the_last_record_takes_its_group_along) {
 }
 
 /* Of what a least value, or a sum of floats, was before a record nobody knows. */
-TEST(what_can_not_be_taken_back) {
+TEST(changes_that_can_not_be_retracted) {
   static const struct {
     const char *others, *record;
     int rv;
@@ -369,7 +369,7 @@ TEST(what_can_not_be_taken_back) {
   }
 }
 
-TEST(a_sum_that_would_leave_its_range_is_not_taken_back) {
+TEST(a_sum_that_would_leave_its_range_is_not_retracted) {
   faults_init(&faults);
   struct flume_aggregate_field fields[] = {{FLUME_AGGREGATE_SUM, path("v")}, {FLUME_AGGREGATE_COUNT, path("v")}};
   begin(NULL, fields, 2);

@@ -131,7 +131,7 @@ static struct flume_bitmaps *make(struct flume_store *store) {
 
 /* --- Cases ----------------------------------------------------------------------------------------------------------- */
 
-TEST(sets_are_what_was_put_in) {
+TEST(sets_have_the_added_members) {
   struct flume_store *store;
   MUST(flume_store_open(&store, &flume_io_posix, NULL, FLUME_STORE_WRITE, &err) == 0);
   struct flume_bitmaps *bitmaps = make(store);
@@ -170,7 +170,7 @@ TEST(sets_survive_on_disk) {
   memset(model, 0, sizeof model);
 }
 
-TEST(what_was_not_saved_is_let_go_of) {
+TEST(unsaved_changes_are_dropped) {
   struct flume_store *store;
   MUST(flume_store_open(&store, &flume_io_posix, NULL, FLUME_STORE_WRITE, &err) == 0);
   struct flume_bitmaps *bitmaps = make(store);
@@ -184,7 +184,7 @@ TEST(what_was_not_saved_is_let_go_of) {
   flume_store_close(store);
 }
 
-TEST(damaged_bitmap_is_told) {
+TEST(damaged_bitmap_is_reported) {
   struct flume_store *store;
   uint8_t key[9] = {'a'};
   MUST(flume_store_open(&store, &flume_io_posix, NULL, FLUME_STORE_WRITE, &err) == 0);

@@ -214,7 +214,7 @@ TEST(sets_when_croaring_has_no_memory) {
 }
 
 /* Nothing is there in a span that nobody has put anything into, whatever sets are combined. */
-TEST(sets_of_nothing) {
+TEST(empty_sets) {
   static const enum flume_seqset_op ops[] = {FLUME_SEQSET_AND, FLUME_SEQSET_OR, FLUME_SEQSET_WITHOUT};
   begin();
   MUST(open_bitmaps() == 0);
@@ -308,7 +308,7 @@ TEST(many_keys_when_croaring_has_no_memory) {
 }
 
 /* What was changed is not let go of, however much is at hand. */
-TEST(what_is_pending_is_not_trimmed) {
+TEST(pending_changes_are_not_trimmed) {
   char key[16];
   begin();
   MUST(open_bitmaps() == 0);
@@ -331,7 +331,7 @@ TEST(what_is_pending_is_not_trimmed) {
   end();
 }
 
-TEST(what_makes_no_sense_is_refused) {
+TEST(invalid_arguments_are_refused) {
   const roaring_bitmap_t *bitmap;
   begin();
   MUST(open_bitmaps() == 0);
@@ -351,7 +351,7 @@ TEST(what_makes_no_sense_is_refused) {
 }
 
 /* A set that can't be read says why, however it is read. */
-TEST(damage_is_told_by_every_set) {
+TEST(damage_is_reported_by_every_set) {
   struct flume_seqset *set;
   int64_t seqs[4];
   uint8_t key[9] = {'a'};

@@ -79,7 +79,7 @@ TEST(takes_any_hash) {
   flume_buf_fini(&state);
 }
 
-TEST(knows_what_can_be_a_state) {
+TEST(refuses_invalid_states) {
   CHECK(flume_distinct_is_state(0));
   CHECK(flume_distinct_is_state(8));
   CHECK(!flume_distinct_is_state(12));

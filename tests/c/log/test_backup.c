@@ -102,7 +102,7 @@ TEST(an_empty_directory_will_do) {
   end();
 }
 
-TEST(what_is_there_is_not_touched) {
+TEST(existing_files_are_not_touched) {
   begin_backup();
   make("12", 300);
   MUST(flume_io_mkdir_all(&flume_io_posix, backup_target) == 0);
@@ -169,7 +169,7 @@ TEST(copy_to_paths_that_are_too_long) {
   end();
 }
 
-TEST(a_log_of_which_nothing_is_good_is_not_copied) {
+TEST(a_log_without_a_good_segment_is_not_copied) {
   begin_backup();
   make("12", 300);
   struct image_file *file = last_segment(&made.closed);

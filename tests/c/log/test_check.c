@@ -403,7 +403,7 @@ TEST(a_misnamed_segment) {
   end();
 }
 
-TEST(no_header_is_good) {
+TEST(all_segment_headers_damaged) {
   begin();
   make("12", 0);
   made.closed.files[0].data[3] ^= 1;
@@ -434,7 +434,7 @@ TEST(an_open_log_is_not_repaired) {
   end();
 }
 
-TEST(strangers_and_leftovers_are_noted) {
+TEST(unknown_and_leftover_files_are_reported) {
   begin_segments();
   write_file(path_in(dir, "README"), "hello", 5, 5);
   write_file(path_in(dir, "00000000000000000003.flume.new"), "hello", 5, 5);

@@ -251,7 +251,7 @@ static void note_progress(struct flume_compact *req, uint64_t done_bytes, uint64
   last[1] = total_bytes;
 }
 
-TEST(progress_is_told) {
+TEST(progress_is_reported) {
   static struct fixture fixture;
   struct fixture *f = &fixture;
   fixture_init(f, &kinds[2]);

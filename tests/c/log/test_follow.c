@@ -138,7 +138,7 @@ TEST(sees_deletes) {
   reader_end();
 }
 
-TEST(sees_what_is_written_in_the_weaker_modes) {
+TEST(sees_appends_of_the_weaker_sync_modes) {
   for (int mode = FLUME_SYNC_INTERVAL; mode <= FLUME_SYNC_OS; mode++) {
     reader_begin();
     struct flume_log *log = NULL;
@@ -190,7 +190,7 @@ TEST(file_that_is_cut_while_it_is_read) {
 
 /* --- Not seeing what may be taken back -------------------------------------------------------------------------- */
 
-TEST(does_not_show_what_was_not_acknowledged) {
+TEST(does_not_show_unacknowledged_appends) {
   reader_begin();
   struct flume_log *log = must_open(0);
   append_record(log, "zero");
@@ -209,7 +209,7 @@ TEST(does_not_show_what_was_not_acknowledged) {
   reader_end();
 }
 
-TEST(does_not_show_a_delete_that_was_not_acknowledged) {
+TEST(does_not_show_unacknowledged_deletes) {
   reader_begin();
   struct flume_log *log = must_open(0);
   append_record(log, "zero");
@@ -227,7 +227,7 @@ TEST(does_not_show_a_delete_that_was_not_acknowledged) {
 }
 
 /* Without a writer whole frames count, but are synced before they are shown. */
-TEST(syncs_what_a_dead_writer_left) {
+TEST(syncs_appends_of_a_dead_writer) {
   reader_begin();
   make("1213", 0);
   image_put(&made.crashed, dir);
@@ -264,7 +264,7 @@ TEST(passes_over_a_torn_tail_until_it_is_cut) {
 
 /* --- What has to end it ----------------------------------------------------------------------------------------- */
 
-TEST(damage_in_what_was_acknowledged) {
+TEST(damage_in_acknowledged_records) {
   reader_begin();
   struct flume_log *log = must_open(0);
   append_record(log, "zero");
@@ -314,7 +314,7 @@ TEST(replaced_by_an_older_copy) {
   reader_end();
 }
 
-TEST(removed_and_made_anew) {
+TEST(removed_and_created_again) {
   reader_begin();
   struct flume_log *log = must_open(0);
   append_record(log, "old");
@@ -407,7 +407,7 @@ TEST(sealed_segment_that_is_replaced) {
 }
 
 /* A compaction that the reader sees at once, of segments that it has open and of others. */
-TEST(compaction_of_what_is_open) {
+TEST(compaction_of_an_open_segment) {
   reader_begin();
   struct flume_log *log = must_open(300);
   for (int i = 0; i < 40; i++) append_record(log, "to be compacted");
@@ -433,7 +433,7 @@ TEST(compaction_of_what_is_open) {
 }
 
 /* One that it has not seen yet when it opens the files. */
-TEST(compaction_that_is_news) {
+TEST(compaction_of_segments_not_read_yet) {
   reader_begin();
   struct flume_log *log = must_open(300);
   for (int i = 0; i < 40; i++) append_record(log, "x");
@@ -482,7 +482,7 @@ TEST(compaction_of_the_active_segment) {
 
 /* --- Without events --------------------------------------------------------------------------------------------- */
 
-TEST(looks_where_there_are_no_events) {
+TEST(polls_where_there_are_no_file_events) {
   reader_begin();
   struct flume_log *log = must_open(300);
   reader_faults.io.has_events = no_events;
@@ -501,7 +501,7 @@ TEST(looks_where_there_are_no_events) {
   reader_end();
 }
 
-TEST(looks_as_often_as_is_asked_for) {
+TEST(polls_as_often_as_asked) {
   reader_begin();
   struct flume_log *log = must_open(0);
   CHECK_INT_EQ(reader_try(5), 0);

@@ -48,7 +48,7 @@ TEST(acknowledged_records_are_cut_off) {
 }
 
 /* What a dead writer left is not shown while it can't be synced. */
-TEST(what_comes_later_of_a_dead_writer_is_synced) {
+TEST(later_appends_of_a_dead_writer_are_synced) {
   reader_begin();
   make("1213", 0);
   struct image_file *file = last_segment(&made.crashed);
@@ -65,7 +65,7 @@ TEST(what_comes_later_of_a_dead_writer_is_synced) {
 }
 
 /* A writer's note is behind what the reader has seen already, but all of that is there. */
-TEST(a_note_that_is_behind) {
+TEST(a_watermark_that_is_behind) {
   reader_begin();
   struct flume_log *log = open_writer(0);
   for (int i = 0; i < 3; i++) append_record(log, "x");

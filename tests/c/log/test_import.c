@@ -194,7 +194,7 @@ TEST(files_that_are_not_there_or_empty) {
   end();
 }
 
-TEST(a_file_without_any_frame_is_none) {
+TEST(a_file_without_any_frame_is_refused) {
   begin();
   write_bytes("this is a text, and no log at all\n", 34);
   CHECK_INT_EQ(open_import(FLUME_IMPORT_OFFSET, 0), FLUME_ECORRUPT);
@@ -206,7 +206,7 @@ TEST(a_file_without_any_frame_is_none) {
   end();
 }
 
-TEST(a_record_that_is_no_json_is_passed_over) {
+TEST(a_record_that_is_not_json_is_skipped) {
   struct file file = {.len = 0};
   char where[32];
   begin();
@@ -277,7 +277,7 @@ TEST(an_offset_file_with_any_byte_flipped) {
   end();
 }
 
-TEST(a_file_that_becomes_shorter_is_told) {
+TEST(a_file_that_becomes_shorter_is_reported) {
   struct file file;
   begin();
   make_offset(&file, 32);
@@ -404,7 +404,7 @@ TEST(an_async_file_with_any_byte_flipped) {
 }
 
 /* Zeros at the end of a file are no records; a file may be all zeros. */
-TEST(a_file_of_zeros_has_none) {
+TEST(a_file_of_zeros_has_no_records) {
   begin();
   make_numbers();
   memset(async.data, 0, sizeof async.data);

@@ -492,7 +492,7 @@ TEST(leftover_of_a_segment_that_was_being_made) {
   end();
 }
 
-TEST(strange_files_are_left_alone) {
+TEST(unknown_files_are_left_alone) {
   begin();
   make("12", 0);
   static const char *const names[] = {"README", "1.flume", "00000000000000000009.flume~", ".flume.new"};

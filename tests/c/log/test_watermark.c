@@ -113,7 +113,7 @@ TEST(deletes_cut_after_a_close) { cut_deletes(true, false); }
 TEST(deletes_that_are_gone) { cut_deletes(true, true); }
 
 /* What can't be known: without the note a file that ends between two frames is a whole one. */
-TEST(nothing_tells_without_the_note) {
+TEST(a_cut_is_not_noticed_without_the_watermark_file) {
   begin_made(FLUME_SYNC_ALWAYS, false);
   MUST(truncate(path_in(dir, FIRST), (off_t)made.frames[3].end_off) == 0);
   MUST(unlink(path_in(dir, "lock")) == 0);
@@ -124,7 +124,7 @@ TEST(nothing_tells_without_the_note) {
 }
 
 /* A note that is not whole, or another log's, is none. */
-TEST(a_bad_note_is_none) {
+TEST(a_damaged_watermark_file_is_ignored) {
   for (int at = FLUME_IO_LOCK_BYTES; at < FLUME_IO_LOCK_BYTES + FLUME_NOTE_BYTES; at++) {
     begin_made(FLUME_SYNC_ALWAYS, true);
     struct image image = {.count = 0};

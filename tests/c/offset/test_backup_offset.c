@@ -95,7 +95,7 @@ static void delete_late(struct flume_backup *req, uint64_t done_bytes, uint64_t 
   CHECK_INT_EQ(flume_log_del(busy, &del, late, 2, on_late, &err), 0);
 }
 
-TEST(has_nothing_half_of_what_is_deleted_meanwhile) {
+TEST(records_deleted_meanwhile_are_whole_or_deleted) {
   struct file file;
   struct backup_answer answer = {.req.progress = delete_late};
   begin_backup();
@@ -248,7 +248,7 @@ TEST(of_a_file_whose_name_is_too_long) {
   end();
 }
 
-TEST(into_what_is_there_already_is_refused) {
+TEST(into_an_existing_folder_is_refused) {
   struct backup_answer answer;
   begin_backup();
   struct flume_log *log = must_open();

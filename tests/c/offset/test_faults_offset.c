@@ -172,4 +172,4 @@ TEST(recovery_when_reads_fail) { fail_recovery(FAULT_READ, UV_EIO); }
 TEST(recovery_when_truncating_fails) { fail_recovery(FAULT_TRUNCATE, UV_EIO); }
 TEST(recovery_when_opens_fail) { fail_recovery(FAULT_OPEN, UV_EIO); }
 TEST(recovery_when_renames_fail) { fail_recovery(FAULT_RENAME, UV_EIO); }
-TEST(recovery_when_there_is_no_memory) { fail_recovery(FAULT_ALLOC, UV_ENOMEM); }
+TEST(recovery_without_memory) { fail_recovery(FAULT_ALLOC, UV_ENOMEM); }

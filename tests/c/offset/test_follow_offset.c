@@ -154,7 +154,7 @@ TEST(sees_deletes) {
 }
 
 /* The next writer writes the file "deleted" anew when a crash has left it without an end frame. */
-TEST(sees_deletes_in_a_file_that_was_written_anew) {
+TEST(sees_deletes_in_a_file_that_was_rewritten) {
   reader_begin();
   struct flume_log *log = must_open();
   for (int i = 0; i < 10; i++) append_record(log, "x");
@@ -175,7 +175,7 @@ TEST(sees_deletes_in_a_file_that_was_written_anew) {
   reader_end();
 }
 
-TEST(records_of_zeros_are_what_they_are) {
+TEST(records_of_zeros_are_kept) {
   static const uint8_t zeros[600];
   reader_begin();
   struct flume_log *log = must_open();
@@ -194,7 +194,7 @@ TEST(records_of_zeros_are_what_they_are) {
   reader_end();
 }
 
-TEST(sees_what_is_written_in_the_weaker_modes) {
+TEST(sees_appends_of_the_weaker_sync_modes) {
   for (int mode = FLUME_SYNC_INTERVAL; mode <= FLUME_SYNC_OS; mode++) {
     reader_begin();
     struct flume_log *log = open_weak((enum flume_sync)mode);
@@ -214,7 +214,7 @@ TEST(sees_what_is_written_in_the_weaker_modes) {
 
 /* --- Not seeing what may be taken back -------------------------------------------------------------------------- */
 
-TEST(does_not_show_what_was_not_acknowledged) {
+TEST(does_not_show_unacknowledged_appends) {
   reader_begin();
   struct flume_log *log = must_open();
   append_record(log, "zero");
@@ -236,7 +236,7 @@ TEST(does_not_show_what_was_not_acknowledged) {
   reader_end();
 }
 
-TEST(does_not_show_a_delete_that_was_not_acknowledged) {
+TEST(does_not_show_unacknowledged_deletes) {
   reader_begin();
   struct flume_log *log = must_open();
   append_record(log, "zero");
@@ -282,7 +282,7 @@ TEST(does_not_show_a_record_that_is_half_overwritten) {
 
 /* --- Beside a program that knows only the file ------------------------------------------------------------------ */
 
-TEST(follows_another_program_and_makes_nothing) {
+TEST(follows_another_program_and_creates_no_files) {
   static const uint32_t all_bits[] = {32, 48, 53};
   for (int i = 0; i < 3; i++) {
     struct file file;
@@ -344,7 +344,7 @@ TEST(passes_over_a_torn_tail_until_it_is_cut) {
   reader_end();
 }
 
-TEST(syncs_what_nobody_has_promised) {
+TEST(syncs_records_without_a_watermark) {
   struct file file;
   reader_begin();
   make_file(&file, 32);
@@ -420,7 +420,7 @@ TEST(both_write_in_turn) {
 
 /* --- What has to end it ----------------------------------------------------------------------------------------- */
 
-TEST(damage_in_what_was_acknowledged) {
+TEST(damage_in_acknowledged_records) {
   reader_begin();
   struct flume_log *log = must_open();
   append_record(log, "zero");
@@ -493,7 +493,7 @@ TEST(removed_and_replaced) {
   reader_end();
 }
 
-TEST(what_is_beside_it_is_of_another_log) {
+TEST(files_beside_it_belong_to_another_log) {
   reader_begin();
   struct flume_log *log = must_open();
   append_record(log, "zero");
@@ -567,7 +567,7 @@ TEST(opened_while_a_writer_cuts_a_torn_tail) {
 }
 
 /* It may be the writer's doing, and is read again; but not for ever. */
-TEST(opened_where_what_was_acknowledged_is_damaged) {
+TEST(opened_where_acknowledged_records_are_damaged) {
   reader_begin();
   struct flume_log *log = must_open();
   append_record(log, "zero");
@@ -594,7 +594,7 @@ TEST(opened_beside_a_weak_writer) {
 
 /* --- Without events --------------------------------------------------------------------------------------------- */
 
-TEST(looks_where_there_are_no_events_and_as_often_as_is_asked_for) {
+TEST(polls_where_there_are_no_file_events_and_as_often_as_asked) {
   reader_begin();
   struct flume_log *log = must_open();
   reader_faults.io.has_events = no_events;

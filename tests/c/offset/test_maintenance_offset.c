@@ -252,7 +252,7 @@ static int64_t get_first(struct flume_log *log) {
   return rv;
 }
 
-TEST(a_record_whose_frame_changes_is_told_when_it_is_read) {
+TEST(a_record_whose_frame_changes_is_refused_by_a_read) {
   begin_with_file();
   struct flume_log *log = must_open();
   CHECK_INT_EQ(get_first(log), 0);
@@ -288,7 +288,7 @@ static struct flume_log *open_with_interval(uint32_t interval_ms) {
   return log;
 }
 
-TEST(what_was_written_is_synced_in_time) {
+TEST(writes_are_synced_within_the_interval) {
   int64_t seq = -1;
   begin();
   struct flume_log *log = open_with_interval(1);
@@ -301,7 +301,7 @@ TEST(what_was_written_is_synced_in_time) {
 }
 
 /* When there is no memory for the sync, nothing more is taken: it would be written and never synced. */
-TEST(a_sync_for_which_there_is_no_memory) {
+TEST(a_sync_without_memory) {
   int64_t seq = -1;
   begin();
   struct flume_log *log = open_with_interval(1);
@@ -405,7 +405,7 @@ static int open_and_close(void) {
   return rv;
 }
 
-TEST(notes_of_the_future) {
+TEST(superblocks_of_a_newer_format) {
   begin_with_file();
   close_log(must_open());
   change_note(4, 2);
@@ -420,7 +420,7 @@ TEST(notes_of_the_future) {
   end();
 }
 
-TEST(a_note_without_a_good_copy) {
+TEST(a_superblock_without_a_good_copy) {
   char note[TEST_PATH_MAX + 32];
   uint8_t bytes[1024];
   begin_with_file();
@@ -476,7 +476,7 @@ TEST(a_log_that_gets_no_lock_is_not_opened) {
   end();
 }
 
-TEST(options_that_make_no_sense) {
+TEST(invalid_options) {
   struct flume_log *log;
   begin();
   CHECK_INT_EQ(try_open(&log, (struct flume_log_options){.sync = (enum flume_sync)9}), FLUME_EINVAL);

@@ -50,7 +50,7 @@ TEST(writes_each_framing_byte_by_byte) {
   }
 }
 
-TEST(a_seq_between_records_is_of_none) {
+TEST(a_seq_between_records_has_no_record) {
   struct file file;
   begin();
   make_file(&file, 32);
@@ -96,7 +96,7 @@ TEST(reads_around_a_place) {
   end();
 }
 
-TEST(another_framing_than_the_files_is_refused) {
+TEST(a_framing_that_differs_from_the_file_is_refused) {
   struct file file;
   struct flume_log *log;
   begin();
@@ -202,7 +202,7 @@ TEST(a_delete_by_another_program_is_noticed_when_the_log_is_opened) {
   end();
 }
 
-TEST(records_of_zeros_and_of_nothing_are_no_deletes) {
+TEST(records_of_zeros_and_empty_records_are_not_deletes) {
   static const uint8_t zeros[1500];
   begin();
   struct flume_log *log = must_open();
@@ -311,7 +311,7 @@ TEST(a_flip_of_any_byte_is_found_or_stays_within_its_record) {
 }
 
 /* The note of a log that was closed in order knows that its last record is no torn one. */
-TEST(a_flip_in_a_closed_log_is_never_taken_for_a_torn_tail) {
+TEST(a_flip_in_a_closed_log_is_damage_and_no_torn_tail) {
   struct file file;
   begin();
   make_file(&file, 32);
@@ -326,7 +326,7 @@ TEST(a_flip_in_a_closed_log_is_never_taken_for_a_torn_tail) {
   end();
 }
 
-TEST(what_is_before_damage_can_be_read) {
+TEST(records_before_damage_can_be_read) {
   struct file file;
   struct flume_log *log = NULL;
   begin();
@@ -352,7 +352,7 @@ static bool flip_byte(const char *name, size_t at) {
 }
 
 /* Every byte of what flume keeps beside the file: no other records than those that are there. */
-TEST(a_flip_beside_the_file_changes_no_record) {
+TEST(a_flip_in_the_files_beside_the_log_changes_no_record) {
   static const char *const names[] = {"note", "deleted", "zeros"};
   struct file file;
   begin();

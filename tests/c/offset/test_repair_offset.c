@@ -144,7 +144,7 @@ TEST(a_closed_log_that_is_cut_keeps_its_place) {
   }
 }
 
-TEST(what_is_lost_says_so_and_stays_deleted) {
+TEST(lost_records_say_so_and_stay_deleted) {
   struct file file, damaged;
   begin();
   make_closed(&file, 32);
@@ -169,7 +169,7 @@ TEST(what_is_lost_says_so_and_stays_deleted) {
 }
 
 /* What was replaced stands where it was, in a file of that name. */
-TEST(what_is_replaced_is_put_aside) {
+TEST(replaced_bytes_are_moved_aside) {
   struct file file, damaged;
   uint8_t bytes[8192] = {0};
   char aside[TEST_PATH_MAX + 128];
@@ -217,7 +217,7 @@ static void check_much(size_t taken, size_t pieces) {
 }
 
 /* What is lost is cut into pieces, so that nobody has to read it as one record; each is a record, and has room. */
-TEST(much_that_is_lost_becomes_several_records) {
+TEST(a_large_loss_becomes_several_records) {
   static const size_t sizes[][2] = {
       {1 << 20, 1}, {(1 << 20) + 1, 2}, {(1 << 20) + 12, 2}, {(1 << 20) + 13, 2}, {3 << 20, 3}};
   for (size_t i = 0; i < sizeof sizes / sizeof *sizes && !test_failed; i++) {
@@ -231,7 +231,7 @@ TEST(much_that_is_lost_becomes_several_records) {
 }
 
 /* Its pieces are deleted before they are there: the next repair finds them again. */
-TEST(a_repair_that_was_interrupted_counts_nothing_twice) {
+TEST(an_interrupted_repair_counts_nothing_twice) {
   for (int nth = 1; nth < 24 && !test_failed; nth++) {
     const size_t taken = (1 << 20) + 500;
     begin();
@@ -249,7 +249,7 @@ TEST(a_repair_that_was_interrupted_counts_nothing_twice) {
 }
 
 /* Nothing else has that size. */
-TEST(a_record_of_nothing_is_told_from_its_place) {
+TEST(an_empty_record_is_recovered_by_its_place) {
   struct file file = {.len = 0}, damaged;
   uint8_t bytes[128];
   begin();
@@ -286,7 +286,7 @@ TEST(a_place_that_is_too_small_for_a_record) {
 }
 
 /* The last record is damaged, and something follows that was never acknowledged. */
-TEST(what_comes_behind_a_damaged_end_is_cut) {
+TEST(bytes_behind_a_damaged_end_are_cut) {
   struct file file, damaged;
   uint8_t bytes[8192];
   begin();
@@ -312,7 +312,7 @@ TEST(a_file_alone_is_repaired_too) {
   finish();
 }
 
-TEST(what_is_no_log_is_not_touched) {
+TEST(files_that_are_not_logs_are_not_touched) {
   uint8_t bytes[64];
   begin();
   CHECK_INT_EQ(repair(), UV_ENOENT);
@@ -374,9 +374,9 @@ static void flip_beside(const char *name) {
 
 TEST(a_flip_in_the_file_deleted) { flip_beside("deleted"); }
 TEST(a_flip_in_the_file_zeros) { flip_beside("zeros"); }
-TEST(a_flip_in_the_note) { flip_beside("note"); }
+TEST(a_flip_in_the_superblock) { flip_beside("note"); }
 
-TEST(a_note_that_is_damaged_twice_is_made_anew) {
+TEST(a_superblock_that_is_damaged_twice_is_rewritten) {
   struct file file;
   uint8_t id[16];
   begin();
@@ -398,7 +398,7 @@ TEST(a_note_that_is_damaged_twice_is_made_anew) {
 }
 
 /* Two records have become one, or are lost together: which ones were deleted nobody can tell, but how many is known. */
-TEST(deletes_of_records_that_are_there_no_more) {
+TEST(deletes_of_records_that_were_cut_off) {
   for (int lost = 0; lost < 2; lost++) {
     struct file file, damaged;
     struct flume_log *reader;

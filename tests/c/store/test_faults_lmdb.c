@@ -364,7 +364,7 @@ static void rewrite(void) {
   if (rv == 0) check_committed(other);
 }
 
-TEST(writing_anew) { fail_each(rewrite); }
+TEST(rewriting) { fail_each(rewrite); }
 
 /* A copy has what was committed, or there is an error; so does a check. */
 static void copy_and_check(void) {

@@ -199,11 +199,11 @@ TEST(a_write_fails_once) { fail_each(CALL_WRITE, LEAVES_HALF, EIO, false); }
 TEST(writes_fail_for_ever) { fail_each(CALL_WRITE, LEAVES_HALF, ENOSPC, true); }
 TEST(a_sync_fails_once) { fail_each(CALL_SYNC, LEAVES_HALF, EIO, false); }
 TEST(syncs_fail_for_ever) { fail_each(CALL_SYNC, LEAVES_HALF, EIO, true); }
-TEST(a_write_is_done_and_said_to_have_failed) { fail_each(CALL_WRITE, LEAVES_ALL, EIO, false); }
-TEST(a_write_is_done_and_all_fail_from_then_on) { fail_each(CALL_WRITE, LEAVES_ALL, EIO, true); }
+TEST(a_write_succeeds_but_reports_failure) { fail_each(CALL_WRITE, LEAVES_ALL, EIO, false); }
+TEST(a_write_succeeds_but_reports_failure_and_all_later_writes_fail) { fail_each(CALL_WRITE, LEAVES_ALL, EIO, true); }
 
 /* Nobody can tell whether what is pending is on disk: then there are no answers, until it is let go of. */
-TEST(nothing_is_there_twice) {
+TEST(no_entry_is_stored_twice) {
   int in_doubt = 0;
   bool hit = true;
   for (int nth = 1; hit && nth < 100 && !test_failed; nth++) {

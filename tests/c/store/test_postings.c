@@ -62,7 +62,7 @@ static void check(const struct flume_chunk *chunk, uint32_t count, int64_t witho
   check_backwards(chunk, items);
 }
 
-TEST(what_is_written_reads_back) {
+TEST(written_postings_read_back) {
   uint64_t seed = random_seed(), random = seed;
   flume_buf_init(&buf, &flume_io_posix);
   for (int round = 0; round < 500 && !test_failed; round++) {
@@ -94,7 +94,7 @@ TEST(what_is_written_reads_back) {
   if (test_failed) printf("FLUME_TEST_SEED=%llu\n", (unsigned long long)seed);
 }
 
-TEST(the_ends_of_what_a_seq_can_be) {
+TEST(least_and_greatest_seqs) {
   struct flume_chunk chunk;
   uint8_t data[FLUME_CHUNK_HEADER_BYTES + 3 * FLUME_CHUNK_ITEM_BYTES];
   struct flume_chunk_item items[3];

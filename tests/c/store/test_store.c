@@ -122,7 +122,7 @@ TEST(entries_come_in_order) {
 }
 
 /* Refused before a byte of it is looked at. */
-TEST(what_is_too_large_is_refused) {
+TEST(keys_and_values_that_are_too_large_are_refused) {
   for (int on_disk = 0; on_disk < 2; on_disk++) {
     begin(on_disk);
     CHECK_INT_EQ(flume_store_put_group(store, "\x01", UINT32_MAX, "v", 1, &err), FLUME_E2BIG);
@@ -175,7 +175,7 @@ TEST(commits_join_chunks) {
   end();
 }
 
-TEST(opening_reads_and_makes_nothing) {
+TEST(opening_reads_and_creates_nothing) {
   begin(true);
   struct flume_store_meta meta;
   CHECK_INT_EQ(flume_store_load(store, &meta, &err), FLUME_ENOENT);

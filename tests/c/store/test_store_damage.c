@@ -380,7 +380,7 @@ static void kill_readers(int count) {
   }
 }
 
-TEST(readers_that_were_killed_are_in_nobodys_way) {
+TEST(killed_readers_block_no_slot) {
   temp_dir(dir);
   struct flume_store *store = open_store(FLUME_STORE_WRITE);
   write_round(store, 0);
@@ -393,7 +393,7 @@ TEST(readers_that_were_killed_are_in_nobodys_way) {
 }
 
 /* Nor do they keep the pages that they could see from being used again. */
-TEST(a_reader_that_was_killed_keeps_no_pages) {
+TEST(a_killed_reader_keeps_no_pages) {
   temp_dir(dir);
   struct flume_store *store = open_store(FLUME_STORE_WRITE);
   for (int64_t seq = 0; seq < 20; seq++) write_round(store, seq);

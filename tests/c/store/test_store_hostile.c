@@ -266,7 +266,7 @@ static int64_t erased(void) {
   return count;
 }
 
-TEST(wrong_count_of_what_was_erased) {
+TEST(wrong_count_of_erased_entries) {
   begin();
   CHECK_INT_EQ(erased(), 0);
   put_value("meta", "erased", 6, "\5\0\0\0\0\0\0\0", 8);
@@ -373,7 +373,7 @@ TEST(chunks_with_a_changed_byte_are_read) { change_each_byte(judge_reading); }
 TEST(chunks_with_a_changed_byte_are_written) { change_each_byte(judge_writing); }
 
 /* A rewrite does not look into rows; but into their checksums. */
-TEST(a_row_that_is_damaged_is_not_written_anew) {
+TEST(a_damaged_row_is_not_rewritten) {
   struct flume_store_rewrite *rewrite;
   struct flume_store_meta meta = {.since = ENTRIES - 1};
   struct row row;

@@ -156,7 +156,7 @@ TEST(rewritten_small) { rewritten(100, 30, 2); }
 TEST(rewritten_in_many_steps) { rewritten(20000, 100, 5); }
 TEST(rewritten_with_a_map_that_grows) { rewritten(3000, 9000, 30); }
 
-TEST(rewritten_over_what_a_crash_left) {
+TEST(rewritten_over_leftovers_of_a_crash) {
   begin();
   struct flume_store *store = open_at(from, FLUME_STORE_WRITE);
   put(store, 0, 50, 30);
@@ -223,7 +223,7 @@ TEST(rewrite_with_failing_syncs) { failing(FAULT_SYNC_DIR, UV_EIO); }
 TEST(rewrite_with_failing_sizes) { failing(FAULT_SIZE, UV_EIO); }
 TEST(rewrite_with_failing_lists) { failing(FAULT_LIST, UV_EACCES); }
 
-TEST(goes_on_where_it_was_moved) {
+TEST(continues_where_it_was_moved) {
   begin();
   struct flume_store *store = open_at(from, FLUME_STORE_WRITE);
   put(store, 0, 50, 30);

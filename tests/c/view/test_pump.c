@@ -5,9 +5,9 @@
 #include "support.h"
 
 #define BIG 200000 /* bytes: three of these make a block, which is loaded on a worker thread */
-#define EATERS 3
+#define CONSUMERS 3
 
-struct eater {
+struct consumer {
   struct flume_sink sink;
   struct flume_deferred later; /* the feed is answered in the loop's next turn */
   struct flume_block *block;
@@ -15,127 +15,127 @@ struct eater {
   int64_t seen; /* records that it has, deleted ones taken back */
   int64_t fails_at;
   bool gives_back; /* the next block */
-  bool holds;      /* the next block, until it is let go on */
+  bool holds;      /* the next block, until release() */
   uint64_t takes_ns;
   int forgets;
 };
 
-static struct world {
+static struct fixture {
   uv_loop_t loop;
   struct faults faults;
   char dir[TEST_PATH_MAX];
   struct flume_log *log;
   struct flume_pool *pool;
   struct flume_pump pump;
-  struct eater eaters[EATERS];
+  struct consumer consumers[CONSUMERS];
   uint64_t clock_ns;
   bool closed;
-} w;
+} fx;
 
 static struct flume_err err;
 
 /* --- Sinks ----------------------------------------------------------------------------------------------------- */
 
-static struct eater *eater_of(struct flume_sink *sink) {
-  return FLUME_CONTAINER_OF(sink, struct eater, sink);
+static struct consumer *consumer_of(struct flume_sink *sink) {
+  return FLUME_CONTAINER_OF(sink, struct consumer, sink);
 }
 
-static void eat(struct flume_deferred *deferred) {
-  struct eater *eater = FLUME_CONTAINER_OF(deferred, struct eater, later);
-  struct flume_block *block = eater->block;
+static void consume(struct flume_deferred *deferred) {
+  struct consumer *consumer = FLUME_CONTAINER_OF(deferred, struct consumer, later);
+  struct flume_block *block = consumer->block;
   int64_t since = block->first_seq + block->count - 1;
-  w.clock_ns += eater->takes_ns;
-  for (uint32_t i = eater->from; i < block->count; i++) {
+  fx.clock_ns += consumer->takes_ns;
+  for (uint32_t i = consumer->from; i < block->count; i++) {
     uint32_t len;
-    eater->seen += flume_block_get(block, i, &len) != NULL;
+    consumer->seen += flume_block_get(block, i, &len) != NULL;
   }
-  eater->block = NULL;
+  consumer->block = NULL;
   flume_block_unref(block);
-  flume_sink_fed(&eater->sink, since);
+  flume_sink_fed(&consumer->sink, since);
 }
 
-static void choke(struct flume_deferred *deferred) {
-  struct eater *eater = FLUME_CONTAINER_OF(deferred, struct eater, later);
+static void fail_feed(struct flume_deferred *deferred) {
+  struct consumer *consumer = FLUME_CONTAINER_OF(deferred, struct consumer, later);
   struct flume_err why;
-  flume_err_set(&why, FLUME_EVIEW, "can't stand %lld", (long long)eater->fails_at);
-  flume_block_unref(eater->block);
-  eater->block = NULL;
-  flume_sink_unfeed(&eater->sink);
-  flume_sink_failed(&eater->sink, eater->fails_at, &why);
+  flume_err_set(&why, FLUME_EVIEW, "can't stand %lld", (long long)consumer->fails_at);
+  flume_block_unref(consumer->block);
+  consumer->block = NULL;
+  flume_sink_unfeed(&consumer->sink);
+  flume_sink_failed(&consumer->sink, consumer->fails_at, &why);
 }
 
 static void give_back(struct flume_deferred *deferred) {
-  struct eater *eater = FLUME_CONTAINER_OF(deferred, struct eater, later);
-  flume_block_unref(eater->block);
-  eater->block = NULL;
-  eater->gives_back = false;
-  flume_sink_unfeed(&eater->sink);
-  flume_pump_set_ready(&w.pump, true); /* it has to be looked at again */
+  struct consumer *consumer = FLUME_CONTAINER_OF(deferred, struct consumer, later);
+  flume_block_unref(consumer->block);
+  consumer->block = NULL;
+  consumer->gives_back = false;
+  flume_sink_unfeed(&consumer->sink);
+  flume_pump_set_ready(&fx.pump, true); /* it has to be looked at again */
 }
 
 static void feed(struct flume_sink *sink, struct flume_block *block, uint32_t from) {
-  struct eater *eater = eater_of(sink);
-  bool fails = eater->fails_at >= block->first_seq && eater->fails_at < block->first_seq + block->count;
-  eater->block = block;
-  eater->from = from;
-  eater->later.run = fails ? choke : eater->gives_back ? give_back : eat;
-  if (!eater->holds) flume_defer(&w.log->defer, &eater->later);
+  struct consumer *consumer = consumer_of(sink);
+  bool fails = consumer->fails_at >= block->first_seq && consumer->fails_at < block->first_seq + block->count;
+  consumer->block = block;
+  consumer->from = from;
+  consumer->later.run = fails ? fail_feed : consumer->gives_back ? give_back : consume;
+  if (!consumer->holds) flume_defer(&fx.log->defer, &consumer->later);
 }
 
-static void let_go_on(struct eater *eater) {
-  MUST(eater->holds && eater->block != NULL);
-  eater->holds = false;
-  flume_defer(&w.log->defer, &eater->later);
+static void release(struct consumer *consumer) {
+  MUST(consumer->holds && consumer->block != NULL);
+  consumer->holds = false;
+  flume_defer(&fx.log->defer, &consumer->later);
 }
 
 static void forgot(struct flume_deferred *deferred) {
-  struct eater *eater = FLUME_CONTAINER_OF(deferred, struct eater, later);
-  for (int64_t i = eater->sink.deletions; i < w.log->deletions.value; i++) {
-    eater->seen -= w.log->ops->deletion_at(w.log, i) <= eater->sink.since.value;
+  struct consumer *consumer = FLUME_CONTAINER_OF(deferred, struct consumer, later);
+  for (int64_t i = consumer->sink.deletions; i < fx.log->deletions.value; i++) {
+    consumer->seen -= fx.log->ops->deletion_at(fx.log, i) <= consumer->sink.since.value;
   }
-  flume_sink_forgot(&eater->sink, w.log->deletions.value);
+  flume_sink_forgot(&consumer->sink, fx.log->deletions.value);
 }
 
 static void forget(struct flume_sink *sink) {
-  struct eater *eater = eater_of(sink);
-  eater->forgets++;
-  eater->later.run = forgot;
-  flume_defer(&w.log->defer, &eater->later);
+  struct consumer *consumer = consumer_of(sink);
+  consumer->forgets++;
+  consumer->later.run = forgot;
+  flume_defer(&fx.log->defer, &consumer->later);
 }
 
-static const struct flume_sink_ops eater_ops = {.feed = feed, .forget = forget};
+static const struct flume_sink_ops consumer_ops = {.feed = feed, .forget = forget};
 
-static struct eater *attach(int i) {
-  struct eater *eater = &w.eaters[i];
-  *eater = (struct eater){.fails_at = -1};
-  flume_deferred_init(&eater->later, eat);
-  flume_sink_attach(&eater->sink, &w.pump, &eater_ops, -1, 0);
-  return eater;
+static struct consumer *attach(int i) {
+  struct consumer *consumer = &fx.consumers[i];
+  *consumer = (struct consumer){.fails_at = -1};
+  flume_deferred_init(&consumer->later, consume);
+  flume_sink_attach(&consumer->sink, &fx.pump, &consumer_ops, -1, 0);
+  return consumer;
 }
 
-/* --- The world ------------------------------------------------------------------------------------------------- */
+/* --- Fixture ----------------------------------------------------------------------------------------------- */
 
 static uint64_t read_clock(void *ctx) {
   (void)ctx;
-  return w.clock_ns += 1000;
+  return fx.clock_ns += 1000;
 }
 
 static void open_with(bool memory) {
-  memset(&w, 0, sizeof w);
-  MUST(uv_loop_init(&w.loop) == 0);
-  faults_init(&w.faults);
-  w.faults.io.hrtime_ns = read_clock;
-  temp_dir(w.dir);
-  struct flume_log_options options = {.io = &w.faults.io};
-  int rv = memory ? flume_log_open_memory(&w.log, &w.loop, &options, &err)
-                  : flume_log_open(&w.log, &w.loop, w.dir, &options, &err);
-  MUST(rv == 0 && flume_pool_open(&w.pool, &w.loop, &w.faults.io) == 0);
-  MUST(flume_pump_open(&w.pump, w.log, w.pool) == 0);
+  memset(&fx, 0, sizeof fx);
+  MUST(uv_loop_init(&fx.loop) == 0);
+  faults_init(&fx.faults);
+  fx.faults.io.hrtime_ns = read_clock;
+  temp_dir(fx.dir);
+  struct flume_log_options options = {.io = &fx.faults.io};
+  int rv = memory ? flume_log_open_memory(&fx.log, &fx.loop, &options, &err)
+                  : flume_log_open(&fx.log, &fx.loop, fx.dir, &options, &err);
+  MUST(rv == 0 && flume_pool_open(&fx.pool, &fx.loop, &fx.faults.io) == 0);
+  MUST(flume_pump_open(&fx.pump, fx.log, fx.pool) == 0);
 }
 
 static void on_pump_closed(struct flume_pump *pump) {
   (void)pump;
-  w.closed = true;
+  fx.closed = true;
 }
 
 static void on_pool_closed(void *data) {
@@ -144,22 +144,22 @@ static void on_pool_closed(void *data) {
 
 static void close_all(void) {
   bool gone = false;
-  flume_pump_close(&w.pump, on_pump_closed);
-  while (!w.closed) uv_run(&w.loop, UV_RUN_ONCE);
-  flume_pool_close(w.pool, on_pool_closed, &gone);
-  log_close_wait(w.log, &w.loop);
-  loop_end(&w.loop);
+  flume_pump_close(&fx.pump, on_pump_closed);
+  while (!fx.closed) uv_run(&fx.loop, UV_RUN_ONCE);
+  flume_pool_close(fx.pool, on_pool_closed, &gone);
+  log_close_wait(fx.log, &fx.loop);
+  loop_end(&fx.loop);
   CHECK(gone);
-  CHECK_INT_EQ(atomic_load(&w.faults.files), 0);
-  CHECK_INT_EQ(atomic_load(&w.faults.allocations), 0);
-  remove_dir(w.dir);
+  CHECK_INT_EQ(atomic_load(&fx.faults.files), 0);
+  CHECK_INT_EQ(atomic_load(&fx.faults.allocations), 0);
+  remove_dir(fx.dir);
 }
 
 static void append(int count, size_t len) {
   uint8_t *data = payload_new(len, 7);
   struct flume_slice record = slice(data, len);
   int64_t seq;
-  for (int i = 0; i < count; i++) MUST(flume_log_append_wait(w.log, &record, 1, &seq, &err) == 0);
+  for (int i = 0; i < count; i++) MUST(flume_log_append_wait(fx.log, &record, 1, &seq, &err) == 0);
   free(data);
 }
 
@@ -177,22 +177,22 @@ static void on_wait(struct flume_wait *wait, int status) {
   waiting->status = status;
 }
 
-static void wait_for(struct waiting *waiting, struct eater *eater, int64_t seq, uint64_t timeout_ms) {
+static void wait_for(struct waiting *waiting, struct consumer *consumer, int64_t seq, uint64_t timeout_ms) {
   *waiting = (struct waiting){.wait = {.cb = on_wait, .seq = seq}};
-  if (timeout_ms > 0) waiting->wait.deadline_ms = uv_now(&w.loop) + timeout_ms;
-  flume_sink_wait(&eater->sink, &waiting->wait);
+  if (timeout_ms > 0) waiting->wait.deadline_ms = uv_now(&fx.loop) + timeout_ms;
+  flume_sink_wait(&consumer->sink, &waiting->wait);
   CHECK_INT_EQ(waiting->calls, 0);
 }
 
 static int wait_end(struct waiting *waiting) {
-  while (waiting->calls == 0) MUST(uv_run(&w.loop, UV_RUN_ONCE) != 0 || waiting->calls > 0);
+  while (waiting->calls == 0) MUST(uv_run(&fx.loop, UV_RUN_ONCE) != 0 || waiting->calls > 0);
   CHECK_INT_EQ(waiting->calls, 1);
   return waiting->status;
 }
 
-static int come_to(struct eater *eater, int64_t seq) {
+static int wait_until_at(struct consumer *consumer, int64_t seq) {
   struct waiting waiting;
-  wait_for(&waiting, eater, seq, 0);
+  wait_for(&waiting, consumer, seq, 0);
   return wait_end(&waiting);
 }
 
@@ -201,16 +201,16 @@ static int come_to(struct eater *eater, int64_t seq) {
 static void follow(bool memory) {
   open_with(memory);
   append(5, 10);
-  struct eater *eater = attach(0);
-  CHECK_INT_EQ(come_to(eater, 4), 0);
-  CHECK_INT_EQ(eater->seen, 5);
+  struct consumer *consumer = attach(0);
+  CHECK_INT_EQ(wait_until_at(consumer, 4), 0);
+  CHECK_INT_EQ(consumer->seen, 5);
   append(3, 10);
-  CHECK(!flume_sink_has(&eater->sink, 7));
-  CHECK_INT_EQ(come_to(eater, 7), 0);
-  CHECK(flume_sink_has(&eater->sink, 7));
-  CHECK_INT_EQ(eater->seen, 8);
-  CHECK_INT_EQ(come_to(eater, 2), 0);
-  flume_sink_detach(&eater->sink);
+  CHECK(!flume_sink_has(&consumer->sink, 7));
+  CHECK_INT_EQ(wait_until_at(consumer, 7), 0);
+  CHECK(flume_sink_has(&consumer->sink, 7));
+  CHECK_INT_EQ(consumer->seen, 8);
+  CHECK_INT_EQ(wait_until_at(consumer, 2), 0);
+  flume_sink_detach(&consumer->sink);
   close_all();
 }
 
@@ -221,22 +221,22 @@ TEST(a_sink_follows_a_file_log) { follow(false); }
 TEST(sinks_side_by_side_share_one_pass) {
   open_with(false);
   append(60, BIG);
-  for (int i = 0; i < EATERS; i++) attach(i);
-  for (int i = 0; i < EATERS; i++) CHECK_INT_EQ(come_to(&w.eaters[i], 59), 0);
-  for (int i = 0; i < EATERS; i++) CHECK_INT_EQ(w.eaters[i].seen, 60);
-  CHECK(w.pump.blocks_read >= 20 && w.pump.blocks_read <= 23);
-  for (int i = 0; i < EATERS; i++) flume_sink_detach(&w.eaters[i].sink);
+  for (int i = 0; i < CONSUMERS; i++) attach(i);
+  for (int i = 0; i < CONSUMERS; i++) CHECK_INT_EQ(wait_until_at(&fx.consumers[i], 59), 0);
+  for (int i = 0; i < CONSUMERS; i++) CHECK_INT_EQ(fx.consumers[i].seen, 60);
+  CHECK(fx.pump.blocks_read >= 20 && fx.pump.blocks_read <= 23);
+  for (int i = 0; i < CONSUMERS; i++) flume_sink_detach(&fx.consumers[i].sink);
   close_all();
 }
 
-/* One that takes a second over each block is left behind, and comes to the end by itself. */
-TEST(nobody_waits_for_a_slow_sink) {
+/* A sink that takes a second for each block is left behind, and reaches the end alone. */
+TEST(a_slow_sink_holds_no_other_back) {
   open_with(false);
   append(60, BIG);
-  struct eater *quick = attach(0), *slow = attach(1); /* so that the quick one is not held up by the clock */
+  struct consumer *quick = attach(0), *slow = attach(1); /* attached first: it isn't delayed by the clock */
   slow->takes_ns = 1000000000u;
-  CHECK_INT_EQ(come_to(quick, 59), 0);
-  CHECK_INT_EQ(come_to(slow, 59), 0);
+  CHECK_INT_EQ(wait_until_at(quick, 59), 0);
+  CHECK_INT_EQ(wait_until_at(slow, 59), 0);
   CHECK(slow->sink.slow && !quick->sink.slow);
   CHECK_INT_EQ(slow->seen, 60);
   flume_sink_detach(&slow->sink);
@@ -244,47 +244,47 @@ TEST(nobody_waits_for_a_slow_sink) {
   close_all();
 }
 
-/* Two sinks, of which one holds on to its first block: until the other can't go on. */
-static int64_t come_to_a_stop(struct eater **quick, struct eater **other) {
+/* Two sinks; the other holds its first block until the quick sink can't go on. Gives the quick sink's position. */
+static int64_t hold_back(struct consumer **quick, struct consumer **other) {
   open_with(false);
   append(60, BIG);
   *quick = attach(0);
   *other = attach(1);
   (*other)->holds = true;
-  while (!w.pump.held_back) MUST(uv_run(&w.loop, UV_RUN_ONCE) != 0);
+  while (!fx.pump.held_back) MUST(uv_run(&fx.loop, UV_RUN_ONCE) != 0);
   CHECK_INT_EQ((*other)->sink.since.value, -1);
   CHECK((*quick)->sink.since.value > 0 && (*quick)->sink.since.value < 59);
-  CHECK_INT_EQ(w.pump.blocks_read, FLUME_PUMP_WINDOW);
+  CHECK_INT_EQ(fx.pump.blocks_read, FLUME_PUMP_WINDOW);
   return (*quick)->sink.since.value;
 }
 
 /* A sink that is a whole window ahead waits for one that keeps pace: each block is read once. */
 TEST(a_sink_that_is_a_window_ahead_waits) {
-  struct eater *quick, *other;
+  struct consumer *quick, *other;
   struct waiting timed;
-  int64_t at = come_to_a_stop(&quick, &other);
+  int64_t at = hold_back(&quick, &other);
   wait_for(&timed, quick, 59, 5);
   CHECK_INT_EQ(wait_end(&timed), FLUME_ETIMEDOUT);
   CHECK_INT_EQ(quick->sink.since.value, at);
-  let_go_on(other);
-  CHECK_INT_EQ(come_to(quick, 59), 0);
-  CHECK_INT_EQ(come_to(other, 59), 0);
+  release(other);
+  CHECK_INT_EQ(wait_until_at(quick, 59), 0);
+  CHECK_INT_EQ(wait_until_at(other, 59), 0);
   CHECK(quick->seen == 60 && other->seen == 60);
-  CHECK(w.pump.blocks_read >= 20 && w.pump.blocks_read <= 23);
+  CHECK(fx.pump.blocks_read >= 20 && fx.pump.blocks_read <= 23);
   flume_sink_detach(&quick->sink);
   flume_sink_detach(&other->sink);
   close_all();
 }
 
-/* But not for ever: one that takes its time over a block is left behind. */
-TEST(a_sink_that_waits_loses_patience) {
-  struct eater *quick, *other;
-  come_to_a_stop(&quick, &other);
-  w.clock_ns += 3600000000000u;
-  CHECK_INT_EQ(come_to(quick, 59), 0);
+/* The wait has a limit: a sink that holds a block for too long is left behind. */
+TEST(a_sink_waits_for_a_slow_one_only_so_long) {
+  struct consumer *quick, *other;
+  hold_back(&quick, &other);
+  fx.clock_ns += 3600000000000u;
+  CHECK_INT_EQ(wait_until_at(quick, 59), 0);
   CHECK_INT_EQ(other->sink.since.value, -1);
-  let_go_on(other);
-  CHECK_INT_EQ(come_to(other, 59), 0);
+  release(other);
+  CHECK_INT_EQ(wait_until_at(other, 59), 0);
   CHECK(quick->seen == 60 && other->seen == 60);
   flume_sink_detach(&quick->sink);
   flume_sink_detach(&other->sink);
@@ -292,31 +292,31 @@ TEST(a_sink_that_waits_loses_patience) {
 }
 
 /* Of a log that has lost its writer nothing more is to be waited for; what it has is there. */
-TEST(waits_on_a_log_that_has_lost_its_writer) {
+TEST(waits_on_a_log_that_was_replaced) {
   struct waiting beyond;
   open_with(true);
   append(3, 10);
-  struct eater *eater = attach(0);
-  wait_for(&beyond, eater, 3, 0);
-  CHECK_INT_EQ(come_to(eater, 2), 0);
+  struct consumer *consumer = attach(0);
+  wait_for(&beyond, consumer, 3, 0);
+  CHECK_INT_EQ(wait_until_at(consumer, 2), 0);
   CHECK_INT_EQ(beyond.calls, 0);
-  w.log->following = FLUME_FOLLOWING_LOST;
-  flume_err_set(&w.log->following_why, FLUME_ECORRUPT, "another log lies there now");
-  CHECK_INT_EQ(come_to(eater, 2), 0);
+  fx.log->following = FLUME_FOLLOWING_LOST;
+  flume_err_set(&fx.log->following_why, FLUME_ECORRUPT, "another log lies there now");
+  CHECK_INT_EQ(wait_until_at(consumer, 2), 0);
   CHECK_INT_EQ(wait_end(&beyond), FLUME_ECORRUPT);
-  CHECK_INT_EQ(come_to(eater, 3), FLUME_ECORRUPT);
-  flume_sink_detach(&eater->sink);
+  CHECK_INT_EQ(wait_until_at(consumer, 3), FLUME_ECORRUPT);
+  flume_sink_detach(&consumer->sink);
   close_all();
 }
 
 TEST(a_block_that_is_given_back_comes_again) {
   open_with(true);
   append(4, 10);
-  struct eater *eater = attach(0);
-  eater->gives_back = true;
-  CHECK_INT_EQ(come_to(eater, 3), 0);
-  CHECK_INT_EQ(eater->seen, 4);
-  flume_sink_detach(&eater->sink);
+  struct consumer *consumer = attach(0);
+  consumer->gives_back = true;
+  CHECK_INT_EQ(wait_until_at(consumer, 3), 0);
+  CHECK_INT_EQ(consumer->seen, 4);
+  flume_sink_detach(&consumer->sink);
   close_all();
 }
 
@@ -324,12 +324,12 @@ TEST(waits_end_in_any_order) {
   struct waiting late, early, never, timed, longer;
   open_with(true);
   append(3, 10);
-  struct eater *eater = attach(0);
-  wait_for(&late, eater, 5, 0);
-  wait_for(&early, eater, 1, 0);
-  wait_for(&timed, eater, 100, 1);
-  wait_for(&longer, eater, 5, 100000);
-  wait_for(&never, eater, 1000, 0);
+  struct consumer *consumer = attach(0);
+  wait_for(&late, consumer, 5, 0);
+  wait_for(&early, consumer, 1, 0);
+  wait_for(&timed, consumer, 100, 1);
+  wait_for(&longer, consumer, 5, 100000);
+  wait_for(&never, consumer, 1000, 0);
   CHECK_INT_EQ(wait_end(&early), 0);
   CHECK_INT_EQ(late.calls, 0);
   CHECK_INT_EQ(wait_end(&timed), FLUME_ETIMEDOUT);
@@ -337,7 +337,7 @@ TEST(waits_end_in_any_order) {
   CHECK_INT_EQ(wait_end(&late), 0);
   CHECK_INT_EQ(wait_end(&longer), 0);
   CHECK_INT_EQ(never.calls, 0);
-  flume_sink_detach(&eater->sink);
+  flume_sink_detach(&consumer->sink);
   CHECK_INT_EQ(never.calls, 1);
   CHECK_INT_EQ(never.status, FLUME_ECLOSED);
   close_all();
@@ -347,18 +347,18 @@ TEST(waits_end_in_any_order) {
 TEST(nothing_moves_before_it_is_ready) {
   struct waiting waiting, timed;
   open_with(true);
-  flume_pump_set_ready(&w.pump, false);
+  flume_pump_set_ready(&fx.pump, false);
   append(3, 10);
-  struct eater *eater = attach(0);
-  wait_for(&waiting, eater, -1, 0);
-  wait_for(&timed, eater, -1, 1);
+  struct consumer *consumer = attach(0);
+  wait_for(&waiting, consumer, -1, 0);
+  wait_for(&timed, consumer, -1, 1);
   CHECK_INT_EQ(wait_end(&timed), FLUME_ETIMEDOUT);
-  CHECK_INT_EQ(eater->seen, 0);
+  CHECK_INT_EQ(consumer->seen, 0);
   CHECK_INT_EQ(waiting.calls, 0);
-  flume_pump_set_ready(&w.pump, true);
+  flume_pump_set_ready(&fx.pump, true);
   CHECK_INT_EQ(wait_end(&waiting), 0);
-  CHECK_INT_EQ(come_to(eater, 2), 0);
-  flume_sink_detach(&eater->sink);
+  CHECK_INT_EQ(wait_until_at(consumer, 2), 0);
+  flume_sink_detach(&consumer->sink);
   close_all();
 }
 
@@ -366,13 +366,13 @@ TEST(a_sink_that_fails_stops_alone) {
   struct waiting waiting;
   open_with(true);
   append(2, 10);
-  struct eater *bad = attach(0), *good = attach(1);
+  struct consumer *bad = attach(0), *good = attach(1);
   bad->fails_at = 3;
-  CHECK_INT_EQ(come_to(bad, 1), 0);
+  CHECK_INT_EQ(wait_until_at(bad, 1), 0);
   wait_for(&waiting, bad, 4, 0);
   append(3, 10);
   CHECK_INT_EQ(wait_end(&waiting), FLUME_EVIEW);
-  CHECK_INT_EQ(come_to(good, 4), 0);
+  CHECK_INT_EQ(wait_until_at(good, 4), 0);
   CHECK_INT_EQ(bad->sink.state, FLUME_SINK_FAILED);
   CHECK_INT_EQ(bad->sink.failure_seq, 3);
   CHECK_STR_EQ(bad->sink.failure.msg, "can't stand 3");
@@ -380,7 +380,7 @@ TEST(a_sink_that_fails_stops_alone) {
   bad->fails_at = -1;
   bad->seen = 0;
   flume_sink_restart(&bad->sink, -1, 0);
-  CHECK_INT_EQ(come_to(bad, 4), 0);
+  CHECK_INT_EQ(wait_until_at(bad, 4), 0);
   CHECK_INT_EQ(bad->seen, 5);
   flume_sink_detach(&bad->sink);
   flume_sink_detach(&good->sink);
@@ -391,21 +391,21 @@ TEST(a_sink_that_fails_stops_alone) {
 TEST(sinks_learn_of_deletions) {
   open_with(true);
   append(6, 10);
-  struct eater *eater = attach(0);
-  CHECK_INT_EQ(come_to(eater, 5), 0);
-  CHECK_INT_EQ(log_del(w.log, &w.loop, (int64_t[]){1, 4}, 2), 0);
-  CHECK(flume_sink_is_stale(&eater->sink));
-  CHECK_INT_EQ(come_to(eater, 5), 0);
-  CHECK_INT_EQ(eater->seen, 4);
-  CHECK_INT_EQ(eater->forgets, 1);
-  flume_pump_set_ready(&w.pump, false);
+  struct consumer *consumer = attach(0);
+  CHECK_INT_EQ(wait_until_at(consumer, 5), 0);
+  CHECK_INT_EQ(log_del(fx.log, &fx.loop, (int64_t[]){1, 4}, 2), 0);
+  CHECK(flume_sink_is_stale(&consumer->sink));
+  CHECK_INT_EQ(wait_until_at(consumer, 5), 0);
+  CHECK_INT_EQ(consumer->seen, 4);
+  CHECK_INT_EQ(consumer->forgets, 1);
+  flume_pump_set_ready(&fx.pump, false);
   append(2, 10);
-  CHECK_INT_EQ(log_del(w.log, &w.loop, (int64_t[]){7}, 1), 0);
-  flume_pump_set_ready(&w.pump, true);
-  CHECK_INT_EQ(come_to(eater, 7), 0);
-  CHECK_INT_EQ(eater->seen, 5);
-  CHECK_INT_EQ(eater->forgets, 1);
-  flume_sink_detach(&eater->sink);
+  CHECK_INT_EQ(log_del(fx.log, &fx.loop, (int64_t[]){7}, 1), 0);
+  flume_pump_set_ready(&fx.pump, true);
+  CHECK_INT_EQ(wait_until_at(consumer, 7), 0);
+  CHECK_INT_EQ(consumer->seen, 5);
+  CHECK_INT_EQ(consumer->forgets, 1);
+  flume_sink_detach(&consumer->sink);
   close_all();
 }
 
@@ -414,16 +414,16 @@ TEST(a_block_that_can_not_be_read) {
   open_with(false);
   append(2, 10);
   append(9, BIG);
-  faults_arm(&w.faults, FAULT_READ, 3, UV_EIO);
-  struct eater *eater = attach(0);
-  CHECK_INT_EQ(come_to(eater, 10), FLUME_EVIEW);
-  CHECK_INT_EQ(eater->sink.failure.code, UV_EIO);
-  CHECK(strstr(eater->sink.failure.msg, ".flume") != NULL);
-  faults_arm(&w.faults, FAULT_NONE, 0, 0);
-  flume_sink_restart(&eater->sink, eater->sink.since.value, 0);
-  CHECK_INT_EQ(come_to(eater, 10), 0);
-  CHECK_INT_EQ(eater->seen, 11);
-  flume_sink_detach(&eater->sink);
+  faults_arm(&fx.faults, FAULT_READ, 3, UV_EIO);
+  struct consumer *consumer = attach(0);
+  CHECK_INT_EQ(wait_until_at(consumer, 10), FLUME_EVIEW);
+  CHECK_INT_EQ(consumer->sink.failure.code, UV_EIO);
+  CHECK(strstr(consumer->sink.failure.msg, ".flume") != NULL);
+  faults_arm(&fx.faults, FAULT_NONE, 0, 0);
+  flume_sink_restart(&consumer->sink, consumer->sink.since.value, 0);
+  CHECK_INT_EQ(wait_until_at(consumer, 10), 0);
+  CHECK_INT_EQ(consumer->seen, 11);
+  flume_sink_detach(&consumer->sink);
   close_all();
 }
 
@@ -432,18 +432,18 @@ TEST(without_memory) {
   for (int nth = 1; nth < 200 && !test_failed; nth++) {
     open_with(false);
     append(12, BIG);
-    struct eater *eater = attach(0);
-    faults_arm(&w.faults, FAULT_ALLOC, nth, UV_ENOMEM);
-    int status = come_to(eater, 11);
-    bool hit = fault_was_hit(&w.faults);
-    faults_arm(&w.faults, FAULT_NONE, 0, 0);
-    CHECK(status == 0 || (hit && eater->sink.failure.code == UV_ENOMEM));
+    struct consumer *consumer = attach(0);
+    faults_arm(&fx.faults, FAULT_ALLOC, nth, UV_ENOMEM);
+    int status = wait_until_at(consumer, 11);
+    bool hit = fault_was_hit(&fx.faults);
+    faults_arm(&fx.faults, FAULT_NONE, 0, 0);
+    CHECK(status == 0 || (hit && consumer->sink.failure.code == UV_ENOMEM));
     if (status != 0) {
-      flume_sink_restart(&eater->sink, eater->sink.since.value, 0);
-      CHECK_INT_EQ(come_to(eater, 11), 0);
+      flume_sink_restart(&consumer->sink, consumer->sink.since.value, 0);
+      CHECK_INT_EQ(wait_until_at(consumer, 11), 0);
     }
-    CHECK_INT_EQ(eater->seen, 12);
-    flume_sink_detach(&eater->sink);
+    CHECK_INT_EQ(consumer->seen, 12);
+    flume_sink_detach(&consumer->sink);
     close_all();
     if (hit) continue;
     CHECK(nth > 1);
@@ -452,15 +452,15 @@ TEST(without_memory) {
 }
 
 /* Closing waits for the blocks that are on their way. */
-TEST(closing_in_the_midst) {
+TEST(closing_while_blocks_are_fed) {
   open_with(false);
   append(30, BIG);
-  for (int i = 0; i < EATERS; i++) attach(i);
-  while (w.pump.loads == 0) uv_run(&w.loop, UV_RUN_NOWAIT);
-  for (int i = 0; i < EATERS; i++) {
-    struct eater *eater = &w.eaters[i];
-    while (eater->sink.state == FLUME_SINK_FEEDING) uv_run(&w.loop, UV_RUN_NOWAIT);
-    flume_sink_detach(&eater->sink);
+  for (int i = 0; i < CONSUMERS; i++) attach(i);
+  while (fx.pump.loads == 0) uv_run(&fx.loop, UV_RUN_NOWAIT);
+  for (int i = 0; i < CONSUMERS; i++) {
+    struct consumer *consumer = &fx.consumers[i];
+    while (consumer->sink.state == FLUME_SINK_FEEDING) uv_run(&fx.loop, UV_RUN_NOWAIT);
+    flume_sink_detach(&consumer->sink);
   }
   close_all();
 }
@@ -494,7 +494,7 @@ static void job_done(struct flume_job *job) {
 }
 
 /* All threads but one are kept busy: that one takes what waits in its order, what was submitted first before the rest. */
-TEST(jobs_that_go_first) {
+TEST(jobs_with_priority) {
   uv_loop_t loop;
   struct flume_pool *pool;
   struct numbered all[16];

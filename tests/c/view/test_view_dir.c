@@ -30,7 +30,7 @@ static size_t count_versions(const char *path) {
   return count;
 }
 
-TEST(nothing_there_is_no_error) {
+TEST(a_missing_folder_is_no_error) {
   char dir[TEST_PATH_MAX];
   temp_dir(dir);
   char path[TEST_PATH_MAX + 16];
@@ -58,7 +58,7 @@ TEST(one_version_is_active_at_a_time) {
   remove_dir(dir);
 }
 
-TEST(sweeping_keeps_versions_and_files_that_are_meant) {
+TEST(sweeping_keeps_valid_versions_and_their_files) {
   char dir[TEST_PATH_MAX];
   temp_dir(dir);
   struct flume_err err;
@@ -86,7 +86,7 @@ TEST(sweeping_keeps_versions_and_files_that_are_meant) {
   remove_dir(dir);
 }
 
-TEST(what_is_no_number_is_no_version) {
+TEST(folders_without_a_number_are_no_versions) {
   static const char *const texts[] = {"", "1", "0\n", "-1\n", "1x\n", "4294967296\n", "1\n\n", "99999999999\n", "\0\n"};
   char dir[TEST_PATH_MAX];
   temp_dir(dir);
@@ -98,7 +98,7 @@ TEST(what_is_no_number_is_no_version) {
   remove_dir(dir);
 }
 
-TEST(a_path_too_long_is_said) {
+TEST(a_path_that_is_too_long_is_reported) {
   char path[5000];
   struct flume_err err = {0};
   uint32_t number;

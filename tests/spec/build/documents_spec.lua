@@ -8,7 +8,7 @@
 
 local document = require "tests.support.document"
 local shell = require "tests.support.shell"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local ROOT = shell.output "pwd -P":gsub("%s+$", "")
 local LUA = os.getenv "LUA" or "lua5.4"
@@ -32,14 +32,14 @@ return {
 ]]
 
 local function with_data(dir)
-  world.write(dir .. "/records.jsonl", RECORDS)
+  fixture.write(dir .. "/records.jsonl", RECORDS)
   shell.output(("cd %s && flume data append records.jsonl"):format(dir))
 end
 
 -- A program that runs another with arguments of its own before those that it gets.
 local function write_wrapper(path, command, arguments)
   local program = shell.output("command -v " .. command):gsub("%s+$", "")
-  world.write(path, ('#!/bin/sh\nexec %s %s "$@"\n'):format(program, arguments))
+  fixture.write(path, ('#!/bin/sh\nexec %s %s "$@"\n'):format(program, arguments))
   shell.output("chmod +x " .. path)
 end
 
@@ -56,17 +56,17 @@ end
 
 -- What a document finds in its folder; what its shell examples begin with, if anything.
 local SETTINGS = {
-  ["README.md"] = function (dir) world.write(dir .. "/records.jsonl", RECORDS) end,
+  ["README.md"] = function (dir) fixture.write(dir .. "/records.jsonl", RECORDS) end,
   ["views/README.md"] = function (dir)
-    world.write(dir .. "/views/totals.lua", TOTALS)
+    fixture.write(dir .. "/views/totals.lua", TOTALS)
     with_data(dir)
   end,
   ["bin/flume.1"] = function (dir)
-    world.write(dir .. "/views/mentions.lua", MENTIONS)
-    world.write(dir .. "/events.jsonl", RECORDS)
+    fixture.write(dir .. "/views/mentions.lua", MENTIONS)
+    fixture.write(dir .. "/events.jsonl", RECORDS)
   end,
   ["core/flume.3"] = function (dir)
-    world.write(dir .. "/data/readme", "")
+    fixture.write(dir .. "/data/readme", "")
     return with_library(dir)
   end,
   ["examples/README.md"] = with_library,
@@ -75,7 +75,7 @@ local SETTINGS = {
 -- --- Lua ---------------------------------------------------------------------------------------------------------
 
 local function run_lua(dir, text)
-  world.write(dir .. "/example.lua", text)
+  fixture.write(dir .. "/example.lua", text)
   return shell.run(("cd %s && %s example.lua"):format(dir, LUA))
 end
 
@@ -94,7 +94,7 @@ db:close()
 
 local function try_view(dir, example)
   local path = example.text:match "^%-%- ([%w_/]+%.lua)" or "example_view.lua"
-  world.write(dir .. "/" .. path, example.text)
+  fixture.write(dir .. "/" .. path, example.text)
   return run_lua(dir, MOUNT:gsub("%.%.%.", ("%q"):format(path)))
 end
 
@@ -128,7 +128,7 @@ local function try_sh(dir, example, before)
   for line in example.text:gmatch "[^\n]+" do
     table.insert(line:find " %-f$" and following or lines, line)
   end
-  world.write(dir .. "/example.sh", (before or "") .. table.concat(lines, "\n") .. "\n")
+  fixture.write(dir .. "/example.sh", (before or "") .. table.concat(lines, "\n") .. "\n")
   local out, ok = shell.run(("cd %s && sh -e ./example.sh </dev/null"):format(dir))
   for _, line in ipairs(following) do follow(dir, line) end
   return out, ok
@@ -137,8 +137,8 @@ end
 -- A piece of a program: in a function of its own.
 local function try_c(dir, example, before)
   local text = "#include <err.h>\n#include <flume.h>\nint main(void) {\n" .. example.text .. "return 0;\n}\n"
-  world.write(dir .. "/example.c", text)
-  world.write(dir .. "/example.sh", before ..
+  fixture.write(dir .. "/example.c", text)
+  fixture.write(dir .. "/example.sh", before ..
     "cc -Wall -Werror -o example example.c $(pkg-config --cflags --libs flume)\n./example\n")
   return shell.run(("cd %s && sh -e ./example.sh"):format(dir))
 end
@@ -157,11 +157,11 @@ local function documents()
 end
 
 describe("the examples of", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   for path, prepare in pairs(SETTINGS) do
     it(path, function ()
-      local dir, tried = world.dir(), 0
+      local dir, tried = fixture.dir(), 0
       local before = prepare(dir)
       for _, example in ipairs(document.examples(path)) do
         if not example.skip then
@@ -184,14 +184,14 @@ end)
 describe("the README", function ()
   it("names a test for each feature of the family", function ()
     local rows = 0
-    for row in world.read("README.md"):match "\n## Beside the flumedb family\n(.-)\n## ":gmatch "\n|[^\n]+" do
+    for row in fixture.read("README.md"):match "\n## Beside the flumedb family\n(.-)\n## ":gmatch "\n|[^\n]+" do
       local named = row:match "|([^|]*)|$"
       if not named:find "^ test " and not named:find "^%-" then
         rows = rows + 1
         local tests = 0
         for name in named:gmatch "`([^`]+)`" do
           tests = tests + 1
-          assert.truthy(name:find "_spec%.lua$" and world.read("tests/" .. name) ~= "", name)
+          assert.truthy(name:find "_spec%.lua$" and fixture.read("tests/" .. name) ~= "", name)
         end
         assert.is_true(tests > 0, row)
       end

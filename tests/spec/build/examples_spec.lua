@@ -3,7 +3,7 @@
 local document = require "tests.support.document"
 local flume = require "flume"
 local shell = require "tests.support.shell"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local LUA = os.getenv "LUA" or "lua5.4"
 local COPAS_PATH = "/usr/share/lua/5.2/?.lua" -- Debian has it for other versions of Lua only, which makes no difference
@@ -25,7 +25,7 @@ local function is_there(module)
 end
 
 describe("the Lua example", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   for path in shell.output "ls examples/lua/*.lua":gmatch "%S+" do
     local name = path:match "([^/]+)%.lua$"
@@ -37,7 +37,7 @@ describe("the Lua example", function ()
     else
       it(name .. " prints what it promises", function ()
         if NEEDS[name] and not is_there(NEEDS[name]) then return pending(NEEDS[name] .. " is not installed") end
-        local text = shell.output(('cd %s && LUA_PATH="$LUA_PATH;%s" timeout 120 %s %s/%s'):format(world.dir(),
+        local text = shell.output(('cd %s && LUA_PATH="$LUA_PATH;%s" timeout 120 %s %s/%s'):format(fixture.dir(),
           COPAS_PATH, LUA, ROOT, path))
         assert.equal(document.promised(read(path)), text)
       end)
@@ -75,11 +75,11 @@ describe("the C examples", function ()
   end
 
   before_each(function ()
-    dir = world.dir()
+    dir = fixture.dir()
     shell.make(("install PREFIX=%s/usr"):format(dir))
     environment = ("PKG_CONFIG_PATH=%s/usr/lib/pkgconfig LD_LIBRARY_PATH=%s/usr/lib"):format(dir, dir)
   end)
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("work with the shared library", function ()
     build("", "")
@@ -96,11 +96,11 @@ describe("the C examples", function ()
   it("write logs that Lua reads", function ()
     build("", "")
     run "printf 'one\\ntwo\\n' | ./append data"
-    local log = world.keep(assert(flume.log.file(dir .. "/data", {codec = "raw"})))
-    assert.same({{0, "one"}, {1, "two"}}, world.collect(log:stream()))
+    local log = fixture.keep(assert(flume.log.file(dir .. "/data", {codec = "raw"})))
+    assert.same({{0, "one"}, {1, "two"}}, fixture.collect(log:stream()))
   end)
 
-  it("say what is wrong, and fail", function ()
+  it("report an error, and fail", function ()
     build("", "")
     for _, name in ipairs {"append", "tail", "live"} do
       local text, ok = shell.run(("cd %s && export %s; ./%s /dev/null/x </dev/null"):format(dir, environment, name))

@@ -1,7 +1,7 @@
 -- What make install puts where, and what of it others can see.
 
 local shell = require "tests.support.shell"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local LIB = shell.build .. "/lib/"
 
@@ -62,11 +62,11 @@ describe("the libraries", function ()
 end)
 
 describe("make install", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("takes away with uninstall all that it put there, and nothing else", function ()
-    local dest = world.dir()
-    local own = world.write(dest .. "/usr/share/lua/5.4/flume/mine.lua", "")
+    local dest = fixture.dir()
+    local own = fixture.write(dest .. "/usr/share/lua/5.4/flume/mine.lua", "")
     installed("/usr", dest)
     assert.truthy(files_in(dest):find "./usr/bin/flume\n")
     shell.make("uninstall PREFIX=/usr DESTDIR=" .. dest)
@@ -79,7 +79,7 @@ describe("make install", function ()
   end)
 
   it("installs every Lua file and every view", function ()
-    local root = installed(world.dir())
+    local root = installed(fixture.dir())
     local there = files_in(root .. "/share/lua/5.4/flume")
     local expected = shell.output "cd lua/flume && find . -name '*.lua'" ..
       shell.output "find ./views -name '*.lua'"
@@ -87,7 +87,7 @@ describe("make install", function ()
   end)
 
   it("makes a binary and a module that need nothing of the build tree", function ()
-    local root = installed(world.dir())
+    local root = installed(fixture.dir())
     local text = shell.output(("tests/packages/try '%s/share/lua/5.4/?.lua;%s/share/lua/5.4/?/init.lua' " ..
       "'%s/lib/lua/5.4/?.so' %s/bin/flume"):format(root, root, root, root))
     assert.truthy(text:find("from " .. root .. "/share/lua", 1, true), text)
@@ -98,7 +98,7 @@ describe("make install", function ()
   end)
 
   it("tells pkg-config how to link with either library", function ()
-    local root = installed(world.dir())
+    local root = installed(fixture.dir())
     local pkg_config = "PKG_CONFIG_PATH=" .. root .. "/lib/pkgconfig pkg-config flume "
     assert.equal("0.1.0\n", shell.output(pkg_config .. "--modversion"))
     assert.truthy(shell.output(pkg_config .. "--cflags"):find("-I" .. root .. "/include", 1, true))
@@ -121,7 +121,7 @@ describe("the manual", function ()
     assert.same(in_header, in_manual)
   end)
 
-  it("has no errors of form", function ()
+  it("has no formatting errors", function ()
     if not shell.has "mandoc" then return pending "mandoc is not installed" end
     for _, page in ipairs {"core/flume.3", "bin/flume.1"} do
       local text = shell.run("mandoc -T lint -W warning " .. page)

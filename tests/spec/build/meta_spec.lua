@@ -3,7 +3,7 @@
 local flume = require "flume"
 local read = require "packaging.annotations"
 local shell = require "tests.support.shell"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local CLASSES, BY_NAME = read "lua/flume/meta.lua", {}
 for _, class in ipairs(CLASSES) do BY_NAME[class.name] = class end
@@ -98,11 +98,11 @@ end
 
 -- name of the class -> list of values that are of it
 local function specimens()
-  local db = world.open_db(world.dir() .. "/data")
-  local memory = world.memory_db()
+  local db = fixture.open_db(fixture.dir() .. "/data")
+  local memory = fixture.memory_db()
   local err
   db:get(99, function (why) err = why end)
-  world.run_until(function () return err end)
+  fixture.run_until(function () return err end)
   memory:use("count", {
     version = 1, initial = 0, reducer = function (n) return n + 1 end, methods = {list = "source"},
     list = function () return {1} end,
@@ -118,8 +118,8 @@ local function specimens()
   memory.broken:ready()
   db:del(0)
   local compacted = assert(db:compact())
-  local backup = assert(db:backup(world.dir() .. "/copy"))
-  world.write(db.dir .. "/log/stray", "")
+  local backup = assert(db:backup(fixture.dir() .. "/copy"))
+  fixture.write(db.dir .. "/log/stray", "")
   local report = assert(db:check())
   return {
     ["flume.Compaction"] = {compacted},
@@ -132,7 +132,7 @@ local function specimens()
     ["flume.Conditions"] = {flume.query},
     ["flume.QueryView"] = {memory.q},
     ["flume.Query"] = {memory.q:where()},
-    ["flume.Results"] = {world.keep((memory.q:query()))},
+    ["flume.Results"] = {fixture.keep((memory.q:query()))},
     ["flume.Loop"] = {flume.loop()},
     ["flume.DB"] = {db, memory},
     ["flume.Status"] = {db:status(), memory:status()},
@@ -143,8 +143,8 @@ local function specimens()
     ["flume.GroupView"] = {memory.grouped},
     ["flume.IndexView"] = {memory.index},
     ["flume.Progress"] = {memory.count.progress.value},
-    ["flume.Source"] = {world.keep(memory.count:list())},
-    ["flume.Stream"] = {world.keep(db:stream())},
+    ["flume.Source"] = {fixture.keep(memory.count:list())},
+    ["flume.Stream"] = {fixture.keep(db:stream())},
     ["flume.Log"] = {db.log, flume.log.memory()},
     ["flume.Observable"] = {flume.observable(1), db.since, memory.count.since, memory.count.progress},
     ["flume.Error"] = {err},
@@ -169,9 +169,9 @@ local function public_functions(name, value)
 end
 
 describe("the annotations of the API", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
-  it("declare fields that are there, with their types", function ()
+  it("declare existing fields, with their types", function ()
     for name, values in pairs(specimens()) do
       for _, value in ipairs(values) do
         for field_name, field in pairs((members(BY_NAME[name]))) do
@@ -185,7 +185,7 @@ describe("the annotations of the API", function ()
     end
   end)
 
-  it("declare functions that are there, with their parameters", function ()
+  it("declare existing functions, with their parameters", function ()
     local _, view_functions = members(BY_NAME["flume.View"])
     local members_of_view = {}
     for _, name in ipairs(OF_VIEWS) do members_of_view[name] = true end
@@ -217,7 +217,7 @@ describe("the annotations of the API", function ()
         for _, view in ipairs(all[name]) do assert.is_not_nil(view.methods[fn.name], name .. "." .. fn.name) end
       end
     end
-    local db = world.memory_db()
+    local db = fixture.memory_db()
     db:use("index", flume.index(1, "k")):use("grouped", {
       version = 1, group = "k", initial = 0, reducer = function (n) return n + 1 end,
     })
@@ -230,7 +230,7 @@ describe("the annotations of the API", function ()
     assert.same({"b", 1}, {db.grouped:read {reverse = true, limit = 1}:next()})
   end)
 
-  it("declare every function that there is", function ()
+  it("declare every function of the library", function ()
     local missing = {}
     for name, values in pairs(specimens()) do
       local fields, functions = members(BY_NAME[name])
@@ -241,7 +241,7 @@ describe("the annotations of the API", function ()
     assert.same({}, missing)
   end)
 
-  it("declare every field of what is plain data, and of the module", function ()
+  it("declare every field of plain data and of the module", function ()
     local all, missing = specimens(), {}
     for _, name in ipairs {
       "flume", "flume.Status", "flume.ViewStatus", "flume.Progress", "flume.Error", "flume.Compaction", "flume.Backup",
@@ -257,7 +257,7 @@ describe("the annotations of the API", function ()
     assert.same({}, missing)
   end)
 
-  it("have been held against every class that has functions", function ()
+  it("cover every class that has functions", function ()
     local all = specimens()
     for _, class in ipairs(CLASSES) do
       if class.functions[1] then assert.is_not_nil(all[class.name] or class.name == "flume.Records", class.name) end
@@ -265,13 +265,13 @@ describe("the annotations of the API", function ()
   end)
 
   it("declare the options that are taken", function ()
-    local db = world.memory_db()
+    local db = fixture.memory_db()
     local count = db:use("counted", counting(1)).counted
     local index = db:use("index", flume.index(1, "k")).index
     for name, call in pairs {
-      ["flume.OpenOptions"] = function (options) return flume.open(world.dir(), options) end,
+      ["flume.OpenOptions"] = function (options) return flume.open(fixture.dir(), options) end,
       ["flume.NewOptions"] = function (options) return flume.new(flume.log.memory(), options) end,
-      ["flume.LogOptions"] = function (options) return flume.log.file(world.dir(), options) end,
+      ["flume.LogOptions"] = function (options) return flume.log.file(fixture.dir(), options) end,
       ["flume.UseOptions"] = function (options) return db:use("count", counting(1), options) end,
       ["flume.UpkeepOptions"] = function (options) return db:check(options) end,
       ["flume.ExplainOptions"] = function (options) return count:explain(options) end,
@@ -319,11 +319,11 @@ local IN_MODULE = {flume = "", ["flume.Logs"] = "flume.log.", ["flume.Json"] = "
   ["flume.Conditions"] = "flume.query."}
 
 describe("make doc", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("has every function of the annotations in its pages", function ()
     if not shell.has "ldoc" then return pending "ldoc is not installed" end
-    local build = world.dir()
+    local build = fixture.dir()
     shell.output("make -s --no-print-directory doc BUILD=" .. build)
     local pages = shell.output(("cat %s/doc/modules/*.html %s/doc/classes/*.html"):format(build, build))
     for _, class in ipairs(CLASSES) do

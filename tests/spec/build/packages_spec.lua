@@ -3,7 +3,7 @@
 
 local lfs = require "lfs"
 local shell = require "tests.support.shell"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local DEBIAN = "packaging/debian/"
 
@@ -20,12 +20,12 @@ local function variable(name)
 end
 
 describe("the rock", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("is built by luarocks and works from its tree", function ()
     if not shell.has "luarocks" then return pending "luarocks is not installed" end
     if os.getenv "SANITIZE" then return pending "of a sanitized build there is no rock" end
-    local copy = world.dir()
+    local copy = fixture.dir()
     shell.output("tests/packages/checkout " .. copy)
     shell.output(("mkdir %s/build && cp -a %s/obj %s/build"):format(copy, shell.build, copy)) -- compiled already
     local text = shell.output("tests/packages/rock " .. copy)
@@ -44,7 +44,7 @@ describe("the first use", function ()
 end)
 
 describe("the Debian packages", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   -- The files of each package, as its list of patterns says.
   local function files_of(package, dest)
@@ -58,7 +58,7 @@ describe("the Debian packages", function ()
   end
 
   it("have each installed file once", function ()
-    local dest = world.dir()
+    local dest = fixture.dir()
     shell.make(("install DESTDIR=%s PREFIX=/usr LIBDIR=/usr/lib/arch LUALIBDIR=/usr/lib/arch/lua/5.4 " ..
       "ZSHDIR=/usr/share/zsh/vendor-completions"):format(dest))
     local owner = {}

@@ -2,7 +2,7 @@
 
 local binary = require "tests.support.binary"
 local flume = require "flume"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local BUILD = os.getenv "BUILD" or "build"
 
@@ -10,11 +10,11 @@ local command, failure, output, read_file = binary.command, binary.failure, bina
 local run, start, wait_until = binary.run, binary.start, binary.wait_until
 
 describe("append", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("takes lines from standard input and from files", function ()
-    local dir = world.dir()
-    local file = world.write(dir .. "/lines", '{"n":3}\n[1,2]\n"text"\n\n  \n7\n')
+    local dir = fixture.dir()
+    local file = fixture.write(dir .. "/lines", '{"n":3}\n[1,2]\n"text"\n\n  \n7\n')
     assert.equal("1 record appended\n", output({dir .. "/data", "append"}, {input = '{"n":1}\n'}))
     assert.equal("1 record appended\n", output({dir .. "/data", "append", "-"}, {input = '{"n":2}'}))
     assert.equal("4 records appended\n", output {dir .. "/data", "append", file})
@@ -23,19 +23,19 @@ describe("append", function ()
   end)
 
   it("passes over the byte order mark that some editors write", function ()
-    local dir = world.dir() .. "/data"
+    local dir = fixture.dir() .. "/data"
     assert.equal("1 record appended\n", output({dir, "append"}, {input = '\xef\xbb\xbf{"n":1}\n'}))
     assert.equal('{"n":1}\n', output {dir, "stream", "--json"})
     assert.is_not_nil(failure({dir, "append"}, {input = '1\n\xef\xbb\xbf2\n'}):find "line 2: ")
   end)
 
   it("reports as JSON", function ()
-    local result = output({world.dir() .. "/data", "append", "--json"}, {input = "1\n2\n"})
+    local result = output({fixture.dir() .. "/data", "append", "--json"}, {input = "1\n2\n"})
     assert.same({appended = 2, skipped = 0, since = 1}, flume.json.decode(result))
   end)
 
   it("takes many lines, long ones and Windows ones", function ()
-    local dir, lines = world.dir(), {}
+    local dir, lines = fixture.dir(), {}
     for n = 1, 20000 do lines[n] = ('{"n":%d,"text":"%s"}'):format(n, ("x"):rep(n % 97)) end
     lines[#lines + 1] = '"' .. ("y"):rep(2000000) .. '"'
     lines[#lines + 1] = '{"last":true}\r'
@@ -46,7 +46,7 @@ describe("append", function ()
 
   it("stops at a bad line, and keeps the lines before it", function ()
     for _, bad in ipairs {1, 2, 3000, 20000} do
-      local dir, lines = world.dir() .. "/data", {}
+      local dir, lines = fixture.dir() .. "/data", {}
       for n = 1, 20000 do lines[n] = n == bad and '{"n":' or ('{"n":%d,"text":"some more text"}'):format(n) end
       local message, out = failure({dir, "append"}, {input = table.concat(lines, "\n")})
       assert.is_not_nil(message:find(("append: line %d: column 6: "):format(bad), 1, true), message)
@@ -56,11 +56,11 @@ describe("append", function ()
   end)
 
   it("counts empty lines in the number of a bad one", function ()
-    assert.is_not_nil(failure({world.dir() .. "/data", "append"}, {input = "\n1\n\n\nx\n2\n"}):find "line 5: ")
+    assert.is_not_nil(failure({fixture.dir() .. "/data", "append"}, {input = "\n1\n\n\nx\n2\n"}):find "line 5: ")
   end)
 
   it("passes over bad lines when told to", function ()
-    local dir, lines = world.dir() .. "/data", {}
+    local dir, lines = fixture.dir() .. "/data", {}
     for n = 1, 9000 do lines[n] = n % 9 == 0 and "oops" or tostring(n) end
     assert.equal("8000 records appended, 1000 bad lines skipped\n",
       output({dir, "append", "--skip-bad"}, {input = table.concat(lines, "\n")}))
@@ -73,11 +73,11 @@ describe("append", function ()
   end)
 
   it("says which file is not there", function ()
-    assert.is_not_nil(failure({world.dir() .. "/data", "append", "/no/such/file"}):find("/no/such/file", 1, true))
+    assert.is_not_nil(failure({fixture.dir() .. "/data", "append", "/no/such/file"}):find("/no/such/file", 1, true))
   end)
 
   it("stores what has come while it waits for more", function ()
-    local dir = world.dir() .. "/data"
+    local dir = fixture.dir() .. "/data"
     local pipe = io.popen(command {dir, "append"} .. " >/dev/null", "w")
     pipe:write '{"n":1}\n{"n":2'
     pipe:flush()
@@ -88,7 +88,7 @@ describe("append", function ()
   end)
 
   it("can be interrupted while it waits, and keeps what it has", function ()
-    local dir = world.dir()
+    local dir = fixture.dir()
     assert.is_true(os.execute("mkfifo " .. dir .. "/in"))
     local child = start({dir .. "/data", "append"}, ("<%s/in 2>%s/err"):format(dir, dir))
     local input <close> = io.open(dir .. "/in", "w")
@@ -100,9 +100,9 @@ describe("append", function ()
     assert.equal("flume: interrupted\n", read_file(dir .. "/err"))
   end)
 
-  it("says who has the database when another has", function ()
-    local dir = world.dir() .. "/data"
-    local db = world.keep(assert(flume.open(dir)))
+  it("names the process that holds the database's lock", function ()
+    local dir = fixture.dir() .. "/data"
+    local db = fixture.keep(assert(flume.open(dir)))
     db:append{n = 1}
     local message = failure({dir, "append"}, {input = "1"})
     assert.is_not_nil(message:find "open for writing in process %d+")
@@ -115,11 +115,11 @@ describe("append", function ()
 end)
 
 describe("append, under attack,", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   -- Runs flume append on what a shell command writes.
   local function fed(source, args, env)
-    local dir = world.dir()
+    local dir = fixture.dir()
     local words = {dir .. "/data", "append", table.unpack(args or {})}
     local _, _, code = os.execute(("%s | %s >%s/out 2>%s/err"):format(source, command(words, env), dir, dir))
     return {out = read_file(dir .. "/out"), err = read_file(dir .. "/err"), code = code, data = dir .. "/data"}
@@ -148,9 +148,9 @@ describe("append, under attack,", function ()
     assert.equal("1 record appended\n", result.out)
   end)
 
-  it("stores what it has reported when it is told to end, and ends by that signal", function ()
+  it("stores what it has reported when a signal ends it, and ends by that signal", function ()
     for _, signal in ipairs {"TERM", "HUP"} do
-      local dir = world.dir()
+      local dir = fixture.dir()
       local child = start({dir .. "/data", "append"}, ("<%s/in 2>%s/err"):format(dir, dir), dir .. "/in")
       local input <close> = io.open(dir .. "/in", "w")
       input:write "1\n2\n"
@@ -163,7 +163,7 @@ describe("append, under attack,", function ()
   end)
 
   it("says so when its input can't be read", function ()
-    local dir = world.dir()
+    local dir = fixture.dir()
     local _, _, code = os.execute(("%s <&- >%s/out 2>%s/err"):format(command {dir .. "/data", "append"}, dir, dir))
     assert.equal(1, code)
     assert.equal("flume: append: standard input: Bad file descriptor\n", read_file(dir .. "/err"))
@@ -172,11 +172,11 @@ describe("append, under attack,", function ()
 end)
 
 describe("import", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("takes lines of JSON", function ()
-    local dir = world.dir()
-    local file = world.write(dir .. "/lines", "1\nx\n2\n")
+    local dir = fixture.dir()
+    local file = fixture.write(dir .. "/lines", "1\nx\n2\n")
     assert.equal("1 record appended\n", output({dir .. "/data", "import"}, {input = "0\n"}))
     assert.is_not_nil(failure({dir .. "/data", "import", "--from", "json", file}):find "^flume: import: line 2: ")
     assert.equal("2 records appended, 1 bad line skipped\n", output {dir .. "/data", "import", file, "--skip-bad"})

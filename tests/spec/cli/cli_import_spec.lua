@@ -3,7 +3,7 @@
 local binary = require "tests.support.binary"
 local flume = require "flume"
 local offsets = require "tests.support.offsets"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local failure, framed, output = binary.failure, offsets.framed, binary.output
 
@@ -41,17 +41,17 @@ local function async_file(blocks)
 end
 
 local function import(bytes, format, ...)
-  local dir = world.dir()
-  local args = {dir .. "/data", "import", "--from", format, world.write(dir .. "/file", bytes), ...}
+  local dir = fixture.dir()
+  local args = {dir .. "/data", "import", "--from", format, fixture.write(dir .. "/file", bytes), ...}
   return args, dir .. "/data", dir .. "/file"
 end
 
 local function stored(data) return output {data, "stream", "--json"} end
 
 describe("import --from flumelog-offset", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
-  it("takes all records, numbered anew, whatever the framing", function ()
+  it("takes all records, with new seqs, whatever the framing", function ()
     for _, bits in ipairs {32, 48, 53} do
       local args, data = import(framed({'{"a": 1}', "[2]", '"3"'}, bits), "flumelog-offset")
       assert.equal("3 records appended\nthey are numbered anew; the last one is 2\n", output(args))
@@ -64,7 +64,7 @@ describe("import --from flumelog-offset", function ()
     assert.truthy(output(args):find("^1 record appended"))
     args = import(framed({"1"}, 48), "flumelog-offset", "--bits", "32")
     assert.truthy(failure(args):find("byte 0: the pointer behind a record is wrong", 1, true))
-    assert.truthy(failure({world.dir(), "import", "--bits", "47"}, {}, 2):find("--bits wants 32, 48 or 53", 1, true))
+    assert.truthy(failure({fixture.dir(), "import", "--bits", "47"}, {}, 2):find("--bits wants 32, 48 or 53", 1, true))
   end)
 
   it("leaves out what was deleted", function ()
@@ -73,7 +73,7 @@ describe("import --from flumelog-offset", function ()
     assert.equal("1\n3\n", stored(data))
   end)
 
-  it("stops at what is no JSON, says at which byte, and keeps what is before it", function ()
+  it("stops at text that isn't JSON, names the byte, and keeps the records before it", function ()
     local bytes = framed {"1", "22", "{oops", "4"}
     local args, data, file = import(bytes, "flumelog-offset")
     local message, out = failure(args)
@@ -104,15 +104,15 @@ describe("import --from flumelog-offset", function ()
   end)
 
   it("goes into an offset log too", function ()
-    local dir = world.dir()
-    local from = world.write(dir .. "/from", framed({'{"a":1}', "[2]"}, 48))
-    local to = world.write(dir .. "/to", framed {"0"})
+    local dir = fixture.dir()
+    local from = fixture.write(dir .. "/from", framed({'{"a":1}', "[2]"}, 48))
+    local to = fixture.write(dir .. "/to", framed {"0"})
     output {to, "import", "--from", "flumelog-offset", from}
-    assert.equal(framed {"0", '{"a":1}', "[2]"}, world.read(to))
+    assert.equal(framed {"0", '{"a":1}', "[2]"}, fixture.read(to))
   end)
 
-  it("wants a file, and one that is one", function ()
-    local data = world.dir() .. "/data"
+  it("wants a file, and refuses one that isn't an offset log", function ()
+    local data = fixture.dir() .. "/data"
     assert.truthy(failure {data, "import", "--from", "flumelog-offset"}:find("wants a file", 1, true))
     assert.truthy(failure {data, "import", "--from", "flumelog-offset", "/none"}:find("opening /none", 1, true))
     local args = import("this is something else altogether", "flumelog-offset")
@@ -129,7 +129,7 @@ describe("import --from flumelog-offset", function ()
 end)
 
 describe("import --from async-append-only-log", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("takes every kind of value", function ()
     local record = object(text "s", text "é", text "i", int(-7), text "d", double(1.5), text "big", double(2 ^ 40),

@@ -2,7 +2,7 @@
 
 local flume = require "flume"
 local lfs = require "lfs"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local function quote(text)
   return "'" .. text:gsub("'", "'\\''") .. "'"
@@ -17,7 +17,7 @@ end
 
 -- Runs flume to its end: its output, what it says on standard error, its exit status.
 local function run(args, env)
-  local dir = world.dir()
+  local dir = fixture.dir()
   local words = {"env -u FLUME_VIEWS -u FLUME_PROGRESS", env or "", "flume"}
   for _, arg in ipairs(args) do words[#words + 1] = quote(arg) end
   local _, _, code = os.execute(("%s </dev/null >%s/out 2>%s/err"):format(table.concat(words, " "), dir, dir))
@@ -32,15 +32,15 @@ local function output(args)
 end
 
 local function filled(count)
-  local dir = world.dir()
-  local db = world.open_db(dir .. "/data", {segment_bytes = 2000})
+  local dir = fixture.dir()
+  local db = fixture.open_db(dir .. "/data", {segment_bytes = 2000})
   for n = 0, count - 1 do db:append{n = n, text = ("secret-%04d"):format(n)} end
   return db, dir .. "/data", dir
 end
 
 -- Changes a byte of a record in the second segment.
 local function damage(dir)
-  local path = world.segments(dir)[2]
+  local path = fixture.segments(dir)[2]
   local text = read_file(path)
   local at = text:find("secret", 1, true)
   local file = assert(io.open(path, "r+b"))
@@ -51,7 +51,7 @@ local function damage(dir)
 end
 
 describe("flume compact", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("says what it removed", function ()
     local db, dir = filled(100)
@@ -59,7 +59,7 @@ describe("flume compact", function ()
     db:close()
     local out = output{dir, "compact"}
     assert.is_truthy(out:find "^2 records removed; %d segments: [%d.]+ k?B, now [%d.]+ k?B\n$", out)
-    for _, path in ipairs(world.segments(dir)) do assert.is_nil(read_file(path):find("secret-0050", 1, true)) end
+    for _, path in ipairs(fixture.segments(dir)) do assert.is_nil(read_file(path):find("secret-0050", 1, true)) end
     assert.equal("nothing to remove\n", output{dir, "compact"})
   end)
 
@@ -95,14 +95,14 @@ describe("flume compact", function ()
 end)
 
 describe("flume backup", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("copies a database that is open elsewhere", function ()
     local db, dir, folder = filled(100)
     local out = output{dir, "backup", folder .. "/copy"}
     assert.is_truthy(out:find "files up to record 99, ", out)
     db:append{n = 100}
-    local copy = world.open_db(folder .. "/copy")
+    local copy = fixture.open_db(folder .. "/copy")
     assert.equal(99, copy.since.value)
     assert.same({n = 99, text = "secret-0099"}, copy:get(99))
   end)
@@ -116,7 +116,7 @@ describe("flume backup", function ()
 
   it("touches nothing that is there", function ()
     local _, dir, folder = filled(3)
-    world.write(folder .. "/copy/mine", "mine")
+    fixture.write(folder .. "/copy/mine", "mine")
     local _, err, code = run{dir, "backup", folder .. "/copy"}
     assert.equal(1, code)
     assert.is_truthy(err:find("not empty", 1, true))
@@ -141,7 +141,7 @@ describe("flume backup", function ()
 end)
 
 describe("flume check", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("finds nothing wrong", function ()
     local db, dir = filled(100)
@@ -173,7 +173,7 @@ describe("flume check", function ()
   it("opens what can't be opened otherwise", function ()
     local db, dir = filled(100)
     db:close()
-    local files = world.segments(dir)
+    local files = fixture.segments(dir)
     assert(os.remove(files[#files]))
     local _, err, code = run{dir, "tail"}
     assert.equal(1, code)
@@ -198,8 +198,8 @@ describe("flume check", function ()
     local aside = out:match "repaired: (damaged%-%d+): holds the files"
     assert.equal("file", lfs.attributes(("%s/log/%s/%s"):format(dir, aside, file), "mode"))
     assert.is_truthy(output{dir, "check"}:find "no damage")
-    db = world.open_db(dir)
-    assert.equal(99, #world.collect(db:stream()))
+    db = fixture.open_db(dir)
+    assert.equal(99, #fixture.collect(db:stream()))
     assert.equal(100, db:append{n = 100})
   end)
 
@@ -207,7 +207,7 @@ describe("flume check", function ()
     local db, dir = filled(20)
     db:close()
     local before = {}
-    for _, path in ipairs(world.segments(dir)) do before[path] = read_file(path) end
+    for _, path in ipairs(fixture.segments(dir)) do before[path] = read_file(path) end
     assert.is_truthy(output{dir, "check", "--repair"}:find "no damage")
     for path, text in pairs(before) do assert.equal(text, read_file(path)) end
   end)

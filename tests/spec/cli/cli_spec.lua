@@ -3,19 +3,19 @@
 local binary = require "tests.support.binary"
 local flume = require "flume"
 local shell = require "tests.support.shell"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local command, failure, filled, output = binary.command, binary.failure, binary.filled, binary.output
 local read_file, run, start = binary.read_file, binary.run, binary.start
 
 local function views(version)
-  local dir = world.dir()
-  world.write(dir .. "/sum.lua", binary.SUM:format(version or 1))
+  local dir = fixture.dir()
+  fixture.write(dir .. "/sum.lua", binary.SUM:format(version or 1))
   return dir
 end
 
 describe("the command line", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("explains itself", function ()
     local help = output {"--help"}
@@ -26,7 +26,7 @@ describe("the command line", function ()
     assert.equal(("flume %s\n"):format(flume._VERSION), output {"--version"})
   end)
 
-  it("tells what is wrong with it, and that it is 2", function ()
+  it("reports errors of usage, with exit status 2", function ()
     local wrong = {
       {"which database", {}},
       {"unknown option '%-%-colour'\n", {"data", "--colour"}},
@@ -60,7 +60,7 @@ describe("the command line", function ()
     end
   end)
 
-  it("tells who forgets the database", function ()
+  it("reports that no database was named", function ()
     for _, words in ipairs {{"append", "records.jsonl"}, {"status"}} do
       assert.is_not_nil(failure(words):find("which database? It comes first: flume DB " .. words[1], 1, true))
       assert.is_nil(io.open(words[1]))
@@ -70,7 +70,7 @@ describe("the command line", function ()
   end)
 
   it("names a database that can't be opened", function ()
-    local missing = world.dir() .. "/none"
+    local missing = fixture.dir() .. "/none"
     for _, command_name in ipairs {"status", "stream", "tail", "rebuild", "sum.get"} do
       assert.equal(("flume: %s: there is no database here; append and import make one\n"):format(missing),
         (failure {missing, command_name}))
@@ -82,7 +82,7 @@ describe("the command line", function ()
 end)
 
 describe("get, stream and tail", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("get one record", function ()
     local dir = filled(3)
@@ -95,7 +95,7 @@ describe("get, stream and tail", function ()
   end)
 
   it("keep the order of keys in JSON", function ()
-    local dir, text = world.dir() .. "/data", '{"z":1,"a":{"y":null,"b":[1.0,2]},"m":"é\\n"}\n'
+    local dir, text = fixture.dir() .. "/data", '{"z":1,"a":{"y":null,"b":[1.0,2]},"m":"é\\n"}\n'
     output({dir, "append"}, {input = text})
     assert.equal(text, output {dir, "get", "0", "--json"})
     assert.equal(text, output {dir, "stream", "--json"})
@@ -121,13 +121,13 @@ describe("get, stream and tail", function ()
   end)
 
   it("stream into another append", function ()
-    local from, to = filled(500), world.dir() .. "/copy"
+    local from, to = filled(500), fixture.dir() .. "/copy"
     os.execute(("%s | %s >/dev/null"):format(command {from, "stream", "--json"}, command {to, "append"}))
     assert.equal(output {from, "stream"}, output {to, "stream"})
   end)
 
   it("fail when their output can't be written", function ()
-    local dir = world.dir()
+    local dir = fixture.dir()
     for _, case in ipairs {
       {">/dev/full", "writing the output"}, {">&-", "writing the output"}, {"| true", ""},
       {"| head -n 1 >/dev/null", ""},
@@ -166,8 +166,8 @@ describe("get, stream and tail", function ()
     assert.is_not_nil(failure({dir, "tail", "-n", "-1"}):find "not negative, got %-1")
   end)
 
-  it("tail the log until nobody reads it any more", function ()
-    local dir, report = filled(2), world.dir() .. "/code"
+  it("tail the log until the reader of its output has gone", function ()
+    local dir, report = filled(2), fixture.dir() .. "/code"
     os.execute(("{ timeout 60 %s; echo $? >%s; } | head -n 1 >/dev/null"):format(command {dir, "tail", "-f"}, report))
     assert.equal("1\n", read_file(report))
   end)
@@ -184,7 +184,7 @@ describe("get, stream and tail", function ()
 end)
 
 describe("views on the command line", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("are called by NAME.METHOD, with arguments in JSON or as they are", function ()
     local dir, folder = filled(10), views()
@@ -210,10 +210,10 @@ describe("views on the command line", function ()
   end)
 
   it("print a false value, and all that a delta has", function ()
-    local dir, folder = filled(2), world.dir()
-    world.write(folder .. "/odd.lua", [[return {
+    local dir, folder = filled(2), fixture.dir()
+    fixture.write(folder .. "/odd.lua", [[return {
       version = 1, group = "n", initial = 0, reducer = function (_, item) return item.n % 2 == 1 end}]])
-    world.write(folder .. "/total.lua", [[return {
+    fixture.write(folder .. "/total.lua", [[return {
       version = 1, initial = 0, reducer = function (n, item) return n + item.n end}]])
     local function of(...) return output {"--views", folder, dir, ...} end
     assert.equal("1\ttrue\n2\tfalse\n", of "odd.read")
@@ -226,7 +226,7 @@ describe("views on the command line", function ()
     assert.equal("3\n", output({filled(2), "sum.get"}, {env = "FLUME_VIEWS=" .. views()}))
   end)
 
-  it("tell what is wrong", function ()
+  it("report errors", function ()
     local dir, folder = filled(1), views()
     assert.is_not_nil(failure({dir, "sum.get"}):find "no view 'sum': none is mounted")
     assert.is_not_nil(failure({"--views", folder, dir, "smu.get"}):find "no view 'smu'; did you mean sum%?")
@@ -238,7 +238,7 @@ describe("views on the command line", function ()
 
   it("that fail say where, and others go on", function ()
     local dir, folder = filled(5), views()
-    world.write(folder .. "/poison.lua", [[return {version = 1, initial = 0, reducer = function (_, item)
+    fixture.write(folder .. "/poison.lua", [[return {version = 1, initial = 0, reducer = function (_, item)
       if item.n == 3 then error "poison" end
       return item.n
     end}]])
@@ -254,7 +254,7 @@ describe("views on the command line", function ()
 
   it("that can't be loaded say why, and others go on", function ()
     local dir, folder = filled(2), views()
-    world.write(folder .. "/broken.lua", "return {versio")
+    fixture.write(folder .. "/broken.lua", "return {versio")
     assert.is_not_nil(failure({"--views", folder, dir, "broken.get"}):find "broken.lua:1: ")
     assert.equal("3\n", output {"--views", folder, dir, "sum.get"})
     assert.is_not_nil(output({"--views", folder, dir, "status"}):find "\nbroken +%- +failed +%-1 +2 +%- +%- +%-\n")
@@ -270,7 +270,7 @@ describe("views on the command line", function ()
     assert.equal("sum  up to date\n", account())
     output({dir, "append"}, {input = '{"n":1}\n{"n":1}'})
     assert.is_not_nil(account():find "^sum  2 records more in ")
-    world.write(folder .. "/sum.lua", binary.SUM:format(2))
+    fixture.write(folder .. "/sum.lua", binary.SUM:format(2))
     assert.is_not_nil(account():find "^sum  rebuilt in .+ because version 1 → 2\n$")
     assert.equal("sum  up to date\n", account())
   end)
@@ -297,9 +297,9 @@ describe("views on the command line", function ()
 end)
 
 describe("a database that can't be opened", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
-  it("is named, with the reason, whatever is asked of it", function ()
+  it("is named, with the reason, by every command", function ()
     local dir = filled(3)
     os.execute(("for f in %s/log/*.flume; do head -c 200 /dev/urandom >$f; done"):format(dir))
     for _, args in ipairs {{"status"}, {"get", "0"}, {"tail"}, {"-e", "1"}, {"append"}, {}} do
@@ -336,7 +336,7 @@ describe("what is documented", function ()
 end)
 
 describe("code on the command line", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("prints what it gives", function ()
     local dir, folder = filled(3), views()
@@ -377,7 +377,7 @@ describe("code on the command line", function ()
 end)
 
 describe("lines of Lua on standard input", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("are run one after the other, with what they define", function ()
     local lines = {
@@ -425,7 +425,7 @@ describe("lines of Lua on standard input", function ()
     end
     assert.equal("quit", table.remove(names))
     lines[#lines] = help:match "\n([^\n]*)\n$":gsub("   ", "\n")
-    world.write(dir .. "/here/lines", table.concat(lines, "\n") .. "\n.quit\nerror()")
+    fixture.write(dir .. "/here/lines", table.concat(lines, "\n") .. "\n.quit\nerror()")
     local out = shell.output(("cd %s/here && %s <lines"):format(dir, command {"--views", folder, dir}))
     assert.is_not_nil(out:find "20 records in 1 segment")
     local man = read_file "bin/flume.1"
@@ -436,14 +436,14 @@ describe("lines of Lua on standard input", function ()
   end)
 
   it("may have words with spaces in quotes", function ()
-    local dir, copies = filled(2), world.dir()
+    local dir, copies = filled(2), fixture.dir()
     output({dir}, {input = (".dump '%s/all of it'\n.backup \"%s/my copy\"\n"):format(copies, copies)})
     assert.equal('{"n":1}\n{"n":2}\n', read_file(copies .. "/all of it"))
     assert.equal("1\t{n = 2}\n", output {copies .. "/my copy", "tail", "-n", "1"})
   end)
 
   it("say so when they can't be read, or are interrupted", function ()
-    local dir = world.dir()
+    local dir = fixture.dir()
     for _, case in ipairs {{"<" .. dir, "Is a directory"}, {"<&-", "Bad file descriptor"}} do
       local _, _, code = os.execute(("%s %s 2>%s/err"):format(command {dir .. "/data"}, case[1], dir))
       assert.equal(1, code)
@@ -469,10 +469,10 @@ describe("lines of Lua on standard input", function ()
 end)
 
 describe("progress", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("is not shown without a terminal, unless asked for", function ()
-    local dir, lines = world.dir(), ('{"n":1}\n'):rep(5000)
+    local dir, lines = fixture.dir(), ('{"n":1}\n'):rep(5000)
     local function err(env) return run({dir .. "/data", "append"}, {input = lines, env = env}).err end
     assert.equal("", err())
     assert.equal("", err "FLUME_PROGRESS=0")
@@ -483,7 +483,7 @@ describe("progress", function ()
   it("is shown for views that are built, with those alone", function ()
     local dir, folder = filled(50), views()
     local function err() return run({"--views", folder, dir, "sum.get"}, {env = "FLUME_PROGRESS=1"}).err end
-    world.write(folder .. "/broken.lua", "return {")
+    fixture.write(folder .. "/broken.lua", "return {")
     local shown = err()
     assert.is_not_nil(shown:find "building sum  .* 100%%  50 records  ", shown)
     assert.equal("", err())
@@ -531,7 +531,7 @@ describe("progress", function ()
 end)
 
 describe("the demo", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   local STANZAS = table.concat({
     "Package: left", "Version: 1.0", "Installed-Size: 12", "Maintainer: Jane Doe <jane@example.org>",
@@ -541,8 +541,8 @@ describe("the demo", function ()
   }, "\n")
 
   local function import()
-    local dir = world.dir()
-    world.write(dir .. "/index", STANZAS)
+    local dir = fixture.dir()
+    fixture.write(dir .. "/index", STANZAS)
     assert.is_true(os.execute(("demo/import <%s/index >%s/lines"):format(dir, dir)))
     return dir, dir .. "/lines"
   end

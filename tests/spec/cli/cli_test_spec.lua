@@ -3,16 +3,16 @@
 local binary = require "tests.support.binary"
 local flume = require "flume"
 local shell = require "tests.support.shell"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local failure, filled, output, run = binary.failure, binary.filled, binary.output, binary.run
 local read_file = binary.read_file
 
 describe("new view and test", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("begin a view that works, and test it", function ()
-    local dir = world.dir() .. "/my views"
+    local dir = fixture.dir() .. "/my views"
     local view, spec = dir .. "/tags.lua", dir .. "/spec/tags.lua"
     assert.equal(("%s\n%s\nNow try: flume test '%s'\n"):format(view, spec, spec),
       output {"new", "view", "tags", "--views", dir})
@@ -30,10 +30,10 @@ describe("new view and test", function ()
   end)
 
   it("tell which case fails, and why", function ()
-    local dir = world.dir()
-    world.write(dir .. "/sum.lua", binary.SUM:format(1))
-    world.write(dir .. "/events.jsonl", '{"n":1}\n\n{"n":2}\n')
-    local spec = world.write(dir .. "/spec.lua", [[return {
+    local dir = fixture.dir()
+    fixture.write(dir .. "/sum.lua", binary.SUM:format(1))
+    fixture.write(dir .. "/events.jsonl", '{"n":1}\n\n{"n":2}\n')
+    local spec = fixture.write(dir .. "/spec.lua", [[return {
       view = "sum.lua",
       {name = "good", events = "events.jsonl", expect = 3, calls = {{"list", 2, expect = {3, 6}}}},
       {name = "bad", events = {{n = 1}}, expect = 3},
@@ -48,29 +48,29 @@ describe("new view and test", function ()
     assert.same({name = "bad", ok = false, message = "state: expected 3, got 1"}, report.results[2])
   end)
 
-  it("say what is wrong with a file", function ()
-    local dir = world.dir()
+  it("report errors in a file", function ()
+    local dir = fixture.dir()
     for _, case in ipairs {
       {"return", "a test file returns a table"}, {"return {view = 'x'}", "there are no cases"},
       {"return {view = 'x.lua', {events = 'none', expect = 1}}", "none: No such file"},
       {"oops(", "spec.lua:1: "}, {"error 'oh'", "spec.lua:1: oh"},
     } do
-      local spec = world.write(dir .. "/spec.lua", case[1])
+      local spec = fixture.write(dir .. "/spec.lua", case[1])
       local message = failure {"test", spec}
       assert.is_not_nil(message:find(case[2], 1, true), message)
     end
     assert.is_not_nil(failure {"test", dir .. "/none.lua"}:find "none.lua")
     assert.is_not_nil(failure({"test", dir}):find "Is a directory")
-    local spec = world.write(dir .. "/spec.lua", "return {view = 'none.lua', {events = {}, expect = 1}}")
+    local spec = fixture.write(dir .. "/spec.lua", "return {view = 'none.lua', {events = {}, expect = 1}}")
     assert.is_not_nil(run({"test", spec}).out:find "\n        use: [^\n]*none.lua: no such file\n")
   end)
 
-  it("are no databases, unless they are used as such", function ()
+  it("are commands, except where the words after them make them a database", function ()
     for _, words in ipairs {{"new"}, {"new", "veiw", "x"}, {"new", "view"}, {"test"}} do
       local message = failure(words, nil, 2)
       assert.is_not_nil(message:find "^flume: new view" or message:find "^flume: test wants a file")
     end
-    local dir = world.dir()
+    local dir = fixture.dir()
     local function in_dir(words) return shell.run(("cd %s && %s </dev/null"):format(dir, binary.command(words))) end
     in_dir {"test"}
     in_dir {"new"}
@@ -81,8 +81,8 @@ describe("new view and test", function ()
   end)
 
   it("end when they are interrupted", function ()
-    local dir = world.dir()
-    local spec = world.write(dir .. "/spec.lua", "print 'at it' io.stdout:flush() while true do end")
+    local dir = fixture.dir()
+    local spec = fixture.write(dir .. "/spec.lua", "print 'at it' io.stdout:flush() while true do end")
     local child = binary.start({"test", spec}, ("2>%s/err"):format(dir))
     assert.equal("at it", child.pipe:read "l")
     child.interrupt()

@@ -1,7 +1,7 @@
 -- What Tab gives in bash and zsh behind flume.
 
 local shell = require "tests.support.shell"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local TOTALS = [[
   return {
@@ -55,14 +55,14 @@ for _, each in ipairs {{"bash", BASH}, {"zsh", ZSH}} do
     local function complete(...) return candidates(program, script, dir, {...}) end
 
     before_each(function ()
-      dir = world.dir()
-      world.write(dir .. "/views/totals.lua", TOTALS)
+      dir = fixture.dir()
+      fixture.write(dir .. "/views/totals.lua", TOTALS)
       shell.output(("echo '{\"n\": 1}' | flume %s/data append"):format(dir))
     end)
-    after_each(world.clean)
+    after_each(fixture.clean)
 
     case("the database is a folder", function ()
-      world.write(dir .. "/file", "")
+      fixture.write(dir .. "/file", "")
       assert.equal("data views", complete "")
     end)
 
@@ -84,7 +84,7 @@ for _, each in ipairs {{"bash", BASH}, {"zsh", ZSH}} do
     end)
 
     case("files for append", function ()
-      world.write(dir .. "/records.jsonl", "")
+      fixture.write(dir .. "/records.jsonl", "")
       assert.equal("records.jsonl", complete("data", "append", "rec"))
     end)
 
@@ -95,7 +95,7 @@ for _, each in ipairs {{"bash", BASH}, {"zsh", ZSH}} do
     end)
 
     case("in folders whose names have spaces, which are typed with quotes or backslashes", function ()
-      world.write(dir .. "/more views/count.lua", TOTALS)
+      fixture.write(dir .. "/more views/count.lua", TOTALS)
       shell.output(("cp -r %s/data '%s/my data'"):format(dir, dir))
       assert.equal("count.deltas count.get count.of", complete("--views", "'more views'", "my\\ data", "cou"))
       assert.equal("count.deltas count.get count.of", complete("--views", "more\\ views", '"my data"', "cou"))

@@ -7,7 +7,7 @@ local pretty = require "flume.pretty"
 local repl = require "flume.cli.prompt.repl"
 local scope = require "flume.cli.prompt.scope"
 local toplevel = require "flume.cli.prompt.toplevel"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local seed = tonumber(os.getenv "FLUME_SEED") or os.time()
 
@@ -52,7 +52,7 @@ describe("a session", function ()
     assert.equal(3, feed("(1", "+2", ")"))
   end)
 
-  it("tells what is wrong with a line, and forgets it", function ()
+  it("reports an error in a line, and drops the line", function ()
     local kind, message = session:feed "x = = 1"
     assert.equal("error", kind)
     assert.is_not_nil(message:find "^stdin:1: ")
@@ -61,7 +61,7 @@ describe("a session", function ()
     assert.equal(1, feed "1")
   end)
 
-  it("says what an unfinished statement lacks", function ()
+  it("reports what an unfinished statement lacks", function ()
     assert.is_nil(session:finish())
     session:feed "if x then"
     assert.is_not_nil(session:finish():find "'end' expected near <eof>")
@@ -197,7 +197,7 @@ describe("pretty", function ()
     assert.equal([["é\xff€\x00"]], pretty.format "é\xff€\0")
   end)
 
-  it("sorts keys, and quotes those that are no names", function ()
+  it("sorts keys, and quotes those that aren't Lua names", function ()
     assert.equal('{1, 2, [10] = 3, ["a b"] = 4, ["end"] = 5, name = 6, [false] = 7, [true] = 8}',
       pretty.format({1, 2, [10] = 3, ["a b"] = 4, ["end"] = 5, name = 6, [false] = 7, [true] = 8}, {width = 200}))
     assert.equal("{[-1] = 0, [1.5] = 1}", pretty.format {[1.5] = 1, [-1] = 0})
@@ -208,7 +208,7 @@ describe("pretty", function ()
       pretty.format({a = {1, 2, 3}, b = {1000, 2000, 3000}}, {width = 20}))
   end)
 
-  it("survives cycles, depth and what is no data", function ()
+  it("prints cycles, deep nesting and values that aren't data", function ()
     local t = {name = "t"}
     t.self, t.list = t, {t}
     assert.equal('{list = {nil --[[cycle]]}, name = "t", self = nil --[[cycle]]}', pretty.format(t))
@@ -334,7 +334,7 @@ describe("completion", function ()
   local db, context
 
   before_each(function ()
-    db = world.keep(flume.new(flume.log.memory()))
+    db = fixture.keep(flume.new(flume.log.memory()))
     db:use("counts", {version = 1, initial = 0, reducer = function (n) return n + 1 end,
       methods = {top = "async"}, top = function () end})
     local env = scope.new(db)
@@ -342,7 +342,7 @@ describe("completion", function ()
     context = {db = db, env = env, commands = {"help", "rebuild", "mode"}, modes = {json = true, lua = true}}
   end)
 
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   -- What the last word of a line may become.
   local function candidates(line)

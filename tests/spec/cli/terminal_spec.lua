@@ -3,7 +3,7 @@
 local flume = require "flume"
 local lfs = require "lfs"
 local screen = require "tests.support.screen"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local on_terminal = it
 if not screen.is_available then
@@ -20,7 +20,7 @@ end
 local COUNT = "return {version = 1, initial = 0, reducer = function (n) return n + 1 end}"
 
 describe("a session", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   on_terminal("runs statements and prints their results", function ()
     local s = screen.start()
@@ -80,8 +80,8 @@ describe("a session", function ()
   end)
 
   on_terminal("views are there by their names, and go on while nobody types", function ()
-    local dir = world.dir()
-    world.write(dir .. "/count.lua", COUNT)
+    local dir = fixture.dir()
+    fixture.write(dir .. "/count.lua", COUNT)
     local s = screen.start{arguments = ("--views %s %s/data"):format(dir, dir)}
     s:enter "db:append{1, 2, 3}"
     s:enter "count:get{} + 1000"
@@ -175,18 +175,18 @@ describe("a session", function ()
     s:expect_prompt()
     s:keys "C-d"
     assert.equal(0, s:status())
-    s = screen.start{arguments = world.dir() .. "/data"}
+    s = screen.start{arguments = fixture.dir() .. "/data"}
     s:enter "1000 + 1"
     s:expect "\n1001\n"
     local pid = s:pid()
     s:close()
-    world.run_until(function () return not os.execute(("kill -0 %d 2>/dev/null"):format(pid)) end)
+    fixture.run_until(function () return not os.execute(("kill -0 %d 2>/dev/null"):format(pid)) end)
     assert.equal("1000 + 1\n", read_file(s.dir .. "/history"))
   end)
 end)
 
 describe("Ctrl-C", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   with_signals("ends a statement that runs, and the process goes on", function ()
     local s = screen.start()
@@ -269,11 +269,11 @@ describe("Ctrl-C", function ()
 end)
 
 describe("Tab", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   on_terminal("completes names, methods, fields and commands", function ()
-    local dir = world.dir()
-    world.write(dir .. "/counter.lua", COUNT)
+    local dir = fixture.dir()
+    fixture.write(dir .. "/counter.lua", COUNT)
     local s = screen.start{arguments = ("--views %s %s/data"):format(dir, dir)}
     s:expect_prompt()
     s:type "db:stat"
@@ -312,7 +312,7 @@ describe("Tab", function ()
 end)
 
 describe("the history", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   on_terminal("is kept from one session to the next, for its owner alone", function ()
     local s = screen.start()
@@ -352,11 +352,11 @@ describe("the history", function ()
 end)
 
 describe("the file that the prompt runs first", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   on_terminal("defines what is then in scope, and changes settings", function ()
-    local config = world.dir()
-    world.write(config .. "/flume/init.lua", [[
+    local config = fixture.dir()
+    fixture.write(config .. "/flume/init.lua", [[
       local settings = ...
       settings.mode = "json"
       function double(n) return 2 * n end
@@ -366,7 +366,7 @@ describe("the file that the prompt runs first", function ()
     s:enter "{double(21), db:status().since}"
     s:expect "\n[42,-1]\n"
     assert.equal(0, s:quit())
-    s = screen.start{env = "XDG_CONFIG_HOME=" .. config, arguments = "--no-rc " .. world.dir() .. "/data"}
+    s = screen.start{env = "XDG_CONFIG_HOME=" .. config, arguments = "--no-rc " .. fixture.dir() .. "/data"}
     s:enter "{double}, 40 + 2"
     s:expect "\n{}\n42\n"
     assert.equal(0, s:quit())
@@ -376,8 +376,8 @@ describe("the file that the prompt runs first", function ()
     for _, case in ipairs {
       {"oops(", "init.lua:1: "}, {"error 'oh'", "init.lua:1: oh"}, {"(...).mode = 'odd'", "'odd' is none of"},
     } do
-      local config = world.dir()
-      world.write(config .. "/flume/init.lua", case[1])
+      local config = fixture.dir()
+      fixture.write(config .. "/flume/init.lua", case[1])
       local s = screen.start{env = "XDG_CONFIG_HOME=" .. config}
       s:expect(case[2])
       s:enter "1000 + 1"
@@ -387,8 +387,8 @@ describe("the file that the prompt runs first", function ()
   end)
 end)
 
-describe("an odd terminal", function ()
-  after_each(world.clean)
+describe("an unusual terminal", function ()
+  after_each(fixture.clean)
 
   on_terminal("without UTF-8 gets ASCII", function ()
     local s = screen.start{env = "LC_ALL=C"}
@@ -409,13 +409,13 @@ describe("an odd terminal", function ()
 end)
 
 describe("views that are edited while the prompt is there", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   local SUM = "return {version = %d, initial = 0, reducer = function (sum, item) return sum + item.n * %d end}"
 
   local function with_views()
-    local dir = world.dir()
-    world.write(dir .. "/sum.lua", SUM:format(1, 1))
+    local dir = fixture.dir()
+    fixture.write(dir .. "/sum.lua", SUM:format(1, 1))
     local s = screen.start{arguments = ("--views %s %s/data"):format(dir, dir), columns = 100}
     s:enter "db:append{{n = 1}, {n = 2}}"
     s:enter "sum:get() + 100"
@@ -426,16 +426,16 @@ describe("views that are edited while the prompt is there", function ()
 
   on_terminal("are reloaded, and a line tells of it", function ()
     local s, dir = with_views()
-    world.write(dir .. "/sum.lua", SUM:format(2, 10))
+    fixture.write(dir .. "/sum.lua", SUM:format(2, 10))
     s:expect "view sum (version 2): rebuilt"
     s:enter "sum:get() + 200"
     s:expect "\n230\n"
-    world.write(dir .. "/sum.lua", "return {oops")
+    fixture.write(dir .. "/sum.lua", "return {oops")
     s:expect "sum.lua:1: "
     s:expect "it goes on as it was"
     s:enter "sum:get() + 300"
     s:expect "\n330\n"
-    world.write(dir .. "/more.lua", COUNT)
+    fixture.write(dir .. "/more.lua", COUNT)
     s:expect "view more is there (version 1)"
     s:enter "more:get() + 400"
     s:expect "\n402\n"
@@ -446,8 +446,8 @@ describe("views that are edited while the prompt is there", function ()
     local s, dir = with_views()
     s:type "sum:get() + 5"
     s:expect_last "flume> sum:get() + 5"
-    world.write(dir .. "/sum.lua", SUM:format(2, 10))
-    world.write(dir .. "/more.lua", COUNT)
+    fixture.write(dir .. "/sum.lua", SUM:format(2, 10))
+    fixture.write(dir .. "/more.lua", COUNT)
     s:type "00"
     s:keys "Enter"
     s:wait("the result, of either version", function (text) return text:find "\n5[03][03]\n" end)
@@ -482,8 +482,8 @@ describe("views that are edited while the prompt is there", function ()
   end)
 
   on_terminal("may return a cycle", function ()
-    local dir = world.dir()
-    world.write(dir .. "/bad.lua", [[
+    local dir = fixture.dir()
+    fixture.write(dir .. "/bad.lua", [[
       local cycle = {}
       cycle.self = cycle
       return {version = 1, initial = 0, reducer = function (n) return n + 1 end, methods = {cycle = "async"},
@@ -500,10 +500,10 @@ describe("views that are edited while the prompt is there", function ()
 end)
 
 describe("a signal at the prompt", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   on_terminal("ends it when it came before the prompt", function ()
-    local config = world.dir()
+    local config = fixture.dir()
     os.execute(("mkdir %s/flume && mkfifo %s/flume/init.lua"):format(config, config)) -- takes its time to be read
     local s = screen.start{env = "XDG_CONFIG_HOME=" .. config}
     local init = io.open(config .. "/flume/init.lua", "w")
@@ -520,17 +520,17 @@ describe("a signal at the prompt", function ()
     os.execute(("kill -TERM %d"):format(s:pid()))
     assert.equal(143, s:status())
     assert.equal("db:append{n = 1} + 1000\n", read_file(s.dir .. "/history"))
-    local db = world.keep(assert(flume.open(s.dir .. "/data")))
+    local db = fixture.keep(assert(flume.open(s.dir .. "/data")))
     assert.same({n = 1}, db:get(0))
   end)
 end)
 
 describe("progress", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   on_terminal("of a build is shown where the prompt is, and makes way for what is typed", function ()
-    local dir = world.dir()
-    world.write(dir .. "/slow.lua", [[
+    local dir = fixture.dir()
+    fixture.write(dir .. "/slow.lua", [[
       return {version = 1, initial = 0, reducer = function (n)
         for _ = 1, 20000 do n = n + 1 end
         return n

@@ -2,7 +2,7 @@
 
 local core = require "flume.core"
 local flume = require "flume"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local function differ(a, b)
   assert.not_equal(core.fingerprint(a), core.fingerprint(b), a .. "   and   " .. b)
@@ -95,15 +95,15 @@ describe("the modules that a source requires", function ()
 end)
 
 describe("the fingerprint of a view", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   local SCRIPT = "return {initial = 0, reducer = function (n) return n + 1 end}"
 
   -- A database on disk whose view has seen three records; reopening gives the view's since without waiting, and why.
   local function built(files, options)
-    local dir, folder = world.dir(), world.dir()
+    local dir, folder = fixture.dir(), fixture.dir()
     local function write(list)
-      for name, source in pairs(list) do world.write(folder .. "/" .. name .. ".lua", source) end
+      for name, source in pairs(list) do fixture.write(folder .. "/" .. name .. ".lua", source) end
     end
     write(files)
     local db = assert(flume.open(dir))
@@ -154,10 +154,10 @@ describe("the fingerprint of a view", function ()
     assert.equal(CHANGED, reopen {two = "return function () return require 'one', 1 end"})
   end)
 
-  it("does not depend on the order in which modules are required, but on what is in which", function ()
+  it("does not depend on the order in which modules are required, but on each one's content", function ()
     local function fingerprint_of(files)
-      local folder = world.dir()
-      for name, source in pairs(files) do world.write(folder .. "/" .. name .. ".lua", source) end
+      local folder = fixture.dir()
+      for name, source in pairs(files) do fixture.write(folder .. "/" .. name .. ".lua", source) end
       local made = require "flume.host.script_sources".new(function (name)
         return (core.read_file(folder .. "/" .. name .. ".lua"))
       end)
@@ -191,7 +191,7 @@ describe("the fingerprint of a view", function ()
 end)
 
 describe("the parameters of a view", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   local SCRIPT = [[
     local name, params = ...
@@ -200,8 +200,8 @@ describe("the parameters of a view", function ()
   ]]
 
   local function with_params(params, options)
-    local db = world.keep(flume.new(flume.log.memory(), options))
-    return db:use("v", world.write(world.dir() .. "/v.lua", SCRIPT), {params = params})
+    local db = fixture.keep(flume.new(flume.log.memory(), options))
+    return db:use("v", fixture.write(fixture.dir() .. "/v.lua", SCRIPT), {params = params})
   end
 
   it("are the second value that the script gets", function ()
@@ -223,6 +223,6 @@ describe("the parameters of a view", function ()
   it("that can't be stored, or are for no script, are a mistake", function ()
     assert.error_matches(function () with_params {f = print} end, "function cannot be stored")
     assert.error_matches(function () with_params(5) end, "params must be table")
-    assert.error_matches(function () world.memory_db():use("v", flume.reduce(1, print), {params = {}}) end, "script")
+    assert.error_matches(function () fixture.memory_db():use("v", flume.reduce(1, print), {params = {}}) end, "script")
   end)
 end)

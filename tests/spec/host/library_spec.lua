@@ -1,7 +1,7 @@
 -- The functions that scripts get in place of Lua's: the same results where Lua's are settled, and the same every time
 -- where they are not.
 
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local seed = tonumber(os.getenv "FLUME_SEED") or os.time()
 
@@ -16,8 +16,8 @@ local RUNNER = [[
 ]]
 
 local function new_runner(options)
-  local db = world.memory_db()
-  return db:use("v", world.write(world.dir() .. "/v.lua", RUNNER), options).v
+  local db = fixture.memory_db()
+  return db:use("v", fixture.write(fixture.dir() .. "/v.lua", RUNNER), options).v
 end
 
 local function in_lua(code)
@@ -106,7 +106,7 @@ describe("a function of the library in a view", function ()
   local view
 
   setup(function () view = new_runner() end)
-  teardown(world.clean)
+  teardown(fixture.clean)
 
   local number = 0
   for line in EXPRESSIONS:gmatch "[^\n]+" do
@@ -119,7 +119,7 @@ describe("a function of the library in a view", function ()
 end)
 
 describe("load in a view", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("answers with the error of its reader, as Lua's does", function ()
     local view = new_runner()
@@ -154,7 +154,7 @@ local RANDOM = [[
 ]]
 
 describe("the functions of tables in a view", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("do what Lua's do, for random tables", function ()
     local view = new_runner()
@@ -192,7 +192,7 @@ describe("the order of keys in a view", function ()
   local view
 
   setup(function () view = new_runner() end)
-  teardown(world.clean)
+  teardown(fixture.clean)
 
   it("of pairs depends on the keys alone", function ()
     local code = "local keys = {} for k in pairs(" .. KEYS .. ") do keys[#keys + 1] = k end return keys"
@@ -254,8 +254,8 @@ describe("the order of keys in a view", function ()
   end)
 
   it("of pairs over a record is the record's", function ()
-    local db = world.memory_db()
-    db:use("v", world.write(world.dir() .. "/v.lua", [[
+    local db = fixture.memory_db()
+    db:use("v", fixture.write(fixture.dir() .. "/v.lua", [[
       return {version = 1, initial = "", reducer = function (_, item)
         local keys = {}
         for k in pairs(item) do keys[#keys + 1] = k end
@@ -268,7 +268,7 @@ describe("the order of keys in a view", function ()
 end)
 
 describe("a name in a view", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("shows no address", function ()
     local view = new_runner()
@@ -301,8 +301,8 @@ describe("a name in a view", function ()
   end)
 
   it("of an error object has none either", function ()
-    local db = world.memory_db()
-    db:use("v", world.write(world.dir() .. "/v.lua", "return {version = 1, reducer = function () error {} end}"))
+    local db = fixture.memory_db()
+    db:use("v", fixture.write(fixture.dir() .. "/v.lua", "return {version = 1, reducer = function () error {} end}"))
     db:append(1)
     local _, message = db.v:get()
     assert.is_truthy(message:find("table: 1", 1, true), message)
@@ -312,7 +312,7 @@ describe("a name in a view", function ()
 end)
 
 describe("a metatable in a view", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("has neither __gc nor __mode", function ()
     local view = new_runner()
@@ -328,8 +328,8 @@ describe("a metatable in a view", function ()
     local value, message = view:run "m = {} setmetatable({}, m) m['__mo' .. 'de'] = 'k' kept = m"
     assert.is_nil(value)
     assert.is_truthy(message:find "__mode is not available", message)
-    local db = world.memory_db()
-    db:use("v", world.write(world.dir() .. "/v.lua", [[
+    local db = fixture.memory_db()
+    db:use("v", fixture.write(fixture.dir() .. "/v.lua", [[
       local m = {}
       local t = setmetatable({}, m)
       return {version = 1, reducer = function () m.__mode = "v" end}

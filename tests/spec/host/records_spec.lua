@@ -3,7 +3,7 @@
 local entries = require "tests.support.entries"
 local flume = require "flume"
 local testing = require "flume.testing"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local collect = entries.collect
 
@@ -39,7 +39,7 @@ return {
 
 local function both(tests)
   tests("inline", function (db) db:use("even", assert(load(EVEN))()) end)
-  tests("as a script", function (db) db:use("even", world.write(world.dir() .. "/even.lua", EVEN)) end)
+  tests("as a script", function (db) db:use("even", fixture.write(fixture.dir() .. "/even.lua", EVEN)) end)
 end
 
 describe("the cases of flume.testing", function ()
@@ -62,23 +62,23 @@ both(function (how, use)
     local db
 
     before_each(function ()
-      db = world.memory_db()
+      db = fixture.memory_db()
       use(db)
       db:append {{n = 1}, {n = 4}, {n = 2}, {n = 6}}
     end)
 
-    after_each(world.clean)
+    after_each(fixture.clean)
 
     it("give the record and its seq", function ()
       assert.same({{n = 2}, 2}, {db.even:any(2)})
       assert.is_nil((db.even:any(1)))
-      local calls, cb = world.recorder()
+      local calls, cb = fixture.recorder()
       db.even:any(4, cb)
-      world.run_until(function () return calls[1] end)
+      fixture.run_until(function () return calls[1] end)
       assert.same({nil, {n = 4}, 1, n = 3}, calls[1])
     end)
 
-    it("fail when it is no seq", function ()
+    it("fail when the result isn't a seq", function ()
       local value, message, code = db.even:wrong()
       assert.same({nil, 'view "even": wrong must answer with a seq, not a string', "EVIEW"}, {value, message, code})
     end)
@@ -120,12 +120,12 @@ both(function (how, use)
     end)
 
     it("wait until they are closed", function ()
-      local source, calls, cb = db.even:all {live = true, old = false}, world.recorder()
+      local source, calls, cb = db.even:all {live = true, old = false}, fixture.recorder()
       source:next(cb)
       flume.step(0)
       assert.same({}, calls)
       source:close()
-      world.run_until(function () return calls[1] end)
+      fixture.run_until(function () return calls[1] end)
       assert.same({n = 2}, calls[1])
     end)
   end)

@@ -2,16 +2,16 @@
 -- database and the views beside it go on.
 
 local flume = require "flume"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local SOON_S = 5 -- of processor time; most take some milliseconds
 
 -- A database with a view "v", which has a sibling, of a reducer with the body.
 local function with_reducer(body, options)
-  local db = world.memory_db()
+  local db = fixture.memory_db()
   db:use("good", flume.reduce(1, function (n) return n + 1 end, 0))
   local source = ("return {version = 1, initial = 0, reducer = function (acc, item, seq) %s end}"):format(body)
-  return db:use("v", world.write(world.dir() .. "/v.lua", source), options)
+  return db:use("v", fixture.write(fixture.dir() .. "/v.lua", source), options)
 end
 
 -- The error that the view's reads answer after one record.
@@ -33,7 +33,7 @@ local BUDGET = {budget = 10 * 1000 * 1000, memory = 64 << 20}
 
 local function describe_cases(what, cases, record)
   describe(what, function ()
-    after_each(world.clean)
+    after_each(fixture.clean)
 
     for name, body in pairs(cases) do
       it(name, function ()
@@ -149,9 +149,9 @@ describe_cases("work on a large record", {
 }, large)
 
 describe("copies of a record that memory is too short for", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
-  it("come to an end soon, wherever it runs out", function ()
+  it("end soon, wherever memory runs out", function ()
     -- Lua can't enlarge its table of strings, and collects for each one
     local many = {}
     for i = 1, 70000 do many["key" .. i] = "value" .. i end
@@ -159,7 +159,7 @@ describe("copies of a record that memory is too short for", function ()
       local message = failure_of("while true do require 'flume'.table(item) end",
         {budget = BUDGET.budget, memory = megabytes << 20}, many)
       assert.is_truthy(message:find "instruction budget" or message:find "not enough memory", message)
-      world.clean()
+      fixture.clean()
     end
   end)
 end)
@@ -240,11 +240,11 @@ describe_cases("the error of a spent budget is not held up", {
 local SHARED = "local t = {} for i = 1, 60 do t = {t, t} end "
 
 describe("what a view gives out", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
-  it("is no more than it may have in memory", function ()
-    local db = world.memory_db()
-    db:use("v", world.write(world.dir() .. "/v.lua", ([[
+  it("is at most as large as its memory limit", function ()
+    local db = fixture.memory_db()
+    db:use("v", fixture.write(fixture.dir() .. "/v.lua", ([[
       return {version = 1, initial = 0, reducer = function (n) return n + 1 end,
         methods = {much = "async", sum = "async"},
         much = function () SHARED return t end, sum = function () return 1 end}
@@ -255,7 +255,7 @@ describe("what a view gives out", function ()
     assert.equal(1, db.v:sum())
   end)
 
-  it("as its state is no more either", function ()
+  it("includes its state, of at most the memory limit", function ()
     for _, body in ipairs {
       SHARED .. "return t",
       "local s, t = ('x'):rep(1000000), {} for i = 1, 100000 do t[i] = s end return t",
@@ -273,8 +273,8 @@ describe("what a view gives out", function ()
     for _, body in ipairs {
       "while true do emit('k') end", "local s = ('x'):rep(1000000) while true do emit('k', s) end",
     } do
-      local db = world.memory_db()
-      db:use("v", world.write(world.dir() .. "/v.lua",
+      local db = fixture.memory_db()
+      db:use("v", fixture.write(fixture.dir() .. "/v.lua",
         ("return {version = 1, indexer = function (item, seq, emit) %s end}"):format(body)), BUDGET)
       db:append {n = 1}
       local count, message, code = db.v:count()
@@ -286,14 +286,14 @@ describe("what a view gives out", function ()
 end)
 
 describe("a trusted view", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   local function trusted(source, options)
-    local db = world.memory_db()
+    local db = fixture.memory_db()
     options = options or {}
     options.trusted = true
-    local folder = world.dir()
-    db:use("v", world.write(folder .. "/v.lua", source), options)
+    local folder = fixture.dir()
+    db:use("v", fixture.write(folder .. "/v.lua", source), options)
     return db, folder
   end
 
@@ -313,13 +313,13 @@ describe("a trusted view", function ()
   end)
 
   it("requires from its folder, from package.path, and flume", function ()
-    local elsewhere, path = world.dir(), package.path
-    world.write(elsewhere .. "/flume_test_far.lua", "return {far = 1, loads = (...)}")
+    local elsewhere, path = fixture.dir(), package.path
+    fixture.write(elsewhere .. "/flume_test_far.lua", "return {far = 1, loads = (...)}")
     package.path = elsewhere .. "/?.lua;" .. path
-    local db = world.memory_db()
-    local folder = world.dir()
-    world.write(folder .. "/near.lua", "return {near = 2}")
-    db:use("v", world.write(folder .. "/v.lua", [[
+    local db = fixture.memory_db()
+    local folder = fixture.dir()
+    fixture.write(folder .. "/near.lua", "return {near = 2}")
+    db:use("v", fixture.write(folder .. "/v.lua", [[
       local far, near, flume = require "flume_test_far", require "near", require "flume"
       return {version = 1, initial = 0, reducer = function (n) return n end, methods = {sum = "sync"},
         sum = function () return far.far + near.near, far.loads, flume.null ~= nil, flume.open end}
@@ -391,14 +391,14 @@ local CHURN = [[
 ]]
 
 describe("a reducer with much garbage and little memory", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
-  it("gives what it gives elsewhere", function ()
+  it("gives the same state as without a limit", function ()
     local count, batch = 200000, {}
     local elsewhere = assert(load(CHURN))()
     local expected = elsewhere.initial
-    local db = world.memory_db()
-    db:use("v", world.write(world.dir() .. "/v.lua", CHURN), {memory = 8 << 20})
+    local db = fixture.memory_db()
+    db:use("v", fixture.write(fixture.dir() .. "/v.lua", CHURN), {memory = 8 << 20})
     for n = 1, count do
       batch[#batch + 1] = {n = n}
       expected = elsewhere.reducer(expected, {n = n})

@@ -2,12 +2,12 @@
 
 local flume = require "flume"
 local testing = require "flume.testing"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local SUM = {version = 1, initial = 0, reducer = function (sum, item) return sum + item.n end}
 
 describe("fold", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("gives the state of a reducer", function ()
     assert.equal(6, testing.fold(SUM, {{n = 1}, {n = 2}, {n = 3}}))
@@ -33,7 +33,7 @@ describe("fold", function ()
   end)
 
   it("takes the path of a script, in its sandbox", function ()
-    local path = world.write(world.dir() .. "/clock.lua",
+    local path = fixture.write(fixture.dir() .. "/clock.lua",
       "return {version = 1, initial = 0, reducer = function () return os == nil and 1 or 2 end}")
     assert.equal(1, testing.fold(path, {"event"}))
   end)

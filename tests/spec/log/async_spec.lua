@@ -3,23 +3,23 @@
 local child = require "tests.support.child"
 local core = require "flume.core"
 local flume = require "flume"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local function memory()
-  local db = world.keep(flume.new(flume.log.memory()))
+  local db = fixture.keep(flume.new(flume.log.memory()))
   return db:use("sum", flume.reduce(1, function (acc, item) return acc + item.n end, 0))
 end
 
 local function file()
-  return world.keep(assert(flume.open(world.dir())))
+  return fixture.keep(assert(flume.open(fixture.dir())))
 end
 
 describe("a blocking call", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("runs the loop until it is done, callbacks of others included", function ()
     local db = file()
-    local calls, cb = world.recorder()
+    local calls, cb = fixture.recorder()
     db:append({n = 1}, cb)
     assert.equal(1, db:append {n = 2})
     assert.equal(1, #calls)
@@ -33,7 +33,7 @@ describe("a blocking call", function ()
       local seq = db:append {n = 3}
       result = {seq, db.sum:get(), db:get(0).n}
     end)
-    world.run_until(function () return result end)
+    fixture.run_until(function () return result end)
     assert.same({2, 6, 1}, result)
   end)
 
@@ -46,7 +46,7 @@ describe("a blocking call", function ()
       db:sync()
     end
     deeper()
-    world.run_until(function () return depth == 50 and db.since.value == 48 end)
+    fixture.run_until(function () return depth == 50 and db.since.value == 48 end)
   end)
 
   it("where tasks can't yield blocks, if the loop is not running", function ()
@@ -64,14 +64,14 @@ describe("a blocking call", function ()
     db:append {n = 1}
     local ok, err
     core.later(function () ok, err = pcall(function () return db.sum:get {since = 5} end) end)
-    world.run_until(function () return ok ~= nil end)
+    fixture.run_until(function () return ok ~= nil end)
     assert.is_false(ok)
     assert.truthy(tostring(err):find "would block the running event loop")
   end)
 end)
 
 describe("spawn", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("runs until the task first waits", function ()
     local db = memory()
@@ -83,7 +83,7 @@ describe("spawn", function ()
     end, 1, 2)
     assert.same({3}, steps)
     db:append {n = 1}
-    world.run_until(function () return steps[2] end)
+    fixture.run_until(function () return steps[2] end)
   end)
 
   it("runs tasks side by side", function ()
@@ -97,7 +97,7 @@ describe("spawn", function ()
         end
       end)
     end
-    world.run_until(function () return #order == 15 end)
+    fixture.run_until(function () return #order == 15 end)
     assert.same({11, 21, 31, 41, 51}, {table.unpack(order, 1, 5)})
   end)
 
@@ -112,18 +112,18 @@ describe("spawn", function ()
           end
         end)
       end
-      world.run_until(function () return #order == 60 end)
+      fixture.run_until(function () return #order == 60 end)
       for i = 1, 60 do assert.equal((i - 1) % 3 + 1, order[i]) end
     end
   end)
 
-  it("refuses what is no function", function ()
+  it("refuses a value that isn't a function", function ()
     assert.error_matches(function () flume.spawn(5) end, "a function expected")
   end)
 end)
 
 describe("run", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("gives the results of its function", function ()
     local db = memory()
@@ -144,7 +144,7 @@ describe("run", function ()
 
   it("without a function runs until nothing is left", function ()
     local db = memory()
-    local calls, cb = world.recorder()
+    local calls, cb = fixture.recorder()
     for i = 1, 10 do db:append({n = i}, cb) end
     db.sum:get(cb)
     flume.run()
@@ -162,7 +162,7 @@ describe("run", function ()
 end)
 
 describe("step", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("waits no longer than it was told", function ()
     local db = memory()
@@ -174,7 +174,7 @@ describe("step", function ()
   end)
 
   it("tells when nothing is left", function ()
-    world.run_until(function () return not flume.step(0) end)
+    fixture.run_until(function () return not flume.step(0) end)
   end)
 
   it("can't be called from inside the loop", function ()
@@ -182,27 +182,27 @@ describe("step", function ()
     for _, call in ipairs {flume.step, function () flume.run() end} do
       core.later(function () calls[#calls + 1] = {pcall(call)} end)
     end
-    world.run_until(function () return #calls == 2 end)
+    fixture.run_until(function () return #calls == 2 end)
     for _, result in ipairs(calls) do
       assert.is_false(result[1])
       assert.truthy(tostring(result[2]):find "running already")
     end
   end)
 
-  it("refuses what is no time", function ()
+  it("refuses a value that isn't a time", function ()
     assert.error_matches(function () flume.step "soon" end, "a number of milliseconds")
   end)
 end)
 
 describe("an error in a callback", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   local function boom() error "boom" end
 
   it("is raised by step", function ()
     local db = memory()
     db:append({n = 1}, boom)
-    assert.error_matches(function () world.run_until(function () return false end) end, "boom")
+    assert.error_matches(function () fixture.run_until(function () return false end) end, "boom")
   end)
 
   it("is raised by run", function ()
@@ -233,7 +233,7 @@ describe("an error in a callback", function ()
 
   it("does not keep other callbacks from being called", function ()
     local db = memory()
-    local calls, cb = world.recorder()
+    local calls, cb = fixture.recorder()
     db:append({n = 1}, boom)
     db:append({n = 2}, cb)
     assert.error_matches(function () flume.run() end, "boom")
@@ -241,7 +241,7 @@ describe("an error in a callback", function ()
     assert.equal(1, #calls)
   end)
 
-  it("that nobody took is said on standard error in the end", function ()
+  it("that was never raised is written to standard error at exit", function ()
     local text = child.run [[
       local flume = require "flume"
       local db = flume.new(flume.log.memory())
@@ -253,7 +253,7 @@ describe("an error in a callback", function ()
 end)
 
 describe("loop", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("tells when there is something to do", function ()
     local db = memory()

@@ -1,14 +1,14 @@
 -- The codec option: what the bytes of a log's records are.
 
 local flume = require "flume"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local function sum()
   return flume.reduce(1, function (acc, item) return acc + item.n end, 0)
 end
 
 local function memory(codec)
-  return world.keep(assert(flume.new(flume.log.memory {codec = codec})))
+  return fixture.keep(assert(flume.new(flume.log.memory {codec = codec})))
 end
 
 -- Bytes of the caller's own: "n=5".
@@ -25,7 +25,7 @@ end
 local COUNT = "return {version = 1, initial = 0, reducer = function (acc, item) return acc + item.n end}"
 
 describe("codec", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   for name, codec in pairs {msgpack = "msgpack", json = "json", own = own()} do
     describe(name, function ()
@@ -34,11 +34,11 @@ describe("codec", function ()
         db:append {{n = 1}, {n = 2}}
         assert.equal(2, db:append {n = 3})
         assert.same({n = 2}, db:get(1))
-        assert.same({{2, {n = 3}}, {1, {n = 2}}, {0, {n = 1}}}, world.collect(db:stream {reverse = true}))
+        assert.same({{2, {n = 3}}, {1, {n = 2}}, {0, {n = 1}}}, fixture.collect(db:stream {reverse = true}))
       end)
 
       it("feeds inline views and script views", function ()
-        local db = memory(codec):use("sum", sum()):use("script", world.write(world.dir() .. "/script.lua", COUNT))
+        local db = memory(codec):use("sum", sum()):use("script", fixture.write(fixture.dir() .. "/script.lua", COUNT))
         db:append {{n = 1}, {n = 2}, {n = 3}}
         assert.equal(6, db.sum:get())
         assert.equal(6, db.script:get())
@@ -47,10 +47,10 @@ describe("codec", function ()
       it("works together with a mapper", function ()
         for _, mapper in ipairs {
           function (value) return {n = value.n * 10} end,
-          world.write(world.dir() .. "/mapper.lua", "return function (value) return {n = value.n * 10} end"),
+          fixture.write(fixture.dir() .. "/mapper.lua", "return function (value) return {n = value.n * 10} end"),
         } do
-          local db = world.keep(assert(flume.new(flume.log.memory {codec = codec}, {mapper = mapper})))
-          db:use("sum", sum()):use("script", world.write(world.dir() .. "/script.lua", COUNT))
+          local db = fixture.keep(assert(flume.new(flume.log.memory {codec = codec}, {mapper = mapper})))
+          db:use("sum", sum()):use("script", fixture.write(fixture.dir() .. "/script.lua", COUNT))
           db:append {{n = 1}, {n = 2}}
           assert.same({n = 20}, db:get(1))
           assert.equal(30, db.sum:get())
@@ -59,11 +59,11 @@ describe("codec", function ()
       end)
 
       it("is read again from a file", function ()
-        local dir = world.dir()
-        local db = world.keep(assert(flume.open(dir, {codec = codec})))
+        local dir = fixture.dir()
+        local db = fixture.keep(assert(flume.open(dir, {codec = codec})))
         db:append {n = 7}
         db:close()
-        db = world.keep(assert(flume.open(dir, {codec = codec})))
+        db = fixture.keep(assert(flume.open(dir, {codec = codec})))
         assert.same({n = 7}, db:get(0))
       end)
     end)
@@ -71,11 +71,11 @@ describe("codec", function ()
 
   describe("json", function ()
     it("stores text, which is JSON", function ()
-      local dir = world.dir()
-      local log = world.keep(assert(flume.log.file(dir, {codec = "json"})))
+      local dir = fixture.dir()
+      local log = fixture.keep(assert(flume.log.file(dir, {codec = "json"})))
       log:append {a = {1, "two", flume.null}}
       log:close()
-      local raw = world.keep(assert(flume.log.file(dir, {codec = "raw"})))
+      local raw = fixture.keep(assert(flume.log.file(dir, {codec = "raw"})))
       assert.equal('{"a":[1,"two",null]}', raw:get(0))
     end)
 
@@ -106,7 +106,7 @@ describe("codec", function ()
       assert.equal(70008, db.bytes:get())
     end)
 
-    it("rejects what is no string, alone", function ()
+    it("rejects a value that isn't a string, alone", function ()
       local db = memory "raw"
       local _, message, code = db:append {n = 1}
       assert.equal("EINVAL", code)
@@ -122,10 +122,10 @@ describe("codec", function ()
       assert.equal("EINVAL", code)
       assert.truthy(message:find "no n", message)
       assert.equal("EINVAL", select(3, db:append {{n = 1}, {x = 1}}))
-      local calls, cb = world.recorder()
+      local calls, cb = fixture.recorder()
       db:append({x = 1}, cb)
       assert.equal(0, #calls)
-      world.run_until(function () return #calls == 1 end)
+      fixture.run_until(function () return #calls == 1 end)
       assert.equal("EINVAL", calls[1][1].code)
       assert.equal(0, db:append {n = 1})
     end)
@@ -136,17 +136,17 @@ describe("codec", function ()
     end)
 
     it("that fails to decode fails that read, and the view at that record", function ()
-      local dir = world.dir()
-      local raw = world.keep(assert(flume.log.file(dir .. "/log", {codec = "raw"})))
+      local dir = fixture.dir()
+      local raw = fixture.keep(assert(flume.log.file(dir .. "/log", {codec = "raw"})))
       raw:append {"n=1", "broken"}
       raw:close()
-      local db = world.keep(assert(flume.open(dir, {codec = own()})))
+      local db = fixture.keep(assert(flume.open(dir, {codec = own()})))
       assert.same({n = 1}, db:get(0))
       local value, message, code = db:get(1)
       assert.is_nil(value)
       assert.equal("EINVAL", code)
       assert.truthy(message:find "not mine", message)
-      assert.error_matches(function () world.collect(db:stream()) end, "not mine")
+      assert.error_matches(function () fixture.collect(db:stream()) end, "not mine")
       db:use("sum", sum())
       assert.truthy(select(2, db.sum:get()):find "record 1.*not mine")
     end)
@@ -157,12 +157,12 @@ describe("codec", function ()
   end)
 
   it("of another log is told when records can't be decoded", function ()
-    local dir = world.dir()
-    local raw = world.keep(assert(flume.log.file(dir, {codec = "raw"})))
+    local dir = fixture.dir()
+    local raw = fixture.keep(assert(flume.log.file(dir, {codec = "raw"})))
     raw:append "\xc1"
     raw:close()
-    local log = world.keep(assert(flume.log.file(dir)))
+    local log = fixture.keep(assert(flume.log.file(dir)))
     assert.equal("ECORRUPT", select(3, log:get(0)))
-    assert.error_matches(function () world.collect(log:stream()) end, "record 0 can't be decoded")
+    assert.error_matches(function () fixture.collect(log:stream()) end, "record 0 can't be decoded")
   end)
 end)

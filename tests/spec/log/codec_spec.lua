@@ -177,7 +177,7 @@ describe("null, array and map", function()
     assert.is_false(is_map(value))
   end)
 
-  it("refuse what they can't mark", function()
+  it("refuse values that they can't mark", function()
     assert.has_error(function() flume.map(1) end)
     assert.has_error(function() flume.array(nil) end)
     assert.error_matches(function() flume.map(setmetatable({}, {})) end, "metatable of its own")
@@ -232,7 +232,7 @@ describe("values that can't be stored", function()
     assert.is_true(#text < 500)
   end)
 
-  it("include arrays that are none", function()
+  it("include marked arrays with other keys", function()
     refuses(flume.array { 1, x = 2 }, "value.x: not an index, in a table marked as an array")
     refuses({ a = flume.array { [0] = 1 } }, "value.a[0]: not an index, in a table marked as an array")
     refuses(flume.array { [1 << 40] = 1 },

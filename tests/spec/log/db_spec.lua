@@ -1,22 +1,22 @@
 -- The database: opening, mounting, closing, and errors as values.
 
 local flume = require "flume"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local function sum(version)
   return flume.reduce(version or 1, function (acc, item) return acc + item.foo end, 0)
 end
 
 local function memory(options)
-  return world.keep(assert(flume.new(flume.log.memory(), options)))
+  return fixture.keep(assert(flume.new(flume.log.memory(), options)))
 end
 
 describe("a database", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("keeps its log and its views' state side by side", function ()
-    local dir = world.dir() .. "/new/data"
-    local db = world.keep(assert(flume.open(dir)))
+    local dir = fixture.dir() .. "/new/data"
+    local db = fixture.keep(assert(flume.open(dir)))
     db:use("sum", sum())
     db:append {foo = 1}
     assert.equal(1, db.sum:get())
@@ -37,25 +37,25 @@ describe("a database", function ()
     assert.is_nil(db)
     assert.is_string(message)
     assert.equal("ENOTDIR", code)
-    assert.equal("ENOENT", select(3, flume.open(world.dir() .. "/none", {readonly = true})))
+    assert.equal("ENOENT", select(3, flume.open(fixture.dir() .. "/none", {readonly = true})))
   end)
 
   it("is locked against a second writer", function ()
-    local dir = world.dir()
-    local db = world.keep(assert(flume.open(dir)))
+    local dir = fixture.dir()
+    local db = fixture.keep(assert(flume.open(dir)))
     local again, message, code = flume.open(dir)
     assert.is_nil(again)
     assert.equal("ELOCKED", code)
     assert.truthy(message:find "%d+", message)
     db:close()
-    world.keep(assert(flume.open(dir)))
+    fixture.keep(assert(flume.open(dir)))
   end)
 
   it("lets itself be read, read-only, while it is written", function ()
-    local dir = world.dir()
-    local db = world.keep(assert(flume.open(dir)))
+    local dir = fixture.dir()
+    local db = fixture.keep(assert(flume.open(dir)))
     db:append {foo = 1}
-    local reader = world.keep(assert(flume.open(dir, {readonly = true})))
+    local reader = fixture.keep(assert(flume.open(dir, {readonly = true})))
     assert.same({foo = 1}, reader:get(0))
     assert.equal("EREADONLY", select(3, reader:append {foo = 2}))
     reader:use("sum", sum())
@@ -75,7 +75,7 @@ describe("a database", function ()
     end
   end)
 
-  it("prints as what it is", function ()
+  it("prints its kind, path and state", function ()
     local db = memory()
     assert.equal("flume.db: memory (since -1)", tostring(db))
     assert.equal("observable: -1", tostring(db.since))
@@ -102,7 +102,7 @@ describe("a database", function ()
       end
     end)
 
-    it("refuses what is no name", function ()
+    it("refuses a value that isn't a name", function ()
       local db = memory()
       for _, name in ipairs {"", "a b", "1st", "a/b", "..", 5, true} do
         assert.error_matches(function () db:use(name, sum()) end, "a view's name")
@@ -144,7 +144,7 @@ describe("a database", function ()
       local db = memory()
       local err
       db:get(9, function (e) err = e end)
-      world.run_until(function () return err end)
+      fixture.run_until(function () return err end)
       assert.equal("ENOENT", err.code)
       assert.equal(err.message, tostring(err))
       assert.truthy(err:find "no record 9")
@@ -180,7 +180,7 @@ describe("a database", function ()
   end)
 
   describe("rebuild", function ()
-    it("builds every view anew", function ()
+    it("rebuilds every view", function ()
       local runs = {a = 0, b = 0}
       local db = memory()
       for name in pairs(runs) do
@@ -200,11 +200,11 @@ describe("a database", function ()
   describe("close", function ()
     it("is idempotent, with callbacks and without", function ()
       local db = memory()
-      local calls, cb = world.recorder()
+      local calls, cb = fixture.recorder()
       assert.is_true(db:close(cb))
       db:close(cb)
       assert.is_true(db:close())
-      world.run_until(function () return #calls == 2 end)
+      fixture.run_until(function () return #calls == 2 end)
       assert.is_true(db.closed)
       assert.same({nil, true}, {calls[1][1], calls[1][2]})
     end)
@@ -224,7 +224,7 @@ describe("a database", function ()
 
     it("happens when its log is closed", function ()
       local db = memory():use("sum", sum())
-      local calls, cb = world.recorder()
+      local calls, cb = fixture.recorder()
       db.sum:get({since = 5}, cb)
       assert.is_true(db.log:close())
       assert.is_true(db.closed)
@@ -234,7 +234,7 @@ describe("a database", function ()
     end)
 
     it("of one of two databases on a log leaves the other", function ()
-      local log = world.keep(flume.log.memory())
+      local log = fixture.keep(flume.log.memory())
       local a, b = flume.new(log), flume.new(log)
       a:use("sum", sum())
       b:use("sum", sum())
@@ -255,15 +255,15 @@ describe("a database", function ()
       assert.is_true(outside.closed)
     end)
 
-    it("is made up for by the collector", function ()
-      local dir = world.dir()
+    it("is done by the garbage collector when it was forgotten", function ()
+      local dir = fixture.dir()
       do
         local db = assert(flume.open(dir))
         db:append {foo = 1}
       end
       collectgarbage()
       collectgarbage()
-      local db = world.keep(assert(flume.open(dir)))
+      local db = fixture.keep(assert(flume.open(dir)))
       assert.equal(0, db.since.value)
     end)
   end)

@@ -1,7 +1,7 @@
 -- Flume's loop looked after by another one, which knows nothing but flume.loop(): its descriptor and its time.
 
 local flume = require "flume"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local PATIENCE_S = 30
 
@@ -23,18 +23,18 @@ local function drive_until(fn)
 end
 
 local function counting(dir)
-  return world.write(dir .. "/views/count.lua", [[
+  return fixture.write(dir .. "/views/count.lua", [[
     return {version = 1, initial = 0, reducer = function (n) return n + 1 end}
   ]])
 end
 
 describe("flume's loop in another", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   case("ends appends to a file and reads of a view on a worker thread", function ()
-    local dir = world.dir()
+    local dir = fixture.dir()
     counting(dir)
-    local db = world.open_db(dir .. "/data", {views = dir .. "/views"})
+    local db = fixture.open_db(dir .. "/data", {views = dir .. "/views"})
     local count
     for i = 1, 50 do db:append({n = i}, function (err) assert(not err) end) end
     db.count:get({since = 49}, function (err, n) count = err or n end)
@@ -43,8 +43,8 @@ describe("flume's loop in another", function ()
   end)
 
   case("wakes a live stream for each append", function ()
-    local db = world.memory_db()
-    local stream, seen = world.keep(db:stream {live = true}), {}
+    local db = fixture.memory_db()
+    local stream, seen = fixture.keep(db:stream {live = true}), {}
     local function take()
       stream:next(function (_, seq)
         seen[#seen + 1] = seq
@@ -60,7 +60,7 @@ describe("flume's loop in another", function ()
   end)
 
   case("lets a read time out", function ()
-    local db = world.memory_db()
+    local db = fixture.memory_db()
     db:use("count", flume.reduce(1, function (n) return n + 1 end, 0))
     local code
     db.count:get({since = 5, timeout = 20}, function (err) code = err.code end)
@@ -69,7 +69,7 @@ describe("flume's loop in another", function ()
   end)
 
   case("closes a database", function ()
-    local db = assert(flume.open(world.dir() .. "/data"))
+    local db = assert(flume.open(fixture.dir() .. "/data"))
     local closed
     db:append(1, function () end)
     db:close(function () closed = true end)
@@ -78,9 +78,9 @@ describe("flume's loop in another", function ()
   end)
 
   it("tells whether it is running", function ()
-    local db, inside = world.memory_db(), nil
+    local db, inside = fixture.memory_db(), nil
     db:append(1, function () inside = loop:running() end)
-    world.run_until(function () return inside ~= nil end)
+    fixture.run_until(function () return inside ~= nil end)
     assert.same({true, false}, {inside, loop:running()})
   end)
 end)

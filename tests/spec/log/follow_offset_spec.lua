@@ -5,7 +5,7 @@ local child = require "tests.support.child"
 local flume = require "flume"
 local lfs = require "lfs"
 local offsets = require "tests.support.offsets"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 local writers = require "tests.support.writer"
 
 local function start_writer(path, sync)
@@ -15,12 +15,12 @@ end
 local function reader_of(path, options)
   options = options or {}
   options.readonly, options.log = true, "offset"
-  return world.open_db(path, options)
+  return fixture.open_db(path, options)
 end
 
 -- Whether the reader has so many records.
 local function has(db, count)
-  return function () return #world.collect(db:stream()) == count end
+  return function () return #fixture.collect(db:stream()) == count end
 end
 
 local function count()
@@ -28,10 +28,10 @@ local function count()
 end
 
 describe("an offset log that another process writes", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("is followed from its beginning, observed and streamed live", function ()
-    local path = world.dir() .. "/log"
+    local path = fixture.dir() .. "/log"
     local writer = start_writer(path)
     local db, seen, observed = reader_of(path), {}, {}
     assert.equal(-1, db.since.value)
@@ -42,7 +42,7 @@ describe("an offset log that another process writes", function ()
     end)
     for last = 39, 399, 40 do
       writer.tell "append 40"
-      world.run_until(function () return seen[#seen] == last end)
+      fixture.run_until(function () return seen[#seen] == last end)
     end
     for i, n in ipairs(seen) do assert.equal(i - 1, n) end
     for i = 2, #observed do assert.is_true(observed[i] > observed[i - 1]) end
@@ -50,27 +50,27 @@ describe("an offset log that another process writes", function ()
   end)
 
   it("has views in the reader, of every kind, which keep up with appends and deletes", function ()
-    local path = world.dir() .. "/log"
-    local script = world.write(world.dir() .. "/total.lua",
+    local path = fixture.dir() .. "/log"
+    local script = fixture.write(fixture.dir() .. "/total.lua",
       "return {version = 1, initial = 0, reducer = function (acc, item) return acc + item.n end}")
     local writer = start_writer(path)
     local db = reader_of(path):use("n", count()):use("total", script):use("by_n", flume.index(1, "n"))
     for round = 1, 10 do
       writer.tell "append 10"
-      world.run_until(function () return db.n:get() == round * 10 end)
+      fixture.run_until(function () return db.n:get() == round * 10 end)
     end
     assert.equal(99 * 100 // 2, db.total:get())
     local seq = (offsets.read(path))[51].off
     writer.tell("del " .. seq)
-    world.run_until(function () return db.n:get() == 99 and db.total:get() == 99 * 100 // 2 - 50 end)
+    fixture.run_until(function () return db.n:get() == 99 and db.total:get() == 99 * 100 // 2 - 50 end)
     assert.equal("EDELETED", select(3, db:get(seq)))
-    assert.same({}, world.collect(db.by_n:read{gte = 50, lte = 50}))
+    assert.same({}, fixture.collect(db.by_n:read{gte = 50, lte = 50}))
     assert.equal(99, db.by_n:count{})
     assert.is_nil(lfs.attributes(path .. ".flume/views"))
   end)
 
   it("is waited for in a blocking call", function ()
-    local path = world.dir() .. "/log"
+    local path = fixture.dir() .. "/log"
     local writer = start_writer(path)
     local db = reader_of(path):use("n", count())
     local stream <close> = db:stream{live = true, seqs = false}
@@ -83,33 +83,33 @@ describe("an offset log that another process writes", function ()
 
   for _, sync in ipairs {"always", "interval", "os"} do
     it("may be closed and opened again, sync " .. sync, function ()
-      local path = world.dir() .. "/log"
+      local path = fixture.dir() .. "/log"
       local writer = start_writer(path, sync)
       local db = reader_of(path)
       for round = 1, 4 do
         writer.tell "append 10"
-        world.run_until(has(db, round * 10))
+        fixture.run_until(has(db, round * 10))
         writer.tell "close"
         writer.tell "open"
       end
       writer.tell "close"
-      local own = world.open_db(path, {log = "offset"})
+      local own = fixture.open_db(path, {log = "offset"})
       own:append{n = 40}
-      world.run_until(has(db, 41))
+      fixture.run_until(has(db, 41))
     end)
   end
 
   it("may be followed by looking again and again", function ()
-    local path = world.dir() .. "/log"
+    local path = fixture.dir() .. "/log"
     local writer = start_writer(path)
     local db = reader_of(path, {poll_ms = 5})
     assert.same({by = "poll", why = "looking every 5 ms: asked for"}, db:status().following)
     writer.tell "append 30"
-    world.run_until(has(db, 30))
+    fixture.run_until(has(db, 30))
   end)
 
   it("is followed by tail -f, until it is gone", function ()
-    local path = world.dir() .. "/log"
+    local path = fixture.dir() .. "/log"
     local writer = start_writer(path)
     writer.tell "append 12"
     local tail = assert(io.popen(("flume %s tail -f -n 1 --json 2>&1; echo $?"):format(path)))
@@ -125,7 +125,7 @@ describe("an offset log that another process writes", function ()
   end)
 
   it("that becomes shorter ends the following with an error", function ()
-    local path = world.dir() .. "/log"
+    local path = fixture.dir() .. "/log"
     local writer = start_writer(path)
     writer.tell "append 5"
     local db = reader_of(path):use("n", count())
@@ -137,7 +137,7 @@ describe("an offset log that another process writes", function ()
     end)
     writer.tell "close"
     assert(io.open(path, "w")):close()
-    world.run_until(function () return code end)
+    fixture.run_until(function () return code end)
     assert.equal("ECORRUPT", code)
     assert.truthy(message:find("byte 0: the file is shorter than what was read of it", 1, true), message)
     assert.same({by = "lost", why = message}, db:status().following)
@@ -189,7 +189,7 @@ local READER = [[
 ]]
 
 local function start_reader(path)
-  local out = world.dir() .. "/seen"
+  local out = fixture.dir() .. "/seen"
   local pipe = child.start(READER, path, out)
   assert.equal("ready", pipe:read "l")
   return {pipe = pipe, out = out}
@@ -226,10 +226,10 @@ local function append_and_kill(path)
 end
 
 describe("readers of an offset log whose writers are killed", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("see each record once, in order, and none that was taken back", function ()
-    local path = world.dir() .. "/log"
+    local path = fixture.dir() .. "/log"
     assert(flume.open(path, {log = "offset"})):close()
     local readers = {start_reader(path), start_reader(path)}
     assert.is_true(append_and_kill(path) > 1)

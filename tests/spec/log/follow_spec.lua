@@ -3,7 +3,7 @@
 local child = require "tests.support.child"
 local flume = require "flume"
 local lfs = require "lfs"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 local writers = require "tests.support.writer"
 
 local function start_writer(dir)
@@ -11,13 +11,13 @@ local function start_writer(dir)
 end
 
 local function new_dir()
-  return world.dir() .. "/data"
+  return fixture.dir() .. "/data"
 end
 
 local function reader_of(dir, options)
   options = options or {}
   options.readonly = true
-  return world.open_db(dir, options)
+  return fixture.open_db(dir, options)
 end
 
 local function since_is(db, since)
@@ -29,7 +29,7 @@ local function count()
 end
 
 describe("a database that another process writes", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("is not there before it exists, and is followed from its beginning", function ()
     local dir = new_dir()
@@ -39,7 +39,7 @@ describe("a database that another process writes", function ()
     assert.equal(-1, db.since.value)
     assert.same({by = "events"}, db:status().following)
     writer.tell "append 1"
-    world.run_until(since_is(db, 0))
+    fixture.run_until(since_is(db, 0))
     assert.same({n = 0}, db:get(0))
   end)
 
@@ -57,7 +57,7 @@ describe("a database that another process writes", function ()
     end)
     for last = 3, 402, 40 do
       writer.tell "append 40"
-      world.run_until(function () return seen[#seen] == last + 39 end)
+      fixture.run_until(function () return seen[#seen] == last + 39 end)
     end
     assert.equal(403, #seen)
     for i, seq in ipairs(seen) do assert.equal(i - 1, seq) end
@@ -80,7 +80,7 @@ describe("a database that another process writes", function ()
 
   it("has views in the reader, of every kind, which keep up with appends and deletes", function ()
     local dir = new_dir()
-    local script = world.write(world.dir() .. "/total.lua",
+    local script = fixture.write(fixture.dir() .. "/total.lua",
       "return {version = 1, initial = 0, reducer = function (acc, item) return acc + item.n end}")
     local writer = start_writer(dir)
     local db = reader_of(dir):use("n", count()):use("total", script)
@@ -90,7 +90,7 @@ describe("a database that another process writes", function ()
     end
     assert.equal(99 * 100 // 2, db.total:get())
     writer.tell "del 50"
-    world.run_until(function () return db.n:get() == 99 and db.total:get() == 99 * 100 // 2 - 50 end)
+    fixture.run_until(function () return db.n:get() == 99 and db.total:get() == 99 * 100 // 2 - 50 end)
     assert.equal("EDELETED", select(3, db:get(50)))
     assert.is_nil(lfs.attributes(dir .. "/views"))
   end)
@@ -104,13 +104,13 @@ describe("a database that another process writes", function ()
       writer.tell "close"
       writer.tell "open"
       writer.tell "append 10"
-      world.run_until(since_is(db, round * 10 + 9))
+      fixture.run_until(since_is(db, round * 10 + 9))
     end
     writer.tell "close"
-    assert.equal(60, #world.collect(db:stream()))
-    local own = world.open_db(dir)
+    assert.equal(60, #fixture.collect(db:stream()))
+    local own = fixture.open_db(dir)
     own:append{n = 60}
-    world.run_until(since_is(db, 60))
+    fixture.run_until(since_is(db, 60))
   end)
 
   it("may be followed by looking again and again", function ()
@@ -119,11 +119,11 @@ describe("a database that another process writes", function ()
     local db = reader_of(dir, {poll_ms = 5})
     assert.same({by = "poll", why = "looking every 5 ms: asked for"}, db:status().following)
     writer.tell "append 30"
-    world.run_until(since_is(db, 29))
+    fixture.run_until(since_is(db, 29))
     assert.has_error(function () flume.open(dir, {readonly = true, poll_ms = 0}) end)
   end)
 
-  it("that is put back to what it was ends the following with an error", function ()
+  it("that is replaced by an older copy ends the following with an error", function ()
     local dir = new_dir()
     local writer = start_writer(dir)
     writer.tell "append 5"
@@ -137,7 +137,7 @@ describe("a database that another process writes", function ()
     end)
     writer.tell "close"
     assert(io.open(dir .. "/log/00000000000000000000.flume", "w")):close()
-    world.run_until(function () return code and waited end)
+    fixture.run_until(function () return code and waited end)
     assert.equal("ECORRUPT", code)
     assert.truthy(message:find "00000000000000000000.flume: byte 0: the file is shorter than what was read of it")
     assert.equal(message, waited.message)
@@ -229,7 +229,7 @@ local READER = [[
 ]]
 
 local function start_reader(dir)
-  local path = world.dir() .. "/seen"
+  local path = fixture.dir() .. "/seen"
   local pipe = child.start(READER, dir, path)
   assert.equal("ready", pipe:read "l")
   return {pipe = pipe, path = path}
@@ -269,7 +269,7 @@ local function append_and_kill(dir)
 end
 
 describe("readers of a log whose writers are killed", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("see each record once, in order, and none that was taken back", function ()
     local dir = new_dir()

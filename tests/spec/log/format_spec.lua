@@ -2,7 +2,7 @@
 
 local flume = require "flume"
 local reader = require "tests.support.format_reader"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local SHAPES = {
   flume.null, true, false, 0, -1, math.maxinteger, math.mininteger, 1.5, "", "text", ("x"):rep(70000), flume.array {},
@@ -10,7 +10,7 @@ local SHAPES = {
 }
 
 local function open(dir, options)
-  return world.keep(assert(flume.log.file(dir, options)))
+  return fixture.keep(assert(flume.log.file(dir, options)))
 end
 
 local function decode(bytes)
@@ -38,10 +38,10 @@ local function check_same(dir)
 end
 
 describe("a log's files, read by the format's description alone,", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("have the records of batches of all sizes", function ()
-    local dir = world.dir()
+    local dir = fixture.dir()
     local log = open(dir)
     local n = 0
     for size = 0, 40, 8 do
@@ -61,7 +61,7 @@ describe("a log's files, read by the format's description alone,", function ()
   end)
 
   it("have them while the log is open, zeros behind them", function ()
-    local dir = world.dir()
+    local dir = fixture.dir()
     local log = open(dir)
     for i = 1, 10 do log:append {n = i} end
     local found = reader.read(dir)
@@ -71,7 +71,7 @@ describe("a log's files, read by the format's description alone,", function ()
   end)
 
   it("are several segments, the first of them sealed", function ()
-    local dir = world.dir()
+    local dir = fixture.dir()
     local log = open(dir, {segment_bytes = 4096})
     for i = 1, 60 do log:append {n = i, text = ("t"):rep(i * 10)} end
     log:close()
@@ -84,7 +84,7 @@ describe("a log's files, read by the format's description alone,", function ()
   end)
 
   it("go on behind the end of one that was closed", function ()
-    local dir = world.dir()
+    local dir = fixture.dir()
     for round = 1, 3 do
       local log = open(dir)
       log:append {{round = round}, {again = true}}
@@ -98,7 +98,7 @@ describe("a log's files, read by the format's description alone,", function ()
   end)
 
   it("say which records are deleted, and have their bytes until they are compacted", function ()
-    local dir = world.dir()
+    local dir = fixture.dir()
     local log = open(dir, {segment_bytes = 4096})
     for i = 1, 40 do log:append {n = i, text = ("t"):rep(200)} end
     assert(log:del {3, 5, 30})
@@ -118,7 +118,7 @@ describe("a log's files, read by the format's description alone,", function ()
   end)
 
   it("have the bytes of other codecs as they are", function ()
-    local dir = world.dir()
+    local dir = fixture.dir()
     local log = open(dir, {codec = "raw"})
     log:append {"", "raw \0 bytes", ("\0"):rep(100)}
     log:close()
@@ -127,13 +127,13 @@ describe("a log's files, read by the format's description alone,", function ()
   end)
 
   it("are not accepted with any byte changed", function ()
-    local dir = world.dir()
+    local dir = fixture.dir()
     local log = open(dir)
     log:append {1, "two"}
     log:append {three = 3}
     log:close()
     local name = ("%020d.flume"):format(0)
-    local bytes = world.read(dir .. "/" .. name)
+    local bytes = fixture.read(dir .. "/" .. name)
     assert.equal(3, reader.segment(bytes, name).next)
     for i = 1, #bytes do
       local changed = bytes:sub(1, i - 1) .. string.char(bytes:byte(i) ~ 0x10) .. bytes:sub(i + 1)

@@ -1,7 +1,7 @@
 -- Together with luv: one loop for both. luv has to be loaded before flume, so each test is a program of its own.
 
 local child = require "tests.support.child"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local PRELUDE = [[
   local uv = require "luv"
@@ -16,7 +16,7 @@ local function run(source)
 end
 
 describe("with luv", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("timers and callbacks take turns under uv.run", function ()
     local text, ok = run [[
@@ -111,7 +111,7 @@ describe("with luv", function ()
     assert.truthy(text:find "next", text)
   end)
 
-  it("a database that nobody closed does not hurt at the end", function ()
+  it("a database that was not closed does no harm at exit", function ()
     local text, ok = run [[
       db:use("script", arg[0]:match "^(.*)/" .. "/v.lua")
     ]]
@@ -130,12 +130,12 @@ describe("with luv", function ()
 end)
 
 describe("without luv", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
-  it("a program that ends while a version is on its way says nothing of it", function ()
-    local dir, folder = world.dir() .. "/data", world.dir()
+  it("a program that ends while a version is being built prints nothing", function ()
+    local dir, folder = fixture.dir() .. "/data", fixture.dir()
     for version = 1, 8 do
-      world.write(folder .. "/v.lua",
+      fixture.write(folder .. "/v.lua",
         ("return {version = %d, initial = 0, reducer = function (acc) return acc + 1 end}"):format(version))
       local text, ok = child.run([[
         local flume = require "flume"
@@ -150,7 +150,7 @@ describe("without luv", function ()
     end
   end)
 
-  it("a program that just ends does not hurt", function ()
+  it("a program that ends without closing exits cleanly", function ()
     local text, ok = child.run([[
       local flume = require "flume"
       local dir = ...
@@ -162,7 +162,7 @@ describe("without luv", function ()
       stream:next(function () end)
       db.script:get(function () end)
       print "end"
-    ]], world.write(world.dir() .. "/script.lua",
+    ]], fixture.write(fixture.dir() .. "/script.lua",
       "return {version = 1, reducer = function (acc) return (acc or 0) + 1 end}"):match "^(.*)/")
     assert.equal("end\n", text)
     assert.is_true(ok)

@@ -4,7 +4,7 @@ local binary = require "tests.support.binary"
 local flume = require "flume"
 local lfs = require "lfs"
 local offsets = require "tests.support.offsets"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local SUM = [[return {version = 1, initial = 0, reducer = function (acc, item) return acc + item.n end}]]
 local BY_PARITY = [[return {version = 1, indexer = function (item, _, emit) emit(item.n % 2) end}]]
@@ -12,14 +12,14 @@ local BY_PARITY = [[return {version = 1, indexer = function (item, _, emit) emit
 local function open(path, options)
   options = options or {}
   options.log = "offset"
-  return world.open_db(path, options)
+  return fixture.open_db(path, options)
 end
 
 -- A file of records {n = 0}, {n = 1} …, with two views, in a folder of its own.
 local function filled(count)
-  local dir = world.dir()
-  world.write(dir .. "/scripts/sum.lua", SUM)
-  world.write(dir .. "/scripts/parity.lua", BY_PARITY)
+  local dir = fixture.dir()
+  fixture.write(dir .. "/scripts/sum.lua", SUM)
+  fixture.write(dir .. "/scripts/parity.lua", BY_PARITY)
   local path = dir .. "/log.offset"
   local db = open(path, {views = dir .. "/scripts"})
   for n = 0, count - 1 do assert(db:append{n = n}) end
@@ -36,12 +36,12 @@ end
 
 -- Other bytes in the place of some of the file's.
 local function overwrite(path, off, bytes)
-  local text = world.read(path)
-  world.write(path, text:sub(1, off) .. bytes .. text:sub(off + #bytes + 1))
+  local text = fixture.read(path)
+  fixture.write(path, text:sub(1, off) .. bytes .. text:sub(off + #bytes + 1))
 end
 
 describe("a backup of an offset log", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("opens as a database of its own, under the name of the file", function ()
     local db, dir, path = filled(100)
@@ -116,7 +116,7 @@ describe("a backup of an offset log", function ()
 end)
 
 describe("a check of an offset log", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("names file, byte and record of what is damaged", function ()
     local db, _, path = filled(10)
@@ -124,7 +124,7 @@ describe("a check of an offset log", function ()
     local seq = at(path, 4)
     overwrite(path, seq, "\xff")
     assert.equal("ECORRUPT", select(3, flume.log.offset(path)))
-    local log = world.keep(assert(flume.log.offset(path, {readonly = true, damaged = true})))
+    local log = fixture.keep(assert(flume.log.offset(path, {readonly = true, damaged = true})))
     local report = log:check()
     assert.is_false(report.ok)
     assert.equal(9, report.records)
@@ -141,16 +141,16 @@ describe("a check of an offset log", function ()
     db:close()
     overwrite(path .. ".flume/deleted", 20, "??")
     overwrite(path .. ".flume/note", 0, ("?"):rep(600))
-    local log = world.keep(assert(flume.log.offset(path, {readonly = true, damaged = true})))
+    local log = fixture.keep(assert(flume.log.offset(path, {readonly = true, damaged = true})))
     local files = {}
     for _, problem in ipairs(log:check().problems) do files[problem.file] = true end
     assert.same({note = true}, files) -- without which nothing else can be told
-    assert.equal(9, #world.collect(log:stream()))
+    assert.equal(9, #fixture.collect(log:stream()))
   end)
 end)
 
 describe("a repair of an offset log", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("mends a record whose framing is told by the rest of it", function ()
     local db, dir, path = filled(100)
@@ -182,7 +182,7 @@ describe("a repair of an offset log", function ()
     assert.equal("EDELETED", code)
     assert.truthy(message:find "^lost")
     assert.same({n = 13}, db:get(after))
-    assert.equal(97, #world.collect(db:stream()))
+    assert.equal(97, #fixture.collect(db:stream()))
     assert.equal(triangle(100) - 10 - 11 - 12, db.sum:get())
     assert.equal(48, db.parity:count{gte = 0, lte = 0})
     assert.is_true(db:check().ok)
@@ -194,7 +194,7 @@ describe("a repair of an offset log", function ()
     local was = db.since.value
     db:close()
     local cut = at(path, 60) + 5
-    world.write(path, world.read(path):sub(1, cut))
+    fixture.write(path, fixture.read(path):sub(1, cut))
     assert(flume.log.repair(path))
     db = open(path, {views = dir .. "/scripts"})
     assert.equal(triangle(60), db.sum:get())
@@ -219,12 +219,12 @@ describe("a repair of an offset log", function ()
     local db, dir, path = filled(3)
     assert.equal("ELOCKED", select(3, flume.log.repair(path)))
     db:close()
-    local bytes = world.read(path)
+    local bytes = fixture.read(path)
     local done = assert(flume.log.repair(path))
     assert.is_true(done.ok)
     assert.same({}, done.repairs)
-    assert.equal(bytes, world.read(path))
+    assert.equal(bytes, fixture.read(path))
     assert.equal("ENOENT", select(3, flume.log.repair(dir .. "/none")))
-    assert.equal("ECORRUPT", select(3, flume.log.repair(world.write(dir .. "/notes", "no log\n"))))
+    assert.equal("ECORRUPT", select(3, flume.log.repair(fixture.write(dir .. "/notes", "no log\n"))))
   end)
 end)

@@ -2,25 +2,25 @@
 
 local flume = require "flume"
 local lfs = require "lfs"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local SUM = [[return {version = 1, initial = 0, reducer = function (acc, item) return acc + item.n end}]]
 local BY_PARITY = [[return {version = 1, indexer = function (item, _, emit) emit(item.n % 2) end}]]
 
 local function flip(path, offset)
-  local bytes = world.read(path)
+  local bytes = fixture.read(path)
   local changed = string.char(bytes:byte(offset + 1) ~ 0x41)
-  world.write(path, bytes:sub(1, offset) .. changed .. bytes:sub(offset + 2))
+  fixture.write(path, bytes:sub(1, offset) .. changed .. bytes:sub(offset + 2))
 end
 
 -- A database with records {n = 0}, {n = 1} … and two views.
 local function filled(count, options)
-  local dir = world.dir()
-  world.write(dir .. "/scripts/sum.lua", SUM)
-  world.write(dir .. "/scripts/parity.lua", BY_PARITY)
+  local dir = fixture.dir()
+  fixture.write(dir .. "/scripts/sum.lua", SUM)
+  fixture.write(dir .. "/scripts/parity.lua", BY_PARITY)
   options = options or {}
   options.views = dir .. "/scripts"
-  local db = world.open_db(dir .. "/data", options)
+  local db = fixture.open_db(dir .. "/data", options)
   for n = 0, count - 1 do assert(db:append{n = n, text = ("secret-%05d"):format(n)}) end
   return db, dir
 end
@@ -30,21 +30,21 @@ local function triangle(n)
 end
 
 describe("compaction", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("removes the bytes of deleted records from every file of the log", function ()
     local db, dir = filled(200, {segment_bytes = 2000})
-    assert.equal(1, #world.files_with(dir .. "/data/log", "secret-00042"))
+    assert.equal(1, #fixture.files_with(dir .. "/data/log", "secret-00042"))
     db:del{42, 43, 199}
     local done = assert(db:compact())
     assert.equal(3, done.records)
     assert.is_true(done.segments >= 2 and done.bytes_after < done.bytes_before)
     for _, n in ipairs{42, 43, 199} do
-      assert.same({}, world.files_with(dir .. "/data/log", ("secret-%05d"):format(n)))
+      assert.same({}, fixture.files_with(dir .. "/data/log", ("secret-%05d"):format(n)))
       assert.equal("EDELETED", select(3, db:get(n)))
     end
-    assert.equal(1, #world.files_with(dir .. "/data/log", "secret-00041"))
-    assert.equal(197, #world.collect(db:stream()))
+    assert.equal(1, #fixture.files_with(dir .. "/data/log", "secret-00041"))
+    assert.equal(197, #fixture.collect(db:stream()))
     assert.equal(triangle(200) - 42 - 43 - 199, db.sum:get())
     assert.same({segments = 0, records = 0, bytes_before = 0, bytes_after = 0}, db:compact())
     assert.equal(200, db:append{n = 0})
@@ -68,7 +68,7 @@ describe("compaction", function ()
       end
     end
     assert.equal(2000, #seqs)
-    world.run_until(function () return compacted end)
+    fixture.run_until(function () return compacted end)
     assert.equal(1000, compacted.records)
     assert.equal(triangle(3000) - 3 * triangle(1000), db.sum:get())
   end)
@@ -83,13 +83,13 @@ describe("compaction", function ()
       assert.is_true(done_bytes >= last and done_bytes <= total_bytes)
       last, total = done_bytes, total_bytes
     end})
-    world.run_until(function () return last == total end)
+    fixture.run_until(function () return last == total end)
   end)
 
   it("is answered when the database is closed", function ()
     local db = filled(500, {segment_bytes = 2000, sync = "os"})
     db:del{1, 200, 499}
-    local calls, record = world.recorder()
+    local calls, record = fixture.recorder()
     db:compact(record)
     db:close()
     assert.equal(1, #calls)
@@ -97,7 +97,7 @@ describe("compaction", function ()
   end)
 
   it("of a log in memory frees it", function ()
-    local db = world.memory_db()
+    local db = fixture.memory_db()
     for n = 0, 99 do db:append{n = n} end
     db:del{5, 6, 99}
     assert.equal(3, db:compact().records)
@@ -109,7 +109,7 @@ describe("compaction", function ()
 
   it("says what it can't do", function ()
     local db, dir = filled(3)
-    local reader = world.open_db(dir .. "/data", {readonly = true})
+    local reader = fixture.open_db(dir .. "/data", {readonly = true})
     assert.equal("EREADONLY", select(3, reader:compact()))
     assert.error_matches(function () db:compact{porgress = print} end, "unknown option")
     assert.error_matches(function () db:compact(5) end, "options must be a table")
@@ -119,7 +119,7 @@ describe("compaction", function ()
 end)
 
 describe("a backup", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("opens as a database of its own", function ()
     local db, dir = filled(100, {segment_bytes = 2000})
@@ -129,7 +129,7 @@ describe("a backup", function ()
     assert.equal(99, done.since)
     assert.is_true(done.files >= 4 and done.bytes > 2000)
     db:append{n = 1000}
-    local copy = world.open_db(dir .. "/copy", {views = dir .. "/scripts"})
+    local copy = fixture.open_db(dir .. "/copy", {views = dir .. "/scripts"})
     assert.equal(99, copy.since.value)
     assert.same({n = 42, text = "secret-00042"}, copy:get(42))
     assert.equal("EDELETED", select(3, copy:get(7)))
@@ -144,9 +144,9 @@ describe("a backup", function ()
     assert.equal(triangle(100), db.sum:get())
     assert.equal(50, db.parity:count{gte = 1, lte = 1})
     db:close() -- which checkpoints them
-    db = world.open_db(dir .. "/data", {views = dir .. "/scripts"})
+    db = fixture.open_db(dir .. "/data", {views = dir .. "/scripts"})
     assert(db:backup(dir .. "/copy"))
-    local copy = world.open_db(dir .. "/copy", {views = dir .. "/scripts", ready = false})
+    local copy = fixture.open_db(dir .. "/copy", {views = dir .. "/scripts", ready = false})
     for _, row in ipairs(copy:status().views) do assert.equal(99, row.since) end
     copy.ready:set(true)
     assert.equal(triangle(100), copy.sum:get())
@@ -165,19 +165,19 @@ describe("a backup", function ()
     end
     assert.is_number(copied.since)
     assert.equal(triangle(n), db.sum:get())
-    local copy = world.open_db(dir .. "/copy", {views = dir .. "/scripts"})
+    local copy = fixture.open_db(dir .. "/copy", {views = dir .. "/scripts"})
     assert.equal(copied.since, copy.since.value)
     assert.equal(triangle(copied.since + 1), copy.sum:get())
   end)
 
   it("does not touch what is there", function ()
     local db, dir = filled(3)
-    world.write(dir .. "/taken/mine", "mine")
+    fixture.write(dir .. "/taken/mine", "mine")
     local done, message, code = db:backup(dir .. "/taken")
     assert.is_nil(done)
     assert.equal("EEXIST", code)
     assert.is_truthy(message:find("taken", 1, true))
-    assert.equal("mine", world.read(dir .. "/taken/mine"))
+    assert.equal("mine", fixture.read(dir .. "/taken/mine"))
     assert.is_nil(lfs.attributes(dir .. "/taken.partial"))
     assert(lfs.mkdir(dir .. "/empty"))
     assert(db:backup(dir .. "/empty"))
@@ -185,7 +185,7 @@ describe("a backup", function ()
 
   it("is answered when the database is closed", function ()
     local db, dir = filled(300, {segment_bytes = 2000, sync = "os"})
-    local calls, record = world.recorder()
+    local calls, record = fixture.recorder()
     db:backup(dir .. "/copy", record)
     db:close()
     assert.equal(1, #calls)
@@ -205,14 +205,14 @@ describe("a backup", function ()
   end)
 
   it("needs a log in files", function ()
-    local db = world.memory_db()
-    assert.equal("ENOTSUP", select(3, db:backup(world.dir() .. "/copy")))
+    local db = fixture.memory_db()
+    assert.equal("ENOTSUP", select(3, db:backup(fixture.dir() .. "/copy")))
     assert.error_matches(function () db:backup() end, "dir must be a string")
   end)
 end)
 
 describe("a check", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("finds nothing wrong with a sound database", function ()
     local db = filled(100, {segment_bytes = 2000})
@@ -229,10 +229,10 @@ describe("a check", function ()
   it("names the file and the place of what is damaged", function ()
     local db, dir = filled(100, {segment_bytes = 2000})
     db:close()
-    local file = world.segments(dir .. "/data")[2]
-    local at = world.read(file):find("secret", 1, true)
+    local file = fixture.segments(dir .. "/data")[2]
+    local at = fixture.read(file):find("secret", 1, true)
     flip(file, at + 3)
-    db = world.open_db(dir .. "/data", {readonly = true})
+    db = fixture.open_db(dir .. "/data", {readonly = true})
     local found = assert(db:check())
     assert.is_false(found.ok)
     assert.equal(1, #found.problems)
@@ -248,21 +248,21 @@ describe("a check", function ()
     db.sum:get()
     db:close()
     local damaged = 0
-    world.each_file(dir .. "/data/views/sum", function (path)
+    fixture.each_file(dir .. "/data/views/sum", function (path)
       if path:find "data%.mdb$" then
-        world.write(path, ("nonsense"):rep(1000))
+        fixture.write(path, ("nonsense"):rep(1000))
         damaged = damaged + 1
       end
     end)
     assert.equal(1, damaged)
-    db = world.open_db(dir .. "/data", {readonly = true})
+    db = fixture.open_db(dir .. "/data", {readonly = true})
     local found = assert(db:check())
     assert.is_false(found.ok)
     assert.is_truthy(found.problems[1].file:find "^views/sum/")
   end)
 
   it("of a log in memory has nothing to find", function ()
-    local db = world.memory_db()
+    local db = fixture.memory_db()
     db:append{{n = 1}, {n = 2}}
     local found = assert(db:check())
     assert.is_true(found.ok)
@@ -271,19 +271,19 @@ describe("a check", function ()
 end)
 
 describe("a repair", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("keeps what is good, and says what is lost", function ()
     local db, dir = filled(100, {segment_bytes = 2000})
     assert.equal(triangle(100), db.sum:get())
     db:close()
-    local file = world.segments(dir .. "/data")[2]
-    flip(file, world.read(file):find("secret", 1, true) + 3)
+    local file = fixture.segments(dir .. "/data")[2]
+    flip(file, fixture.read(file):find("secret", 1, true) + 3)
     local done = assert(flume.log.repair(dir .. "/data/log"))
     assert.is_false(done.ok)
     assert.is_true(#done.repairs >= 2)
     local lost = done.problems[1].seq
-    db = world.open_db(dir .. "/data", {views = dir .. "/scripts"})
+    db = fixture.open_db(dir .. "/data", {views = dir .. "/scripts"})
     local value, message, code = db:get(lost)
     assert.is_nil(value)
     assert.is_truthy(message:find "^lost")
@@ -305,13 +305,13 @@ describe("a repair", function ()
 end)
 
 describe("rejected input", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   local function each_log(test)
     for name, db in pairs{
-      memory = world.memory_db(),
-      file = world.open_db(world.dir() .. "/data"),
-      small = world.open_db(world.dir() .. "/data", {max_record_bytes = 100}),
+      memory = fixture.memory_db(),
+      file = fixture.open_db(fixture.dir() .. "/data"),
+      small = fixture.open_db(fixture.dir() .. "/data", {max_record_bytes = 100}),
     } do
       test(db, name)
     end
@@ -338,7 +338,7 @@ describe("rejected input", function ()
   end)
 
   it("over the limit refuses the whole batch", function ()
-    local db = world.open_db(world.dir() .. "/data", {max_record_bytes = 100})
+    local db = fixture.open_db(fixture.dir() .. "/data", {max_record_bytes = 100})
     local large = ("x"):rep(200)
     assert.equal("E2BIG", select(3, db:append(large)))
     assert.equal("E2BIG", select(3, db:append{{n = 1}, large, {n = 3}}))
@@ -348,13 +348,13 @@ describe("rejected input", function ()
 
   it("is told to the callback, and the others go on", function ()
     each_log(function (db, name)
-      local calls, record = world.recorder()
+      local calls, record = fixture.recorder()
       db:append({n = 1}, record)
       db:append(print, record)
       db:append({{n = 2}, {f = print}}, record)
       db:append({n = 3}, record)
       assert.equal(0, #calls)
-      world.run_until(function () return #calls == 4 end)
+      fixture.run_until(function () return #calls == 4 end)
       local seqs, codes = {}, {}
       for _, call in ipairs(calls) do
         if call[1] then codes[#codes + 1] = call[1].code else seqs[#seqs + 1] = call[2] end
@@ -375,7 +375,7 @@ describe("rejected input", function ()
   end)
 
   it("after close is misuse, of every call", function ()
-    local db = world.open_db(world.dir() .. "/data")
+    local db = fixture.open_db(fixture.dir() .. "/data")
     db:append{n = 1}
     db:close()
     for _, call in ipairs{"append", "get", "del", "compact", "backup", "check"} do

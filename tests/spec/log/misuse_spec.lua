@@ -2,20 +2,20 @@
 
 local flume = require "flume"
 local table_log = require "tests.support.table_log"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local function memory_db(options)
-  return world.keep(flume.new(flume.log.memory(), options))
+  return fixture.keep(flume.new(flume.log.memory(), options))
 end
 
 local function script(source)
-  return world.write(world.dir() .. "/v.lua", source)
+  return fixture.write(fixture.dir() .. "/v.lua", source)
 end
 
 local sum = flume.reduce(1, function (acc, item) return acc + item end, 0)
 
 describe("an error object whose metamethods raise", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   local RAISE = "error(setmetatable({}, {__index = function () error 'x' end, __tostring = function () error 'y' end}))"
 
@@ -44,7 +44,7 @@ describe("an error object whose metamethods raise", function ()
 end)
 
 describe("names", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("of methods may be those that the handle is made of", function ()
     local db = memory_db()
@@ -67,7 +67,7 @@ describe("names", function ()
     assert.equal(0, db:append(1))
   end)
 
-  it("can't be taken out of db.views", function ()
+  it("can't be removed from db.views", function ()
     local db = memory_db():use("sum", sum)
     assert.has_error(function () db.views.sum = nil end)
     local seen = {}
@@ -77,7 +77,7 @@ describe("names", function ()
 end)
 
 describe("a raw view", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("in a file starts over when it is rebuilt", function ()
     local db = memory_db():use("v", script [[
@@ -116,7 +116,7 @@ describe("a raw view", function ()
 end)
 
 describe("a caller", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("gets an error for more results than Lua can take", function ()
     local db = memory_db():use("v", script [[
@@ -180,16 +180,16 @@ describe("a caller", function ()
   it("gets mapped and decoded values from a lazy stream too", function ()
     local db = memory_db {mapper = function (value) return {doubled = value * 2} end}
     db:append {1, 2}
-    assert.same({{0, {doubled = 2}}, {1, {doubled = 4}}}, world.collect(db:stream {lazy = true}))
+    assert.same({{0, {doubled = 2}}, {1, {doubled = 4}}}, fixture.collect(db:stream {lazy = true}))
   end)
 end)
 
 describe("two databases on one log", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("each end their own streams", function ()
     local log = flume.log.memory()
-    local one, two = flume.new(log), world.keep(flume.new(log))
+    local one, two = flume.new(log), fixture.keep(flume.new(log))
     local stream = two:stream {live = true}
     one:close()
     two:append "x"
@@ -197,9 +197,9 @@ describe("two databases on one log", function ()
   end)
 
   it("can't keep the state of a view in one place", function ()
-    local dir = world.dir()
+    local dir = fixture.dir()
     local log = assert(flume.log.file(dir .. "/log"))
-    local one, two = world.keep(flume.new(log)), world.keep(flume.new(log))
+    local one, two = fixture.keep(flume.new(log)), fixture.keep(flume.new(log))
     one.dir, two.dir = dir, dir
     one:use("sum", sum)
     assert.has_error(function () two:use("sum", sum) end)
@@ -211,11 +211,11 @@ describe("two databases on one log", function ()
 end)
 
 describe("a table log that holds what can't be stored", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("is not passed over in silence", function ()
     local log = table_log()
-    local db = world.keep(flume.new(log)):use("sum", sum)
+    local db = fixture.keep(flume.new(log)):use("sum", sum)
     db:append(1)
     assert.equal(1, db.sum:get())
     log.stream = function () return function (state, seq) if not seq then return state, print end end, 1 end

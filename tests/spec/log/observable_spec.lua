@@ -1,10 +1,10 @@
 -- Observables: values that can be watched.
 
 local flume = require "flume"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 describe("an observable", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("has a value that can be read in two ways, and set", function ()
     local o = flume.observable(1)
@@ -77,10 +77,10 @@ describe("an observable", function ()
 end)
 
 describe("the observables of a database", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   local function memory()
-    local db = world.keep(flume.new(flume.log.memory()))
+    local db = fixture.keep(flume.new(flume.log.memory()))
     return db:use("count", flume.reduce(1, function (acc) return acc + 1 end, 0))
   end
 
@@ -111,7 +111,7 @@ describe("the observables of a database", function ()
       last = since
     end)
     for _ = 1, 20 do db:append {n = 1} end
-    world.run_until(function () return last == 19 end)
+    fixture.run_until(function () return last == 19 end)
     off()
     assert.equal(20, db.count:get {since = -1})
   end)
@@ -122,7 +122,7 @@ describe("the observables of a database", function ()
     db.count:ready()
     local off = db.count.since(function (since) seen[#seen + 1] = since end, false)
     db.count:rebuild()
-    world.run_until(function () return seen[#seen] == 19 end)
+    fixture.run_until(function () return seen[#seen] == 19 end)
     off()
   end)
 
@@ -130,7 +130,7 @@ describe("the observables of a database", function ()
     local db, seen = memory(), nil
     db.since:once(function () seen = db.count:get() end, false)
     db:append {n = 1}
-    world.run_until(function () return seen end)
+    fixture.run_until(function () return seen end)
     assert.equal(1, seen)
   end)
 
@@ -139,7 +139,7 @@ describe("the observables of a database", function ()
     db.since:once(function () error "listener" end, false)
     db.since:once(function (since) seen = since end, false)
     db:append {n = 1}
-    assert.error_matches(function () world.run_until(function () return false end) end, "listener")
+    assert.error_matches(function () fixture.run_until(function () return false end) end, "listener")
     assert.equal(0, seen)
   end)
 end)

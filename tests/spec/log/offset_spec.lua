@@ -5,26 +5,26 @@ local binary = require "tests.support.binary"
 local flume = require "flume"
 local lfs = require "lfs"
 local offsets = require "tests.support.offsets"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local framed = offsets.framed
 
 local function file_with(values, bits)
-  return world.write(world.dir() .. "/log.offset", framed(values, bits))
+  return fixture.write(fixture.dir() .. "/log.offset", framed(values, bits))
 end
 
 local function open(path, options)
   options = options or {}
   options.log = "offset"
-  return world.open_db(path, options)
+  return fixture.open_db(path, options)
 end
 
 describe("flume.log.offset", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("takes values for JSON, and its numbers for byte offsets", function ()
     local path = file_with {'{"a":1}', '"two"', "[3]"}
-    local log = world.keep(assert(flume.log.offset(path)))
+    local log = fixture.keep(assert(flume.log.offset(path)))
     assert.same({a = 1}, log:get(0))
     assert.equal("two", log:get(19))
     assert.same({3}, log:get(36))
@@ -33,64 +33,64 @@ describe("flume.log.offset", function ()
     assert.equal('{"c":1.5}', (offsets.read(path))[4].bytes)
   end)
 
-  it("keeps the framing of a file, and makes the one that is asked for", function ()
+  it("keeps the framing of a file, and makes new files with the framing asked for", function ()
     for _, bits in ipairs {32, 48, 53} do
       local path = file_with({"1", "2"}, bits)
       local log = assert(flume.log.offset(path))
       log:append(3)
       log:close()
       assert.equal(3, #offsets.read(path, bits))
-      local new = world.dir() .. "/new"
+      local new = fixture.dir() .. "/new"
       log = assert(flume.log.offset(new, {bits = bits}))
       log:append {1, 2}
       log:close()
-      assert.equal(framed({"1", "2"}, bits), world.read(new))
+      assert.equal(framed({"1", "2"}, bits), fixture.read(new))
       local other = bits == 32 and 53 or 32
       assert.equal("EINVAL", select(3, flume.log.offset(new, {bits = other})))
     end
   end)
 
-  it("says what it does not know", function ()
+  it("refuses unknown options", function ()
     assert.error_matches(function () flume.log.offset(7) end, "path must be a string")
     assert.error_matches(function () flume.log.offset "" end, "names no file")
     assert.error_matches(function () flume.log.offset("x", {bits = 64}) end, "bits must be 32, 48 or 53")
     assert.error_matches(function () flume.log.offset("x", {segment_bytes = 1}) end, "unknown option")
-    assert.error_matches(function () flume.open(world.dir(), {log = "nats"}) end, 'log must be "file" or "offset"')
-    assert.equal("ENOENT", select(3, flume.log.offset(world.dir() .. "/none", {readonly = true})))
+    assert.error_matches(function () flume.open(fixture.dir(), {log = "nats"}) end, 'log must be "file" or "offset"')
+    assert.equal("ENOENT", select(3, flume.log.offset(fixture.dir() .. "/none", {readonly = true})))
   end)
 
   it("names the record that is no JSON, and goes on behind it", function ()
-    local log = world.keep(assert(flume.log.offset(file_with {"1", "{oops", "3"})))
+    local log = fixture.keep(assert(flume.log.offset(file_with {"1", "{oops", "3"})))
     assert.same({nil, "record 13 can't be decoded", "ECORRUPT"}, {log:get(13)})
     assert.equal(3, log:get(30))
   end)
 
-  it("leaves a file alone that is none", function ()
+  it("refuses a file that isn't an offset log, and leaves it as it is", function ()
     for _, bytes in ipairs {"some notes\n", "x", "1234567890123456789", ("binary\0"):rep(1000)} do
-      local path = world.write(world.dir() .. "/file", bytes)
+      local path = fixture.write(fixture.dir() .. "/file", bytes)
       local _, message, code = flume.log.offset(path)
       assert.equal("ECORRUPT", code)
       assert.truthy(message:find("no flumelog-offset file", 1, true), message)
-      assert.equal(bytes, world.read(path))
+      assert.equal(bytes, fixture.read(path))
       assert.is_nil(lfs.attributes(path .. ".flume"))
     end
   end)
 
   it("writes nothing when it is opened read-only", function ()
     local path = file_with {"1", "2"}
-    world.write(path, world.read(path) .. "torn")
-    local log = world.keep(assert(flume.log.offset(path, {readonly = true})))
+    fixture.write(path, fixture.read(path) .. "torn")
+    local log = fixture.keep(assert(flume.log.offset(path, {readonly = true})))
     assert.equal(13, log.since.value)
     assert.equal("EREADONLY", select(3, log:append(3)))
     assert.equal("events", (log:following()))
     local s <close> = log:stream {live = true, gte = 13}
     assert.equal(13, (s:next()))
-    assert.equal(framed {"1", "2"} .. "torn", world.read(path))
+    assert.equal(framed {"1", "2"} .. "torn", fixture.read(path))
     assert.is_nil(lfs.attributes(path .. ".flume"))
   end)
 
   it("compacts to nothing, and can be checked", function ()
-    local log = world.keep(assert(flume.log.offset(file_with {'"one"', '"two"'})))
+    local log = fixture.keep(assert(flume.log.offset(file_with {'"one"', '"two"'})))
     log:del(0)
     assert.same({segments = 0, records = 0, bytes_before = 0, bytes_after = 0}, log:compact())
     local report = log:check()
@@ -100,7 +100,7 @@ describe("flume.log.offset", function ()
 end)
 
 describe("views on an offset log", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   local function sum() return flume.reduce(1, function (acc, item) return acc + item.n end, 0) end
 
@@ -111,7 +111,7 @@ describe("views on an offset log", function ()
   end
 
   it("keep their state beside the file, and go on from there", function ()
-    local path = world.dir() .. "/log"
+    local path = fixture.dir() .. "/log"
     local db = open(path)
     db:use("sum", sum())
     db:append(numbers(1000))
@@ -136,16 +136,16 @@ describe("views on an offset log", function ()
     assert.equal(6, db.sum:get())
     assert.equal(3, db.by_n:count {})
     db:close()
-    world.write(path, framed {'{"n":1}', ("\0"):rep(7), '{"n":3}', '{"n":10}'})
+    fixture.write(path, framed {'{"n":1}', ("\0"):rep(7), '{"n":3}', '{"n":10}'})
     db = open(path)
     db:use("sum", sum()):use("by_n", flume.index(1, "n"))
     assert.equal(14, db.sum:get())
-    assert.same({{3}, {10}}, world.collect(db.by_n:read {gt = 1, values = false, seqs = false}))
+    assert.same({{3}, {10}}, fixture.collect(db.by_n:read {gt = 1, values = false, seqs = false}))
     assert.same({nil, "deleted", "EDELETED"}, {db:get(19)})
   end)
 
   it("retract what is deleted while they are open, and know it by its seq", function ()
-    local db = open(world.dir() .. "/log")
+    local db = open(fixture.dir() .. "/log")
     db:append(numbers(500))
     db:use("sum", sum()):use("by_n", flume.index(1, "n"))
     db:use("seqs", flume.reduce(1, function (acc, _, seq) return math.max(acc, seq) end, -1))
@@ -172,15 +172,15 @@ describe("views on an offset log", function ()
   end)
 
   it("explain from one record to the next", function ()
-    local db = open(world.dir() .. "/log")
+    local db = open(fixture.dir() .. "/log")
     db:append(numbers(20))
     db:use("sum", sum())
     assert.equal(210, db.sum:get())
     assert.equal(20, db.sum:explain {}.records)
   end)
 
-  it("answer reads that wait for a seq, also one that is none", function ()
-    local db = open(world.dir() .. "/log")
+  it("answer reads that wait for a seq, also for an offset between two records", function ()
+    local db = open(fixture.dir() .. "/log")
     db:use("sum", sum())
     db:append(numbers(10))
     assert.equal(55, db.sum:get {since = db.since.value})
@@ -188,7 +188,7 @@ describe("views on an offset log", function ()
   end)
 
   it("read live from where they are", function ()
-    local db = open(world.dir() .. "/log")
+    local db = open(fixture.dir() .. "/log")
     db:use("by_n", flume.index(1, "n"))
     db:append(numbers(3))
     local got = {}
@@ -198,13 +198,13 @@ describe("views on an offset log", function ()
     end)
     db:append(numbers(3, 3))
     db:append {n = 7}
-    world.run_until(function () return #got == 7 end)
+    fixture.run_until(function () return #got == 7 end)
     assert.same({1, 2, 3, 4, 5, 6, 7}, got)
   end)
 
   it("of a script see the same", function ()
-    local db = open(world.dir() .. "/log")
-    local script = world.write(world.dir() .. "/total.lua",
+    local db = open(fixture.dir() .. "/log")
+    local script = fixture.write(fixture.dir() .. "/total.lua",
       "return {version = 1, initial = 0, reducer = function (acc, item, seq) return acc + item.n + seq end}")
     db:append(numbers(100))
     local expected = 0
@@ -215,7 +215,7 @@ describe("views on an offset log", function ()
 end)
 
 describe("the flume binary on an offset log", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("reads and appends to the file", function ()
     local path = file_with {'{"n":1}', '"two"'}
@@ -230,7 +230,7 @@ describe("the flume binary on an offset log", function ()
 
   it("says where it is damaged", function ()
     local bytes = framed {"1", "2", "3"}
-    local path = world.write(world.dir() .. "/log", bytes:sub(1, 13) .. "\1" .. bytes:sub(15))
+    local path = fixture.write(fixture.dir() .. "/log", bytes:sub(1, 13) .. "\1" .. bytes:sub(15))
     assert.truthy(binary.failure({path, "stream"}):find("byte 13: ", 1, true))
     assert.truthy(binary.output({path, "check", "--repair"}):find("repaired: log: ", 1, true))
     assert.equal("1\n2\n3\n", binary.output {path, "stream", "--json"})

@@ -1,17 +1,17 @@
 -- What is on disk, and the defects that databases of this family had: each has its test here, under its name.
 
 local flume = require "flume"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local SEGMENT = "/log/00000000000000000000.flume"
 local SEGMENT_HEADER_BYTES = 64
 
 local function open(dir, options)
-  return world.keep(assert(flume.open(dir, options)))
+  return fixture.keep(assert(flume.open(dir, options)))
 end
 
 local function memory(options)
-  return world.keep(assert(flume.new(flume.log.memory(), options)))
+  return fixture.keep(assert(flume.new(flume.log.memory(), options)))
 end
 
 local function sum()
@@ -26,10 +26,10 @@ local function read(path)
 end
 
 describe("a file log", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("is there when it is opened again", function ()
-    local dir = world.dir()
+    local dir = fixture.dir()
     local db = open(dir)
     db:append {{n = 1}, {n = 2}}
     db:append {n = 3}
@@ -37,13 +37,13 @@ describe("a file log", function ()
     db:close()
     db = open(dir)
     assert.equal(2, db.since.value)
-    assert.same({{0, {n = 1}}, {2, {n = 3}}}, world.collect(db:stream()))
+    assert.same({{0, {n = 1}}, {2, {n = 3}}}, fixture.collect(db:stream()))
     assert.equal("EDELETED", select(3, db:get(1)))
     assert.equal(3, db:append {n = 4})
   end)
 
   it("is there when it is opened again, over many segments", function ()
-    local dir = world.dir()
+    local dir = fixture.dir()
     for round = 1, 5 do
       local db = open(dir, {segment_bytes = 512})
       for i = 1, 20 do db:append {n = i, round = round} end
@@ -57,7 +57,7 @@ describe("a file log", function ()
   end)
 
   it("holds a batch whole or not at all, wherever it is cut", function ()
-    local dir = world.dir()
+    local dir = fixture.dir()
     local db = open(dir)
     db:append {n = 1}
     db:close()
@@ -67,8 +67,8 @@ describe("a file log", function ()
     db:close()
     local bytes = read(dir .. SEGMENT)
     for cut = before, #bytes, 7 do
-      local torn = world.dir()
-      world.write(torn .. SEGMENT, bytes:sub(1, cut))
+      local torn = fixture.dir()
+      fixture.write(torn .. SEGMENT, bytes:sub(1, cut))
       local again = open(torn)
       local since = again.since.value
       assert.is_true(since == 0 or since == 3, "cut at " .. cut .. ": " .. since)
@@ -78,12 +78,12 @@ describe("a file log", function ()
   end)
 
   it("that is damaged in the middle is not opened, but read-only on request", function ()
-    local dir, damaged = world.dir(), world.dir()
+    local dir, damaged = fixture.dir(), fixture.dir()
     local db = open(dir)
     for i = 1, 50 do db:append {n = i, text = ("x"):rep(50)} end
     local bytes = read(dir .. SEGMENT)
     local at = bytes:find(("x"):rep(50), 1000, true)
-    world.write(damaged .. SEGMENT, bytes:sub(1, at) .. "?" .. bytes:sub(at + 2))
+    fixture.write(damaged .. SEGMENT, bytes:sub(1, at) .. "?" .. bytes:sub(at + 2))
     local again, message, code = flume.open(damaged)
     assert.is_nil(again)
     assert.equal("ECORRUPT", code)
@@ -92,9 +92,9 @@ describe("a file log", function ()
     assert.same({n = 1, text = ("x"):rep(50)}, reader:get(0))
   end)
 
-  it("is followed by what sync makes of the weaker modes", function ()
+  it("is made durable by sync in the weaker modes", function ()
     for _, mode in ipairs {"interval", "os"} do
-      local dir = world.dir()
+      local dir = fixture.dir()
       local db = open(dir, {sync = mode})
       for i = 1, 100 do db:append {n = i} end
       assert.is_true(db:sync())
@@ -105,11 +105,11 @@ describe("a file log", function ()
 end)
 
 describe("the state of views", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("is there when they are opened again, inline ones and scripts", function ()
-    local dir, runs = world.dir(), 0
-    local path = world.write(world.dir() .. "/script.lua",
+    local dir, runs = fixture.dir(), 0
+    local path = fixture.write(fixture.dir() .. "/script.lua",
       "return {version = 1, initial = 0, reducer = function (acc, item) return acc + item.n end}")
     local function reopen()
       local db = open(dir)
@@ -133,7 +133,7 @@ describe("the state of views", function ()
   end)
 
   it("keeps the kinds of its values", function ()
-    local dir = world.dir()
+    local dir = fixture.dir()
     local state = {1, 1.5, "a", {x = {}}, flume.null, true, math.mininteger}
     local function reopen() return open(dir):use("s", flume.reduce(1, function () return state end)) end
     local db = reopen()
@@ -143,13 +143,13 @@ describe("the state of views", function ()
     assert.same(state, reopen().s:get {since = -1})
   end)
 
-  it("that is damaged is built anew", function ()
-    local dir = world.dir()
+  it("that is damaged is rebuilt", function ()
+    local dir = fixture.dir()
     local db = open(dir):use("sum", sum())
     db:append {{n = 1}, {n = 2}}
     db.sum:get()
     db:close()
-    world.write(dir .. "/views/sum/1/data.mdb", "no database")
+    fixture.write(dir .. "/views/sum/1/data.mdb", "no database")
     db = open(dir)
     local ok = pcall(db.use, db, "sum", sum())
     assert.is_true(ok)
@@ -158,7 +158,7 @@ describe("the state of views", function ()
 end)
 
 describe("defect:", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("waiters with mixed since values lost", function ()
     local db = memory():use("sum", sum())
@@ -167,7 +167,7 @@ describe("defect:", function ()
       db.sum:get({since = since}, function () answered = answered + 1 end)
     end
     for _ = 1, 10 do db:append {n = 1} end
-    world.run_until(function () return answered == 7 end)
+    fixture.run_until(function () return answered == 7 end)
   end)
 
   it("since = 0 treated as unset", function ()
@@ -177,12 +177,12 @@ describe("defect:", function ()
     flume.step(0)
     assert.is_nil(value)
     db:append {n = 1}
-    world.run_until(function () return value end)
+    fixture.run_until(function () return value end)
     assert.equal(1, value)
   end)
 
   it("rebuild at open counts twice", function ()
-    local dir = world.dir()
+    local dir = fixture.dir()
     local db = open(dir):use("sum", sum())
     db:append {{n = 1}, {n = 2}}
     db.sum:get()
@@ -195,20 +195,20 @@ describe("defect:", function ()
   end)
 
   it("rebuild during appends counts twice", function ()
-    local db = open(world.dir()):use("sum", sum())
+    local db = open(fixture.dir()):use("sum", sum())
     local appended = 0
     for i = 1, 100 do
       db:append({n = 1}, function () appended = appended + 1 end)
       if i % 10 == 5 then db.sum:rebuild(function (err) assert(not err) end) end
       if i % 3 == 0 then flume.step(0) end
     end
-    world.run_until(function () return appended == 100 end)
+    fixture.run_until(function () return appended == 100 end)
     assert.equal(100, db.sum:get())
   end)
 
   it("one poison record loops rebuilds for ever", function ()
     local runs = 0
-    local db = open(world.dir()):use("sum", flume.reduce(1, function (acc, item)
+    local db = open(fixture.dir()):use("sum", flume.reduce(1, function (acc, item)
       runs = runs + 1
       return acc + item.n
     end, 0))
@@ -221,7 +221,7 @@ describe("defect:", function ()
   end)
 
   it("deleting the last record hangs reads", function ()
-    for _, db in ipairs {memory(), open(world.dir())} do
+    for _, db in ipairs {memory(), open(fixture.dir())} do
       db:use("sum", sum())
       db:append {{n = 1}, {n = 2}}
       db.sum:get()
@@ -235,27 +235,27 @@ describe("defect:", function ()
   end)
 
   it("a value that the codec rejects hangs all later appends", function ()
-    for _, db in ipairs {memory(), open(world.dir())} do
-      local calls, cb = world.recorder()
+    for _, db in ipairs {memory(), open(fixture.dir())} do
+      local calls, cb = fixture.recorder()
       db:append({n = 1}, cb)
       db:append({n = print}, cb)
       db:append({{n = 2}, {n = print}}, cb)
       db:append({n = 2}, cb)
-      world.run_until(function () return #calls == 4 end)
+      fixture.run_until(function () return #calls == 4 end)
       assert.equal(1, db.since.value)
     end
   end)
 
   it("a log torn in its first record does not open", function ()
-    local dir = world.dir()
+    local dir = fixture.dir()
     local db = open(dir)
     db:append {text = ("x"):rep(100)}
     local bytes = read(dir .. SEGMENT)
     db:close()
     local _, record_end = bytes:find(("x"):rep(100), 1, true)
     for cut = SEGMENT_HEADER_BYTES, record_end - 1, 5 do
-      local torn = world.dir()
-      world.write(torn .. SEGMENT, bytes:sub(1, cut))
+      local torn = fixture.dir()
+      fixture.write(torn .. SEGMENT, bytes:sub(1, cut))
       local again = open(torn)
       assert.equal(-1, again.since.value)
       assert.equal(0, again:append {n = 1})
@@ -265,7 +265,7 @@ describe("defect:", function ()
 
   it("an empty or all-zero payload is read as deleted, or loses what follows", function ()
     for _, codec in ipairs {"raw", "msgpack", "json"} do
-      local dir = world.dir()
+      local dir = fixture.dir()
       local db = open(dir, {codec = codec})
       local payloads = {"", "\0", ("\0"):rep(5000), "", "after"}
       for _, payload in ipairs(payloads) do db:append(payload) end
@@ -274,7 +274,7 @@ describe("defect:", function ()
       db = open(dir, {codec = codec})
       assert.equal(9, db.since.value)
       for i = 0, 9 do assert.equal(payloads[i % 5 + 1], db:get(i)) end
-      assert.equal(10, #world.collect(db:stream {seqs = false}))
+      assert.equal(10, #fixture.collect(db:stream {seqs = false}))
     end
   end)
 
@@ -282,11 +282,11 @@ describe("defect:", function ()
     local db = memory()
     db:append {{n = 0}, {n = 1}, {n = 2}, {n = 3}}
     db:del {0, 2}
-    assert.same({{1}, {3}}, world.collect(db:stream {values = false, limit = 2}))
+    assert.same({{1}, {3}}, fixture.collect(db:stream {values = false, limit = 2}))
   end)
 
   it("live with old = false on an empty log ends at once", function ()
-    for _, db in ipairs {memory(), open(world.dir())} do
+    for _, db in ipairs {memory(), open(fixture.dir())} do
       local got, ended
       local s <close> = db:stream {live = true, old = false}
       s:next(function (_, seq)
@@ -296,13 +296,13 @@ describe("defect:", function ()
       for _ = 1, 3 do flume.step(0) end
       assert.is_nil(ended)
       db:append {n = 1}
-      world.run_until(function () return ended ~= nil end)
+      fixture.run_until(function () return ended ~= nil end)
       assert.equal(0, got)
     end
   end)
 
   it("a debounce never syncs under steady load", function ()
-    local dir = world.dir()
+    local dir = fixture.dir()
     local db = open(dir, {sync = "interval", interval_ms = 10})
     local reader = open(dir, {readonly = true})
     assert.equal(-1, reader.since.value)
@@ -311,12 +311,12 @@ describe("defect:", function ()
       db:append({n = 1}, function () calls = calls + 1 end)
       flume.step(1)
     end
-    world.run_until(function () return calls == 50 end)
+    fixture.run_until(function () return calls == 50 end)
     assert.equal(49, db.since.value)
   end)
 
   it("acknowledged before written", function ()
-    local dir = world.dir()
+    local dir = fixture.dir()
     local db = open(dir)
     local seen
     db:append({n = 1}, function ()
@@ -324,12 +324,12 @@ describe("defect:", function ()
       seen = reader.since.value
       reader:close()
     end)
-    world.run_until(function () return seen end)
+    fixture.run_until(function () return seen end)
     assert.equal(0, seen)
   end)
 
   it("close leaves calls without answers", function ()
-    for _, db in ipairs {memory(), open(world.dir())} do
+    for _, db in ipairs {memory(), open(fixture.dir())} do
       db:use("sum", sum())
       local answers, expected = {}, 0
       local function cb(slot)
@@ -347,7 +347,7 @@ describe("defect:", function ()
       db:stream({live = true, old = false}):next(cb "stream")
       db:close(cb "close")
       db:close(cb "again")
-      world.run_until(function () return db.closed end)
+      fixture.run_until(function () return db.closed end)
       for _ = 1, 3 do flume.step(0) end
       answers.last = nil
       local total = 0

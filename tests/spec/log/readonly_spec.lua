@@ -3,7 +3,7 @@
 local child = require "tests.support.child"
 local lfs = require "lfs"
 local offsets = require "tests.support.offsets"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local SCRIPTS = {
   sum = "return {version = 1, initial = 0, reducer = function (acc, item) return acc + item.n end}",
@@ -36,14 +36,14 @@ local WRITER = [[
 ]]
 
 local function folder_of_views()
-  local folder = world.dir()
-  for name, text in pairs(SCRIPTS) do world.write(folder .. "/" .. name .. ".lua", text) end
+  local folder = fixture.dir()
+  for name, text in pairs(SCRIPTS) do fixture.write(folder .. "/" .. name .. ".lua", text) end
   return folder
 end
 
 -- A writer in another process; do(line) has it carry out a command.
 local function start_writer(dir, kind, folder)
-  local fifo = world.dir() .. "/commands"
+  local fifo = fixture.dir() .. "/commands"
   assert(os.execute("mkfifo " .. fifo))
   local pipe = child.start(WRITER, dir, kind, folder, fifo)
   local commands = assert(io.open(fifo, "w"))
@@ -107,17 +107,17 @@ local function each_kind(kind)
     return kind == "file" and dir or dir .. ".flume"
   end
 
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("takes up what the views have committed, and writes nothing", function ()
-    local dir, folder = world.dir() .. "/data", folder_of_views()
+    local dir, folder = fixture.dir() .. "/data", folder_of_views()
     local writer = start_writer(dir, kind, folder)
     writer.run "append 1 1000"
     writer.run "ready"
     writer.run "close"
     writer.stop()
     local before = mtimes(state_of(dir))
-    local db = world.open_db(dir, {log = kind, views = folder, readonly = true, ready = false})
+    local db = fixture.open_db(dir, {log = kind, views = folder, readonly = true, ready = false})
     for _, name in ipairs {"sum", "groups", "index"} do
       assert.equal(seq_of(db, 999), db[name].since.value, name)
     end
@@ -128,20 +128,20 @@ local function each_kind(kind)
   end)
 
   it("follows the writer, and takes deletes back", function ()
-    local dir, folder = world.dir() .. "/data", folder_of_views()
+    local dir, folder = fixture.dir() .. "/data", folder_of_views()
     local writer = start_writer(dir, kind, folder)
     writer.run "append 1 1000"
     writer.run "ready"
-    local db = world.open_db(dir, {log = kind, views = folder, readonly = true})
+    local db = fixture.open_db(dir, {log = kind, views = folder, readonly = true})
     check(db)
     for round = 1, 10 do
       writer.run(("append %d %d"):format(round * 1000, round * 1000 + 300))
       if round % 3 == 0 then writer.run("del " .. round * 10) end
       local wanted = seq_of(db, 999 + round * 301)
-      world.run_until(function () return db.since.value == wanted end)
+      fixture.run_until(function () return db.since.value == wanted end)
       if round % 3 ~= 0 then check(db) end
     end
-    world.run_until(function () return db:get(seq_of(db, 90)) == nil end)
+    fixture.run_until(function () return db:get(seq_of(db, 90)) == nil end)
     check(db)
     writer.run "ready"
     writer.run "close"
@@ -151,14 +151,14 @@ local function each_kind(kind)
   end)
 
   it("folds for itself where the committed state does not fit", function ()
-    local dir, folder = world.dir() .. "/data", folder_of_views()
+    local dir, folder = fixture.dir() .. "/data", folder_of_views()
     local writer = start_writer(dir, kind, folder)
     writer.run "append 1 100"
     writer.run "ready"
     writer.run "close"
     writer.stop()
-    world.write(folder .. "/sum.lua", (SCRIPTS.sum:gsub("version = 1", "version = 2")))
-    local db = world.open_db(dir, {log = kind, views = folder, readonly = true, ready = false})
+    fixture.write(folder .. "/sum.lua", (SCRIPTS.sum:gsub("version = 1", "version = 2")))
+    local db = fixture.open_db(dir, {log = kind, views = folder, readonly = true, ready = false})
     assert.equal(-1, db.sum.since.value)
     assert.equal(seq_of(db, 99), db.index.since.value)
     db.ready:set(true)
@@ -174,14 +174,14 @@ local function each_kind(kind)
   end)
 
   it("in the writer's own process folds for itself", function ()
-    local dir, folder = world.dir() .. "/data", folder_of_views()
-    local writer = world.open_db(dir, {log = kind, views = folder})
+    local dir, folder = fixture.dir() .. "/data", folder_of_views()
+    local writer = fixture.open_db(dir, {log = kind, views = folder})
     writer:append {{n = 1, kind = "a"}, {n = 2, kind = "b"}}
     check(writer)
-    local reader = world.open_db(dir, {log = kind, views = folder, readonly = true})
+    local reader = fixture.open_db(dir, {log = kind, views = folder, readonly = true})
     check(reader)
     writer:append {n = 3, kind = "a"}
-    world.run_until(function () return reader.since.value == writer.since.value end)
+    fixture.run_until(function () return reader.since.value == writer.since.value end)
     check(reader)
     reader:close()
     check(writer)

@@ -3,7 +3,7 @@
 
 local core = require "flume.core"
 local flume = require "flume"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local query = flume.query
 local null = flume.null
@@ -367,13 +367,13 @@ local function random_filter()
 end
 
 describe("random filters", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("find the same with indexes and without", function ()
     state = 4711
     local model = {count = 0}
-    local indexed = world.memory_db():use("q", "query")
-    local plain = world.memory_db {mapper = function (value) return value end}:use("q", "query")
+    local indexed = fixture.memory_db():use("q", "query")
+    local plain = fixture.memory_db {mapper = function (value) return value end}:use("q", "query")
     for _ = 1, 8 do
       local before = model.count
       append(indexed, model)
@@ -394,21 +394,21 @@ describe("random filters", function ()
 end)
 
 describe("random queries", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   for seed = 1, 6 do
     it("find what a walk over all records finds, seed " .. seed, function ()
-      local dir = world.dir()
+      local dir = fixture.dir()
       run(seed, 120, function (before)
         if before then before:close() end
-        local db = world.open_db(dir, {sync = "os"})
+        local db = fixture.open_db(dir, {sync = "os"})
         return db:use("q", "query")
       end, true)
     end)
   end
 
   it("find the same where there are no indexes", function ()
-    local db = world.memory_db {mapper = function (value) return value end}:use("q", "query")
+    local db = fixture.memory_db {mapper = function (value) return value end}:use("q", "query")
     run(77, 120, function () return db end, false)
   end)
 end)

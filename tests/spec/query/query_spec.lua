@@ -1,7 +1,7 @@
 -- The query view's language: $filter, $map, $reduce, $sort, limit, reverse, live, as a list of stages.
 
 local flume = require "flume"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local json = flume.json
 
@@ -11,7 +11,7 @@ end
 
 -- A database with these records (JSON), and a query view.
 local function database(...)
-  local db = world.memory_db()
+  local db = fixture.memory_db()
   for _, text in ipairs {...} do assert(db:append {text == "null" and flume.null or decode(text)}) end
   return db:use("q", "query")
 end
@@ -41,7 +41,7 @@ local function fails_with(message, db, query, options)
 end
 
 describe("$filter", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("matches what is equal: numbers by worth, strings by bytes, and not null for nothing", function ()
     local db = database('{"a":1}', '{"a":1.0}', '{"a":"1"}', '{"a":null}', '{"b":1}', '{"a":true}')
@@ -62,7 +62,7 @@ describe("$filter", function ()
     finds(db, "{}", {0, 1, 2, 3})
   end)
 
-  it("compares what is of one kind, and nothing else", function ()
+  it("compares values of one kind only", function ()
     local db = database('{"a":1}', '{"a":2}', '{"a":2.5}', '{"a":"2"}', '{"a":"b"}', '{"a":null}', "{}", '{"a":[1]}')
     finds(db, '{"a":{"$gt":1}}', {1, 2})
     finds(db, '{"a":{"$gte":1,"$lt":2.5}}', {0, 1})
@@ -139,7 +139,7 @@ describe("$filter", function ()
 end)
 
 describe("$map", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("takes a key, a path, an object and true", function ()
     local db = database('{"a":{"b":{"c":1}},"n":"x","l":[1,2,3]}')
@@ -179,7 +179,7 @@ describe("$map", function ()
 end)
 
 describe("$reduce", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   local PEOPLE = {
     '{"name":"pat","country":"US","dwelling":"flat","age":30}',
@@ -202,7 +202,7 @@ describe("$reduce", function ()
       "age":{"low":{"$min":"age"},"high":{"$max":"age"}},"count":{"$count":true}}}]]=])
   end)
 
-  it("groups by what is no reduce, each group a result, sorted", function ()
+  it("groups by the fields that aren't reductions, each group a result, sorted", function ()
     local db = database(table.unpack(PEOPLE))
     gives([=[[{"country":"NZ","dwelling":"boat","who":["dom"]},{"country":"NZ","dwelling":"house","who":["mix"]},
       {"country":"US","dwelling":"flat","who":["pat","dut"]},{"country":"US","dwelling":"house","who":["sub"]}]]=], db,
@@ -261,7 +261,7 @@ describe("$reduce", function ()
 end)
 
 describe("$sort and the rest", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("sorts by paths, keeps the order of what is equal, and puts what has no value first", function ()
     local db = database('{"a":{"x":2},"b":1}', '{"a":{"x":1},"b":2}', '{"a":{"x":1},"b":1}', '{"b":0}',
@@ -315,17 +315,17 @@ describe("$sort and the rest", function ()
 
   it("goes on live with what comes", function ()
     local db = database('{"t":"post","n":1}', '{"t":"vote"}')
-    local live = world.keep((db.q:query(decode '[{"$filter":{"t":"post"}},{"$map":"n"}]', {live = true})))
+    local live = fixture.keep((db.q:query(decode '[{"$filter":{"t":"post"}},{"$map":"n"}]', {live = true})))
     assert.equal(1, live:next())
-    local calls, record = world.recorder()
+    local calls, record = fixture.recorder()
     live:next(record)
     db:append {decode '{"t":"vote","n":2}', decode '{"t":"post","n":3}'}
-    world.run_until(function () return calls[1] end)
+    fixture.run_until(function () return calls[1] end)
     assert.same({nil, 3, 3, n = 3}, calls[1])
-    local only_new = world.keep((db.q:query(decode '[{"$filter":{"t":"post"}},{"limit":1}]', {old = false})))
+    local only_new = fixture.keep((db.q:query(decode '[{"$filter":{"t":"post"}},{"limit":1}]', {old = false})))
     only_new:next(record)
     db:append(decode '{"t":"post","n":4}')
-    world.run_until(function () return calls[2] end)
+    fixture.run_until(function () return calls[2] end)
     assert.equal(4, calls[2][2].n)
     assert.is_nil(only_new:next())
     live:close()
@@ -335,11 +335,11 @@ describe("$sort and the rest", function ()
 
   it("ends a live query with its database, and a next that waits", function ()
     local db = database "{}"
-    local live = world.keep((db.q:query({}, {old = false})))
-    local calls, record = world.recorder()
+    local live = fixture.keep((db.q:query({}, {old = false})))
+    local calls, record = fixture.recorder()
     live:next(record)
     db:close()
-    world.run_until(function () return calls[1] end)
+    fixture.run_until(function () return calls[1] end)
     assert.equal("ECLOSED", calls[1][1].code)
   end)
 end)

@@ -4,7 +4,7 @@ local binary = require "tests.support.binary"
 local child = require "tests.support.child"
 local flume = require "flume"
 local lfs = require "lfs"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local query = flume.query
 local eq, gt, gte, has, prefix = query.eq, query.gt, query.gte, query.has, query.prefix
@@ -26,7 +26,7 @@ local function fill(db, count, from)
 end
 
 local function memory(count)
-  return fill(world.memory_db(), count or 60):use("q", "query")
+  return fill(fixture.memory_db(), count or 60):use("q", "query")
 end
 
 local function numbers(list)
@@ -42,7 +42,7 @@ local function kinds_of(db)
 end
 
 describe("a query that is built", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("is where, order and limit, in any order", function ()
     local db = memory()
@@ -92,14 +92,14 @@ describe("a query that is built", function ()
 
   it("takes callbacks, and tasks that wait", function ()
     local db = memory(10)
-    local calls, note = world.recorder()
+    local calls, note = fixture.recorder()
     assert.is_true(db.q:where(gt("n", 7)):all(note))
     assert.is_nil(calls[1])
-    world.run_until(function () return calls[1] end)
+    fixture.run_until(function () return calls[1] end)
     assert.is_nil(calls[1][1])
     assert.same({8, 9}, numbers(calls[1][2]))
     db.q:where(gt("n", 7)):count(note)
-    world.run_until(function () return calls[2] end)
+    fixture.run_until(function () return calls[2] end)
     assert.equal(2, calls[2][2])
     assert.equal(3, flume.run(function ()
       local count = 0
@@ -154,13 +154,13 @@ describe("a query that is built", function ()
 
   it("goes on live", function ()
     local db = memory(4)
-    local live = world.keep((db.q:where(eq("type", "post")):live()))
-    local calls, note = world.recorder()
+    local live = fixture.keep((db.q:where(eq("type", "post")):live()))
+    local calls, note = fixture.recorder()
     live:next(note)
     fill(db, 3, 5)
-    world.run_until(function () return calls[1] end)
+    fixture.run_until(function () return calls[1] end)
     assert.equal(6, calls[1][2].n)
-    local both = world.keep((db.q:where(eq("author", "ada")):live {old = true}))
+    local both = fixture.keep((db.q:where(eq("author", "ada")):live {old = true}))
     assert.equal(0, both:next().n)
     assert.equal(3, both:next().n)
     assert.equal(6, both:next().n)
@@ -221,7 +221,7 @@ describe("a query that is built", function ()
 end)
 
 describe("the indexes of a query view", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("are made when a query first needs them", function ()
     local db = memory()
@@ -260,7 +260,7 @@ describe("the indexes of a query view", function ()
     assert.equal(57, db.q:where():count())
   end)
 
-  it("lose what is deleted at once", function ()
+  it("lose deleted records at once", function ()
     local db = memory(6)
     local built = db.q:where(eq("type", "post"))
     assert.same({0, 2, 4}, numbers(built:all()))
@@ -287,8 +287,8 @@ describe("the indexes of a query view", function ()
   end)
 
   it("are kept on disk, under the view, and taken up again", function ()
-    local dir = world.dir() .. "/data"
-    local db = fill(world.open_db(dir), 100):use("q", "query")
+    local dir = fixture.dir() .. "/data"
+    local db = fill(fixture.open_db(dir), 100):use("q", "query")
     local function ask(from)
       return numbers(from.q:where(eq("type", "post") & gt("n", 90)):by("n"):descending():all())
     end
@@ -296,7 +296,7 @@ describe("the indexes of a query view", function ()
     assert.same({98, 96, 94, 92}, expected)
     db:close()
     assert.equal("directory", lfs.attributes(dir .. "/views/q/indexes/is-type", "mode"))
-    db = world.open_db(dir, {ready = false}):use("q", "query")
+    db = fixture.open_db(dir, {ready = false}):use("q", "query")
     local list = db.q:indexes()
     assert.equal(3, #list)
     for _, index in ipairs(list) do assert.equal(99, index.since, index.kind .. " " .. index.path) end
@@ -310,48 +310,48 @@ describe("the indexes of a query view", function ()
     assert.same({108, 106, 104, 102, 100, 98, 96, 94, 92}, ask(db))
     db:close()
     assert(os.execute("rm -r " .. dir .. "/views/q"))
-    db = world.open_db(dir):use("q", "query")
+    db = fixture.open_db(dir):use("q", "query")
     assert.same({}, kinds_of(db))
     assert.same({108, 106, 104, 102, 100, 98, 96, 94, 92}, ask(db))
   end)
 
   it("have names for paths with any bytes, and none where a name has a dot", function ()
-    local dir = world.dir() .. "/data"
+    local dir = fixture.dir() .. "/data"
     local odd = {["a b/ü%"] = 1, ["x.y"] = 2}
-    local db = world.open_db(dir):use("q", "query")
+    local db = fixture.open_db(dir):use("q", "query")
     db:append {odd, {["a b/ü%"] = 5}}
     assert.equal(1, db.q:where(eq({"a b/ü%"}, 1)):count())
     assert.equal(1, db.q:where(eq({"x.y"}, 2)):count())
     assert.same({"is a b/ü%"}, kinds_of(db))
     db:close()
-    db = world.open_db(dir):use("q", "query")
+    db = fixture.open_db(dir):use("q", "query")
     assert.same({"is a b/ü%"}, kinds_of(db))
     assert.equal(1, db.q:where(eq({"a b/ü%"}, 5)):count())
   end)
 
   it("go through with a copy of the database", function ()
-    local dir = world.dir()
-    local db = fill(world.open_db(dir .. "/data"), 30):use("q", "query")
+    local dir = fixture.dir()
+    local db = fill(fixture.open_db(dir .. "/data"), 30):use("q", "query")
     db.q:where(eq("type", "post")):count()
     assert(db:backup(dir .. "/copy"))
     assert.is_true(db:check().ok)
-    local copy = world.open_db(dir .. "/copy"):use("q", "query")
+    local copy = fixture.open_db(dir .. "/copy"):use("q", "query")
     assert.equal(15, copy.q:where(eq("type", "post")):count())
   end)
 
-  it("are read by a process that may not write", function ()
-    local dir = world.dir() .. "/data"
-    local db = fill(world.open_db(dir), 30):use("q", "query")
+  it("are read by a process without write permission", function ()
+    local dir = fixture.dir() .. "/data"
+    local db = fill(fixture.open_db(dir), 30):use("q", "query")
     db.q:where(eq("type", "post")):count()
     db:close()
-    local reader = world.open_db(dir, {readonly = true}):use("q", "query")
+    local reader = fixture.open_db(dir, {readonly = true}):use("q", "query")
     assert.same({"is type"}, kinds_of(reader))
     assert.equal(15, reader.q:where(eq("type", "post")):count())
     assert.same({29}, numbers(reader.q:where(eq("n", 29)):all()))
   end)
 
   it("are there after the process was killed", function ()
-    local dir = world.dir() .. "/data"
+    local dir = fixture.dir() .. "/data"
     local pipe, pid = child.start([[
       local flume = require "flume"
       io.stdout:setvbuf "line"
@@ -371,7 +371,7 @@ describe("the indexes of a query view", function ()
     end
     os.execute("kill -9 " .. pid)
     pipe:close()
-    local db = world.open_db(dir):use("q", "query")
+    local db = fixture.open_db(dir):use("q", "query")
     assert.same({"is type"}, kinds_of(db))
     local expected, got = {}, {}
     for seq, value in db:stream() do
@@ -384,7 +384,7 @@ describe("the indexes of a query view", function ()
 
   it("are not made where the core can't read the records", function ()
     for _, options in ipairs {{codec = "json"}, {codec = "raw"}} do
-      local db = world.keep(assert(flume.new(flume.log.memory(options)))):use("q", "query")
+      local db = fixture.keep(assert(flume.new(flume.log.memory(options)))):use("q", "query")
       if options.codec == "json" then fill(db, 10) else db:append {"a", "b"} end
       local filter = options.codec == "json" and gt("n", 7) or query.prefix({}, "b")
       assert.equal(options.codec == "json" and 2 or 1, db.q:where(filter):count())
@@ -394,12 +394,12 @@ describe("the indexes of a query view", function ()
 end)
 
 describe("mounting a query view", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("works from a folder of views, and beside others", function ()
-    local folder = world.dir()
-    world.write(folder .. "/find.lua", "return {version = 1, query = true}\n")
-    local db = fill(world.memory_db {views = folder}, 10)
+    local folder = fixture.dir()
+    fixture.write(folder .. "/find.lua", "return {version = 1, query = true}\n")
+    local db = fill(fixture.memory_db {views = folder}, 10)
     assert.equal(5, db.find:where(eq("type", "post")):count())
     db:use("q", "query")
     assert.equal(5, db.q:where(eq("type", "post")):count())
@@ -411,16 +411,17 @@ describe("mounting a query view", function ()
     db:close()
   end)
 
-  it("is answered for by the view's own file, if the folder has one of that name", function ()
-    local folder = world.dir()
-    world.write(folder .. "/query.lua", "return {version = 1, initial = 0, reducer = function (n) return n + 1 end}\n")
-    local db = fill(world.memory_db {views = folder}, 3):use("q", "query")
+  it("gives way to a view file of that name in the folder", function ()
+    local folder = fixture.dir()
+    fixture.write(folder .. "/query.lua",
+      "return {version = 1, initial = 0, reducer = function (n) return n + 1 end}\n")
+    local db = fill(fixture.memory_db {views = folder}, 3):use("q", "query")
     assert.equal(3, db.q:get())
   end)
 
   it("is done by the command line, as q", function ()
-    local dir = world.dir() .. "/data"
-    fill(world.open_db(dir), 10):close()
+    local dir = fixture.dir() .. "/data"
+    fill(fixture.open_db(dir), 10):close()
     assert.equal('{"n":9}\n{"n":7}\n', binary.output {"--json", dir, "q.query",
       '[{"$filter":{"type":"vote"}},{"$map":{"n":true}},{"reverse":true},{"limit":2}]'})
     assert.equal("5\n", binary.output {dir, "q.count", '{"type":"post"}'})

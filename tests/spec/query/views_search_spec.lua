@@ -4,7 +4,7 @@ local differential = require "tests.support.differential"
 local entries = require "tests.support.entries"
 local flume = require "flume"
 local flume_text = require "flume.text"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local collect = entries.collect
 
@@ -14,7 +14,7 @@ local RECORDS = {
 }
 
 local function search(params, records)
-  local db = world.memory_db()
+  local db = fixture.memory_db()
   db:use("s", "search", {params = params or {fields = {"title", "text"}, language = "english"}})
   if records ~= false then db:append(flume.array(records or RECORDS)) end
   return db.s, db
@@ -163,7 +163,7 @@ describe("flume.text", function ()
     assert.equal("漢 字 と a か な", (words "漢字とaかな"))
   end)
 
-  it("takes what is no UTF-8 for what is between words", function ()
+  it("takes invalid UTF-8 for a separator of words", function ()
     assert.equal("a b c", (words "a\xffb\xc3 \xe2\x82c"))
     assert.equal("a b", (words "a\0b"))
     assert.equal("", (words ""))
@@ -197,7 +197,7 @@ describe("flume.text", function ()
 end)
 
 describe("the search view", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("finds all words, either, or one without another", function ()
     local view = search()
@@ -241,7 +241,7 @@ describe("the search view", function ()
     assert.same({1}, found(view, "qui* -fo*"))
   end)
 
-  it("holds all that can be typed", function ()
+  it("takes any query text without an error", function ()
     local view = search()
     for _, query in ipairs {"", "!!", "(", ")", '"', "-", "*", "OR", "NOT", "AND", "() OR", '"" -""', "NOT NOT"} do
       assert.same({}, found(view, query))
@@ -300,8 +300,8 @@ describe("the search view", function ()
     assert.is_nil(db:status().views.s.reason)
   end)
 
-  it("refuses other parameters and options", function ()
-    local db = world.memory_db()
+  it("refuses unknown parameters and options", function ()
+    local db = fixture.memory_db()
     local function use(params) return function () db:use("s", "search", {params = params}) end end
     assert.error_matches(use {}, "parameter fields is missing")
     for _, path in ipairs {"a..b", ".a", "a."} do
@@ -313,14 +313,14 @@ describe("the search view", function ()
   end)
 
   it("runs in the caller's state too", function ()
-    local db = world.memory_db {mapper = function (value) return {text = value.body} end}
+    local db = fixture.memory_db {mapper = function (value) return {text = value.body} end}
     db:use("s", "search", {params = {fields = "text", language = "english"}})
     db:append {{body = "Running foxes"}, {text = "foxes"}}
     assert.same({0}, found(db.s, "fox runs"))
   end)
 
   it("is charged for the words that it finds", function ()
-    local db = world.memory_db()
+    local db = fixture.memory_db()
     db:use("s", "search", {params = {fields = "text"}, budget = 100000})
     db:append {text = ("x"):rep(20000)}
     local value, message, code = db.s:count "x"
@@ -328,7 +328,7 @@ describe("the search view", function ()
     assert.truthy(message:find("failed at record 0", 1, true), message)
   end)
 
-  it("is what the records say", function ()
+  it("equals a fold of all records", function ()
     differential.run {
       view = "search", params = {fields = "text", language = "english"}, rounds = 25,
       check = function (view, records)

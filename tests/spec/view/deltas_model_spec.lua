@@ -5,7 +5,7 @@
 
 local deltas = require "flume.view.deltas"
 local flume = require "flume"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local SEED = math.tointeger(tonumber(os.getenv "FLUME_DELTAS_SEED" or os.time()))
 local STEPS = math.tointeger(tonumber(os.getenv "FLUME_DELTAS_STEPS" or "150"))
@@ -248,7 +248,7 @@ Run.__index = Run
 
 local function new_run()
   local self = setmetatable({
-    dir = world.dir() .. "/db", folder = world.dir(), versions = {}, copies = {}, where = "",
+    dir = fixture.dir() .. "/db", folder = fixture.dir(), versions = {}, copies = {}, where = "",
     records = {}, next_seq = 0,
     stamps = {},  -- versions of user -> what they multiply with, and the records that sum passes over
     checked = {}, -- name -> how many copies were compared
@@ -266,12 +266,12 @@ end
 
 function Run:write(name, version)
   self.versions[name] = version
-  world.write(("%s/%s.lua"):format(self.folder, name),
+  fixture.write(("%s/%s.lua"):format(self.folder, name),
     (VIEWS[name].source:gsub("%f[%w]V%f[%W]", tostring(version))))
 end
 
 function Run:open()
-  self.db = world.open_db(self.dir, {views = self.folder, sync = "os"})
+  self.db = fixture.open_db(self.dir, {views = self.folder, sync = "os"})
   for _, name in ipairs(names) do
     if VIEWS[name].definition then self.db:use(name, VIEWS[name].definition) end
   end
@@ -397,7 +397,7 @@ function Run:settle()
     return seq == self.db.since:get() and deletions == self.db.log.core:deletion_count()
       and version == self.db[copy.name]._instance.version_text
   end
-  world.run_until(function ()
+  fixture.run_until(function ()
     local are_there = true
     for _, copy in ipairs(self.copies) do
       if not is_there(copy) then
@@ -410,7 +410,7 @@ function Run:settle()
   for _, copy in ipairs(self.copies) do self:check(copy) end
 end
 
-describe("deltas of views that much happens to", function ()
+describe("deltas under random operations", function ()
   local usual = {}
 
   before_each(function ()
@@ -420,10 +420,10 @@ describe("deltas of views that much happens to", function ()
   end)
   after_each(function ()
     for name, limit in pairs(usual) do deltas.limits[name] = limit end
-    world.clean()
+    fixture.clean()
   end)
 
-  it("keep copies that are at each position what the view is there", function ()
+  it("keep copies equal to the view at each position", function ()
     print("FLUME_DELTAS_SEED=" .. SEED)
     local run = new_run()
     for step = 1, STEPS do

@@ -6,7 +6,7 @@ local deltas = require "flume.view.deltas"
 local flume = require "flume"
 local lfs = require "lfs"
 local scripts = require "tests.support.scripts"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local SOURCES = {
   sum = [[return {version = V, initial = 0, reducer = function (n, item) return n + item.n * V end}]],
@@ -118,7 +118,7 @@ describe("deltas", function ()
   local views
 
   before_each(function () views = scripts.new(SOURCES) end)
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   local function all_of(view, options)
     local list = {}
@@ -156,7 +156,7 @@ describe("deltas", function ()
       all_of(db.index, {prefix = {"three"}, after = 0}))
   end)
 
-  it("begin anew where the way is not known", function ()
+  it("begin with the whole state where the changes since are not known", function ()
     views:write("groups", 1)
     local db = views:open()
     assert(db:append {{k = 1, n = 5}, {k = 2, n = 7}})
@@ -182,21 +182,21 @@ describe("deltas", function ()
     local db = views:open()
     fill(db, 10)
     local copy = follow(db.groups)
-    world.run_until(function () return copy.position end)
+    fixture.run_until(function () return copy.position end)
     views:write("groups", 2)
     assert(db:reload())
-    world.run_until(function () return copy.resets == 2 and is_at_the_end(db, copy) end)
+    fixture.run_until(function () return copy.resets == 2 and is_at_the_end(db, copy) end)
     assert.same(entries_of(db.groups), copy.entries)
     copy.stream:close()
     assert.is_nil(copy.stream:next())
     local other = follow(db.groups)
-    world.run_until(function () return other.position end)
+    fixture.run_until(function () return other.position end)
     db:close()
     assert.equal("ECLOSED", other.err.code)
   end)
 
   it("are there of views in the caller's state as well, over many records", function ()
-    local db = world.memory_db()
+    local db = fixture.memory_db()
     db:use("groups", {version = 1, group = "k", initial = 0, reducer = function (n, item) return n + item.n end})
     db:use("keys", flume.index(1, "k"))
     db:use("count", flume.reduce(1, function (n) return n + 1 end, 0))
@@ -237,7 +237,7 @@ describe("deltas", function ()
   end)
 
   it("are of every group, also of false", function ()
-    local db, copy = world.memory_db(), new_copy()
+    local db, copy = fixture.memory_db(), new_copy()
     db:use("spending", {version = 1, group = "k", aggregate = {n = "count"}})
     assert(db:append {{k = false}, {k = 0}})
     catch_up(db.spending, copy)
@@ -247,9 +247,9 @@ describe("deltas", function ()
     assert.equal(1, copy.resets)
   end)
 
-  it("begin anew from positions that nobody gave, or of another log or view", function ()
+  it("begin with the whole state from unknown positions, and from those of another log or view", function ()
     local function counting()
-      local db = world.memory_db()
+      local db = fixture.memory_db()
       db:use("count", flume.reduce(1, function (n) return n + 1 end, 0))
       assert(db:append {{n = 1}, {n = 2}})
       return db
@@ -266,8 +266,8 @@ describe("deltas", function ()
     assert.same({"reset"}, all_of(db.tally, {after = copy.position})[1])
   end)
 
-  it("refuse options that are none", function ()
-    local db = world.memory_db()
+  it("refuse unknown options", function ()
+    local db = fixture.memory_db()
     db:use("keys", flume.index(1, "k"))
     assert.error_matches(function () db.keys:deltas "live" end, "keys:deltas: a table of options expected")
     assert.error_matches(function () db.keys:deltas {live = 1} end, "option live must be true or false")
@@ -284,7 +284,7 @@ describe("deltas", function ()
       search = {fields = "text"},
     }
     local without = {query = "a view of queries has no state to copy"}
-    local db, seen = world.open_db(views.dir, {sync = "os"}), 0
+    local db, seen = fixture.open_db(views.dir, {sync = "os"}), 0
     for file in lfs.dir "views" do
       local name = file:match "^(.*)%.lua$"
       if name then
@@ -319,7 +319,7 @@ describe("deltas", function ()
   end)
 
   it("are not there of a view that keeps itself", function ()
-    local db = world.memory_db()
+    local db = fixture.memory_db()
     db:use("raw", {create = function ()
       local since = flume.observable(-1)
       return {
@@ -347,7 +347,7 @@ describe("deltas", function ()
     return copy, most
   end
 
-  it("hold little in memory, and come to an end while records come", function ()
+  it("hold little in memory, and end while records are appended", function ()
     local few, many = deltas.limits.page, 20000
     for _, name in ipairs {"groups", "spending", "index", "path"} do views:write(name, 1) end
     local db = views:open()
@@ -377,7 +377,7 @@ describe("deltas", function ()
 
   it("fit into the little memory that a view may have", function ()
     views:write("groups", 1)
-    local db = world.memory_db()
+    local db = fixture.memory_db()
     db:use("groups", views.folder .. "/groups.lua", {memory = 600000})
     for _ = 1, 5 do fill(db, 1000) end
     local copy = new_copy()
@@ -394,7 +394,7 @@ describe("deltas", function ()
     assert.equal(5, count)
   end)
 
-  it("give who is slow the newest state of a reducer, and not each", function ()
+  it("give a slow consumer the newest state of a reducer, and not each state", function ()
     views:write("sum", 1)
     local db = views:open()
     local stream, states = db.sum:deltas {live = true}, {}
@@ -411,19 +411,19 @@ describe("deltas", function ()
   end)
 
   it("tell of a record that is passed over", function ()
-    local db = world.memory_db()
+    local db = fixture.memory_db()
     db:use("groups", {version = 1, group = "k", initial = 0, reducer = function (n, item) return n + item.n end})
     assert(db:append {{k = 1, n = 5}, {k = 2, n = 7}})
     local copy = follow(db.groups)
-    world.run_until(function () return copy.seq == 1 end)
+    fixture.run_until(function () return copy.seq == 1 end)
     assert(db.groups:skip(0))
-    world.run_until(function () return copy.position and next(copy.entries) and not copy.entries["1"] end)
+    fixture.run_until(function () return copy.position and next(copy.entries) and not copy.entries["1"] end)
     assert.same({["2"] = 7}, copy.entries)
     copy.stream:close()
   end)
 
   it("do not ask for the group of a record that is passed over", function ()
-    local db = world.memory_db()
+    local db = fixture.memory_db()
     db:use("groups", {
       version = 1, group = function (item) return item.k or error "no k" end, initial = 0,
       reducer = function (n, item) return n + item.n end,
@@ -445,9 +445,9 @@ describe("deltas", function ()
       index = {version = 1, indexer = function (item, _, emit) emit(item.k, item.n) end},
     }
     for _, db in ipairs {
-      world.keep(assert(flume.new(flume.log.memory {codec = "json"}, {mapper = mapper}))),
-      world.keep(assert(flume.new(flume.log.memory(), {mapper = mapper}))),
-      world.open_db(views.dir .. ".log", {log = "offset", mapper = mapper}),
+      fixture.keep(assert(flume.new(flume.log.memory {codec = "json"}, {mapper = mapper}))),
+      fixture.keep(assert(flume.new(flume.log.memory(), {mapper = mapper}))),
+      fixture.open_db(views.dir .. ".log", {log = "offset", mapper = mapper}),
     } do
       local copies = {}
       for name, definition in pairs(definitions) do
@@ -472,7 +472,7 @@ describe("deltas", function ()
     local definition = {group = "k", initial = 0, reducer = function (n, item) return n + item.n end}
     local positions = {}
     for i = 1, 2 do
-      local db = world.memory_db()
+      local db = fixture.memory_db()
       db:use("groups", definition) -- neither a version nor a source
       assert(db:append {k = 1, n = 5})
       math.randomseed(7)
@@ -489,7 +489,7 @@ describe("deltas", function ()
     assert.not_equal(core.random_bytes(16), core.random_bytes(16))
   end)
 
-  it("take no other options", function ()
+  it("refuse unknown options", function ()
     views:write("sum", 1)
     views:write("total", 1)
     local db = views:open()

@@ -4,7 +4,7 @@
 local child = require "tests.support.child"
 local flume = require "flume"
 local lfs = require "lfs"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local MARK = "secret-of-record-%05d."
 
@@ -68,28 +68,28 @@ local function delete_some(db, count)
 end
 
 local function assert_gone(dir, seqs)
-  for _, n in ipairs(seqs) do assert.same({}, world.files_with(dir, mark(n))) end
+  for _, n in ipairs(seqs) do assert.same({}, fixture.files_with(dir, mark(n))) end
 end
 
 local function script(text)
-  return world.write(world.dir() .. "/v.lua", "return " .. text)
+  return fixture.write(fixture.dir() .. "/v.lua", "return " .. text)
 end
 
 -- What a reader sees of the view.
 local function contents(db)
   if db:status().views.v.kind == "reduce" then return {db.v:get()} end
-  return world.collect(db.v:read{})
+  return fixture.collect(db.v:read{})
 end
 
 describe("compaction erases from the files of", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   for name, view in pairs(VIEWS) do
     for _, where in ipairs{"a state of its own", "the caller's state"} do
       it(name .. ", in " .. where, function ()
-        local dir = world.dir() .. "/data"
+        local dir = fixture.dir() .. "/data"
         local function open()
-          local db = world.open_db(dir, {sync = "os"})
+          local db = fixture.open_db(dir, {sync = "os"})
           if view.used then db:use("u", view.used) end
           return db:use("v", where == "the caller's state" and load("return " .. view.source)() or script(view.source))
         end
@@ -99,8 +99,8 @@ describe("compaction erases from the files of", function ()
         db = open()
         append(db, 300, 399)
         db.v:ready()
-        if view.kept then assert.equal(1, #world.files_with(dir .. "/views/v", mark(42))) end
-        assert.is_true(#world.files_with(dir, mark(399)) >= 1)
+        if view.kept then assert.equal(1, #fixture.files_with(dir .. "/views/v", mark(42))) end
+        assert.is_true(#fixture.files_with(dir, mark(399)) >= 1)
         local gone = delete_some(db, 400)
         local before = contents(db)
         assert(db:compact())
@@ -120,13 +120,13 @@ describe("compaction erases from the files of", function ()
 end)
 
 describe("a compaction", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   local INDEX = VIEWS["values that a function emits"].source
 
   local function filled(source, count)
-    local dir = world.dir() .. "/data"
-    local db = world.open_db(dir, {sync = "os"})
+    local dir = fixture.dir() .. "/data"
+    local db = fixture.open_db(dir, {sync = "os"})
     db:use("v", script(source))
     fill(db, count)
     return db, dir
@@ -141,15 +141,15 @@ describe("a compaction", function ()
       db.v:ready()
     end
     assert(db:compact())
-    for n = 0, 2999, 97 do assert.equal(n % 10 == 9 and 2 or 0, #world.files_with(dir, mark(n))) end
+    for n = 0, 2999, 97 do assert.equal(n % 10 == 9 and 2 or 0, #fixture.files_with(dir, mark(n))) end
     assert.equal(300, db.v:count())
   end)
 
-  it("that has nothing to do writes nothing anew", function ()
+  it("that has nothing to do rewrites nothing", function ()
     local db, dir = filled(INDEX, 100)
-    local function version() return world.read(dir .. "/views/v/active") end
+    local function version() return fixture.read(dir .. "/views/v/active") end
     db:close()
-    db = world.open_db(dir)
+    db = fixture.open_db(dir)
     db:use("v", script(INDEX))
     assert(db:compact())
     local first = version()
@@ -159,7 +159,7 @@ describe("a compaction", function ()
     local second = version()
     assert(db:compact())
     db:close()
-    db = world.open_db(dir)
+    db = fixture.open_db(dir)
     db:use("v", script(INDEX))
     assert(db:compact())
     assert.equal(second, version())
@@ -178,7 +178,7 @@ describe("a compaction", function ()
       append(db, 20000 + appends, 20000 + appends)
       appends = appends + 1
       flume.step(0)
-      reads = reads + #world.collect(db.v:read({gte = 0, lt = 1, limit = 1, wait = false}))
+      reads = reads + #fixture.collect(db.v:read({gte = 0, lt = 1, limit = 1, wait = false}))
     end
     assert.is_nil(done.code)
     assert.is_true(reads > 0 and appends > 0)
@@ -197,7 +197,7 @@ describe("a compaction", function ()
     db.good:ready()
     assert.equal("EVIEW", select(3, db.bad:ready()))
     db:close()
-    db = world.open_db(dir)
+    db = fixture.open_db(dir)
     db:use("good", script(VIEWS["an index by a path"].source)):use("v", script(INDEX))
     db:use("bad", script [[{version = 1, indexer = function () error "no" end}]])
     db.bad:ready()
@@ -207,15 +207,15 @@ describe("a compaction", function ()
     assert.equal("EVIEW", code)
     assert.is_truthy(message:find('view "bad"', 1, true), message)
     assert.is_nil(message:find('view "good"', 1, true))
-    assert.same({}, world.files_with(dir .. "/log", mark(10)))
-    assert.same({}, world.files_with(dir .. "/views/good", mark(10)))
-    assert.same({}, world.files_with(dir .. "/views/v", mark(10)))
+    assert.same({}, fixture.files_with(dir .. "/log", mark(10)))
+    assert.same({}, fixture.files_with(dir .. "/views/good", mark(10)))
+    assert.same({}, fixture.files_with(dir .. "/views/v", mark(10)))
   end)
 
-  it("names a view that nobody has mounted", function ()
+  it("names a view that is not mounted", function ()
     local db, dir = filled(INDEX, 100)
     db:close()
-    db = world.open_db(dir)
+    db = fixture.open_db(dir)
     assert(db:del(10))
     local done, message, code = db:compact()
     assert.is_nil(done)
@@ -225,24 +225,24 @@ describe("a compaction", function ()
     assert(db:compact())
     assert_gone(dir, {10})
     db:close()
-    db = world.open_db(dir)
+    db = fixture.open_db(dir)
     assert(db:compact())
   end)
 
   it("names a view in whose earlier version an iterator is open", function ()
-    local dir = world.dir() .. "/data"
-    local db = world.open_db(dir)
+    local dir = fixture.dir() .. "/data"
+    local db = fixture.open_db(dir)
     local source = [[return {version = 1, indexer = "text", methods = {numbers = "source"}, numbers = function ()
       local n = 0
       return function () n = n + 1 return n end
     end}]]
-    local path = world.write(world.dir() .. "/v.lua", source)
+    local path = fixture.write(fixture.dir() .. "/v.lua", source)
     db:use("v", path)
     fill(db, 100)
     do
       local iterator <close> = db.v:numbers()
       assert.equal(1, iterator:next())
-      world.write(path, (source:gsub("version = 1", "version = 2")))
+      fixture.write(path, (source:gsub("version = 1", "version = 2")))
       assert(db:reload "v")
       assert(db:del(10))
       local done, message = db:compact()
@@ -254,49 +254,49 @@ describe("a compaction", function ()
   end)
 
   it("waits for a version that is being built", function ()
-    local dir = world.dir() .. "/data"
-    local db = world.open_db(dir, {sync = "os"})
+    local dir = fixture.dir() .. "/data"
+    local db = fixture.open_db(dir, {sync = "os"})
     local path = script(INDEX)
     db:use("v", path)
     fill(db, 5000)
-    world.write(path, "return " .. INDEX:gsub("version = 1", "version = 2"))
+    fixture.write(path, "return " .. INDEX:gsub("version = 1", "version = 2"))
     local reloaded
     db:reload("v", function (err) reloaded = err or true end)
     assert(db:del{10, 4000})
     assert(db:compact())
-    world.run_until(function () return reloaded end)
+    fixture.run_until(function () return reloaded end)
     assert.is_true(reloaded)
     assert_gone(dir, {10, 4000})
     assert.equal(2, db.v.version)
     assert.equal(4998, db.v:count())
   end)
 
-  it("and a reload that begins meanwhile both come to their end", function ()
-    local dir = world.dir() .. "/data"
-    local db = world.open_db(dir, {sync = "os"})
+  it("and a reload that begins meanwhile both finish", function ()
+    local dir = fixture.dir() .. "/data"
+    local db = fixture.open_db(dir, {sync = "os"})
     local path = script(INDEX)
     db:use("v", path)
     fill(db, 5000)
     assert(db:del{10, 4000})
     local compacted, reloaded
     db:compact(function (err, done) compacted = err or done end)
-    world.write(path, "return " .. INDEX:gsub("version = 1", "version = 2"))
+    fixture.write(path, "return " .. INDEX:gsub("version = 1", "version = 2"))
     db:reload("v", function (err) reloaded = err or true end)
-    world.run_until(function () return compacted and reloaded end)
+    fixture.run_until(function () return compacted and reloaded end)
     assert.is_true(reloaded)
     assert.is_nil(compacted.code)
     assert(db:compact())
     assert_gone(dir, {10, 4000})
     assert.equal(4998, db.v:count())
     db:close()
-    db = world.open_db(dir)
+    db = fixture.open_db(dir)
     db:use("v", path)
     assert.equal(4999, db.v.since:get())
   end)
 
   it("of a raw view has it destroy its state first", function ()
-    local dir = world.dir() .. "/data"
-    local db = world.open_db(dir)
+    local dir = fixture.dir() .. "/data"
+    local db = fixture.open_db(dir)
     local file = dir .. "/raw"
     db:use("v", {create = function ()
       local view = {since = flume.observable(-1), methods = {}}
@@ -318,19 +318,19 @@ describe("a compaction", function ()
     end})
     append(db, 0, 9)
     db.v:ready()
-    assert.equal(1, #world.files_with(dir, mark(3)) - #world.files_with(dir .. "/log", mark(3)))
+    assert.equal(1, #fixture.files_with(dir, mark(3)) - #fixture.files_with(dir .. "/log", mark(3)))
     assert(db:del(3))
     assert(db:compact())
     assert_gone(dir, {3})
   end)
 
-  it("leaves alone the readers of another process, who go on behind it", function ()
+  it("leaves alone the readers of another process, which go on after it", function ()
     local db, dir = filled(INDEX, 500)
     db.v:ready()
     db:close()
-    db = world.open_db(dir)
+    db = fixture.open_db(dir)
     db:use("v", script(INDEX))
-    local fifo = world.dir() .. "/go"
+    local fifo = fixture.dir() .. "/go"
     assert(os.execute("mkfifo " .. fifo))
     local pipe = child.start([[
       local flume = require "flume"

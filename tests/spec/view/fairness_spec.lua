@@ -3,14 +3,14 @@
 local child = require "tests.support.child"
 local core = require "flume.core"
 local flume = require "flume"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local SUM = "return {initial = 0, reducer = function (acc, item) return acc + item.n end, nr = %d}"
 
 -- A folder of count scripts named v1, v2, ..., by default summing ones.
 local function scripts(count, text)
-  local folder = world.dir()
-  for i = 1, count do world.write(folder .. "/v" .. i .. ".lua", (text or SUM):format(i)) end
+  local folder = fixture.dir()
+  for i = 1, count do fixture.write(folder .. "/v" .. i .. ".lua", (text or SUM):format(i)) end
   return folder
 end
 
@@ -34,23 +34,23 @@ local function blocks_read(dir, folder, count)
 end
 
 describe("views that are built at once", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("read the log once", function ()
-    local dir, other = filled(world.dir() .. "/data", 50000), filled(world.dir() .. "/data", 50000)
+    local dir, other = filled(fixture.dir() .. "/data", 50000), filled(fixture.dir() .. "/data", 50000)
     local alone = blocks_read(dir, scripts(1), 1)
     assert.is_true(alone > 10, alone)
     -- a machine that is busy with something else may let one of them fall behind for a while
     assert.is_true(blocks_read(other, scripts(4), 4) < alone * 1.5)
   end)
 
-  it("don't wait for one that takes its time", function ()
+  it("don't wait for a slow view", function ()
     local folder = scripts(3)
-    world.write(folder .. "/slow.lua", [[
+    fixture.write(folder .. "/slow.lua", [[
       return {initial = 0, reducer = function (acc) for _ = 1, 30000 do end return acc + 1 end}
     ]])
-    local dir = filled(world.dir() .. "/data", 30000)
-    local db = world.open_db(dir, {views = folder})
+    local dir = filled(fixture.dir() .. "/data", 30000)
+    local db = fixture.open_db(dir, {views = folder})
     for i = 1, 3 do assert.equal(30000 * 30001 // 2, db["v" .. i]:get()) end
     assert.is_true(db.slow.since.value < 29999)
     local row = db:status().views.slow
@@ -62,9 +62,9 @@ describe("views that are built at once", function ()
     local folder = scripts(2, [[
       return {initial = 0, nr = %d, reducer = function (acc) for _ = 1, 3000 do end return acc + 1 end}
     ]])
-    world.write(folder .. "/quick.lua", SUM:format(0))
-    local dir = filled(world.dir() .. "/data", 20000)
-    local db = world.open_db(dir, {views = folder})
+    fixture.write(folder .. "/quick.lua", SUM:format(0))
+    local dir = filled(fixture.dir() .. "/data", 20000)
+    local db = fixture.open_db(dir, {views = folder})
     assert.is_number(db.quick:get())
     local worst, rounds = 0, 0
     while db.v1.since.value < 19999 and rounds < 200 do
@@ -79,19 +79,19 @@ describe("views that are built at once", function ()
 end)
 
 describe("beside a healthy view", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
-  it("one that never ends and one that eats memory fail alone", function ()
+  it("an endless view and a view beyond its memory limit fail alone", function ()
     local folder = scripts(1)
-    world.write(folder .. "/endless.lua", "return {reducer = function () while true do end end}")
-    world.write(folder .. "/hungry.lua", [[
+    fixture.write(folder .. "/endless.lua", "return {reducer = function () while true do end end}")
+    fixture.write(folder .. "/hungry.lua", [[
       return {initial = {}, reducer = function (acc, item)
         local t = {}
         for i = 1, 1e9 do t[i] = {item.n, i} end
         return t
       end}
     ]])
-    local db = world.memory_db {views = folder}
+    local db = fixture.memory_db {views = folder}
     db:append {n = 1}
     local failed = {}
     db.endless:get(function (err) failed.endless = err end)
@@ -115,11 +115,11 @@ describe("beside a healthy view", function ()
 end)
 
 describe("a build", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("that is killed goes on from its last checkpoint", function ()
-    local dir, folder = filled(world.dir() .. "/data", 60000), world.dir()
-    world.write(folder .. "/v.lua", [[
+    local dir, folder = filled(fixture.dir() .. "/data", 60000), fixture.dir()
+    fixture.write(folder .. "/v.lua", [[
       return {version = 1, initial = 0, reducer = function (acc, item) for _ = 1, 8000 do end return acc + item.n end}
     ]])
     local pipe, pid = child.start([[
@@ -139,19 +139,19 @@ describe("a build", function ()
     os.execute("kill -9 " .. pid)
     pipe:read "a"
     pipe:close()
-    local db = world.open_db(dir, {views = folder, ready = false})
+    local db = fixture.open_db(dir, {views = folder, ready = false})
     local since = db.v.since.value
     assert.is_true(since > seen // 3, ("it was at %d and goes on from %d"):format(seen, since))
     db.ready:set(true)
     assert.equal(60000 * 60001 // 2, db.v:get())
   end)
 
-  it("that is followed by nothing becomes a checkpoint all the same", function ()
-    local dir, folder = world.dir() .. "/data", scripts(1)
-    local db = world.open_db(dir, {views = folder, watch = true}) -- watching keeps the loop running
+  it("is checkpointed although no records follow", function ()
+    local dir, folder = fixture.dir() .. "/data", scripts(1)
+    local db = fixture.open_db(dir, {views = folder, watch = true}) -- watching keeps the loop running
     db:append {n = 5}
     assert.equal(5, db.v1:get())
     assert.equal(0, db:status().views.v1.size)
-    world.run_until(function () return db:status().views.v1.size > 0 end)
+    fixture.run_until(function () return db:status().views.v1.size > 0 end)
   end)
 end)

@@ -3,14 +3,14 @@
 local entries = require "tests.support.entries"
 local flume = require "flume"
 local kinds = require "flume.host.kinds"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local collect = entries.collect
 
 local function both(tests)
   tests("inline", function (db, name, source, options) db:use(name, assert(load(source))(), options) end)
   tests("as a script", function (db, name, source, options)
-    db:use(name, world.write(world.dir() .. "/" .. name .. ".lua", source), options)
+    db:use(name, fixture.write(fixture.dir() .. "/" .. name .. ".lua", source), options)
   end)
 end
 
@@ -52,14 +52,14 @@ describe("a reducer with groups", function ()
   before_each(function () for name, value in pairs(kinds.limits) do limits[name] = value end end)
   after_each(function ()
     for name, value in pairs(limits) do kinds.limits[name] = value end
-    world.clean()
+    fixture.clean()
   end)
 
   both(function (how, use)
     describe(how, function ()
       local db
 
-      before_each(function () db = world.memory_db() end)
+      before_each(function () db = fixture.memory_db() end)
 
       it("has a state for each key", function ()
         use(db, "sum", BY_WHO)
@@ -135,7 +135,7 @@ describe("a reducer with groups", function ()
         assert.is_nil(db:status().views.sum.reason)
       end)
 
-      it("is built anew after deletes when it can't take back", function ()
+      it("is rebuilt after deletes when it can't retract", function ()
         use(db, "sum", BY_WHO)
         db:append {{who = "bob", n = 1}, {who = "al", n = 2}, {who = "bob", n = 3}}
         assert.equal(4, db.sum:get "bob")
@@ -176,7 +176,7 @@ describe("a reducer with groups", function ()
         assert.equal(1.5, db.sum:half "cy")
       end)
 
-      it("tells those who follow it live of each change", function ()
+      it("gives its live readers each change", function ()
         use(db, "sum", BY_WHO)
         db:append {{who = "bob", n = 1}, {who = "al", n = 2}}
         local source = db.sum:read {live = true}
@@ -209,10 +209,10 @@ describe("a reducer with groups", function ()
   for _, where in ipairs {"in memory", "on disk"} do
     it("always equals a full scan, with few groups at hand, " .. where, function ()
       kinds.limits.at_hand = 5
-      local dir = world.dir()
-      local path = world.write(world.dir() .. "/sum.lua", SUM_RETRACT)
+      local dir = fixture.dir()
+      local path = fixture.write(fixture.dir() .. "/sum.lua", SUM_RETRACT)
       local function open()
-        local db = where == "on disk" and world.open_db(dir, {sync = "os"}) or world.memory_db()
+        local db = where == "on disk" and fixture.open_db(dir, {sync = "os"}) or fixture.memory_db()
         db:use("inline", assert(load(SUM_RETRACT))())
         db:use("script", path)
         return db
@@ -258,9 +258,9 @@ describe("a reducer with groups", function ()
   end
 
   it("keeps the memory of a script view flat, however many groups there are", function ()
-    local dir = world.dir()
-    local db = world.open_db(dir, {sync = "os"})
-    local path = world.write(world.dir() .. "/sum.lua", [[return {
+    local dir = fixture.dir()
+    local db = fixture.open_db(dir, {sync = "os"})
+    local path = fixture.write(fixture.dir() .. "/sum.lua", [[return {
       version = 1, group = "who", initial = {},
       reducer = function (acc, item)
         acc.text, acc.n = item.text, (acc.n or 0) + 1
@@ -288,7 +288,7 @@ describe("a reducer with groups", function ()
   end)
 
   it("keeps no memory of keys that were only asked for", function ()
-    local db = world.memory_db()
+    local db = fixture.memory_db()
     db:use("sum", assert(load(sum_by "function (item) return {item.who} end"))())
     db:append {who = "bob", n = 1}
     assert.equal(1, db.sum:get {"bob"})

@@ -1,6 +1,6 @@
 local entries = require "tests.support.entries"
 local flume = require "flume"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local collect = entries.collect
 
@@ -8,7 +8,7 @@ local collect = entries.collect
 local function both(tests)
   tests("inline", function (db, name, source) db:use(name, assert(load(source))()) end)
   tests("as a script", function (db, name, source)
-    db:use(name, world.write(world.dir() .. "/" .. name .. ".lua", source))
+    db:use(name, fixture.write(fixture.dir() .. "/" .. name .. ".lua", source))
   end)
 end
 
@@ -43,13 +43,13 @@ return {
 }]]
 
 describe("an index", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   both(function (how, use)
     describe(how, function ()
       local db
 
-      before_each(function () db = world.memory_db() end)
+      before_each(function () db = fixture.memory_db() end)
 
       it("has what records emit", function ()
         use(db, "by", MENTIONS)
@@ -167,7 +167,7 @@ describe("an index", function ()
         assert.equal("EVIEW", fails("key[2]: nan can't be a key", db.by:count()))
       end)
 
-      it("refuses bad keys and options of those who ask", function ()
+      it("refuses bad keys and options of reads", function ()
         use(db, "by", MENTIONS)
         db:append {mentions = {"bob"}}
         fails("key: a map can't be a key", db.by:get {a = 1})
@@ -190,7 +190,7 @@ describe("an index", function ()
         assert.equal(1, db.by:count())
       end)
 
-      it("is built anew, and goes on", function ()
+      it("is rebuilt, and goes on", function ()
         use(db, "by", MENTIONS)
         db:append {{mentions = {"bob"}, note = 1}, {mentions = {"bob"}, note = 2}}
         assert.equal(2, db.by:count())
@@ -202,11 +202,11 @@ describe("an index", function ()
   end)
 
   it("keeps its entries on disk", function ()
-    local dir = world.dir()
-    local path = world.write(world.dir() .. "/by.lua", MENTIONS)
+    local dir = fixture.dir()
+    local path = fixture.write(fixture.dir() .. "/by.lua", MENTIONS)
     local before
     for round = 1, 4 do
-      local db = world.open_db(dir)
+      local db = fixture.open_db(dir)
       db:use("by", path)
       db:use("inline", assert(load(MENTIONS))())
       if before then
@@ -264,7 +264,7 @@ describe("an index", function ()
 
     for _, codec in ipairs {"msgpack", "json"} do
       it("is the same as a function, " .. codec, function ()
-        local db = world.keep(assert(flume.new(flume.log.memory {codec = codec})))
+        local db = fixture.keep(assert(flume.new(flume.log.memory {codec = codec})))
         for i, paths in ipairs {"a", "a.x", "a.x.y", {"a"}, {"a", "b"}, {"b.x", "a", "none"}, {"none"}} do
           db:use("quick" .. i, flume.index(1, paths))
           db:use("slow" .. i, flume.index(1, slow(paths)))
@@ -287,7 +287,7 @@ describe("an index", function ()
     end
 
     it("is the same with a mapper", function ()
-      local db = world.memory_db {mapper = function (value) return {a = value.b, b = value.a} end}
+      local db = fixture.memory_db {mapper = function (value) return {a = value.b, b = value.a} end}
       db:use("by", flume.index(1, "a"))
       db:append {{b = "x"}, {a = "y"}, {b = "z", a = 1}}
       assert.same({{"x", {a = "x"}, 0}, {"z", {a = "z", b = 1}, 2}}, collect(db.by:read()))
@@ -295,7 +295,7 @@ describe("an index", function ()
     end)
 
     it("loses the entries of deleted records", function ()
-      local db = world.memory_db()
+      local db = fixture.memory_db()
       db:use("by", flume.index(1, {"a", "b"}))
       db:append {{a = 1, b = 1}, {a = 1, b = 2}, {a = 2}}
       assert.equal(3, db.by:count())
@@ -303,8 +303,8 @@ describe("an index", function ()
       assert.same({{{1, 1}, 0}, {{2, flume.null}, 2}}, collect(db.by:read {values = false}))
     end)
 
-    it("refuses what is no path", function ()
-      local db = world.memory_db()
+    it("refuses a value that isn't a path", function ()
+      local db = fixture.memory_db()
       for _, paths in ipairs {"", "a..b", ".a", "a.", {}, {1}, {"a", ""}} do
         assert.has_error(function () db:use("by", flume.index(1, paths)) end)
       end

@@ -1,7 +1,7 @@
 -- The mapper: a function or a script that values go through before anybody sees them.
 
 local flume = require "flume"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local SCRIPT = "return function (value, seq) return {doubled = value.n * 2, seq = seq} end"
 
@@ -19,37 +19,37 @@ end
 local function memory(mapper, options)
   options = options or {}
   options.mapper = mapper
-  return world.keep(assert(flume.new(flume.log.memory(), options)))
+  return fixture.keep(assert(flume.new(flume.log.memory(), options)))
 end
 
 local function both(what, test)
   it(what .. ", as a function", function () test(double) end)
-  it(what .. ", as a script", function () test(world.write(world.dir() .. "/mapper.lua", SCRIPT)) end)
+  it(what .. ", as a script", function () test(fixture.write(fixture.dir() .. "/mapper.lua", SCRIPT)) end)
 end
 
 describe("a mapper", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   both("is seen by get", function (mapper)
     local db = memory(mapper)
     db:append {n = 4}
     assert.same({doubled = 8, seq = 0}, db:get(0))
     assert.equal("ENOENT", select(3, db:get(1)))
-    local calls, cb = world.recorder()
+    local calls, cb = fixture.recorder()
     db:get(0, cb)
-    world.run_until(function () return #calls == 1 end)
+    fixture.run_until(function () return #calls == 1 end)
     assert.same({doubled = 8, seq = 0}, calls[1][2])
   end)
 
   both("is seen by streams, live ones too", function (mapper)
     local db = memory(mapper)
     db:append {{n = 1}, {n = 2}}
-    assert.same({{0, {doubled = 2, seq = 0}}, {1, {doubled = 4, seq = 1}}}, world.collect(db:stream()))
-    local calls, cb = world.recorder()
+    assert.same({{0, {doubled = 2, seq = 0}}, {1, {doubled = 4, seq = 1}}}, fixture.collect(db:stream()))
+    local calls, cb = fixture.recorder()
     local s <close> = db:stream {live = true, old = false, seqs = false}
     s:next(cb)
     db:append {n = 3}
-    world.run_until(function () return #calls == 1 end)
+    fixture.run_until(function () return #calls == 1 end)
     assert.same({doubled = 6, seq = 2}, calls[1][2])
   end)
 
@@ -60,8 +60,8 @@ describe("a mapper", function ()
   end)
 
   both("is seen by script views", function (mapper)
-    local folder = world.dir()
-    world.write(folder .. "/sum.lua",
+    local folder = fixture.dir()
+    fixture.write(folder .. "/sum.lua",
       "return {version = 1, initial = 0, reducer = function (acc, item) return acc + item.doubled end}")
     local db = memory(mapper, {views = folder})
     db:append {{n = 1}, {n = 2}}
@@ -70,7 +70,7 @@ describe("a mapper", function ()
 
   both("does not change what is stored", function (mapper)
     local log = flume.log.memory()
-    local db = world.keep(assert(flume.new(log, {mapper = mapper})))
+    local db = fixture.keep(assert(flume.new(log, {mapper = mapper})))
     db:append {n = 1}
     assert.same({n = 1}, log:get(0))
   end)
@@ -80,7 +80,7 @@ describe("a mapper", function ()
     local db = memory(function (value)
       seen = seen + 1
       return value
-    end):use("count", world.write(world.dir() .. "/count.lua",
+    end):use("count", fixture.write(fixture.dir() .. "/count.lua",
       "return {version = 1, reducer = function (acc) return (acc or 0) + 1 end}"))
     db:append {{n = 1}, {n = 2}}
     assert.equal(2, db.count:get())
@@ -90,8 +90,8 @@ describe("a mapper", function ()
   it("that gives nil ends no stream", function ()
     local db = memory(function (value) return value.n == 2 and value.n or nil end)
     db:append {{n = 1}, {n = 2}}
-    assert.same({{flume.null}, {2}}, world.collect(db:stream {seqs = false}))
-    assert.equal(2, #world.collect(db:stream()))
+    assert.same({{flume.null}, {2}}, fixture.collect(db:stream {seqs = false}))
+    assert.equal(2, #fixture.collect(db:stream()))
   end)
 
   it("that raises fails the read, and the view at that record", function ()
@@ -105,7 +105,7 @@ describe("a mapper", function ()
     assert.is_nil(value)
     assert.equal("EINVAL", code)
     assert.truthy(message:find "record 1.*two", message)
-    local ok, raised = pcall(function () world.collect(db:stream()) end)
+    local ok, raised = pcall(function () fixture.collect(db:stream()) end)
     assert.is_false(ok)
     assert.truthy(raised:find "record 1.*two", raised)
     assert.truthy(select(2, db.sum:get()):find "record 1.*two")
@@ -113,21 +113,21 @@ describe("a mapper", function ()
 
   it("that raises in a live stream answers the next that waits", function ()
     local db = memory(function () error "no" end)
-    local calls, cb = world.recorder()
+    local calls, cb = fixture.recorder()
     local s <close> = db:stream {live = true}
     s:next(cb)
     db:append {n = 1}
-    world.run_until(function () return #calls == 1 end)
+    fixture.run_until(function () return #calls == 1 end)
     assert.equal("EINVAL", calls[1][1].code)
   end)
 
   it("as a script belongs to the fingerprint of script views", function ()
-    local dir, folder = world.dir() .. "/data", world.dir()
-    local mapper = world.dir() .. "/mapper.lua"
-    world.write(folder .. "/n.lua", "return {initial = 0, reducer = function (acc, item) return acc + item end}")
+    local dir, folder = fixture.dir() .. "/data", fixture.dir()
+    local mapper = fixture.dir() .. "/mapper.lua"
+    fixture.write(folder .. "/n.lua", "return {initial = 0, reducer = function (acc, item) return acc + item end}")
     local function reopen(source)
-      world.write(mapper, source)
-      local db = world.keep(assert(flume.open(dir, {views = folder, mapper = mapper})))
+      fixture.write(mapper, source)
+      local db = fixture.keep(assert(flume.open(dir, {views = folder, mapper = mapper})))
       local since = db:status().views[1].since
       db:append {n = 1}
       local value = db.n:get()
@@ -140,9 +140,9 @@ describe("a mapper", function ()
   end)
 
   it("as a script lives in the sandbox, with modules beside it", function ()
-    local folder = world.dir()
-    world.write(folder .. "/factor.lua", "return 3")
-    local db = memory(world.write(folder .. "/mapper.lua", [[
+    local folder = fixture.dir()
+    fixture.write(folder .. "/factor.lua", "return 3")
+    local db = memory(fixture.write(folder .. "/mapper.lua", [[
       local factor = require "factor"
       return function (v) return io == nil and v.n * factor end
     ]])):use("sum", flume.reduce(1, function (acc, item) return acc + item end, 0))
@@ -158,7 +158,7 @@ describe("a mapper", function ()
     assert.truthy(message:find "mapper")
     local wrong = {["return {"] = "expected", ["return 5"] = "must return a function", ["error 'x'"] = "x"}
     for source, wanted in pairs(wrong) do
-      local db, why, errno = open(world.write(world.dir() .. "/mapper.lua", source))
+      local db, why, errno = open(fixture.write(fixture.dir() .. "/mapper.lua", source))
       assert.is_nil(db)
       assert.equal("EINVAL", errno)
       assert.truthy(why:find(wanted, 1, true), why)

@@ -2,7 +2,7 @@
 
 local entries = require "tests.support.entries"
 local flume = require "flume"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local collect = entries.collect
 
@@ -29,7 +29,7 @@ local KEYS = {
 }
 
 describe("a range", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   -- A log with random entries, and what an index of it should hold.
   local function fill(db, random, model, count)
@@ -67,10 +67,10 @@ describe("a range", function ()
 
   for _, where in ipairs {"in memory", "on disk"} do
     it("always equals a full scan, " .. where, function ()
-      local dir = world.dir()
-      local path = world.write(world.dir() .. "/all.lua", EMIT_ALL)
+      local dir = fixture.dir()
+      local path = fixture.write(fixture.dir() .. "/all.lua", EMIT_ALL)
       local function open()
-        local db = where == "on disk" and world.open_db(dir, {sync = "os"}) or world.memory_db()
+        local db = where == "on disk" and fixture.open_db(dir, {sync = "os"}) or fixture.memory_db()
         db:use("script", path)
         db:use("inline", assert(load(EMIT_ALL))())
         return db
@@ -93,8 +93,8 @@ describe("a range", function ()
   end
 
   it("ends with the entries that were there when it was begun, each once", function ()
-    local db = world.memory_db()
-    db:use("by", world.write(world.dir() .. "/by.lua", SMALL))
+    local db = fixture.memory_db()
+    db:use("by", fixture.write(fixture.dir() .. "/by.lua", SMALL))
     local batch = {}
     for i = 1, 2000 do batch[i] = {key = i % 10, value = i} end
     db:append(batch)
@@ -115,7 +115,7 @@ describe("a range", function ()
   end)
 
   it("is read in small steps with a limit", function ()
-    local db = world.memory_db()
+    local db = fixture.memory_db()
     db:use("by", flume.index(1, "key"))
     for i = 1, 600 do db:append {key = i} end
     for _, limit in ipairs {0, 1, 255, 256, 257, 512, 600, 601, -1} do
@@ -126,7 +126,7 @@ describe("a range", function ()
   end)
 
   it("is closed in the middle", function ()
-    local db = world.memory_db()
+    local db = fixture.memory_db()
     db:use("by", flume.index(1, "key"))
     db:append {{key = 1}, {key = 2}, {key = 3}}
     local source = db.by:read()
@@ -149,9 +149,9 @@ describe("a range that finalizers interrupt", function ()
   local db, asked, answered, mode
 
   before_each(function ()
-    local path = world.dir() .. "/summed.lua"
-    world.write(path, SUMMED)
-    db = world.memory_db()
+    local path = fixture.dir() .. "/summed.lua"
+    fixture.write(path, SUMMED)
+    db = fixture.memory_db()
     local batch = {}
     for i = 1, COUNT do batch[i] = i end
     db:append(batch)
@@ -162,7 +162,7 @@ describe("a range that finalizers interrupt", function ()
   end)
   after_each(function ()
     collectgarbage(mode)
-    world.clean()
+    fixture.clean()
   end)
 
   local function read(from)
@@ -192,17 +192,17 @@ describe("a range that finalizers interrupt", function ()
     assert.equal(SUM, sum)
   end
 
-  it("is what it is, and they are answered later", function ()
+  it("gives its entries, and their calls are answered later", function ()
     for i = 1, 60 do
       litter(function () db.summed:total(took) end)
       read(i * 10)
       flume.step(0)
     end
-    world.run_until(function () return answered == asked end)
+    fixture.run_until(function () return answered == asked end)
     assert.is_true(asked > 0)
   end)
 
-  it("is what it is when they wait for the answer", function ()
+  it("gives its entries when they wait for an answer", function ()
     for i = 1, 60 do
       litter(function () took(nil, assert(db.summed:total())) end)
       read(i * 10)
@@ -211,7 +211,7 @@ describe("a range that finalizers interrupt", function ()
     assert.equal(asked, answered)
   end)
 
-  it("is what it is when its options ask", function ()
+  it("gives its entries when its options ask the view", function ()
     local options = setmetatable({gte = {5}, lt = {8}}, {__index = function ()
       asked = asked + 1
       db.summed:total(took)
@@ -221,17 +221,17 @@ describe("a range that finalizers interrupt", function ()
       for _, value in db.summed:read(options) do values[#values + 1] = value end
       return values
     end)())
-    world.run_until(function () return answered == asked end)
+    fixture.run_until(function () return answered == asked end)
     assert.is_true(asked > 0)
   end)
 end)
 
 describe("a live range", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   local function mount(db, how)
     if how == "inline" then return db:use("by", assert(load(SMALL))()) end
-    db:use("by", world.write(world.dir() .. "/by.lua", SMALL))
+    db:use("by", fixture.write(fixture.dir() .. "/by.lua", SMALL))
   end
 
   for _, how in ipairs {"inline", "script"} do
@@ -239,7 +239,7 @@ describe("a live range", function ()
       local db
 
       before_each(function ()
-        db = world.memory_db()
+        db = fixture.memory_db()
         mount(db, how)
       end)
 
@@ -259,23 +259,23 @@ describe("a live range", function ()
 
       it("waits for an entry in its bounds", function ()
         local source = db.by:read {live = true, prefix = "a", keys = false, seqs = false}
-        local calls, fn = world.recorder()
+        local calls, fn = fixture.recorder()
         source:next(fn)
         db:append {{key = "b", value = 1}}
         assert.is_true(db.by:ready())
         assert.equal(0, #calls)
         db:append {{key = "c"}, {key = "ab", value = "yes"}}
-        world.run_until(function () return #calls == 1 end)
+        fixture.run_until(function () return #calls == 1 end)
         assert.same({nil, "yes", n = 2}, calls[1])
       end)
 
       it("leaves out the old, and keeps to its limit", function ()
         db:append {{key = "a", value = 1}}
         local source = db.by:read {live = true, old = false, limit = 2}
-        local calls, fn = world.recorder()
+        local calls, fn = fixture.recorder()
         source:next(fn)
         db:append {{key = "b", value = 2}, {key = "c", value = 3}, {key = "d", value = 4}}
-        world.run_until(function () return #calls == 1 end)
+        fixture.run_until(function () return #calls == 1 end)
         assert.same({nil, "b", 2, 1, n = 4}, calls[1])
         assert.same({"c", 3, 2}, {source:next()})
         assert.is_nil((source:next()))
@@ -284,13 +284,13 @@ describe("a live range", function ()
 
       it("tells a next that waits when it is closed", function ()
         local source = db.by:read {live = true}
-        local calls, fn = world.recorder()
+        local calls, fn = fixture.recorder()
         source:next(fn)
         db:append {key = "a", value = 1}
-        world.run_until(function () return #calls == 1 end)
+        fixture.run_until(function () return #calls == 1 end)
         source:next(fn)
         source:close()
-        world.run_until(function () return #calls == 2 end)
+        fixture.run_until(function () return #calls == 2 end)
         assert.is_nil(calls[2][2])
         db:append {key = "b", value = 1}
         assert.equal(2, db.by:count())
@@ -299,11 +299,11 @@ describe("a live range", function ()
 
       it("tells a next that waits when the database is closed", function ()
         local source = db.by:read {live = true}
-        local calls, fn = world.recorder()
+        local calls, fn = fixture.recorder()
         source:next(fn)
         assert.is_true(db.by:ready())
         db:close()
-        world.run_until(function () return #calls == 1 end)
+        fixture.run_until(function () return #calls == 1 end)
         assert.equal("ECLOSED", calls[1][1].code)
       end)
 
@@ -341,7 +341,7 @@ describe("a live range", function ()
         end
       end)
 
-      it("reads the range anew when too much has come at once", function ()
+      it("reads the range again when too much was appended at once", function ()
         local source = db.by:read {live = true, prefix = "a", keys = false}
         local big = ("v"):rep(100000)
         for round = 1, 3 do
@@ -356,25 +356,25 @@ describe("a live range", function ()
   end
 
   it("goes on across a new version of the view", function ()
-    local dir = world.dir()
-    local path = world.write(dir .. "/by.lua", SMALL)
-    local db = world.memory_db()
+    local dir = fixture.dir()
+    local path = fixture.write(dir .. "/by.lua", SMALL)
+    local db = fixture.memory_db()
     db:use("by", path)
     db:append {{key = "a", value = 1}}
     local source, other = db.by:read {live = true}, db.by:read {live = true, old = false}
     assert.equal("a", (source:next()))
-    local calls, fn = world.recorder()
+    local calls, fn = fixture.recorder()
     other:next(fn)
     for version = 2, 4 do
       db:append {key = "before" .. version, value = version}
-      world.write(path, (SMALL:gsub("version = 1", "version = " .. version):gsub("item.value", "item.value * 10")))
+      fixture.write(path, (SMALL:gsub("version = 1", "version = " .. version):gsub("item.value", "item.value * 10")))
       assert.is_true(db:reload "by")
       db:append {key = "after" .. version, value = version}
       local _, before = source:next()
       assert.is_true(before == version or before == version * 10)
       assert.same({"after" .. version, version * 10}, {table.unpack({source:next()}, 1, 2)})
     end
-    world.run_until(function () return #calls == 1 end)
+    fixture.run_until(function () return #calls == 1 end)
     assert.equal("before2", calls[1][2])
     local rest = {}
     for _ = 1, 5 do rest[#rest + 1] = (other:next()) end
@@ -382,7 +382,7 @@ describe("a live range", function ()
   end)
 
   it("has many readers", function ()
-    local db = world.memory_db()
+    local db = fixture.memory_db()
     mount(db, "script")
     local sources = {}
     for i = 1, 20 do sources[i] = db.by:read {live = true, prefix = i % 2 == 0 and "a" or nil, seqs = false} end

@@ -1,10 +1,10 @@
 -- Views by the raw protocol: create(log, name) returns {since, create_sink, destroy, close, methods}.
 
 local flume = require "flume"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local function memory(options)
-  return world.keep(assert(flume.new(flume.log.memory(), options)))
+  return fixture.keep(assert(flume.new(flume.log.memory(), options)))
 end
 
 -- A raw view that keeps the seqs it was given, and writes down what is called in the list `calls`.
@@ -50,7 +50,7 @@ local function names(calls)
 end
 
 describe("a raw view", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("is created with the log and its name, and fed", function ()
     local calls = {}
@@ -71,11 +71,11 @@ describe("a raw view", function ()
     log:append {{n = 1}, {n = 2}, {n = 3}}
     for i, since in ipairs {1, flume.observable(1), function () return 1 end} do
       local seqs = {}
-      local db = world.keep(flume.new(log))
+      local db = fixture.keep(flume.new(log))
       db:use("raw", listing({}, {
         since = since, create_sink = function () return function (_, seq) seqs[#seqs + 1] = seq end end,
       }))
-      world.run_until(function () return #seqs > 0 end)
+      fixture.run_until(function () return #seqs > 0 end)
       assert.same({2}, seqs, "case " .. i)
     end
   end)
@@ -105,7 +105,7 @@ describe("a raw view", function ()
     assert.is_nil(db.raw.list)
   end)
 
-  it("is destroyed and fed anew by rebuild", function ()
+  it("is destroyed and fed from the start by rebuild", function ()
     local calls = {}
     local db = memory():use("raw", listing(calls))
     db:append {{n = 1}, {n = 2}}
@@ -115,7 +115,7 @@ describe("a raw view", function ()
     assert.same({0, 1}, db.raw:list())
   end)
 
-  it("is destroyed and fed anew when a record that it consumed is deleted", function ()
+  it("is destroyed and fed from the start when a record that it consumed is deleted", function ()
     local calls = {}
     local db = memory():use("raw", listing(calls))
     db:append {{n = 1}, {n = 2}, {n = 3}}
@@ -130,23 +130,23 @@ describe("a raw view", function ()
     local db = memory():use("raw", listing({}, {
       since = since, create_sink = function () return function () end end,
     }))
-    local calls, cb = world.recorder()
+    local calls, cb = fixture.recorder()
     db:append {{n = 1}, {n = 2}}
     db.raw:list(cb)
     db.raw:list({since = 0}, cb)
     for _ = 1, 5 do flume.step(0) end
     assert.equal(0, #calls)
     since:set(0)
-    world.run_until(function () return #calls == 1 end)
+    fixture.run_until(function () return #calls == 1 end)
     since:set(1)
-    world.run_until(function () return #calls == 2 end)
+    fixture.run_until(function () return #calls == 2 end)
   end)
 
   it("whose own since lags times out, and closes with one ECLOSED", function ()
     local db = memory():use("raw", listing({}, {create_sink = function () return function () end end}))
     db:append {n = 1}
     assert.equal("ETIMEDOUT", select(3, db.raw:list {timeout = 1}))
-    local calls, cb = world.recorder()
+    local calls, cb = fixture.recorder()
     db.raw:list(cb)
     db.raw:list({timeout = 60000}, cb)
     for _ = 1, 5 do flume.step(0) end
@@ -180,17 +180,17 @@ describe("a raw view", function ()
       destroy = function (cb) later = cb end,
       close = function (cb) later = cb end,
     }))
-    local calls, cb = world.recorder()
+    local calls, cb = fixture.recorder()
     db.raw:rebuild(cb)
     flume.step(0)
     assert.equal(0, #calls)
     later()
-    world.run_until(function () return #calls == 1 end)
+    fixture.run_until(function () return #calls == 1 end)
     db:close(cb)
     flume.step(0)
     assert.is_false(db.closed)
     later()
-    world.run_until(function () return #calls == 2 end)
+    fixture.run_until(function () return #calls == 2 end)
     assert.is_true(db.closed)
   end)
 

@@ -1,16 +1,16 @@
 -- When a view is built anew from the log, and that each record counts once then.
 
 local flume = require "flume"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local function sum()
   return flume.reduce(1, function (acc, item) return acc + item.foo end, 0)
 end
 
-local memory, open = world.memory_db, world.open_db
+local memory, open = fixture.memory_db, fixture.open_db
 
-describe("building anew", function ()
-  after_each(world.clean)
+describe("a rebuild", function ()
+  after_each(fixture.clean)
 
   -- Opens dir with a counting view of the version; how many records were folded until it was ready, and the view.
   local function folded(dir, version, options)
@@ -27,7 +27,7 @@ describe("building anew", function ()
   end
 
   local function filled(count)
-    local dir = world.dir()
+    local dir = fixture.dir()
     local db = open(dir)
     for i = 1, count do db:append {n = i} end
     db:close()
@@ -53,22 +53,22 @@ describe("building anew", function ()
     assert.same({0, 3}, {folded(dir, "one")})
   end)
 
-  it("is done when the state is that of another log", function ()
+  it("is done when the state belongs to another log", function ()
     local long, short = filled(5), filled(2)
     folded(long, 1)
-    world.copy(long .. "/views/count/1/data.mdb", short .. "/views/count/1/data.mdb")
+    fixture.copy(long .. "/views/count/1/data.mdb", short .. "/views/count/1/data.mdb")
     assert.same({2, 2, "the log is another one"}, {folded(short, 1)})
   end)
 
   it("is done when the log was cut below the view", function ()
     local dir = filled(2)
-    local segment, before = dir .. "/log/00000000000000000000.flume", world.dir() .. "/before"
-    world.copy(segment, before)
+    local segment, before = dir .. "/log/00000000000000000000.flume", fixture.dir() .. "/before"
+    fixture.copy(segment, before)
     local db = open(dir)
     db:append {{n = 3}, {n = 4}}
     db:close()
     folded(dir, 1)
-    world.copy(before, segment)
+    fixture.copy(before, segment)
     os.remove(dir .. "/log/lock") -- its note tells what was there
     assert.same({2, 2, "the view is ahead of the log"}, {folded(dir, 1)})
   end)
@@ -119,7 +119,7 @@ describe("building anew", function ()
       end
       if i % 7 == 0 then flume.step(0) end
     end
-    world.run_until(function () return rebuilt == 10 end)
+    fixture.run_until(function () return rebuilt == 10 end)
     assert.equal(db.since.value + 1, 200)
     assert.equal(200, db.sum:get())
   end)
@@ -127,17 +127,17 @@ describe("building anew", function ()
   it("twice at once answers both, with the right state", function ()
     local db = memory():use("sum", sum())
     db:append {{foo = 1}, {foo = 2}}
-    local calls, cb = world.recorder()
+    local calls, cb = fixture.recorder()
     db.sum:rebuild(cb)
     db.sum:rebuild(cb)
     db:rebuild(cb)
-    world.run_until(function () return #calls == 3 end)
+    fixture.run_until(function () return #calls == 3 end)
     for _, call in ipairs(calls) do assert.is_nil(call[1]) end
     assert.equal(3, db.sum:get())
   end)
 
   it("goes on where it was when the database is closed in the middle", function ()
-    local dir, total = world.dir(), 30000
+    local dir, total = fixture.dir(), 30000
     local db = open(dir)
     for _ = 1, total, 1000 do
       local batch = {}
@@ -151,7 +151,7 @@ describe("building anew", function ()
       first = first + 1
       return acc + 1
     end, 0))
-    world.run_until(function () return first > 0 end)
+    fixture.run_until(function () return first > 0 end)
     db:close()
     local count, value = folded(dir, 1)
     assert.equal(total, value)

@@ -2,7 +2,7 @@
 
 local flume = require "flume"
 local lfs = require "lfs"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local function summing(factor, version)
   return ("return {%s initial = 0, reducer = function (acc, item) return acc + item.n * %d end}"):format(
@@ -11,14 +11,14 @@ end
 
 -- A database with the script v.lua in its folder of views, and a function that rewrites it.
 local function with_script(source, options, dir)
-  local folder = world.dir()
-  local function rewrite(text) world.write(folder .. "/v.lua", text) end
+  local folder = fixture.dir()
+  local function rewrite(text) fixture.write(folder .. "/v.lua", text) end
   rewrite(source)
   options = options or {}
   options.views = folder
   local db
-  if dir then db = world.open_db(dir, options)
-  else db = world.memory_db(options) end
+  if dir then db = fixture.open_db(dir, options)
+  else db = fixture.memory_db(options) end
   return db, rewrite, folder
 end
 
@@ -42,10 +42,10 @@ end
 
 for _, where in ipairs {"memory", "disk"} do
   describe("reload, in " .. where, function ()
-    after_each(world.clean)
+    after_each(fixture.clean)
 
     local function open(source)
-      return with_script(source, nil, where == "disk" and world.dir() .. "/data" or nil)
+      return with_script(source, nil, where == "disk" and fixture.dir() .. "/data" or nil)
     end
 
     it("of what has not changed does nothing", function ()
@@ -70,7 +70,7 @@ for _, where in ipairs {"memory", "disk"} do
       assert.equal(132, db.v:get())
     end)
 
-    it("builds when the version is another, raised or lowered", function ()
+    it("builds when the version was changed, raised or lowered", function ()
       local db, rewrite = open(summing(1, 5))
       append(db, 1, 10)
       assert.equal(55, db.v:get())
@@ -155,7 +155,7 @@ for _, where in ipairs {"memory", "disk"} do
       append(db, 1, 10)
       assert.is_nil(db.v:get())
       rewrite(summing(1))
-      world.write(folder .. "/w.lua", summing(2))
+      fixture.write(folder .. "/w.lua", summing(2))
       assert.is_true(db:reload())
       assert.equal(55, db.v:get())
       assert.equal(110, db.w:get())
@@ -166,24 +166,24 @@ for _, where in ipairs {"memory", "disk"} do
       append(db, 1, 1000)
       db.v:ready()
       rewrite(summing(2))
-      local calls, cb = world.recorder()
+      local calls, cb = fixture.recorder()
       db:reload(cb)
       db:reload("v", cb)
       rewrite(summing(3))
       db:reload(cb)
-      world.run_until(function () return #calls == 3 end)
+      fixture.run_until(function () return #calls == 3 end)
       for _, call in ipairs(calls) do assert.is_nil(call[1]) end
       assert.equal(500500 * 3, db.v:get())
     end)
 
     -- Each rewrites and reloads at once, without waiting; all are answered.
     local function reload_at_once(db, rewrite, sources)
-      local calls, cb = world.recorder()
+      local calls, cb = fixture.recorder()
       for _, source in ipairs(sources) do
         rewrite(source)
         db:reload("v", cb)
       end
-      world.run_until(function () return #calls == #sources end)
+      fixture.run_until(function () return #calls == #sources end)
       for _, call in ipairs(calls) do assert.same({nil, true}, {call[1], call[2]}) end
     end
 
@@ -192,7 +192,7 @@ for _, where in ipairs {"memory", "disk"} do
       return summing(factor, "1, source = " .. factor)
     end
 
-    it("answers who waits for a version that another takes the place of", function ()
+    it("answers reads that wait for a version which a newer one replaces", function ()
       local db, rewrite = open(same_version(1))
       append(db, 1, 20000)
       db.v:ready()
@@ -203,7 +203,7 @@ for _, where in ipairs {"memory", "disk"} do
       assert.is_nil(db:status().views.v.next)
     end)
 
-    it("goes back to what answers although other code was about to take over", function ()
+    it("goes back to the active version's code while other code is being built", function ()
       local db, rewrite = open(same_version(1))
       append(db, 1, 10)
       db.v:ready()
@@ -216,13 +216,13 @@ for _, where in ipairs {"memory", "disk"} do
       local db, rewrite = open(same_version(1))
       append(db, 1, 1000)
       db.v:ready()
-      local calls, cb = world.recorder()
+      local calls, cb = fixture.recorder()
       rewrite(same_version(2))
       db:reload("v", cb)
       db.v:rebuild(cb)
       rewrite(same_version(3))
       db:reload("v", cb)
-      world.run_until(function () return #calls == 3 end)
+      fixture.run_until(function () return #calls == 3 end)
       for _, call in ipairs(calls) do assert.same({nil, true}, {call[1], call[2]}) end
       assert.equal(500500 * 3, db.v:get())
     end)
@@ -247,10 +247,10 @@ for _, where in ipairs {"memory", "disk"} do
       append(db, 1, 10)
       db.v:ready()
       rewrite(same_version(2))
-      local calls, cb = world.recorder()
+      local calls, cb = fixture.recorder()
       db:reload(cb)
       db:close()
-      world.run_until(function () return #calls == 1 end)
+      fixture.run_until(function () return #calls == 1 end)
       assert.equal("ECLOSED", calls[1][1].code)
     end)
 
@@ -259,20 +259,20 @@ for _, where in ipairs {"memory", "disk"} do
       append(db, 1, 1000)
       db.v:ready()
       rewrite(summing(2))
-      local calls, cb = world.recorder()
+      local calls, cb = fixture.recorder()
       db:reload(cb)
       db:close()
-      world.run_until(function () return #calls == 1 end)
+      fixture.run_until(function () return #calls == 1 end)
       assert.is_true(calls[1][1] == nil or calls[1][1].code == "ECLOSED")
     end)
   end)
 end
 
 describe("while a view is swapped", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("a hundred times under load, reads don't fail and its since does not go back", function ()
-    local db, rewrite = with_script(summing(1), nil, world.dir() .. "/data")
+    local db, rewrite = with_script(summing(1), nil, fixture.dir() .. "/data")
     append(db, 1, 2000)
     db.v:ready()
     local last, backwards = -1, 0
@@ -309,7 +309,7 @@ describe("while a view is swapped", function ()
       end
       flume.step(0)
     end
-    world.run_until(function () return pending == 0 and appending == 0 end)
+    fixture.run_until(function () return pending == 0 and appending == 0 end)
     off()
     assert.same({}, wrong)
     assert.equal(0, backwards)
@@ -319,7 +319,7 @@ describe("while a view is swapped", function ()
   end)
 
   it("the old version goes on answering and advancing", function ()
-    local db, rewrite = with_script(summing(1), nil, world.dir() .. "/data")
+    local db, rewrite = with_script(summing(1), nil, fixture.dir() .. "/data")
     append(db, 1, 100)
     assert.equal(5050, db.v:get())
     rewrite [[return {initial = 0, reducer = function (acc, item)
@@ -347,14 +347,14 @@ describe("while a view is swapped", function ()
     assert.is_true(db.v:get() >= 50510)
   end)
 
-  it("a source that was begun goes on, whatever version it is of", function ()
+  it("a source that was begun goes on, whatever its version", function ()
     local db, rewrite = with_script([[
       return {
         initial = {}, methods = {each = "source"},
         reducer = function (acc, item) acc[#acc + 1] = item.n return acc end,
         each = function (view) return view.get() end,
       }
-    ]], nil, world.dir() .. "/data")
+    ]], nil, fixture.dir() .. "/data")
     append(db, 1, 1000)
     local seen = 0
     local source = db.v:each()
@@ -370,71 +370,71 @@ describe("while a view is swapped", function ()
     assert.equal(-1, (db.v:each():next()))
     for n in source do seen = seen + n end
     assert.equal(500500, seen)
-    world.run_until(function () return #names_in(db.dir .. "/views/v") == 2 end)
+    fixture.run_until(function () return #names_in(db.dir .. "/views/v") == 2 end)
   end)
 end)
 
 describe("the versions on disk", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("are one when nothing is being built", function ()
-    local dir = world.dir() .. "/data"
+    local dir = fixture.dir() .. "/data"
     local db, rewrite, folder = with_script(summing(1), nil, dir)
     append(db, 1, 10)
     assert.equal(55, db.v:get())
     db:close()
     assert.same({"1", "active"}, names_in(dir .. "/views/v"))
     rewrite(summing(2))
-    db = world.open_db(dir, {views = folder})
+    db = fixture.open_db(dir, {views = folder})
     assert.equal(110, db.v:get())
     db:close()
     assert.same({"2", "active"}, names_in(dir .. "/views/v"))
-    db = world.open_db(dir, {views = folder})
+    db = fixture.open_db(dir, {views = folder})
     assert.equal(9, db:status().views.v.since)
     db:close()
   end)
 
-  it("are one when other code has taken over what was still being built", function ()
-    local dir = world.dir() .. "/data"
+  it("are one when newer code has replaced the pending version", function ()
+    local dir = fixture.dir() .. "/data"
     local db, rewrite, folder = with_script(summing(1, 1), nil, dir)
     append(db, 1, 10)
     assert.equal(55, db.v:get())
     db:close()
     rewrite(summing(2, 2))
-    db = world.open_db(dir, {views = folder, ready = false})
+    db = fixture.open_db(dir, {views = folder, ready = false})
     rewrite(summing(2, "2, source = 2"))
     assert.is_true(db:reload())
     db.ready:set(true)
     assert.equal(110, db.v:get())
-    world.run_until(function () return not db:status().views.v.next end)
+    fixture.run_until(function () return not db:status().views.v.next end)
     assert.same({"2", "active"}, names_in(dir .. "/views/v"))
   end)
 
-  it("are kept when the source goes back before the new one has caught up", function ()
-    local dir = world.dir() .. "/data"
+  it("are kept when the source goes back before the new version has caught up", function ()
+    local dir = fixture.dir() .. "/data"
     local db, rewrite, folder = with_script(summing(1), nil, dir)
     append(db, 1, 10)
     assert.equal(55, db.v:get())
     db:close()
     rewrite(summing(2))
-    db = world.open_db(dir, {views = folder, ready = false})
+    db = fixture.open_db(dir, {views = folder, ready = false})
     assert.equal(-1, db:status().views.v.since)
     db:close()
     rewrite(summing(1))
-    db = world.open_db(dir, {views = folder, ready = false})
+    db = fixture.open_db(dir, {views = folder, ready = false})
     assert.equal(9, db:status().views.v.since)
     db:close()
     assert.same({"1", "active"}, names_in(dir .. "/views/v"))
   end)
 
-  it("are gone on with when a script that could not be mounted is mended", function ()
-    local dir = world.dir() .. "/data"
+  it("are continued when a script that could not be mounted is mended", function ()
+    local dir = fixture.dir() .. "/data"
     local db, rewrite, folder = with_script(summing(1, 1), nil, dir)
     append(db, 1, 10)
     assert.equal(55, db.v:get())
     db:close()
     rewrite "return {"
-    db = world.open_db(dir, {views = folder})
+    db = fixture.open_db(dir, {views = folder})
     local sinces = {}
     db.v.since(function (since) sinces[#sinces + 1] = since end)
     rewrite(summing(2, 1))
@@ -444,19 +444,19 @@ describe("the versions on disk", function ()
     assert.is_true(db:reload())
     assert.equal(110, db.v:get())
     assert.same({-1, 9}, sinces)
-    world.run_until(function () return #names_in(dir .. "/views/v") == 2 end)
+    fixture.run_until(function () return #names_in(dir .. "/views/v") == 2 end)
     assert.same({"2", "active"}, names_in(dir .. "/views/v"))
   end)
 
   it("that a crash has left behind are swept away", function ()
-    local dir = world.dir() .. "/data"
+    local dir = fixture.dir() .. "/data"
     local db, _, folder = with_script(summing(1), nil, dir)
     append(db, 1, 10)
     assert.equal(55, db.v:get())
     db:close()
-    world.write(dir .. "/views/v/7/data.mdb", "half")
-    world.write(dir .. "/views/v/active.new", "7\n")
-    db = world.open_db(dir, {views = folder})
+    fixture.write(dir .. "/views/v/7/data.mdb", "half")
+    fixture.write(dir .. "/views/v/active.new", "7\n")
+    db = fixture.open_db(dir, {views = folder})
     assert.equal(9, db:status().views.v.since)
     assert.equal(55, db.v:get())
     db:close()
@@ -465,23 +465,23 @@ describe("the versions on disk", function ()
 end)
 
 describe("a folder that is watched", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("reloads what is written there", function ()
-    local db, rewrite, folder = with_script(summing(1), {watch = true}, world.dir() .. "/data")
+    local db, rewrite, folder = with_script(summing(1), {watch = true}, fixture.dir() .. "/data")
     local news = {}
     db.reloaded(function (one) news[#news + 1] = one end, false)
     append(db, 1, 10)
     assert.equal(55, db.v:get())
     rewrite(summing(2))
-    world.run_until(function () return #news == 1 end)
+    fixture.run_until(function () return #news == 1 end)
     assert.equal(110, db.v:get())
     assert.same({"v", "the source has changed"}, {news[1].name, news[1].reason})
-    world.write(folder .. "/w.lua", summing(3))
-    world.run_until(function () return db.views.w ~= nil end)
+    fixture.write(folder .. "/w.lua", summing(3))
+    fixture.run_until(function () return db.views.w ~= nil end)
     assert.equal(165, db.w:get())
     rewrite "return {"
-    world.run_until(function () return news[#news].error ~= nil end)
+    fixture.run_until(function () return news[#news].error ~= nil end)
     assert.equal(110, db.v:get())
   end)
 

@@ -1,27 +1,27 @@
 -- Views given as files: where they are found, when they are built anew, and what they can't do.
 
 local flume = require "flume"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local COUNT = [[return {version = 1, initial = 0, reducer = function (acc) return acc + 1 end}]]
 
 -- A database whose views' folder has the files; files[name] = source.
 local function with_views(files, options)
-  local folder = world.dir()
-  for name, source in pairs(files) do world.write(folder .. "/" .. name .. ".lua", source) end
+  local folder = fixture.dir()
+  for name, source in pairs(files) do fixture.write(folder .. "/" .. name .. ".lua", source) end
   options = options or {}
   options.views = folder
-  return world.keep(assert(flume.new(flume.log.memory(), options))), folder
+  return fixture.keep(assert(flume.new(flume.log.memory(), options))), folder
 end
 
 -- A database with one script view "v" of the source, in a memory log.
 local function with_script(source, extra)
-  local db = world.keep(flume.new(flume.log.memory()))
-  return db:use("v", world.write(world.dir() .. "/v.lua", source), extra)
+  local db = fixture.keep(flume.new(flume.log.memory()))
+  return db:use("v", fixture.write(fixture.dir() .. "/v.lua", source), extra)
 end
 
 describe("a script view", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("is mounted from the folder under its file's name", function ()
     local db = with_views {count = COUNT, ["also-count"] = COUNT, ["not a name"] = "error()"}
@@ -33,8 +33,8 @@ describe("a script view", function ()
 
   it("is mounted by path, and by name from the folder", function ()
     local db, folder = with_views {}
-    world.write(folder .. "/deep/inner.lua", COUNT)
-    local path = world.write(world.dir() .. "/other.lua", COUNT)
+    fixture.write(folder .. "/deep/inner.lua", COUNT)
+    local path = fixture.write(fixture.dir() .. "/other.lua", COUNT)
     db:use("a", path):use("b", "deep.inner")
     db:append {a = 1}
     assert.equal(1, db.a:get())
@@ -152,7 +152,7 @@ describe("a script view", function ()
     assert.same({true, {}, {}, {1}}, db.v:get())
   end)
 
-  it("does not see what another one does", function ()
+  it("does not see what other views do", function ()
     local db = with_views {
       a = "shared = 1 string.shared = 1 return {version = 1, reducer = function () return 'a' end}",
       b = "return {version = 1, reducer = function () return tostring(shared) .. tostring(string.shared) end}",
@@ -163,7 +163,7 @@ describe("a script view", function ()
     assert.is_nil(rawget(string, "shared"))
   end)
 
-  it("is built anew beside the one that is busy, in a state of its own", function ()
+  it("is rebuilt in a Lua state of its own, beside the state that is busy", function ()
     local db = with_script [[
       local runs = 0
       return {version = 1, methods = {spin = "async"},
@@ -177,7 +177,7 @@ describe("a script view", function ()
     flume.step(0)
     assert.is_true(db.v:rebuild())
     assert.equal(2, db.v:get())
-    world.run_until(function () return spun ~= nil end)
+    fixture.run_until(function () return spun ~= nil end)
     assert.is_number(spun)
   end)
 
@@ -193,10 +193,10 @@ describe("a script view", function ()
 end)
 
 describe("the fingerprint of a script", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   local function reopen(dir, folder)
-    local db = world.keep(assert(flume.open(dir, {views = folder})))
+    local db = fixture.keep(assert(flume.open(dir, {views = folder})))
     local row = db:status().views[1]
     local value = db.v:get()
     db:close()
@@ -204,31 +204,31 @@ describe("the fingerprint of a script", function ()
   end
 
   local function built(source, helper)
-    local dir, folder = world.dir() .. "/data", world.dir()
-    world.write(folder .. "/lib/helper.lua", helper or "return 1")
-    world.write(folder .. "/v.lua", source)
-    local db = world.keep(assert(flume.open(dir)))
+    local dir, folder = fixture.dir() .. "/data", fixture.dir()
+    fixture.write(folder .. "/lib/helper.lua", helper or "return 1")
+    fixture.write(folder .. "/v.lua", source)
+    local db = fixture.keep(assert(flume.open(dir)))
     db:append {{n = 1}, {n = 2}}
     db:close()
     reopen(dir, folder)
     return dir, folder
   end
 
-  it("unchanged builds nothing anew", function ()
+  it("unchanged rebuilds nothing", function ()
     local dir, folder = built "return {initial = 0, reducer = function (acc, item) return acc + item.n end}"
     assert.same({1, 3}, {reopen(dir, folder)})
   end)
 
-  it("changed builds anew", function ()
+  it("changed rebuilds the view", function ()
     local dir, folder = built "return {initial = 0, reducer = function (acc, item) return acc + item.n end}"
-    world.write(folder .. "/v.lua", "return {initial = 0, reducer = function (acc, item) return acc - item.n end}")
+    fixture.write(folder .. "/v.lua", "return {initial = 0, reducer = function (acc, item) return acc - item.n end}")
     assert.same({-1, -3, "the source has changed"}, {reopen(dir, folder)})
     assert.same({1, -3}, {reopen(dir, folder)})
   end)
 
   it("does not see comments and white space", function ()
     local dir, folder = built "return {initial = 0, reducer = function (acc, item) return acc + item.n end}"
-    world.write(folder .. "/v.lua", [==[
+    fixture.write(folder .. "/v.lua", [==[
       -- it adds
       return { --[[ long
         comment ]] initial = 0,
@@ -246,10 +246,10 @@ describe("the fingerprint of a script", function ()
       {"'x -- y'", "'x -- z'"}, {"'a b'", "'a  b'"}, {"a .. b", "ab"}, {"[[--]]", "[[-- ]]"},
     } do
       local dir, folder = built(template:format(pair[1]))
-      world.write(folder .. "/v.lua", template:format(pair[2]))
+      fixture.write(folder .. "/v.lua", template:format(pair[2]))
       local _, _, reason = reopen(dir, folder)
       assert.equal("the source has changed", reason)
-      world.clean()
+      fixture.clean()
     end
   end)
 
@@ -258,9 +258,9 @@ describe("the fingerprint of a script", function ()
       local f = require 'lib.helper'
       return {initial = 0, reducer = function (acc) return acc + f end}
     ]]
-    world.write(folder .. "/lib/helper.lua", "-- one\nreturn 1")
+    fixture.write(folder .. "/lib/helper.lua", "-- one\nreturn 1")
     assert.same({1, 2}, {reopen(dir, folder)})
-    world.write(folder .. "/lib/helper.lua", "return 10")
+    fixture.write(folder .. "/lib/helper.lua", "return 10")
     assert.same({-1, 20, "the source has changed"}, {reopen(dir, folder)})
   end)
 
@@ -268,15 +268,15 @@ describe("the fingerprint of a script", function ()
     local dir, folder = built [[
       return {version = 1, initial = 0, reducer = function (acc, item) return acc + item.n end}
     ]]
-    world.write(folder .. "/v.lua", "return {version = 1, initial = 0, reducer = function (acc) return acc end}")
+    fixture.write(folder .. "/v.lua", "return {version = 1, initial = 0, reducer = function (acc) return acc end}")
     assert.same({1, 3}, {reopen(dir, folder)})
-    world.write(folder .. "/v.lua", "return {version = 2, initial = 0, reducer = function (acc) return acc end}")
+    fixture.write(folder .. "/v.lua", "return {version = 2, initial = 0, reducer = function (acc) return acc end}")
     assert.same({-1, 0, "version 1 -> 2"}, {reopen(dir, folder)})
   end)
 end)
 
 describe("the sandbox", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   -- What the expression is inside a view.
   local function inside(expression)
@@ -287,7 +287,7 @@ describe("the sandbox", function ()
     return value, message
   end
 
-  it("has no way to the world, the clock or chance", function ()
+  it("has no access to files, processes, the clock or random numbers", function ()
     for _, name in ipairs {
       "io", "os", "debug", "package", "dofile", "loadfile", "collectgarbage", "string.dump", "(''):dump",
       "math.random", "math.randomseed", "_G.io", "_G._G.os", "require('flume').open", "flume_core",
@@ -345,14 +345,14 @@ describe("the sandbox", function ()
   for what, body in pairs(endless) do
     it("stops " .. what .. ", and that view alone", function ()
       local db = with_views {good = COUNT}
-      local path = world.write(world.dir() .. "/v.lua",
+      local path = fixture.write(fixture.dir() .. "/v.lua",
         ("return {version = 1, reducer = function () %s end}"):format(body))
       db:use("v", path, {budget = 1000000})
       db:append {n = 1}
-      local calls, cb = world.recorder()
+      local calls, cb = fixture.recorder()
       db.v:get(cb)
       assert.equal(1, db.good:get())
-      world.run_until(function () return #calls == 1 end)
+      fixture.run_until(function () return #calls == 1 end)
       assert.equal("EVIEW", calls[1][1].code)
       assert.truthy(calls[1][1]:find "budget", calls[1][1].message)
       db:append {n = 2}
@@ -384,7 +384,7 @@ describe("the sandbox", function ()
   for what, body in pairs(greedy) do
     it("stops " .. what .. " that takes all memory, and that view alone", function ()
       local db = with_views {good = COUNT}
-      local path = world.write(world.dir() .. "/v.lua",
+      local path = fixture.write(fixture.dir() .. "/v.lua",
         ("return {version = 1, reducer = function () %s end}"):format(body))
       db:use("v", path, {memory = 16 << 20, budget = 100000000})
       db:append {{n = 1}, {n = 2}}

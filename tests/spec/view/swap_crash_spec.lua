@@ -4,7 +4,7 @@
 local child = require "tests.support.child"
 local flume = require "flume"
 local lfs = require "lfs"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local ROUNDS = math.tointeger(tonumber(os.getenv "FLUME_SWAP_ROUNDS" or os.getenv "FLUME_CRASH" and "100" or "12"))
 
@@ -79,7 +79,7 @@ local function check(dir, folder)
     local whole = text and text:read "a" or ""
     if text then text:close() end
     if not load(whole) or whole == "" then -- killed while it wrote the script
-      world.write(folder .. "/" .. name .. ".lua", name == "sum"
+      fixture.write(folder .. "/" .. name .. ".lua", name == "sum"
         and "return {initial = 0, reducer = function (acc, item) return acc + item.n * 1 end}"
         or name == "index" and "return {version = 1, indexer = function (item, seq, emit) emit(item.n % 5, 1) end}"
         or "return {version = 1, group = 'n', initial = 0, reducer = function (acc) return acc + 1 end}")
@@ -103,13 +103,13 @@ local function check(dir, folder)
 end
 
 describe("a swap that is cut short", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("leaves one version of each view, and that is right", function ()
     local seed = os.time()
     print("seed " .. seed)
     math.randomseed(seed)
-    local dir, folder = world.dir() .. "/data", world.dir()
+    local dir, folder = fixture.dir() .. "/data", fixture.dir()
     for round = 1, ROUNDS do
       kill_in_the_midst(dir, folder, seed + round)
       check(dir, folder)

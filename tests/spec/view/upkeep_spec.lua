@@ -1,7 +1,7 @@
 -- Skipping a record, accepting a state, and dry runs.
 
 local flume = require "flume"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local POISONED = [[
   return {version = 1, initial = 0, reducer = function (acc, item)
@@ -19,17 +19,17 @@ end
 
 -- A database with the script as view "v"; in dir, or in memory.
 local function with_script(source, dir, extra)
-  local path = world.write(world.dir() .. "/v.lua", source)
-  local db = dir and world.open_db(dir) or world.memory_db()
+  local path = fixture.write(fixture.dir() .. "/v.lua", source)
+  local db = dir and fixture.open_db(dir) or fixture.memory_db()
   return db:use("v", path, extra), path
 end
 
 describe("skip", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   for _, where in ipairs {"memory", "disk"} do
     it("lets a view go on that failed at a record, in " .. where, function ()
-      local db = filled(with_script(POISONED, where == "disk" and world.dir() .. "/data" or nil), 10)
+      local db = filled(with_script(POISONED, where == "disk" and fixture.dir() .. "/data" or nil), 10)
       local value, message = db.v:get()
       assert.is_nil(value)
       assert.truthy(message:find("record 2", 1, true), message)
@@ -45,21 +45,21 @@ describe("skip", function ()
   end
 
   it("is remembered, also by later versions", function ()
-    local dir = world.dir() .. "/data"
+    local dir = fixture.dir() .. "/data"
     local db, path = with_script(POISONED, dir)
     filled(db, 10)
     db.v:get()
     db.v:skip(2)
     assert.equal(52, db.v:get())
     db:close()
-    world.write(path, (POISONED:gsub("version = 1", "version = 2")))
-    db = world.open_db(dir):use("v", path)
+    fixture.write(path, (POISONED:gsub("version = 1", "version = 2")))
+    db = fixture.open_db(dir):use("v", path)
     assert.equal(52, db.v:get())
   end)
 
   it("of a record that was consumed rebuilds without it", function ()
     local sum = flume.reduce(1, function (acc, item) return acc + item.n end, 0)
-    local db = filled(world.memory_db():use("v", sum), 10)
+    local db = filled(fixture.memory_db():use("v", sum), 10)
     assert.equal(55, db.v:get())
     assert.is_true(db.v:skip(4))
     assert.equal(50, db.v:get())
@@ -72,9 +72,9 @@ describe("skip", function ()
 
   it("of a record that is being consumed takes it out again", function ()
     for steps = 0, 8 do
-      for _, view in ipairs {flume.index(1, "n"), world.write(world.dir() .. "/v.lua", "return {version = 1, "
+      for _, view in ipairs {flume.index(1, "n"), fixture.write(fixture.dir() .. "/v.lua", "return {version = 1, "
         .. "indexer = function (item, seq, emit) emit(item.n) end}")} do
-        local db = filled(world.memory_db():use("v", view), 3)
+        local db = filled(fixture.memory_db():use("v", view), 3)
         assert.equal(3, db.v:count())
         db:append({n = 4}, function () end)
         for _ = 1, steps do flume.step(0) end
@@ -87,12 +87,12 @@ describe("skip", function ()
   end)
 
   it("of a record that was consumed counts although the view failed behind it", function ()
-    local dir = world.dir() .. "/data"
+    local dir = fixture.dir() .. "/data"
     local db, path = with_script(POISONED, dir)
     filled(db, 2)
     assert.equal(3, db.v:get())
     db:close()
-    db = world.open_db(dir):use("v", path)
+    db = fixture.open_db(dir):use("v", path)
     db:append {{n = 3}, {n = 4}}
     assert.is_nil((db.v:get()))
     assert.is_true(db.v:skip(0))
@@ -102,20 +102,20 @@ describe("skip", function ()
 
   for kind, view in pairs {inline = flume.reduce(1, function (acc, item) return acc + item.n end, 0), script = false} do
     it("of a record that was consumed outlives a rebuild that is cut short, " .. kind, function ()
-      local dir = world.dir() .. "/data"
-      local path = world.write(world.dir() .. "/v.lua", "return {version = 1, initial = 0, "
+      local dir = fixture.dir() .. "/data"
+      local path = fixture.write(fixture.dir() .. "/v.lua", "return {version = 1, initial = 0, "
         .. "reducer = function (acc, item) return acc + item.n end}")
-      local db = filled(world.open_db(dir):use("v", view or path), 10)
+      local db = filled(fixture.open_db(dir):use("v", view or path), 10)
       assert.equal(55, db.v:get())
-      local calls, cb = world.recorder()
+      local calls, cb = fixture.recorder()
       db.v:skip(4, cb)
       db:close()
       assert.equal("ECLOSED", calls[1][1].code)
-      db = world.open_db(dir):use("v", view or path)
+      db = fixture.open_db(dir):use("v", view or path)
       assert.equal(50, db.v:get())
-      world.run_until(function () return not db:status().views.v.next end)
+      fixture.run_until(function () return not db:status().views.v.next end)
       db:close()
-      db = world.open_db(dir, {ready = false}):use("v", view or path)
+      db = fixture.open_db(dir, {ready = false}):use("v", view or path)
       assert.equal(9, db.v.since.value)
       assert.is_true(db.v:skip(4)) -- it is passed over already
       assert.equal(9, db.v.since.value)
@@ -148,7 +148,7 @@ describe("skip", function ()
   end)
 
   it("takes what an index had put there out again", function ()
-    local db = filled(world.memory_db():use("v", flume.index(1, "n")), 5)
+    local db = filled(fixture.memory_db():use("v", flume.index(1, "n")), 5)
     assert.equal(5, db.v:count())
     db.v:skip(0)
     assert.equal(4, db.v:count())
@@ -162,11 +162,11 @@ describe("skip", function ()
 end)
 
 describe("retract", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("takes a deleted record back without a rebuild", function ()
     local runs = 0
-    local db = world.memory_db():use("v", {
+    local db = fixture.memory_db():use("v", {
       version = 1, initial = 0,
       reducer = function (acc, item)
         runs = runs + 1
@@ -186,7 +186,7 @@ describe("retract", function ()
   end)
 
   it("is given what was deleted while the database was closed", function ()
-    local dir = world.dir() .. "/data"
+    local dir = fixture.dir() .. "/data"
     local source = [[
       return {
         version = 1, initial = {sum = 0, retracted = 0},
@@ -201,18 +201,18 @@ describe("retract", function ()
     filled(db, 10)
     assert.equal(55, db.v:get().sum)
     db:close()
-    db = world.open_db(dir)
+    db = fixture.open_db(dir)
     db:del {1, 2}
     db:close()
-    db = world.open_db(dir):use("v", path)
+    db = fixture.open_db(dir):use("v", path)
     assert.same({sum = 50, retracted = 2}, db.v:get())
     db:close()
-    db = world.open_db(dir):use("v", path)
+    db = fixture.open_db(dir):use("v", path)
     assert.same({sum = 50, retracted = 2}, db.v:get())
   end)
 
   it("that raises ends the view, which starts over on request", function ()
-    local db = world.memory_db():use("v", {
+    local db = fixture.memory_db():use("v", {
       version = 1, initial = 0,
       reducer = function (acc, item) return acc + item.n end,
       retract = function () error "can't" end,
@@ -230,7 +230,7 @@ describe("retract", function ()
   it("is right whatever the order of appends and deletes", function ()
     local seed = os.time()
     math.randomseed(seed)
-    local db = world.memory_db():use("v", {
+    local db = fixture.memory_db():use("v", {
       version = 1, initial = 0,
       reducer = function (acc, item) return acc + item.n end,
       retract = function (acc, item) return acc - item.n end,
@@ -260,19 +260,19 @@ describe("retract", function ()
 end)
 
 describe("accept", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   local SUM = "return {initial = 0, reducer = function (acc, item) return acc + item.n end}"
   local SAME = "return {initial = 0, reducer = function (acc, item) local n = item.n return n + acc end}"
 
   it("keeps the state of the active version, and ends the rebuild", function ()
-    local dir = world.dir() .. "/data"
+    local dir = fixture.dir() .. "/data"
     local db, path = with_script(SUM, dir)
     filled(db, 10)
     assert.equal(55, db.v:get())
     db:close()
-    world.write(path, SAME)
-    db = world.open_db(dir, {ready = false}):use("v", path)
+    fixture.write(path, SAME)
+    db = fixture.open_db(dir, {ready = false}):use("v", path)
     assert.equal(-1, db.v.since.value)
     assert.is_true(db.v:accept "a local\nmore")
     assert.equal(9, db.v.since.value)
@@ -282,44 +282,44 @@ describe("accept", function ()
     assert.equal(1, #accepted)
     assert.truthy(accepted[1]:find("a local more", 1, true) and accepted[1]:find("record 9", 1, true), accepted[1])
     db:close()
-    db = world.open_db(dir):use("v", path)
+    db = fixture.open_db(dir):use("v", path)
     assert.equal(9, db.v.since.value)
     assert.equal(1, #db:status().views.v.accepted)
   end)
 
-  it("answers who waits for the version that was being built", function ()
-    local dir = world.dir() .. "/data"
+  it("answers reads that wait for the pending version", function ()
+    local dir = fixture.dir() .. "/data"
     local db, path = with_script(SUM, dir)
     filled(db, 10)
     assert.equal(55, db.v:get())
     db:close()
-    world.write(path, SAME)
-    db = world.open_db(dir, {ready = false}):use("v", path)
-    local calls, cb = world.recorder()
+    fixture.write(path, SAME)
+    db = fixture.open_db(dir, {ready = false}):use("v", path)
+    local calls, cb = fixture.recorder()
     db:reload("v", cb)
     db.v:accept("a local more", cb)
-    world.run_until(function () return #calls == 2 end)
+    fixture.run_until(function () return #calls == 2 end)
     for _, call in ipairs(calls) do assert.same({nil, true}, {call[1], call[2]}) end
     assert.equal(9, db.v.since.value)
   end)
 
-  it("may be said when the view is mounted", function ()
-    local dir = world.dir() .. "/data"
+  it("may be given as an option of use", function ()
+    local dir = fixture.dir() .. "/data"
     local db, path = with_script(SUM, dir)
     filled(db, 10)
     assert.equal(55, db.v:get())
     db:close()
-    world.write(path, SAME)
-    db = world.open_db(dir):use("v", path, {accept = "a local more"})
+    fixture.write(path, SAME)
+    db = fixture.open_db(dir):use("v", path, {accept = "a local more"})
     assert.equal(9, db.v.since.value)
     assert.truthy(db:status().views.v.accepted[1]:find("a local more", 1, true))
   end)
 
-  it("hands the state of the version that answers over", function ()
+  it("hands over the state of the active version", function ()
     local db, path = with_script(SUM)
     filled(db, 10)
     assert.equal(55, db.v:get())
-    world.write(path, "return {initial = 0, reducer = function (acc, item) return acc - item.n end}")
+    fixture.write(path, "return {initial = 0, reducer = function (acc, item) return acc - item.n end}")
     assert.is_true(db.v:accept "from now on it is to subtract")
     assert.equal(55, db.v:get())
     filled(db, 1)
@@ -339,7 +339,7 @@ describe("accept", function ()
 end)
 
 describe("explain", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("folds records without committing, and tells what it costs", function ()
     local db, path = with_script "return {initial = 0, reducer = function (acc, item) return acc + item.n end}"
@@ -350,7 +350,7 @@ describe("explain", function ()
     assert.equal(10, #found.slowest)
     assert.is_true(found.us_per_record > 0 and found.ms > 0)
     for i = 2, 10 do assert.is_true(found.slowest[i - 1].us >= found.slowest[i].us) end
-    world.write(path, "return {initial = 0, reducer = function (acc, item) return acc + 2 * item.n end}")
+    fixture.write(path, "return {initial = 0, reducer = function (acc, item) return acc + 2 * item.n end}")
     assert.equal(6, db.v:explain({from = 0, to = 1}).after)
     assert.equal(55, db.v:get())
   end)
@@ -376,7 +376,7 @@ describe("explain", function ()
   end)
 
   it("shows what an index and groups would get", function ()
-    local db = filled(world.memory_db():use("i", flume.index(1, "n")):use("g", {
+    local db = filled(fixture.memory_db():use("i", flume.index(1, "n")):use("g", {
       version = 1, group = function (item) return item.n % 2 end, initial = 0,
       reducer = function (acc, item) return acc + item.n end,
     }), 10)
@@ -396,10 +396,10 @@ describe("explain", function ()
 
   it("that is under way ends with ECLOSED when the database closes", function ()
     local db = filled(with_script "return {reducer = function () for _ = 1, 1e5 do end return 1 end}", 1000)
-    local calls, cb = world.recorder()
+    local calls, cb = fixture.recorder()
     db.v:explain({from = 0}, cb)
     db:close()
-    world.run_until(function () return #calls == 1 end)
+    fixture.run_until(function () return #calls == 1 end)
     assert.equal("ECLOSED", calls[1][1].code)
   end)
 

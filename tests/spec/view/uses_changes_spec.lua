@@ -2,7 +2,7 @@
 
 local flume = require "flume"
 local child = require "tests.support.child"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local TOTAL = [[return {version = 1, initial = 0, reducer = function (n, item)
   if item.n == "bad" then error "no number" end
@@ -22,17 +22,17 @@ describe("a view that uses others", function ()
   local dir, folder, db
 
   before_each(function ()
-    dir, folder, db = world.dir() .. "/db", world.dir(), nil
+    dir, folder, db = fixture.dir() .. "/db", fixture.dir(), nil
   end)
-  after_each(world.clean)
+  after_each(fixture.clean)
 
-  local function write(name, text) return world.write(("%s/%s.lua"):format(folder, name), text) end
+  local function write(name, text) return fixture.write(("%s/%s.lua"):format(folder, name), text) end
 
   local function open(options)
     if db then db:close() end
     options = options or {views = folder}
     options.sync = "os"
-    db = world.open_db(dir, options)
+    db = fixture.open_db(dir, options)
     return db
   end
 
@@ -45,7 +45,7 @@ describe("a view that uses others", function ()
 
   -- --- Skipping ----------------------------------------------------------------------------------------------------
 
-  it("passes over in their place what they skip, and is built anew for that", function ()
+  it("passes over the records that they skip, and is rebuilt for that", function ()
     write("total", TOTAL)
     write("user", user_of "total")
     open()
@@ -63,7 +63,7 @@ describe("a view that uses others", function ()
     assert.same({1, 1, 5, 13}, db.user:get())
   end)
 
-  it("fails where they fail, says which, and is mended with them", function ()
+  it("fails where they fail, names the failed view, and goes on when they do", function ()
     write("total", TOTAL)
     write("middle", [[return {version = 1, uses = {"total"}, initial = 0,
       reducer = function (_, item, seq, uses) return uses.total:get() end}]])
@@ -100,13 +100,13 @@ describe("a view that uses others", function ()
     assert.same({1, 7, 15, 63}, db.user:get())
   end)
 
-  it("knows what they skip before they are mounted", function ()
+  it("knows the records that they skipped before they are mounted", function ()
     write("total", TOTAL)
     open()
     append(1, 2, 4)
     assert(db.total:skip(0))
     open {}
-    local path = world.write(folder .. "/late/user.lua", user_of "total")
+    local path = fixture.write(folder .. "/late/user.lua", user_of "total")
     write("late/total", TOTAL)
     db:use("user", path)
     assert.same({0, 2, 6}, db.user:get())
@@ -118,10 +118,10 @@ describe("a view that uses others", function ()
 
   -- --- Parameters --------------------------------------------------------------------------------------------------
 
-  it("has them with their parameters, and is built anew with others", function ()
+  it("gets them with their parameters, and is rebuilt when those change", function ()
     for _, version in ipairs {"", "version = 1,"} do
-      dir = world.dir() .. "/db"
-      local factor = world.write(world.dir() .. "/factor.lua", FACTOR:format(version))
+      dir = fixture.dir() .. "/db"
+      local factor = fixture.write(fixture.dir() .. "/factor.lua", FACTOR:format(version))
       write("user", user_of "factor")
       local function use(given)
         open()
@@ -141,7 +141,7 @@ describe("a view that uses others", function ()
     end
   end)
 
-  it("takes a script of its folder for what is mounted later, and learns better", function ()
+  it("expects the script of its folder until the view is mounted, then uses the mounted view", function ()
     write("factor", FACTOR:format "")
     local path = write("user", user_of "factor")
     local function use()
@@ -198,7 +198,7 @@ describe("a view that uses others", function ()
     assert.same({}, db.user:get())
   end)
 
-  it("stays as it is when they are built anew as they were", function ()
+  it("stays as it is when they are rebuilt unchanged", function ()
     write("total", TOTAL)
     write("user", user_of "total")
     open()
@@ -210,7 +210,7 @@ describe("a view that uses others", function ()
     assert.is_nil(db:status().views.user.next)
   end)
 
-  it("is built anew with any other source of theirs when it has no version", function ()
+  it("is rebuilt when their source changes and it has no version", function ()
     write("total", TOTAL)
     write("user", user_of("total", "nil"))
     open()
@@ -274,7 +274,7 @@ describe("a view that uses others", function ()
 
   -- --- Dry runs ----------------------------------------------------------------------------------------------------
 
-  it("is explained on top of what it and they are", function ()
+  it("is explained from the present state of itself and of them", function ()
     write("entries", [[return {version = 1, indexer = function (item, seq, emit) emit(item.n % 2, seq) end}]])
     write("sums", [[return {version = 1, group = function (item) return item.n % 2 end, initial = 0,
       reducer = function (sum, item) return sum + item.n end}]])
@@ -308,7 +308,7 @@ describe("a view that uses others", function ()
 
   -- --- Readers -----------------------------------------------------------------------------------------------------
 
-  it("is read by another process as it is", function ()
+  it("is read by another process without a rebuild", function ()
     write("total", TOTAL)
     write("user", [[return {version = 1, uses = {"total"}, indexer = function (item, seq, emit, uses)
       emit(uses.total:get())

@@ -1,7 +1,7 @@
 -- What a view can be asked that another one uses, kind by kind; and what can't be used.
 
 local flume = require "flume"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 -- A view whose state is the list of what `body` gave for each record.
 local function user(uses, body)
@@ -23,16 +23,16 @@ describe("a view that is used", function ()
   local dir, folder, db
 
   before_each(function ()
-    dir, folder, db = world.dir() .. "/db", world.dir(), nil
+    dir, folder, db = fixture.dir() .. "/db", fixture.dir(), nil
   end)
-  after_each(world.clean)
+  after_each(fixture.clean)
 
-  local function write(name, text) world.write(("%s/%s.lua"):format(folder, name), text) end
+  local function write(name, text) fixture.write(("%s/%s.lua"):format(folder, name), text) end
 
   local function open(given)
     local options = {views = folder, sync = "os"}
     for name, value in pairs(given or {}) do options[name] = value end
-    db = world.open_db(dir, options)
+    db = fixture.open_db(dir, options)
     return db
   end
 
@@ -229,7 +229,7 @@ describe("a view that is used", function ()
       table = 'view "user": it uses "table", which is a table with functions in the program',
       trusted = 'view "user": it uses "trusted", which is trusted: only a trusted view may use it',
     }
-    local path = world.write(world.dir() .. "/trusted.lua", [[return {version = 1, indexer = "k"}]])
+    local path = fixture.write(fixture.dir() .. "/trusted.lua", [[return {version = 1, indexer = "k"}]])
     for name, message in pairs(ends) do
       write("user", user({name}, "return 1"))
       if not db then
@@ -245,10 +245,10 @@ describe("a view that is used", function ()
   end)
 
   it("may be in another folder, with modules of its own", function ()
-    local other = world.dir()
-    world.write(other .. "/lib/factor.lua", "return 10")
-    world.write(folder .. "/lib/factor.lua", "return 1")
-    local path = world.write(other .. "/tens.lua", [[local factor = require "lib.factor"
+    local other = fixture.dir()
+    fixture.write(other .. "/lib/factor.lua", "return 10")
+    fixture.write(folder .. "/lib/factor.lua", "return 1")
+    local path = fixture.write(other .. "/tens.lua", [[local factor = require "lib.factor"
       return {version = 1, initial = 0, reducer = function (n, item) return n + item.n * factor end}]])
     write("user", user({"tens"}, "return uses.tens:get()"))
     open()
@@ -256,13 +256,13 @@ describe("a view that is used", function ()
     assert.equal(30, last_of {{n = 1}, {n = 2}})
   end)
 
-  it("may be trusted, for one that is", function ()
-    local path = world.write(world.dir() .. "/length.lua", [[return {version = 1, initial = 0,
+  it("may be trusted, when its user is trusted too", function ()
+    local path = fixture.write(fixture.dir() .. "/length.lua", [[return {version = 1, initial = 0,
       reducer = function (n, item) return n + #os.getenv "HOME" end}]])
     write("plain", [[return {version = 1, initial = true, reducer = function (ok) return ok and os == nil end}]])
     open()
     db:use("length", path, {trusted = true})
-    db:use("user", world.write(folder .. "/later/user.lua",
+    db:use("user", fixture.write(folder .. "/later/user.lua",
       user({"length", "plain"}, "return {uses.length:get(), uses.plain:get(), type(os)}")), {trusted = true})
     assert.same({#os.getenv "HOME", true, "table"}, last_of {{n = 1}})
   end)
@@ -272,12 +272,12 @@ describe("a view that is used", function ()
     write("made", [[return {version = 1, group = "k", aggregate = {total = {"sum", "n"}}}]])
     write("user", user({"by_k", "made"},
       "return {uses.by_k:count(), uses.made:get(item.k).total, all(uses.by_k:read {})}"))
-    local double = world.write(folder .. "/lib/double.lua",
+    local double = fixture.write(folder .. "/lib/double.lua",
       [[return function (value) return {k = "m" .. value.k, n = value.n * 2} end]])
     for _, given in ipairs {
       {mapper = double}, {mapper = function (value) return {k = "m" .. value.k, n = value.n * 2} end}, {codec = "json"},
     } do
-      dir = world.dir() .. "/db"
+      dir = fixture.dir() .. "/db"
       open(given)
       local k, factor = given.mapper and "ma" or "a", given.mapper and 2 or 1
       assert.same({2, 4 * factor, {{k, "nil", 0}, {k, "nil", 1}}}, last_of {{k = "a", n = 1}, {k = "a", n = 3}})
@@ -291,7 +291,7 @@ describe("a view that is used", function ()
     write("groups", [[return {version = 1, group = function (_, seq) return seq end, initial = "",
       reducer = function (_, item) return item.text end}]])
     write("made", [[return {version = 1, group = "n", aggregate = {last = {"max", "text"}}}]])
-    local path = world.write(folder .. "/later/user.lua", [[return {version = 1, uses = {"entries", "groups", "made"},
+    local path = fixture.write(folder .. "/later/user.lua", [[return {version = 1, uses = {"entries", "groups", "made"},
       initial = 0, reducer = function (sum, item, seq, uses)
         if seq % 100 > 0 then return sum end
         local _, last = uses.entries:get(seq % 1000)

@@ -4,7 +4,7 @@
 -- FLUME_USES_SEED repeats a run.
 
 local scripts = require "tests.support.scripts"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local SEED = scripts.seed "FLUME_USES_SEED"
 local SANITIZED = os.getenv "FLUME_SANITIZER" ~= nil
@@ -249,7 +249,7 @@ describe("what a view sees of others", function ()
     math.randomseed(SEED)
     views:write_all()
   end)
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   local function open()
     db = views:open()
@@ -300,7 +300,7 @@ describe("what a view sees of others", function ()
     assert.same({times, sum, state.sums:read({}, shown_group)}, db.noted:now "a", where)
   end
 
-  it("is what they were at each record", function ()
+  it("is their state at each record", function ()
     local operations = {
       append, append, append, append, reopen, change, skip, kill,
       function () if records[1] then assert(db:del(table.remove(records, math.random(#records)).seq)) end end,

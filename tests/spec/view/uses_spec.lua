@@ -3,7 +3,7 @@
 -- FLUME_USES_SEED repeats a run.
 
 local scripts = require "tests.support.scripts"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local SEED = scripts.seed "FLUME_USES_SEED"
 local STEPS = 80
@@ -70,9 +70,9 @@ describe("views on views", function ()
     folder, versions = views.folder, views.versions
     math.randomseed(SEED)
   end)
-  after_each(world.clean)
+  after_each(fixture.clean)
 
-  it("see what they use at the record that they are at", function ()
+  it("see the views they use at their own record", function ()
     views:write_all()
     local db, records = views:open(), {}
     local operations = {
@@ -124,7 +124,7 @@ describe("views on views", function ()
     assert.is_nil(dry.error)
   end)
 
-  it("go on after a kill, with what belongs together", function ()
+  it("go on after a kill, with states of one commit", function ()
     views:write_all()
     for round = 1, 4 do
       scripts.kill_after(round * 100, WRITER, views.dir, folder)
@@ -135,7 +135,7 @@ describe("views on views", function ()
     end
   end)
 
-  it("are built anew when what they use is another, also further down", function ()
+  it("are rebuilt when a view that they use changed, also indirectly", function ()
     views:write_all()
     local db = views:open()
     for i = 1, 20 do assert(db:append {k = i % 3, n = i}) end
@@ -148,7 +148,7 @@ describe("views on views", function ()
     assert.matches("^version 1%+%x+ %-> 1%+%x+$", db:status().views.trace.reason)
   end)
 
-  it("have deltas, which begin anew with a delete", function ()
+  it("have deltas, which begin with the whole state after a delete", function ()
     views:write_all()
     local db = views:open()
     assert(db:append {{k = 1, n = 5}, {k = 2, n = 7}})
@@ -172,11 +172,11 @@ describe("views on views", function ()
   end)
 
   it("can only read", function ()
-    world.write(folder .. "/list.lua", [[return {version = 1, initial = {}, reducer = function (list, item)
+    fixture.write(folder .. "/list.lua", [[return {version = 1, initial = {}, reducer = function (list, item)
       list[#list + 1] = item.n
       return list
     end}]])
-    world.write(folder .. "/vandal.lua", [[return {version = 1, uses = {"list"}, initial = 0,
+    fixture.write(folder .. "/vandal.lua", [[return {version = 1, uses = {"list"}, initial = 0,
       reducer = function (_, item, seq, uses)
         local list = uses.list:get()
         local count = #list
@@ -190,7 +190,7 @@ describe("views on views", function ()
 
   it("must be there, and not use each other", function ()
     local function uses(name, list)
-      world.write(("%s/%s.lua"):format(folder, name), ([[return {version = 1, uses = {%s}, initial = 0,
+      fixture.write(("%s/%s.lua"):format(folder, name), ([[return {version = 1, uses = {%s}, initial = 0,
         reducer = function (n) return n end}]]):format(list))
     end
     uses("a", '"b"')

@@ -2,7 +2,7 @@
 
 local child = require "tests.support.child"
 local flume = require "flume"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local WRITER = [[
   local flume = require "flume"
@@ -47,7 +47,7 @@ end
 
 -- What is left of one kill. A view whose last commit is before a delete learns of it when it goes on, and not before.
 local function check(dir, script, deletes, last)
-  local db = world.keep(assert(flume.open(dir, {ready = false})))
+  local db = fixture.keep(assert(flume.open(dir, {ready = false})))
   assert.is_true(db.since.value >= last, "acknowledged " .. last .. ", there is " .. db.since.value)
   db:use("inline", flume.reduce(1, function (acc, item)
     return {sum = acc.sum + item.n, count = acc.count + 1}
@@ -70,12 +70,12 @@ local LOGS, ROUNDS = 1, 6
 if os.getenv "FLUME_CRASH" == "all" then LOGS, ROUNDS = 10, 10 end
 
 describe("after kill -9", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   local function each_round(deletes)
     for _ = 1, LOGS do
-      local dir = world.dir()
-      local script = world.write(world.dir() .. "/script.lua", SCRIPT)
+      local dir = fixture.dir()
+      local script = fixture.write(fixture.dir() .. "/script.lua", SCRIPT)
       for round = 1, ROUNDS do
         local last = kill_in_the_midst(dir, script, deletes, math.random(round * 40))
         check(dir, script, deletes, last)
@@ -87,7 +87,7 @@ describe("after kill -9", function ()
     each_round(false)
   end)
 
-  it("the same with deletes", function ()
+  it("all that was acknowledged is there, with deletes", function ()
     each_round(true)
   end)
 end)

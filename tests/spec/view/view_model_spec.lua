@@ -5,7 +5,7 @@
 
 local flume = require "flume"
 local lfs = require "lfs"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local ROUNDS = math.tointeger(tonumber(os.getenv "FLUME_MODEL_ROUNDS" or "4"))
 local SEED = math.tointeger(tonumber(os.getenv "FLUME_MODEL_SEED" or os.time()))
@@ -111,7 +111,7 @@ local function raw_view()
   end}
 end
 
--- --- The world of one run --------------------------------------------------------------------------------------------
+-- --- The state of one run --------------------------------------------------------------------------------------------
 
 local Run = {}
 Run.__index = Run
@@ -136,13 +136,13 @@ end
 
 function Run:write(name)
   local view = self.views[name]
-  world.write(("%s/%s.lua"):format(self.folder, name),
+  fixture.write(("%s/%s.lua"):format(self.folder, name),
     source_of(view.kind, view.versioned, view.factor, view.variant))
 end
 
 function Run:mount()
   local db = assert(flume.open(self.dir, {views = self.folder, sync = self.sync}))
-  self.db = world.keep(db)
+  self.db = fixture.keep(db)
   for name, view in pairs(self.views) do
     if view.inline then db:use(name, view.definition) end
   end
@@ -151,7 +151,7 @@ end
 local function new_run(sync)
   local self = setmetatable({
     sync = sync, -- nil: a log in memory
-    dir = sync and world.dir() .. "/data", folder = world.dir(),
+    dir = sync and fixture.dir() .. "/data", folder = fixture.dir(),
     db = nil, views = {}, names = {}, scripts = {},
     pending = {}, reloading = 0, sources = {}, next_n = 0,
   }, Run)
@@ -174,7 +174,7 @@ local function new_run(sync)
   table.sort(self.names)
   table.sort(self.scripts)
   if sync then self:mount() return self end
-  self.db = world.memory_db {views = self.folder}
+  self.db = fixture.memory_db {views = self.folder}
   for name, view in pairs(self.views) do
     if view.inline then self.db:use(name, view.definition) end
   end
@@ -245,7 +245,7 @@ end
 
 function DO:reload_broken()
   local name = pick(self.scripts)
-  world.write(("%s/%s.lua"):format(self.folder, name), "return {")
+  fixture.write(("%s/%s.lua"):format(self.folder, name), "return {")
   self.db:reload(name, self:once("reload of what is broken", "EVIEW"))
   self:write(name)
 end
@@ -416,12 +416,12 @@ local function check_files(self, name)
     table.sort(names)
     return table.concat(names, " ")
   end
-  if not pcall(world.run_until, function () return versions_in() == number end) then
+  if not pcall(fixture.run_until, function () return versions_in() == number end) then
     local view = self.db[name]
     error(("%s: on disk is %s, and %s answers; the active one is %s"):format(name, versions_in(), number,
       view._active_number))
   end
-  if lfs.attributes(dir .. "/active") then assert.equal(number .. "\n", world.read(dir .. "/active")) end
+  if lfs.attributes(dir .. "/active") then assert.equal(number .. "\n", fixture.read(dir .. "/active")) end
 end
 
 -- All is answered, and right.
@@ -430,7 +430,7 @@ local function check(self)
   db.ready:set(true)
   end_sources(self)
   skip_failures(self)
-  if not pcall(world.run_until, function () return not next(self.pending) end) then
+  if not pcall(fixture.run_until, function () return not next(self.pending) end) then
     error("never answered: " .. pending_calls(self))
   end
   skip_failures(self)
@@ -438,7 +438,7 @@ local function check(self)
   for _, name in ipairs(self.names) do
     assert.is_true(db[name]:ready())
     check_view(self, name)
-    world.run_until(function () return not db:status().views[name].next end)
+    fixture.run_until(function () return not db:status().views[name].next end)
     local row = db:status().views[name]
     assert.same({"live", 0, nil, nil}, {row.state, row.lag, row.error, row.reload_error}, name)
     if self.dir then check_files(self, name) end
@@ -449,7 +449,7 @@ end
 local function close(self)
   local done = false
   self.db:close(function () done = true end)
-  world.run_until(function () return done end)
+  fixture.run_until(function () return done end)
   assert.equal("", pending_calls(self), "calls that close has not answered")
   self.sources = {}
 end
@@ -471,8 +471,8 @@ local function play(sync, seed)
   close(self)
 end
 
-describe("whatever is done with views", function ()
-  after_each(world.clean)
+describe("views under random operations", function ()
+  after_each(fixture.clean)
 
   for i, sync in ipairs {"memory", "always", "interval", "os"} do
     local wanted = os.getenv "FLUME_MODEL_LOG" or sync

@@ -1,13 +1,13 @@
 -- Views: reducers, their methods, waiting, failing.
 
 local flume = require "flume"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local function sum()
   return flume.reduce(1, function (acc, item) return acc + item.foo end, 0)
 end
 
-local memory, open = world.memory_db, world.open_db
+local memory, open = fixture.memory_db, fixture.open_db
 
 -- Each call's second argument, in the order of the calls.
 local function results(calls)
@@ -17,7 +17,7 @@ local function results(calls)
 end
 
 describe("a reducer", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("folds what was appended before and after it was mounted", function ()
     local db = memory()
@@ -52,9 +52,9 @@ describe("a reducer", function ()
 
   it("without initial and without records is nil", function ()
     local db = memory():use("last", {reducer = function (_, item) return item.n end})
-    local calls, cb = world.recorder()
+    local calls, cb = fixture.recorder()
     db.last:get(cb)
-    world.run_until(function () return #calls == 1 end)
+    fixture.run_until(function () return #calls == 1 end)
     assert.equal(2, calls[1].n)
     assert.is_nil(calls[1][1])
     assert.is_nil(calls[1][2])
@@ -88,7 +88,7 @@ describe("a reducer", function ()
 end)
 
 describe("methods", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   local function view()
     return {
@@ -116,7 +116,7 @@ describe("methods", function ()
   end)
 
   it("of type sync call back too", function ()
-    local path = world.write(world.dir() .. "/v.lua", [[
+    local path = fixture.write(fixture.dir() .. "/v.lua", [[
       return {
         version = 1, initial = 0, reducer = function (acc, item) return acc + item.foo end,
         methods = {now = "sync", fail = "sync"},
@@ -127,11 +127,11 @@ describe("methods", function ()
       local db = memory():use("v", definition)
       db:append {foo = 5}
       db.v:ready()
-      local calls, cb = world.recorder()
+      local calls, cb = fixture.recorder()
       assert.is_true(db.v:now(1, cb))
       assert.is_true(db.v:fail(cb))
       assert.equal(0, #calls)
-      world.run_until(function () return #calls == 2 end)
+      fixture.run_until(function () return #calls == 2 end)
       assert.same({n = 4, nil, 6, nil, "third"}, calls[1])
       assert.equal("EVIEW", calls[2][1].code)
     end
@@ -141,10 +141,10 @@ describe("methods", function ()
     local db = memory():use("v", view())
     db:append {foo = 5}
     assert.same({8, "second"}, {db.v:plus(1, 2)})
-    local calls, cb = world.recorder()
+    local calls, cb = fixture.recorder()
     assert.is_true(db.v:plus(1, cb))
     assert.equal(0, #calls)
-    world.run_until(function () return #calls == 1 end)
+    fixture.run_until(function () return #calls == 1 end)
     assert.same({nil, 6, "second"}, {calls[1][1], calls[1][2], calls[1][3]})
   end)
 
@@ -163,9 +163,9 @@ describe("methods", function ()
     db:append {foo = 3}
     local s <close> = db.v:upto()
     assert.equal(1, s:next())
-    local calls, cb = world.recorder()
+    local calls, cb = fixture.recorder()
     s:next(cb)
-    world.run_until(function () return #calls == 1 end)
+    fixture.run_until(function () return #calls == 1 end)
     assert.equal(2, calls[1][2])
     s:close()
     assert.is_nil(s:next())
@@ -180,17 +180,17 @@ describe("methods", function ()
       for i in source do got[#got + 1] = i end
       got.ended = true
     end)
-    world.run_until(function () return got.ended end)
+    fixture.run_until(function () return got.ended end)
     assert.same({1, 2, ended = true}, got)
   end)
 
   it("of type source give one result at a time", function ()
     local db = memory():use("v", view())
-    local calls, cb = world.recorder()
+    local calls, cb = fixture.recorder()
     local s = db.v:upto {since = 0}
     s:next(function () end)
     s:next(cb)
-    world.run_until(function () return #calls == 1 end)
+    fixture.run_until(function () return #calls == 1 end)
     assert.equal("EBUSY", calls[1][1].code)
     s:close()
   end)
@@ -239,7 +239,7 @@ describe("methods", function ()
 end)
 
 describe("a read", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("waits for what was appended before it", function ()
     local db = memory():use("sum", sum())
@@ -255,26 +255,26 @@ describe("a read", function ()
 
   it("with since = 0 waits for the first record", function ()
     local db = memory():use("sum", sum())
-    local calls, cb = world.recorder()
+    local calls, cb = fixture.recorder()
     db.sum:get({since = 0}, cb)
     flume.step(0)
     flume.step(0)
     assert.equal(0, #calls)
     db:append {foo = 4}
-    world.run_until(function () return #calls == 1 end)
+    fixture.run_until(function () return #calls == 1 end)
     assert.equal(4, calls[1][2])
   end)
 
   it("with since = n waits for n, and for no more", function ()
     local db = memory():use("sum", sum())
-    local calls, cb = world.recorder()
+    local calls, cb = fixture.recorder()
     db:append {foo = 1}
     db.sum:get({since = 2}, cb)
     db:append {foo = 1}
     db.sum:ready()
     assert.equal(0, #calls)
     db:append {foo = 1}
-    world.run_until(function () return #calls == 1 end)
+    fixture.run_until(function () return #calls == 1 end)
     assert.equal(3, calls[1][2])
   end)
 
@@ -298,14 +298,14 @@ describe("a read", function ()
 
   it("that timed out does not take the others along", function ()
     local db = memory():use("sum", sum())
-    local calls, cb = world.recorder()
+    local calls, cb = fixture.recorder()
     db.sum:get({since = 0, timeout = 1}, cb)
     db.sum:get({since = 0, timeout = 60000}, cb)
     db.sum:get({since = 0}, cb)
-    world.run_until(function () return #calls == 1 end)
+    fixture.run_until(function () return #calls == 1 end)
     assert.equal("ETIMEDOUT", calls[1][1].code)
     db:append {foo = 2}
-    world.run_until(function () return #calls == 3 end)
+    fixture.run_until(function () return #calls == 3 end)
     assert.same({nil, 2, 2}, {calls[1][2], calls[2][2], calls[3][2]})
   end)
 
@@ -324,7 +324,7 @@ describe("a read", function ()
       db:append {foo = 1}
       flume.step(0)
     end
-    world.run_until(function () return #answered == #wanted end)
+    fixture.run_until(function () return #answered == #wanted end)
     table.sort(answered)
     assert.same({1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, answered)
   end)
@@ -337,7 +337,7 @@ describe("a read", function ()
   it("waits while the database is not ready, on an empty log too", function ()
     local db = memory {ready = false}
     db:use("sum", sum())
-    local calls, cb = world.recorder()
+    local calls, cb = fixture.recorder()
     db.sum:get(cb)
     db:append {foo = 1}
     db.sum:get(cb)
@@ -347,7 +347,7 @@ describe("a read", function ()
     assert.same({0}, results(calls))
     assert.equal(-1, db.sum.since.value)
     db.ready:set(true)
-    world.run_until(function () return #calls == 3 end)
+    fixture.run_until(function () return #calls == 3 end)
     assert.equal(1, db.sum:get())
   end)
 
@@ -373,7 +373,7 @@ describe("a read", function ()
     local db = memory():use("sum", sum()):use("slow", {
       reducer = function () end, methods = {list = "source"}, list = function () return {1} end,
     })
-    local calls, cb = world.recorder()
+    local calls, cb = fixture.recorder()
     for i = 0, 3 do
       db.sum:get({since = i}, cb)
       db.sum:get({since = i, timeout = 60000}, cb)
@@ -387,7 +387,7 @@ describe("a read", function ()
 
   it("that was called before close in the same turn is answered once", function ()
     local db = memory():use("sum", sum())
-    local calls, cb = world.recorder()
+    local calls, cb = fixture.recorder()
     db:append {foo = 1}
     db.sum:get(cb)
     db.sum:ready(cb)
@@ -400,7 +400,7 @@ describe("a read", function ()
 end)
 
 describe("ready", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("waits until the view has caught up", function ()
     local db = memory():use("sum", sum())
@@ -411,7 +411,7 @@ describe("ready", function ()
 end)
 
 describe("progress", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("tells where the view is", function ()
     local db = memory():use("sum", sum())
@@ -428,23 +428,23 @@ describe("progress", function ()
     local seen = {}
     local off = db.sum.progress(function (p) seen[#seen + 1] = p.current end)
     db:append {foo = 1}
-    world.run_until(function () return seen[#seen] == 0 end)
+    fixture.run_until(function () return seen[#seen] == 0 end)
     off()
     assert.equal(-1, seen[1])
   end)
 
-  it("is none while the database closes, and afterwards", function ()
+  it("is nil while the database closes, and afterwards", function ()
     local db = memory():use("sum", sum())
     db:close(function () end)
     assert.is_nil(db.sum.progress.value)
-    world.run_until(function () return db.closed end)
+    fixture.run_until(function () return db.closed end)
     assert.is_nil(db.sum.progress.value)
     assert.equal(-1, db.sum.since.value)
   end)
 end)
 
 describe("a view that raises", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   local function picky()
     return flume.reduce(1, function (acc, item)
@@ -471,9 +471,9 @@ describe("a view that raises", function ()
       now = function () end, list = function () return {} end,
     })
     db:append {foo = 1}
-    local calls, cb = world.recorder()
+    local calls, cb = fixture.recorder()
     db.bad:get({since = 100}, cb) -- waiting when it fails
-    world.run_until(function () return #calls == 1 end)
+    fixture.run_until(function () return #calls == 1 end)
     assert.equal("EVIEW", calls[1][1].code)
     assert.equal("EVIEW", select(3, db.bad:get {since = 100}))
     assert.equal("EVIEW", select(3, db.bad:get {since = -1}))
@@ -490,7 +490,7 @@ describe("a view that raises", function ()
     assert.equal("EVIEW", select(3, db.b:get()))
   end)
 
-  it("is built anew on request, and fails again at the same record", function ()
+  it("is rebuilt on request, and fails again at the same record", function ()
     local broken = true
     local runs = 0
     local db = memory():use("bad", flume.reduce(1, function (acc, item)
@@ -508,7 +508,7 @@ describe("a view that raises", function ()
   end)
 
   it("whose state can't be stored lets the database close, and starts over", function ()
-    local dir = world.dir()
+    local dir = fixture.dir()
     local db = open(dir):use("bad", flume.reduce(1, function () return print end))
     db:append {foo = 1}
     db.bad:ready()

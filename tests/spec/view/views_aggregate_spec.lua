@@ -3,7 +3,7 @@
 local differential = require "tests.support.differential"
 local entries = require "tests.support.entries"
 local flume = require "flume"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local collect = entries.collect
 
@@ -13,7 +13,7 @@ local FIELDS = {
 }
 
 local function aggregate(params, records, log)
-  local db = world.keep(flume.new(log or flume.log.memory()))
+  local db = fixture.keep(flume.new(log or flume.log.memory()))
   db:use("totals", "aggregate", {params = params})
   if records then db:append(flume.array(records)) end
   return db.totals, db
@@ -117,7 +117,7 @@ local RECORDS = {
 }
 
 describe("the aggregate view", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("has counts, sums, least, greatest and distinct values by group", function ()
     local totals = aggregate({group = "who", fields = {
@@ -146,7 +146,7 @@ describe("the aggregate view", function ()
     assert.same({{{"ada", "x"}, {n = 2}}, {{"ada", "y"}, {n = 1}}}, collect(totals:read {prefix = {"ada"}}))
   end)
 
-  it("has no least value where there is none", function ()
+  it("has no least value of a missing field", function ()
     local totals = aggregate({group = "who", fields = {least = {"min", "none"}, sum = {"sum", "none"}}}, RECORDS)
     assert.same({sum = 0}, totals:get "ada")
   end)
@@ -162,7 +162,7 @@ describe("the aggregate view", function ()
     assert.equal(math.maxinteger, totals:get().sum)
   end)
 
-  it("takes counts and sums of integers back, without building anew", function ()
+  it("retracts counts and sums of integers, without a rebuild", function ()
     local totals, db = aggregate({group = "who", fields = {n = "count", sum = {"sum", "n"}, most = {"max", "n"}}},
       {{who = "a", n = 3}, {who = "a", n = 5}, {who = "b", n = 7}, {who = "a"}})
     assert.equal(2, totals:count())
@@ -177,7 +177,7 @@ describe("the aggregate view", function ()
     ["a greatest value"] = {"max", "n"}, ["a distinct one"] = {"distinct", "n"},
     ["a part of a sum of floats"] = {"sum", "x"},
   } do
-    it("is built anew when " .. what .. " is deleted", function ()
+    it("is rebuilt when " .. what .. " is deleted", function ()
       local totals, db = aggregate({fields = {it = field}}, {{n = 1, x = 0.1}, {n = 9, x = 0.2}})
       local before = totals:get().it
       db:del(1)
@@ -217,9 +217,9 @@ describe("the aggregate view", function ()
   end)
 
   it("holds more groups than are kept at hand", function ()
-    local dir = world.dir()
+    local dir = fixture.dir()
     local function open()
-      local db = world.open_db(dir, {sync = "os"})
+      local db = fixture.open_db(dir, {sync = "os"})
       db:use("totals", "aggregate", {params = {group = "k", fields = {n = "count", d = {"distinct", "v"}}}})
       return db
     end
@@ -246,8 +246,8 @@ describe("the aggregate view", function ()
     assert.equal(3, found.records)
   end)
 
-  it("is a kind of view for every definition", function ()
-    local db = world.memory_db()
+  it("can be used by a view definition of any form", function ()
+    local db = fixture.memory_db()
     db:use("by", {
       version = 1, group = "who", aggregate = {n = "count"}, methods = {total = "async"},
       total = function (view)
@@ -262,7 +262,7 @@ describe("the aggregate view", function ()
   end)
 
   it("refuses what can't be aggregated", function ()
-    local db = world.memory_db()
+    local db = fixture.memory_db()
     local function use(definition) return function () db:use("by", definition) end end
     assert.error_matches(use {aggregate = {n = "sum"}}, "aggregate.n must be")
     assert.error_matches(use {aggregate = {n = {"median", "n"}}}, "aggregate.n must be")
@@ -275,7 +275,7 @@ describe("the aggregate view", function ()
   end)
 
   for _, group in ipairs {"author", "a.b", "tags", "none"} do
-    it("is what the records say, by " .. group, function ()
+    it("equals a fold of all records, by " .. group, function ()
       local by = group ~= "none" and group or nil
       differential.run {view = "aggregate", params = {group = by, fields = FIELDS}, check = function (view, records)
         assert.same(model(records, by, FIELDS), collect(view:read()))
@@ -289,7 +289,7 @@ describe("the aggregate view", function ()
   } do
     it("is the same with " .. how, function ()
       entries.seeded(function (random)
-        local db = world.keep(flume.new(flume.log.memory {codec = options.codec}, {mapper = options.mapper}))
+        local db = fixture.keep(flume.new(flume.log.memory {codec = options.codec}, {mapper = options.mapper}))
         db:use("v", "aggregate", {params = {group = "author", fields = FIELDS}})
         local records, batch = {}, {}
         for i = 1, 60 do

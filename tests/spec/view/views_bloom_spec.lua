@@ -2,10 +2,10 @@
 
 local differential = require "tests.support.differential"
 local flume = require "flume"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local function bloom(params, db)
-  db = db or world.memory_db()
+  db = db or fixture.memory_db()
   db:use("seen", "bloom", {params = params})
   return db.seen, db
 end
@@ -28,9 +28,9 @@ local function share(view, from, to)
 end
 
 describe("the bloom view", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
-  it("surely has not what was never there, and may have what was", function ()
+  it("never misses an added key, and mostly rejects others", function ()
     local seen, db = bloom {key = "id"}
     assert.is_false(seen:has "a")
     db:append {{id = "a"}, {id = 1}, {id = {"x", 2}}, {id = {y = 1}}, {other = "b"}, {id = flume.null}}
@@ -44,7 +44,7 @@ describe("the bloom view", function ()
     local seen, db = bloom {key = "tags.id", each = true}
     db:append {{tags = {{id = "a"}, {id = "b"}}}, {tags = {id = "c"}}}
     assert.same({true, true, true, false}, {seen:has "a", seen:has "b", seen:has "c", seen:has "d"})
-    local pairs_seen = bloom({key = {"a", "b"}}, (world.memory_db()))
+    local pairs_seen = bloom({key = {"a", "b"}}, (fixture.memory_db()))
     assert.is_false(pairs_seen:has {1, 2})
   end)
 
@@ -75,7 +75,7 @@ describe("the bloom view", function ()
     assert.is_true(info.bytes < 10000 * 3)
   end)
 
-  it("counts deleted keys, and is built anew when they are too many", function ()
+  it("counts deleted keys, and is rebuilt when they are too many", function ()
     local seen, db = bloom {key = "id"}
     append_keys(db, 1, 10)
     assert.equal(10, seen:info().keys)
@@ -89,8 +89,8 @@ describe("the bloom view", function ()
     assert.equal("records were deleted", db:status().views.seen.reason)
   end)
 
-  it("refuses other parameters", function ()
-    local db = world.memory_db()
+  it("refuses unknown parameters", function ()
+    local db = fixture.memory_db()
     for _, case in ipairs {
       {{}, "key is missing"}, {{key = "a", expected = 0}, "an integer above 0"},
       {{key = "a", error = 1}, "between 0 and 1"}, {{key = {"a", "b"}, each = true}, "each is for a single path"},
@@ -101,7 +101,7 @@ describe("the bloom view", function ()
     end
   end)
 
-  it("never says that a key of a record was not there", function ()
+  it("never misses a key of a record", function ()
     differential.run {
       view = "bloom", params = {key = "author", expected = 4, error = 0.05},
       check = function (view, records)
@@ -119,7 +119,7 @@ describe("the bloom view", function ()
 end)
 
 describe("a retract that can't take a record back", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   local function largest(group)
     return {
@@ -132,8 +132,8 @@ describe("a retract that can't take a record back", function ()
     }
   end
 
-  it("has the view built anew", function ()
-    local db = world.memory_db()
+  it("has the view rebuilt", function ()
+    local db = fixture.memory_db()
     db:use("one", largest()):use("each", largest "who")
     db:append {{who = "a", n = 1}, {who = "a", n = 5}, {who = "b", n = 3}}
     assert.same({5, 5, 3}, {db.one:get(), db.each:get "a", db.each:get "b"})
@@ -143,13 +143,13 @@ describe("a retract that can't take a record back", function ()
     assert.is_nil(db:status().views.each.reason)
     db:del(1)
     assert.equal(3, db.one:get())
-    assert.same({{"b", 3}}, world.collect(db.each:read {}))
+    assert.same({{"b", 3}}, fixture.collect(db.each:read {}))
     assert.equal("records were deleted", db:status().views.one.reason)
     assert.equal("records were deleted", db:status().views.each.reason)
   end)
 
-  it("may say nothing else", function ()
-    local db = world.memory_db()
+  it("may return nothing else", function ()
+    local db = fixture.memory_db()
     db:use("v", {version = 1, initial = 0, reducer = function (n) return n + 1 end,
       retract = function () return nil, "no idea" end})
     db:append {{n = 1}, {n = 2}}

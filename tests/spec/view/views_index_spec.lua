@@ -3,7 +3,7 @@
 local differential = require "tests.support.differential"
 local entries = require "tests.support.entries"
 local flume = require "flume"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local collect = entries.collect
 
@@ -13,7 +13,7 @@ local RECORDS = {
 }
 
 local function index(params, records)
-  local db = world.memory_db()
+  local db = fixture.memory_db()
   db:use("by", "index", {params = params})
   db:append(flume.array(records or RECORDS))
   return db.by, db
@@ -47,7 +47,7 @@ local function model(records, params)
 end
 
 describe("the index view", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("has the records by the values at a path", function ()
     local by = index {key = "author"}
@@ -91,8 +91,8 @@ describe("the index view", function ()
     assert.same({}, collect(by:read {after = 3}))
   end)
 
-  it("refuses other parameters", function ()
-    local db = world.memory_db()
+  it("refuses unknown parameters", function ()
+    local db = fixture.memory_db()
     local cases = {
       {nil, "parameter key is missing: a path or a list of paths"}, {{}, "parameter key is missing"},
       {{key = 1}, "parameter key must be a path or a list of paths"}, {{key = {}}, "parameter key must be"},
@@ -107,35 +107,35 @@ describe("the index view", function ()
     end
   end)
 
-  it("is built anew when a parameter is another", function ()
-    local dir = world.dir()
-    local db = world.open_db(dir)
+  it("is rebuilt when a parameter changes", function ()
+    local dir = fixture.dir()
+    local db = fixture.open_db(dir)
     db:use("by", "index", {params = {key = "author"}})
     db:append(flume.array(RECORDS))
     assert.equal(3, db.by:count())
     db:close()
-    db = world.open_db(dir)
+    db = fixture.open_db(dir)
     db:use("by", "index", {params = {key = "author"}})
     assert.equal(3, db.by:count())
     assert.is_nil(db:status().views.by.reason)
     db:close()
-    db = world.open_db(dir)
+    db = fixture.open_db(dir)
     db:use("by", "index", {params = {key = "n"}})
     assert.equal(5, db.by:count())
     assert.equal("the source has changed", db:status().views.by.reason)
   end)
 
   it("can be named as a module too, and a view of the folder goes before it", function ()
-    local folder = world.dir()
-    world.write(folder .. "/index.lua", "return {version = 1, initial = 7, reducer = function (n) return n end}")
-    local db = world.keep(assert(flume.new(flume.log.memory(), {views = folder})))
+    local folder = fixture.dir()
+    fixture.write(folder .. "/index.lua", "return {version = 1, initial = 7, reducer = function (n) return n end}")
+    local db = fixture.keep(assert(flume.new(flume.log.memory(), {views = folder})))
     assert.equal(7, db.index:get())
     db:use("by", "flume.views.index", {params = {key = "a"}})
     db:append {a = 1}
     assert.equal(1, db.by:count())
   end)
 
-  it("can be what a script goes on from", function ()
+  it("can be extended by a script", function ()
     local function source(key)
       return ([[
         local view = require("flume").view("index", {key = "%s", each = true})
@@ -143,21 +143,21 @@ describe("the index view", function ()
         function view.newest(self) return select(3, self:range {reverse = true} ()) end
         return view]]):format(key)
     end
-    local dir, folder = world.dir(), world.dir()
-    world.write(folder .. "/by.lua", source "tags")
-    local db = world.open_db(dir, {views = folder})
+    local dir, folder = fixture.dir(), fixture.dir()
+    fixture.write(folder .. "/by.lua", source "tags")
+    local db = fixture.open_db(dir, {views = folder})
     db:append(flume.array(RECORDS))
     assert.equal(5, db.by:count())
     assert.same({RECORDS[5], 4}, {db.by:newest()})
     db:close()
-    world.write(folder .. "/by.lua", source "author")
-    db = world.open_db(dir, {views = folder})
+    fixture.write(folder .. "/by.lua", source "author")
+    db = fixture.open_db(dir, {views = folder})
     assert.equal(3, db.by:count())
     assert.same({RECORDS[4], 3}, {db.by:newest()})
     db:use("trusted", folder .. "/by.lua", {trusted = true})
     assert.equal(3, db.trusted:count())
     for _, name in ipairs {"nothing", "../index", "lib.each"} do
-      local path = world.write(world.dir() .. "/v.lua", ("return require('flume').view(%q, {})"):format(name))
+      local path = fixture.write(fixture.dir() .. "/v.lua", ("return require('flume').view(%q, {})"):format(name))
       assert.error_matches(function () db:use("v", path) end, "there is no built%-in view")
     end
   end)
@@ -167,7 +167,7 @@ describe("the index view", function ()
     ["each of an array"] = {key = "tags", each = true}, ["each on the way"] = {key = "a.b", each = true},
     ["a value"] = {key = "author", value = "n"},
   } do
-    it("is what the records say: " .. how, function ()
+    it("equals a fold of all records: " .. how, function ()
       differential.run {view = "index", params = params, check = function (view, records, db)
         local expected = model(records, params)
         local function record(seq) return (db:get(seq)) end

@@ -3,14 +3,14 @@
 local differential = require "tests.support.differential"
 local entries = require "tests.support.entries"
 local flume = require "flume"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local collect = entries.collect
 
 local RECORDS = {{id = "b", n = 1}, {id = "a", n = 2}, {n = 3}, {id = "b", n = 4}, {id = "c", n = 5}, {id = "a", n = 6}}
 
 local function keyvalue(params)
-  local db = world.memory_db()
+  local db = fixture.memory_db()
   db:use("kv", "keyvalue", {params = params})
   db:append(flume.array(RECORDS))
   return db.kv, db
@@ -41,7 +41,7 @@ local function value_without_lists(random)
 end
 
 describe("the keyvalue view", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("has the last record of each key", function ()
     local kv = keyvalue {key = "id"}
@@ -62,7 +62,7 @@ describe("the keyvalue view", function ()
     assert.same({{"c", 4}, {"b", 0}, {"a", 1}}, collect(kv:read {reverse = true, values = false}))
   end)
 
-  it("has the one before when the record of a key is deleted", function ()
+  it("has the record before when the last record of a key is deleted", function ()
     local kv, db = keyvalue {key = "id"}
     db:del(3)
     assert.same({{id = "b", n = 1}, 0}, {kv:get "b"})
@@ -122,15 +122,15 @@ describe("the keyvalue view", function ()
     assert.same({"y", 9}, {source:next()})
   end)
 
-  it("refuses other parameters, and options that there are not", function ()
-    local db = world.memory_db()
+  it("refuses unknown parameters and options", function ()
+    local db = fixture.memory_db()
     assert.error_matches(function () db:use("kv", "keyvalue", {params = {key = "id", keep = "all"}}) end, '"first"')
     local _, message = keyvalue {key = "id"}:read {form = 1}:next()
     assert.truthy(message:find('unknown option "form"', 1, true), message)
   end)
 
   for _, keep in ipairs {"last", "first"} do
-    it("is what the records say: " .. keep, function ()
+    it("equals a fold of all records: " .. keep, function ()
       differential.run {
         view = "keyvalue", params = {key = "author", keep = keep}, value = value_without_lists,
         check = function (view, records, db)

@@ -3,7 +3,7 @@
 local differential = require "tests.support.differential"
 local entries = require "tests.support.entries"
 local flume = require "flume"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local collect = entries.collect
 
@@ -15,7 +15,7 @@ local RECORDS = {
 local WAYS = {source = "by", targets = {mentions = "mentions.link", about = "about"}}
 
 local function links(params, records)
-  local db = world.memory_db()
+  local db = fixture.memory_db()
   db:use("links", "links", {params = params})
   db:append(flume.array(records or RECORDS))
   return db.links, db
@@ -76,7 +76,7 @@ local function as_set(list)
 end
 
 describe("the links view", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("can be followed both ways", function ()
     local view = links(WAYS)
@@ -111,7 +111,7 @@ describe("the links view", function ()
     })
   end)
 
-  it("knows no link of what is missing", function ()
+  it("has no link for a missing field", function ()
     local view = links(WAYS)
     assert.same({false, false, false, false}, {
       view:has(), view:has "ada", view:has("ada", "mentions"), view:has("ada", nil, "bob"),
@@ -146,8 +146,8 @@ describe("the links view", function ()
     end
   end)
 
-  it("refuses other parameters and options", function ()
-    local db = world.memory_db()
+  it("refuses unknown parameters and options", function ()
+    local db = fixture.memory_db()
     for _, params in ipairs {
       {source = "a"}, {source = "a", target = "b"}, {source = "a", targets = {b = "c"}, target = "d", relation = "e"},
       {source = "a", targets = {"b", 1}}, {targets = {b = "c"}}, {source = "a..b", targets = {b = "c"}},
@@ -159,7 +159,7 @@ describe("the links view", function ()
     assert.truthy(message:find("unknown option dest", 1, true), message)
   end)
 
-  it("is what the records say", function ()
+  it("equals a fold of all records", function ()
     differential.run {
       view = "links", params = {source = "author", targets = {tags = "tags", to = "to", deep = "a.b"}},
       check = function (view, records)

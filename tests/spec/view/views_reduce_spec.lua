@@ -3,10 +3,10 @@
 local differential = require "tests.support.differential"
 local entries = require "tests.support.entries"
 local flume = require "flume"
-local world = require "tests.support.fixture"
+local fixture = require "tests.support.fixture"
 
 local function reduce(params, records)
-  local db = world.memory_db()
+  local db = fixture.memory_db()
   db:use("sum", "reduce", {params = params})
   db:append(flume.array(records or {{who = "a", n = 1}, {who = "b", n = 2}, {n = 3}}))
   return db.sum, db
@@ -30,7 +30,7 @@ local function model(records)
 end
 
 describe("the reduce view", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("takes an expression", function ()
     assert.equal(6, (reduce {reducer = "acc + item.n", initial = 0}:get()))
@@ -48,7 +48,7 @@ describe("the reduce view", function ()
     assert.equal(2, sum:get "b")
   end)
 
-  it("takes a deleted record back, or is built anew", function ()
+  it("retracts a deleted record, or is rebuilt", function ()
     local sum, db = reduce {reducer = "acc + item.n", retract = "acc - item.n", initial = 0}
     db:del(1)
     assert.equal(4, sum:get())
@@ -60,10 +60,10 @@ describe("the reduce view", function ()
     assert.equal("records were deleted", db:status().views.sum.reason)
   end)
 
-  it("is built anew when the text is another, with a version when that is", function ()
-    local dir = world.dir()
+  it("is rebuilt when the text changes, or with a version when the version changes", function ()
+    local dir = fixture.dir()
     local function open(params)
-      local db = world.open_db(dir)
+      local db = fixture.open_db(dir)
       db:use("sum", "reduce", {params = params})
       return db
     end
@@ -84,8 +84,8 @@ describe("the reduce view", function ()
     assert.equal(9, db.sum:get())
   end)
 
-  it("refuses what is no Lua, and other parameters", function ()
-    local db = world.memory_db()
+  it("refuses invalid Lua, and unknown parameters", function ()
+    local db = fixture.memory_db()
     local function use(params) return function () db:use("sum", "reduce", {params = params}) end end
     assert.error_matches(use {reducer = "acc +"}, "reduce: parameter reducer: sum.reducer:1: ")
     assert.error_matches(use {reducer = "acc", retract = "("}, "reduce: parameter retract")
@@ -101,7 +101,7 @@ describe("the reduce view", function ()
   end)
 
   for how, retract in pairs {["with retract"] = TAKE_BACK, ["without"] = false} do
-    it("is what the records say: " .. how, function ()
+    it("equals a fold of all records: " .. how, function ()
       differential.run {
         view = "reduce",
         params = {reducer = COUNT_AND_SUM, retract = retract or nil, initial = {count = 0, sum = 0}},
