@@ -1,6 +1,9 @@
 -- From measurements (lines "test TAB peer TAB round TAB seconds TAB units" in the files named as arguments) to the
 -- table: medians over the rounds, flume beside each peer, and which targets are reached. Times never make it fail.
 
+local medians = dofile(arg[0]:gsub("[^/]*$", "") .. "medians.lua")
+local median = medians.of
+
 local tests = {
   { name = "append-batch", title = "append, 1000 a batch, durable at the end", unit = "rate",
     targets = { { "lmdb", 1.0 }, { "raw", 0.65 } } },
@@ -47,31 +50,6 @@ local units = {
   ms = { of = function(seconds, count) return seconds / count * 1e3 end },
   pass = { of = function(seconds) return seconds * 1e3 end }, -- ms for all of it
 }
-
-local function read(files)
-  local found = {} -- [test][peer] = list of { seconds, units }
-  for _, name in ipairs(files) do
-    for line in io.lines(name) do
-      local test, peer, seconds, count = line:match("^([^\t]+)\t([^\t]+)\t%d+\t([%d.]+)\t(%d+)$")
-      if test then
-        found[test] = found[test] or {}
-        found[test][peer] = found[test][peer] or {}
-        table.insert(found[test][peer], { tonumber(seconds), tonumber(count) })
-      end
-    end
-  end
-  return found
-end
-
-local function median(list, unit)
-  if not list then return nil end
-  local values = {}
-  for i, m in ipairs(list) do values[i] = unit.of(m[1], m[2]) end
-  table.sort(values)
-  local mid = #values // 2
-  if #values % 2 == 1 then return values[mid + 1], values[1], values[#values] end
-  return (values[mid] + values[mid + 1]) / 2, values[1], values[#values]
-end
 
 local function rate_text(value)
   if value >= 1e6 then return ("%.2f M/s"):format(value / 1e6) end
@@ -132,7 +110,7 @@ local function print_rows(rows)
   end
 end
 
-local found = read(arg)
+local found = medians.read(arg)
 local head = { "median, and below it the range of flume", "flume" }
 for _, column in ipairs(columns) do head[#head + 1] = column.title end
 head[#head + 1] = "target"
