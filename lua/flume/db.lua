@@ -2,6 +2,7 @@
 
 local async = require "flume.async"
 local core = require "flume.core"
+local dependents = require "flume.view.dependents"
 local errors = require "flume.errors"
 local foreign = require "flume.log.table_log"
 local Log = require "flume.log.init"
@@ -10,10 +11,7 @@ local observable = require "flume.observable"
 local options = require "flume.options"
 local sandbox = require "flume.host.sandbox"
 local stream = require "flume.log.stream"
-local using = require "flume.view.dependents"
-local versions = require "flume.view.versions"
-
-require "flume.view.upkeep"
+local views = require "flume.view.view"
 
 local OPTIONS = {ready = "boolean", mapper = "function|string", views = "string", watch = "boolean"}
 local USE_OPTIONS = {memory = "integer", budget = "integer", accept = "string", trusted = "boolean",
@@ -25,8 +23,8 @@ DB.__name = "flume.db"
 function DB.__index(self, key)
   local method = DB[key]
   if method ~= nil then return method end
-  local views = rawget(self, "_views")
-  return views and views[key]
+  local mounted = rawget(self, "_views")
+  return mounted and mounted[key]
 end
 
 local function check_open(self, what, level)
@@ -161,7 +159,7 @@ local function mount(self, given)
   if dir and taken[dir] then
     return nil, ('view "%s": another database on this log has mounted it'):format(given.name), "EINVAL"
   end
-  local mounted, message, code = versions.mount(self, given)
+  local mounted, message, code = views.mount(self, given)
   if mounted and dir then
     taken[dir] = true
     self._state_dirs[#self._state_dirs + 1] = dir
@@ -211,7 +209,7 @@ function DB:use(name, definition, extra)
   local mounted, message = mount(self, given)
   if not mounted then error("use: " .. message, 2) end
   self._views[name] = mounted
-  using.mounted(self, name)
+  dependents.mounted(self, name)
   return self
 end
 
@@ -234,7 +232,7 @@ local function mount_script(self, folder, name)
   local given = mount_options(self, name, {})
   given.path, given.folder = folder .. "/" .. name .. ".lua", folder
   local mounted, message, code = mount(self, given)
-  self._views[name] = mounted or versions.broken(self, given, message, code)
+  self._views[name] = mounted or views.broken(self, given, message, code)
 end
 
 local function mount_folder(self, folder)
@@ -248,19 +246,19 @@ local function mount_folder(self, folder)
       mounted[#mounted + 1] = name
     end
   end
-  for _, name in ipairs(mounted) do using.mounted(self, name) end
+  for _, name in ipairs(mounted) do dependents.mounted(self, name) end
   return true
 end
 
 -- Calls one(view, done) for each of the views; done(err) with the first error when all are done.
-local function for_each(views, one, done)
+local function for_each(list, one, done)
   local pending, failure = 1, nil
   local function finish(err)
     failure = failure or err
     pending = pending - 1
     if pending == 0 then done(failure, failure == nil or nil) end
   end
-  for _, each in pairs(views) do
+  for _, each in pairs(list) do
     pending = pending + 1
     one(each, finish)
   end
@@ -289,9 +287,7 @@ end
 local function reload_one(self, view, done)
   local concerned, broken = {view}, {}
   for _, each in pairs(self._views) do
-    for _, used in ipairs(each._instance and each._instance.uses or {}) do
-      if used == view.name and each ~= view then concerned[#concerned + 1] = each end
-    end
+    if each ~= view and each:_uses(view.name) then concerned[#concerned + 1] = each end
     if each._broken and each ~= view then broken[#broken + 1] = each end
   end
   for_each(concerned, function (each, finish) each:_reload(false, finish) end, done)
@@ -433,7 +429,7 @@ local function new(log, given, dir)
     _views = {},            -- name -> view
     views = nil,            -- the same for reading, below
     _state_dirs = {},       -- list of those that its views keep their state in
-    _skipped_on_disk = nil, -- name -> list of seqs, of views as they were when it was opened: using.lua
+    _skipped_on_disk = nil, -- name -> list of seqs, of views as they were when it was opened: dependents.lua
     _waits = {},            -- set of functions that end a wait with an error, when it closes
     since = log.since,
     ready = nil,            -- observable, below

@@ -2,9 +2,9 @@
 -- log has its turn.
 
 local async = require "flume.async"
-local erasure = require "flume.view.scrub"
 local errors = require "flume.errors"
 local Log = require "flume.log.init"
+local scrub = require "flume.view.scrub"
 
 local M = {}
 
@@ -13,9 +13,8 @@ local function stored_instances(db)
   local list = {}
   for _, mounted in pairs(db._views) do
     for _, view in pairs(mounted:_parts()) do
-      for instance in pairs(view._instances) do
-        if instance.number and not instance.retired then list[#list + 1] = {view = view, instance = instance} end
-      end
+      local versions = view._versions
+      for _, instance in ipairs(versions:stored()) do list[#list + 1] = {versions = versions, instance = instance} end
     end
   end
   return list
@@ -29,7 +28,7 @@ local function rest(db, done)
     over = true
     local rested = resting
     resting = {}
-    for _, each in ipairs(rested) do each.view:_release(each.instance) end
+    for _, each in ipairs(rested) do each.versions:release(each.instance) end
   end
   local function abort(err)
     if over then return end
@@ -46,7 +45,7 @@ local function rest(db, done)
   db._waits[abort] = true
   for _, each in ipairs(stored_instances(db)) do
     pending = pending + 1
-    each.view:_quiet(each.instance, function ()
+    each.versions:quiet(each.instance, function ()
       resting[#resting + 1] = each
       if over then return release() end
       one()
@@ -86,7 +85,7 @@ function M.compact(db, given, cb)
   return async.call(function (done)
     db.log:compact(given, function (err, statistics)
       if err then return done(err) end
-      erasure.erase(db, function (failed) done(failed, statistics) end)
+      scrub.scrub(db, function (failed) done(failed, statistics) end)
     end)
   end, cb)
 end

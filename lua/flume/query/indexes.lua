@@ -69,7 +69,7 @@ local function mount(self, kind, path, name)
   for key, value in pairs(self.view._script) do script[key] = value end
   script.definition, script.path, script.folder, script.accept = definition_of(kind, path), nil, nil, nil
   script.state_dir = self.dir and self.dir .. "/" .. name
-  local mounted, message, code = require "flume.view.versions".mount(self.view._db, script)
+  local mounted, message, code = require "flume.view.view".mount(self.view._db, script)
   if not mounted then return nil, message, code end
   local index = {view = mounted, kind = kind, path = path, name = name}
   self.open[name] = index
@@ -99,7 +99,7 @@ end
 
 --- Whether there are records that the query view passes over: then it alone knows which count.
 function Indexes:skip_some()
-  return self.usable and #self.view._notes.skips > 0
+  return self.usable and #self.view:_overridden().skips > 0
 end
 
 --- All that are open, by their names.

@@ -51,18 +51,12 @@ local function hex(bytes)
   return (bytes:gsub(".", function (byte) return ("%02x"):format(byte:byte()) end))
 end
 
--- What makes the states of two instances of a view at the same seq the same. One that has neither version nor source is
--- like no other, and so is one in whose state there is a record that it is to pass over.
-local function identity_of(view)
-  local instance = view._instance
-  local name = instance.version_text
-  if name == "" and instance.fingerprint ~= 0 then name = ("%016x"):format(instance.fingerprint) end
-  if name == "" or instance.has_skipped then
-    instance.token = instance.token or hex(core.random_bytes(16))
-    name = instance.token
-  end
-  local whose = core.fingerprint_bytes(view.name, 0)
-  return ("%s%016x.%s.%s"):format(hex(view._db.log.core:id()), whose, table.concat(view._notes.skips, ","), name)
+-- A text that is the same where the states of a view at the same seq are the same: of the log, the view's name, the
+-- records that it skips, and the instance.
+local function identity_of(self)
+  local view = self.view
+  local skips = table.concat(view:_overridden().skips, ",")
+  return ("%s.%s.%s"):format(self.identity_of_all, skips, view:_current():identity())
 end
 
 local function write_position(self)
@@ -71,8 +65,8 @@ end
 
 -- Takes up the position that the stream was asked to go on from; false when it is none of this view as it is now.
 local function take_position(self, after)
-  local log = self.view._db.log.core
-  self.identity = identity_of(self.view)
+  local log = self.log
+  self.identity = identity_of(self)
   if math.type(after) == "integer" then
     self.seq, self.deletions = math.max(after, -1), 0
     return after <= log:since()
@@ -100,7 +94,7 @@ end
 
 local function take_step(self, step)
   if self.view:_is_over() then return fail(self, self.view:_closed_error()) end
-  if identity_of(self.view) ~= self.identity then return start_anew(self) end
+  if identity_of(self) ~= self.identity then return start_anew(self) end
   return step(self)
 end
 
@@ -137,8 +131,8 @@ local function take_answer(self, asked, err, since, ...)
   local view, instance = self.view, asked.instance
   if self.ended or self.round ~= asked.round then return end
   if view:_is_over() then return fail(self, view:_closed_error()) end
-  if identity_of(view) ~= self.identity then return start_anew(self) end
-  local counts = instance == view._instance and (err or since >= self.floor and instance.core:has(since))
+  if identity_of(self) ~= self.identity then return start_anew(self) end
+  local counts = instance == view:_current() and (err or since >= self.floor and instance:has(since))
   if not counts then return later(self, function () await(self, self.floor, asked.step) end) end
   if err then return fail(self, err) end
   self.floor = since
@@ -146,13 +140,13 @@ local function take_answer(self, asked, err, since, ...)
 end
 
 local function ask(self, step, done, name, ...)
-  local asked = {round = self.round, instance = self.view._instance, step = step, done = done}
+  local asked = {round = self.round, instance = self.view:_current(), step = step, done = done}
   return self.view:_call_on(asked.instance, function (...) return take_answer(self, asked, ...) end, name, ...)
 end
 
 -- The next page of the range: done(since, items, more). first, last: of an index, whose records' entries.
 local function ask_page(self, step, done, first, last)
-  local asked = {round = self.round, instance = self.view._instance, step = step, done = done}
+  local asked = {round = self.round, instance = self.view:_current(), step = step, done = done}
   return self.view:_call_on(asked.instance, function (err, items, more, since)
     return take_answer(self, asked, err, since, items, more)
   end, "page", self.range, limits.page, first, last, self.resume)
@@ -171,15 +165,15 @@ local FIRST_STEP
 local function begin_round(self)
   self.round, self.step, self.told_at = self.round + 1, nil, nil
   self.floor, self.reached, self.known, self.resume = self.seq, self.seq, self.deletions, nil
-  await(self, math.max(self.seq, self.view._core:since()), function ()
-    local kind = self.view._instance.keyless and "reduce" or self.view._kind
-    return FIRST_STEP[kind](self)
+  await(self, math.max(self.seq, self.view:_current():since()), function ()
+    local instance = self.view:_current()
+    return FIRST_STEP[instance.keyless and "reduce" or instance.kind](self)
   end)
 end
 
 -- Empties the copy, and fills it anew.
 function start_anew(self)
-  self.identity = identity_of(self.view)
+  self.identity = identity_of(self)
   self.fresh, self.seq, self.deletions = true, -1, 0
   self.items, self.at = {}, 1
   add(self, "reset")
@@ -188,7 +182,7 @@ end
 
 -- How many deletions there were. What ask has answered is without all of them.
 local function deletion_count(self)
-  return self.view._db.log.core:deletion_count()
+  return self.log:deletion_count()
 end
 
 -- --- One state ---------------------------------------------------------------------------------------------------
@@ -196,7 +190,7 @@ end
 local function read_state(self)
   return ask(self, read_state, function (since, state)
     self.known = deletion_count(self)
-    local is_gone = state == nil and self.view._kind ~= "reduce"
+    local is_gone = state == nil and self.view:_current().kind ~= "reduce"
     add(self, is_gone and "remove" or "set", nil, state, since)
     return end_round(self, since)
   end, "state")
@@ -206,11 +200,11 @@ end
 
 -- Takes the records out that were deleted since, of those up to last; then the next step.
 local function take_out(self, last, step, next_step)
-  local log = self.view._db.log.core
+  local log = self.log
   while self.known < log:deletion_count() do
     if #self.items >= limits.at_hand then return go_on(self, step, 1) end
     local seq = log:deletion_at(self.known)
-    if seq < 0 or seq <= last and self.view._instance.uses then return start_anew(self) end
+    if seq < 0 or seq <= last and self.view:_current().uses then return start_anew(self) end
     if seq <= last then add(self, "remove", nil, nil, seq) end
     self.known = self.known + 1
   end
@@ -237,7 +231,7 @@ end
 
 -- What came since the position, if the view still has it at hand; else the range has it.
 local function read_entries(self)
-  local instance = self.view._instance
+  local instance = self.view:_current()
   if self.live and self.followed ~= instance then
     self.followed = instance
     return ask(self, read_entries, function () return read_entries(self) end, "follow", 1)
@@ -281,10 +275,10 @@ end
 -- Records behind the one that was reached, as many as cross at once, less those that the view passes over: a list of
 -- {seq, item}, and the seq up to which these are all; nil and an error.
 local function read_records(self)
-  local log, notes, transform = self.view._db.log, self.view._notes, self.transform
-  local records, last, last_read, count, bytes = {}, log.core:since(), nil, 0, 0
+  local log, overrides, transform = self.log, self.view:_overridden(), self.transform
+  local records, last, last_read, count, bytes = {}, log:since(), nil, 0, 0
   local cursor, message, code =
-    core.cursor(log.core, self.reached + 1, last, self.most_records, false, false, true, not transform)
+    core.cursor(log, self.reached + 1, last, self.most_records, false, false, true, not transform)
   if not cursor then return nil, errors.new(message, code) end
   while bytes < self.most_bytes and count < self.most_records do
     local seq, item, why, len = cursor:next()
@@ -296,7 +290,7 @@ local function read_records(self)
     local ok = true
     if transform then ok, item = pcall(transform, item, seq) end
     if not ok then return nil, errors.new(("record %d: %s"):format(seq, tostring(item)), "EINVAL") end
-    if not notes:is_skipped(seq) then records[#records + 1] = {seq, item} end
+    if not overrides:is_skipped(seq) then records[#records + 1] = {seq, item} end
     last_read, count, bytes = seq, count + 1, bytes + len
   end
   cursor:close()
@@ -307,14 +301,13 @@ local touch
 
 -- The groups of records that were deleted since, of those that the copy may have.
 local function touch_deleted(self)
-  local view, records = self.view, {}
-  local log = view._db.log.core
+  local view, log, records = self.view, self.log, {}
   local known = math.min(self.known + limits.deleted, log:deletion_count())
   for number = self.known, known - 1 do
     local seq = log:deletion_at(number)
     if seq < 0 then return start_anew(self) end
-    if seq <= self.floor and not view._notes:is_skipped(seq) then
-      local value = not view._instance.uses and view._db:_deleted_record(seq) or nil
+    if seq <= self.floor and not view:_overridden():is_skipped(seq) then
+      local value = not view:_current().uses and view:_deleted_record(seq) or nil
       if value == nil then return start_anew(self) end
       records[#records + 1] = {seq, value}
     end
@@ -357,15 +350,15 @@ end
 FIRST_STEP = {reduce = read_state, index = begin_entries, group = begin_groups}
 
 local function has_more(self)
-  local view = self.view
-  return view._core:since() > self.seq or deletion_count(self) > self.deletions or identity_of(view) ~= self.identity
+  return self.view:_current():since() > self.seq or deletion_count(self) > self.deletions
+    or identity_of(self) ~= self.identity
 end
 
 -- Waits for the next record, deletion or version.
 local function await_more(self)
   if has_more(self) then return begin_round(self) end
   self.round = self.round + 1
-  local view, round, observer = self.view, self.round, nil
+  local view, round, observer, stop_following = self.view, self.round, nil, nil
   local function wake(err)
     if self.round ~= round then return end
     self.stop_waiting()
@@ -375,12 +368,12 @@ local function await_more(self)
   end
   local function changed() later(self, wake) end
   function self.stop_waiting()
-    view._followers[changed] = nil
+    stop_following()
     if observer then observer:stop() end
     observer = nil
   end
-  view._followers[changed] = true
-  observer = view._db.log.core:observe_deletions(changed)
+  stop_following = view:_on_change(changed)
+  observer = self.log:observe_deletions(changed)
   view:_wait(self.seq + 1, nil, wake)
 end
 
@@ -414,7 +407,7 @@ function Deltas:_unfollow()
   self.stop_waiting()
   local followed = self.followed
   self.followed = nil
-  if followed and followed == self.view._instance and not self.view:_is_over() then
+  if followed and followed == self.view:_current() and not self.view:_is_over() then
     self.view:_call_on(followed, function () end, "follow", -1)
   end
 end
@@ -471,9 +464,10 @@ local function check(view, options)
   if options.live ~= nil and type(options.live) ~= "boolean" then
     error(("%s:deltas: option live must be true or false"):format(view.name), 5)
   end
+  local instance = view:_current()
   local range = {gt = options.gt, gte = options.gte, lt = options.lt, lte = options.lte, prefix = options.prefix}
-  if next(range) ~= nil and (view._kind == "reduce" or view._instance.keyless) then
-    local what = view._kind == "reduce" and "a reducer" or "an aggregate without groups"
+  if next(range) ~= nil and (instance.kind == "reduce" or instance.keyless) then
+    local what = instance.kind == "reduce" and "a reducer" or "an aggregate without groups"
     error(("%s:deltas: %s has no keys"):format(view.name, what), 5)
   end
   return range
@@ -482,9 +476,12 @@ end
 --- A stream of deltas of a view, which begins with its first next. args[1]: the options, or nil
 function M.new(view, _, args, target, timeout_ms)
   local options = args[1] or {}
-  local share = math.min(1, (view._script.memory or ROOMY) / ROOMY)
+  local log = view:_log()
+  local share = math.min(1, (view:_current().script.memory or ROOMY) / ROOMY)
   return setmetatable({
     view = view,
+    log = log,
+    identity_of_all = ("%s%016x"):format(hex(log:id()), core.fingerprint_bytes(view.name, 0)),
     range = check(view, options),
     live = options.live or false,
     after = options.after,
@@ -494,7 +491,7 @@ function M.new(view, _, args, target, timeout_ms)
     ended = false,
     most_records = math.ceil(limits.records * share),
     most_bytes = limits.record_bytes * share,
-    transform = view._db.log:transform(view._db._map), -- of records, or nil: they are read lazily
+    transform = view:_transform(), -- of records, or nil: they are read lazily
     fresh = false,             -- the copy is being filled
     identity = nil,            -- where the copy is: what it is of,
     seq = -1,                  -- up to which record,

@@ -2,7 +2,7 @@
 -- that they were told to skip. A change of these concerns those that use them: they are built anew.
 
 local core = require "flume.core"
-local notes = require "flume.view.overrides"
+local overrides = require "flume.view.overrides"
 
 local M = {}
 
@@ -11,7 +11,7 @@ local function skipped_on_disk(db)
   if db._skipped_on_disk then return db._skipped_on_disk end
   local skipped, folder = {}, db.dir and db.dir .. "/views"
   for _, name in ipairs(folder and core.list_dir(folder) or {}) do
-    local skips = notes.open(folder .. "/" .. name, false).skips
+    local skips = overrides.open(folder .. "/" .. name, false).skips
     if skips[1] then skipped[name] = skips end
   end
   db._skipped_on_disk = skipped
@@ -22,7 +22,7 @@ local function as_other(view, where)
   local script = view._script
   local other = {
     path = script.path, folder = script.folder, params = script.params, trusted = script.trusted,
-    skips = view._notes.skips,
+    skips = view._overrides.skips,
   }
   if not script.definition then return other end
   if where == "here" or core.encode(script.definition) then other.definition = script.definition
@@ -67,7 +67,7 @@ local function each_concerned(db, name, fn)
     local others = view._instance and view._instance.host and here or elsewhere
     local answering = is_misled(view._instance, view._script, name, others)
     local lacks = view._broken and view._script.path ~= nil -- it may be what it lacked
-    if view.name ~= name and (answering or lacks or is_misled(view._next, view._script, name, others)) then
+    if view.name ~= name and (answering or lacks or is_misled(view._versions.pending, view._script, name, others)) then
       fn(view, answering)
     end
   end

@@ -1,19 +1,28 @@
--- An instance: a version of a view, as C has it (lua/view/lua_view.h), and what it says of itself. It is made of a script, in a
--- Lua state of its own or in the caller's. Which of them answers is for versions.lua.
+-- An instance: one version of a view, as the core runs it (lua/view/lua_view.h), with what its definition declares. Its
+-- code lives in a Lua state of its own, or in the caller's. versions.lua decides which instance answers.
 
 local core = require "flume.core"
+local dependents = require "flume.view.dependents"
 local make_host = require "flume.host.host"
-local using = require "flume.view.dependents"
-local View = require "flume.view.view"
+
+local Instance = {}
+Instance.__index = Instance
 
 local M = {}
+
+--- Names that a view's own methods can't have: what every view has by itself.
+M.RESERVED = {
+  since = true, progress = true, ready = true, rebuild = true, skip = true, accept = true, explain = true, name = true,
+  version = true, reason = true, methods = true,
+}
 
 local SCRIPT_MEMORY_BYTES = 256 * 1024 * 1024
 local SCRIPT_BUDGET = 200 * 1000 * 1000 -- instructions for one record or call: about a second
 
--- What a state of its own is started with: read and compiled once.
+-- The modules that a state of its own starts with: each is read and compiled once.
 local bytecode = setmetatable({}, {__index = function (self, name)
-  local path = assert(package.searchpath(name == "observable" and "flume.observable" or "flume.host." .. name, package.path))
+  local module = name == "observable" and "flume.observable" or "flume.host." .. name
+  local path = assert(package.searchpath(module, package.path))
   local bytes = string.dump(assert(loadfile(path, "t")))
   self[name] = bytes
   return bytes
@@ -30,8 +39,8 @@ local function load_script(handle, script, others)
     params = script.params, built_in = script.built_in, others = others,
     natives = {["flume.text"] = package.searchpath("flume.text", package.cpath) or ""},
     lib = {
-      observable = bytecode.observable, sandbox = bytecode.sandbox, kinds = bytecode.kinds, script_sources = bytecode.script_sources,
-      uses = bytecode.uses, ranges = bytecode.ranges,
+      observable = bytecode.observable, sandbox = bytecode.sandbox, kinds = bytecode.kinds,
+      script_sources = bytecode.script_sources, uses = bytecode.uses, ranges = bytecode.ranges,
     },
   })
   if not ok then return nil, message, code end
@@ -50,34 +59,51 @@ end
 
 local function check_method_names(name, methods)
   for method in pairs(methods) do
-    if View.RESERVED[method] or method:sub(1, 1) == "_" then
+    if M.RESERVED[method] or method:sub(1, 1) == "_" then
       return nil, ('view "%s": the method name %s is taken'):format(name, method), "EINVAL"
     end
   end
   return true
 end
 
---- An instance of a view, of its script as it is now, that has not been started: it consumes nothing yet. nil, message,
---- code.
-function M.new(db, script)
-  local host, described, handle, others, message, code
-  if not (script.definition or script.in_caller) then
-    local budget = script.trusted and "trusted" or script.budget or SCRIPT_BUDGET
-    handle = core.view(db._pump, nil, memory_of(script), budget)
-    others = using.others(db, "elsewhere")
-    described, message, code = load_script(handle, script, others)
-    if not described then return nil, message, code end
-  end
-  if not described or described.in_caller then -- a raw view keeps itself, where it can reach what it needs
-    others = using.others(db, "here")
-    host, message, code = load_inline(script, others)
-    if not host then return nil, message, code end
-    handle, described = core.view(db._pump, host), host.describe()
-  end
-  local ok, why, errno = true, nil, nil
-  if not (host and host.engine) then ok, why, errno = check_method_names(script.name, described.methods) end
-  if not ok then return nil, why, errno end
-  return {
+--- Whether the states of two instances at the same seq are the same: by the version, or by the source without one.
+function Instance:is_same_version(other)
+  return self.version_text == other.version_text and (self.version_text ~= "" or self.fingerprint == other.fingerprint)
+end
+
+local function hex(bytes)
+  return (bytes:gsub(".", function (byte) return ("%02x"):format(byte:byte()) end))
+end
+
+--- A text that is the same for instances whose states at the same seq are the same: the version, or the fingerprint of
+--- the source. An instance with neither is like no other; so is one whose state contains a record that was skipped
+--- later.
+function Instance:identity()
+  local name = self.version_text
+  if name == "" and self.fingerprint ~= 0 then name = ("%016x"):format(self.fingerprint) end
+  if name ~= "" and not self.has_skipped then return name end
+  self.token = self.token or hex(core.random_bytes(16))
+  return self.token
+end
+
+--- The seq up to which its state has all records.
+function Instance:since()
+  return self.core:since()
+end
+
+--- Whether its state has all records up to seq, without those that are deleted.
+function Instance:has(seq)
+  return self.core:has(seq)
+end
+
+--- An iterator is open in the instance: it is not closed before the iterator is. Versions:unpin is the opposite.
+function Instance:pin()
+  self.pins = self.pins + 1
+end
+
+local function new(script, handle, host, described)
+  return setmetatable({
+    script = script,            -- what it is made of
     core = handle,
     host = host,                -- the host object of an inline view
     kind = described.kind,
@@ -86,23 +112,48 @@ function M.new(db, script)
     version = described.version,
     version_text = described.version_text or described.version ~= nil and tostring(described.version) or "",
     uses = described.uses,      -- names of the views that it uses; nil for none
-    saw = using.marks(script, others, described.uses), -- name -> what it took that view for
-    stamp = described.stamp,    -- of all that it uses: it is the same for the same
-    keyless = described.keyless, -- true: its groups are one, without a key
+    saw = nil,                  -- name of a used view -> what that view was when the instance was made
+    stamp = described.stamp,    -- of all that it uses: the same text for the same views
+    keyless = described.keyless, -- true: an aggregate with one group that has no key
     fingerprint = described.fingerprint,
-    token = nil,                -- of one that is like no other: see deltas.lua
-    misled = false,             -- it took another view for one that it uses: it is not to answer any more
+    token = nil,                -- see identity
+    misled = false,             -- a view that it uses has changed: it must not answer any more
     begins_behind = described.since,
-    accepts = false,            -- it goes on with a state that another version has made
-    reason = nil,               -- why it is built anew
-    has_skipped = false,        -- a record is in its state that was skipped later
+    accepts = false,            -- it goes on with the state of a different version
+    reason = nil,               -- why it is rebuilt
+    has_skipped = false,        -- its state contains a record that was skipped later
     number = nil,               -- of its directory
-    activates = false,          -- its first checkpoint makes it the active one there
-    sources = 0,                -- iterators that are open in it
+    activates = false,          -- its first checkpoint makes its directory the active one
+    pins = 0,                   -- iterators that are open in it
     quiet = nil,                -- while it rests, or is asked to: list of functions that wait for their turn
-    retired = false,            -- another one has taken its place
+    retired = false,            -- another instance has taken its place
     on_end = nil,               -- called when it is closed
-  }
+  }, Instance)
+end
+
+--- An instance of the view's script as the file is now. It has not been started, so it consumes nothing yet.
+--- nil, message, code.
+function M.new(db, script)
+  local host, described, handle, others, message, code
+  if not (script.definition or script.in_caller) then
+    local budget = script.trusted and "trusted" or script.budget or SCRIPT_BUDGET
+    handle = core.view(db._pump, nil, memory_of(script), budget)
+    others = dependents.others(db, "elsewhere")
+    described, message, code = load_script(handle, script, others)
+    if not described then return nil, message, code end
+  end
+  if not described or described.in_caller then -- a raw view keeps itself, where it can reach what it needs
+    others = dependents.others(db, "here")
+    host, message, code = load_inline(script, others)
+    if not host then return nil, message, code end
+    handle, described = core.view(db._pump, host), host.describe()
+  end
+  local ok, why, errno = true, nil, nil
+  if not (host and host.engine) then ok, why, errno = check_method_names(script.name, described.methods) end
+  if not ok then return nil, why, errno end
+  local instance = new(script, handle, host, described)
+  instance.saw = dependents.marks(script, others, described.uses)
+  return instance
 end
 
 return M

@@ -1,25 +1,26 @@
--- What a view keeps from one version to the next, in two small files beside its states (core/view/view_dir.h):
+-- What an operator has decided about a view, kept from one version to the next in two small files beside its states
+-- (core/view/view_dir.h):
 --
---   skipped     seqs that it passes over, one a line: "SEQ", or "SEQ from NUMBER" when states of versions with a lower
---               number may have the record in them: those can't be gone on with, once they have come to it
---   accepted    one line for each change that was accepted without building the view anew
+--   skipped     seqs of records that the view passes over, one a line: "SEQ", or "SEQ from NUMBER" when states of
+--               versions with a lower number may contain the record: such a state is unusable from that record on
+--   accepted    one line for each change of the code that was accepted without a rebuild
 --
 -- A view without a directory keeps them in memory.
 
-local dirs = require "flume.core".view_dir
+local view_dir = require "flume.core".view_dir
 
-local Notes = {}
-Notes.__index = Notes
+local Overrides = {}
+Overrides.__index = Overrides
 
 local function read_lines(dir, name)
   local lines = {}
-  for line in (dir and dirs.read(dir, name) or ""):gmatch "[^\n]+" do lines[#lines + 1] = line end
+  for line in (dir and view_dir.read(dir, name) or ""):gmatch "[^\n]+" do lines[#lines + 1] = line end
   return lines
 end
 
 local function write_lines(dir, name, lines)
   if not dir then return true end
-  return dirs.write(dir, name, table.concat(lines, "\n") .. "\n")
+  return view_dir.write(dir, name, table.concat(lines, "\n") .. "\n")
 end
 
 local function write_skips(self, skips, from)
@@ -28,17 +29,17 @@ local function write_skips(self, skips, from)
   return write_lines(self.dir, "skipped", lines)
 end
 
---- Whether a record is passed over.
-function Notes:is_skipped(seq)
+--- Whether the view passes over a record.
+function Overrides:is_skipped(seq)
   for _, other in ipairs(self.skips) do
     if other == seq then return true end
   end
   return false
 end
 
---- Durable when it returns. number: of the first version that can't have the record in its state; nil: none has.
---- true, or nil, message, code, and nothing has changed.
-function Notes:skip(seq, number)
+--- Adds a record to those that are passed over; durable when it returns. number: of the first version whose state can't
+--- contain the record; nil: no state contains it. true; or nil, message, code, and nothing has changed.
+function Overrides:skip(seq, number)
   local skips, from = table.move(self.skips, 1, #self.skips, 1, {}), {}
   for other, first in pairs(self.from) do from[other] = first end
   if not self:is_skipped(seq) then skips[#skips + 1] = seq end
@@ -50,13 +51,13 @@ function Notes:skip(seq, number)
   return true
 end
 
---- No state has the record any more.
-function Notes:settle_skip(seq)
+--- No state contains the record any more.
+function Overrides:settle_skip(seq)
   if self.from[seq] then self:skip(seq, nil) end
 end
 
---- The version with this number goes on with a state that is usable, and passes over all that is skipped.
-function Notes:settle_version(number)
+--- The version with this number is usable, and its state contains no skipped record.
+function Overrides:settle_version(number)
   local later = {}
   for seq, first in pairs(self.from) do
     if number < first then later[#later + 1] = seq end
@@ -64,8 +65,8 @@ function Notes:settle_version(number)
   for _, seq in ipairs(later) do self:skip(seq, number) end
 end
 
---- The first seq that a state of the version with this number must not have come to; nil: there is none.
-function Notes:unusable_from(number)
+--- The first seq that makes a state of the version with this number unusable, once the state contains it; nil for none.
+function Overrides:unusable_from(number)
   local smallest
   for seq, first in pairs(self.from) do
     if number < first and (not smallest or seq < smallest) then smallest = seq end
@@ -78,9 +79,9 @@ local function describe(instance)
   return ("%s (source %016x)"):format(version, instance.fingerprint)
 end
 
---- Adds a line for those who ask later why a state is older than the code. before: the instance whose state it was, or
---- what to say in its place. true, or nil, message, code.
-function Notes:accept(before, after, since, reason)
+--- Adds a line that explains why a state is older than the code. before: the instance whose state it was, or a text in
+--- its place. true; or nil, message, code.
+function Overrides:accept(before, after, since, reason)
   local list = self:accepted()
   list[#list + 1] = ("%s  %s -> %s  at record %d: %s"):format(os.date "!%Y-%m-%dT%H:%M:%SZ",
     type(before) == "string" and before or describe(before), describe(after), since, (reason:gsub("%s+", " ")))
@@ -90,8 +91,8 @@ function Notes:accept(before, after, since, reason)
   return true
 end
 
---- What was accepted, oldest first: a list of lines.
-function Notes:accepted()
+--- The accepted changes, oldest first: a list of lines.
+function Overrides:accepted()
   return table.move(self._accepted, 1, #self._accepted, 1, {})
 end
 
@@ -107,15 +108,16 @@ local function read_skips(self)
   table.sort(self.skips)
 end
 
---- The notes in a view's directory, or of one that has none. writable: whether this process may change them there.
+--- The overrides of the view whose states are in the directory dir; nil: in memory. writable: whether this process may
+--- change them on disk.
 local function open(dir, writable)
   local self = setmetatable({
     dir = writable and dir or nil, -- where they are written
-    skips = {},                    -- ascending
-    from = {},                     -- seq -> number
+    skips = {},                    -- list of seqs, ascending
+    from = {},                     -- seq -> number of the first version whose state can't contain it
     _read_dir = dir,
     _accepted = read_lines(dir, "accepted"),
-  }, Notes)
+  }, Overrides)
   read_skips(self)
   return self
 end

@@ -25,18 +25,11 @@ local function answer_next(self, err, ...)
   done(err, ...)
 end
 
-local function is_over(self)
-  return self.view._db.closed or self.view._db.closing
-end
-
 -- --- Pulled from an iterator -------------------------------------------------------------------------------------
 
 local function drop_iterator(view, instance, id)
-  instance.sources = instance.sources - 1
-  if not (view._db.closed or view._db.closing) then
-    view:_call_on(instance, function () end, "close", id)
-    view:_let_go(instance)
-  end
+  if not view:_is_over() then view:_call_on(instance, function () end, "close", id) end
+  view:_unpin(instance)
 end
 
 local take
@@ -61,10 +54,10 @@ end
 -- gone; nil and an error.
 local function value_of(self, item)
   local range = self.range
-  local has_records = self.of_records or self.view._kind == "index"
+  local has_records = self.of_records or self.view:_current().kind == "index"
   if item[3] ~= nil or range.values == false or not has_records then return true, item[3] end
-  if is_over(self) then return nil, self.view:_closed_error() end
-  local value, message, code = self.view._db:_record(item[2])
+  if self.view:_is_over() then return nil, self.view:_closed_error() end
+  local value, message, code = self.view:_record(item[2])
   if value ~= nil or not message then return true, value end
   if code == "EDELETED" or code == "ENOENT" then return false end
   return nil, errors.new(message, code)
@@ -81,7 +74,7 @@ end
 -- What came since live_seq is not known by itself any more: the range has it, in the order of the keys.
 local function catch_up(self)
   local view, found = self.view, {}
-  local first_seq, last_seq = self.live_seq, view._core:since()
+  local first_seq, last_seq = self.live_seq, view:_current():since()
   local function add(err, items, resume)
     if not self.waiting then return end
     if err then return answer_next(self, err) end
@@ -89,7 +82,9 @@ local function catch_up(self)
       found[#found + 1] = item
       item.place = #found
     end
-    if resume then return view:_call_on(view._instance, add, "page", self.bounds, PULL, first_seq, last_seq, resume) end
+    if resume then
+      return view:_call_on(view:_current(), add, "page", self.bounds, PULL, first_seq, last_seq, resume)
+    end
     table.sort(found, function (a, b)
       if a[2] ~= b[2] then return a[2] < b[2] end
       return a.place < b.place
@@ -98,7 +93,7 @@ local function catch_up(self)
     self.items, self.at = found, 1
     take(self)
   end
-  view:_call_on(view._instance, add, "page", self.bounds, PULL, first_seq, last_seq)
+  view:_call_on(view:_current(), add, "page", self.bounds, PULL, first_seq, last_seq)
 end
 
 -- Entries that came after the last ones, and behind them all that come later.
@@ -116,8 +111,8 @@ local function follow(self)
   view:_wait(self.live_seq, nil, function (err)
     if not self.waiting then return end
     if err then return answer_next(self, err) end
-    local instance = view._instance
-    self.seen_seq = view._core:since()
+    local instance = view:_current()
+    self.seen_seq = instance:since()
     if self.followed ~= instance then
       self.followed = instance
       view:_call_on(instance, function () arrived(nil, nil) end, "follow", 1)
@@ -129,7 +124,7 @@ end
 
 local function read_page(self)
   local view, range = self.view, self.range
-  view:_call_on(view._instance, function (err, items, resume)
+  view:_call_on(view:_current(), function (err, items, resume)
     if not self.waiting then return end
     if err then return answer_next(self, err) end
     self.items, self.at, self.resume = items, 1, resume
@@ -147,16 +142,16 @@ end
 
 -- What the range is, as of now; or what is wrong with its options.
 local function set_range(self, options)
-  local view, since = self.view, self.view._core:since()
+  local kind, since = self.view:_current().kind, self.view:_current():since()
   local wrong = ranges.check(options)
-  if not wrong and options and options.after and view._kind ~= "index" then wrong = "after is for an index" end
+  if not wrong and options and options.after and kind ~= "index" then wrong = "after is for an index" end
   if wrong then return wrong end
   options = options or {}
-  self.range = view._kind == "group" and options.seqs == nil
+  self.range = kind == "group" and options.seqs == nil
     and setmetatable({seqs = false}, {__index = options}) or options
   self.bounds = options
   self.left = ranges.limit_of(options)
-  self.max_seq = view._kind == "index" and since or nil
+  self.max_seq = kind == "index" and since or nil
   self.paging = options.old ~= false
   self.live_seq = (self.paging and since or self.begun_seq) + 1
 end
@@ -172,8 +167,8 @@ local function start_range(self, options)
   local view, wrong = self.view, set_range(self, options)
   if wrong then return refuse(self, wrong) end
   if not self.range.live then return take(self) end
-  self.followed = view._instance
-  view:_call_on(view._instance, function (err)
+  self.followed = view:_current()
+  view:_call_on(self.followed, function (err)
     if not self.waiting then return end
     if err then return answer_next(self, err) end
     take(self)
@@ -184,7 +179,7 @@ end
 -- leaves to be done, or to be told, next finds by itself.
 local function begin_at_once(self)
   local view, options = self.view, self.args[1]
-  if self.ended or self.waiting or not view._builtin[self.method] then return end
+  if self.ended or self.waiting or not view:_current().builtin[self.method] then return end
   if type(options) == "table" and options.live or not view:_has(self.target) or set_range(self, options) then return end
   if not self.paging or self.left == 0 then return end
   local items, resume = view:_page_now(self.bounds, math.min(PULL, self.left), options and options.after and
@@ -240,18 +235,18 @@ function take(self)
     return answer_next(self, nil, table.unpack(item, 1, item.n or #item))
   end
   if self.ended then return answer_next(self, nil, nil) end
-  if is_over(self) then return answer_next(self, self.view:_closed_error()) end
+  if self.view:_is_over() then return answer_next(self, self.view:_closed_error()) end
   if self.id then return pull(self) end
   if self.of_records then return ask_again(self) end
   read_on(self)
 end
 
 function open_iterator(self, args)
-  local view, instance = self.view, self.view._instance
-  local since = view._core:since()
-  instance.sources = instance.sources + 1
+  local view, instance = self.view, self.view:_current()
+  local since = instance:since()
+  instance:pin()
   view:_call_on(instance, function (err, id, options, seq)
-    if err or not id then instance.sources = instance.sources - 1 end
+    if err or not id then view:_unpin(instance) end
     if not self.waiting then return id and drop_iterator(view, instance, id) end
     if err then return answer_next(self, err) end
     if not id then
@@ -269,7 +264,7 @@ local function start(self)
   self.view:_with_patience(self.target, self.timeout_ms, function (err)
     if not self.waiting then return end
     if err then return answer_next(self, err) end
-    if self.view._builtin[self.method] then return start_range(self, self.args[1]) end
+    if self.view:_current().builtin[self.method] then return start_range(self, self.args[1]) end
     if self.view.methods[self.method] == "records" then return start_records(self) end
     open_iterator(self, self.args)
   end)
@@ -332,9 +327,9 @@ end
 --- No more results are wanted. A next that waits is told that this is the end.
 function Source:close()
   if self.id and not self.ended then drop_iterator(self.view, self.instance, self.id) end
-  if self.followed and not is_over(self) then
+  if self.followed and not self.view:_is_over() then
     local followed = self.followed
-    if followed == self.view._instance then self.view:_call_on(followed, function () end, "follow", -1) end
+    if followed == self.view:_current() then self.view:_call_on(followed, function () end, "follow", -1) end
   end
   self.followed = nil
   self.ended, self.items, self.at = true, NOTHING, 1
@@ -360,7 +355,7 @@ local function new(view, method, args, target, timeout_ms)
     bounds = nil,           -- the same, for the store
     resume = nil,           -- behind the last entry that was fetched
     paging = false,         -- there may be more to read of the range
-    begun_seq = view._db:_since(), -- of the log, when the source was made
+    begun_seq = view:_log():since(), -- of the log, when the source was made
     max_seq = nil,          -- of the entries that are old
     left = math.maxinteger, -- of the limit
     live_seq = nil,         -- what comes with this seq or a later one has not been read

@@ -1,46 +1,68 @@
 -- A mounted view: what db.NAME is.
 --
 --   db.NAME:METHOD(args… [, cb])    the view's methods, by their type
---       sync     answers with what there is now, and waits for nothing
---       async    waits until the view has come to the log's since as of the call
+--       sync     answers with the present state, and waits for nothing
+--       async    waits until the view has reached the log's since as of the call
 --       source   the same, and gives a stream of results
 --       record   as async; it answers with the seq of a record, and the caller gets the record and the seq
 --       records  as source; each result is a key and the seq of a record, and the caller gets key, record and seq
 --   db.NAME.since, db.NAME.progress observables
 --   db.NAME:ready([cb])             waits until the view has caught up
---   db.NAME:rebuild([cb])           builds it anew from the log, and waits for that
+--   db.NAME:rebuild([cb])           makes its state again from the log, and waits for that
 --   db.NAME:skip(seq [, cb])        passes over a record from now on
 --   db.NAME:accept(reason [, cb])   keeps the state although version or source have changed
 --   db.NAME:explain([options, cb])  a dry run over some records
 --
--- Waiting is steered by the last argument, when that is a table: since = n waits for n instead, wait = false (or
--- since = -1) not at all, timeout = ms gives up.
+-- This module puts together what the others of this folder do, each with functions or a class of its own:
 --
--- What answers is an instance: a version of the view, as C has it (lua/view/lua_view.h). While another version is built there is
--- a second one, which takes its place when it has caught up: see versions.lua.
+--   waiting, calls       how a call waits, and how it gets to the view's code and back
+--   source_stream,       the streams that calls give
+--     deltas
+--   versions             the instances: which answers, which is pending, what is on disk (state_dirs, instance)
+--   overrides            what an operator has decided: records to skip, changes to accept
+--   skip, accept,        the methods of these names
+--     explain, rebuild
+--   dependents           which views use which
+--   status, scrub        what db:status and db:compact do with a view
+--
+-- Methods with a leading underscore are for these modules and for the database; a view's own methods can't have such
+-- names.
 
+local accept = require "flume.view.accept"
 local async = require "flume.async"
-local deltas = require "flume.view.deltas"
+local calls = require "flume.view.calls"
+local DryRuns = require "flume.view.explain"
 local errors = require "flume.errors"
+local instances = require "flume.view.instance"
 local observable = require "flume.observable"
-local source = require "flume.view.source_stream"
+local options = require "flume.options"
+local overrides = require "flume.view.overrides"
+local rebuild = require "flume.view.rebuild"
+local skip = require "flume.view.skip"
+local status = require "flume.view.status"
+local Versions = require "flume.view.versions"
+local waiting = require "flume.view.waiting"
 
 local View = {}
 View.__name = "flume.view"
 
-View.RESERVED = {
-  since = true, progress = true, ready = true, rebuild = true, skip = true, accept = true, explain = true, name = true,
-  version = true, reason = true, methods = true,
-}
+-- --- Failures ----------------------------------------------------------------------------------------------------
 
--- --- Waiting -----------------------------------------------------------------------------------------------------
-
+--- The error of whatever is asked when the database is closed.
 function View:_closed_error()
   return errors.new(('view "%s": the database was closed'):format(self.name), "ECLOSED")
 end
 
+--- Whether the database is closed, or is being closed.
 function View:_is_over()
   return self._db.closed or self._db.closing
+end
+
+--- Raises, at a level of the caller's stack, when the database is closed.
+function View:_check_alive(method, level)
+  if self:_is_over() then
+    error(('%s:%s: the database is closed'):format(self.name, method), level + 1)
+  end
 end
 
 --- Why an instance (by default the one that answers) has failed, or nil.
@@ -53,239 +75,58 @@ function View:_failure(instance)
   return errors.new(('view "%s" failed at record %d: %s'):format(self.name, seq, message), code)
 end
 
-local function timeout_error(self, target)
-  local current = self._core:since()
-  local share = target > 0 and math.max(0, current + 1) * 100 // (target + 1) or 0
-  return errors.new(('timeout: view "%s" is at %d of %d (%d %%)'):format(self.name, current, target, share),
-    "ETIMEDOUT")
+-- --- What streams use --------------------------------------------------------------------------------------------
+
+View._wait, View._with_patience, View._has = waiting.wait, waiting.with_patience, waiting.has
+View._call_on, View._page_now = calls.call_on, calls.page_now
+
+--- The instance that answers.
+function View:_current()
+  return self._instance
 end
 
-local function has_come_to(self, target)
-  return target < 0 and self._db:_is_ready() or self._core:has(target)
+--- An iterator that was open in the instance (Instance:pin) is closed.
+function View:_unpin(instance)
+  self._versions:unpin(instance)
 end
 
---- Calls done() when the view has come to target, done(err) when it can't.
-function View:_wait(target, timeout_ms, done, deadline)
-  if self._broken then return done(self._broken) end
-  if self:_is_over() then return done(self:_closed_error()) end
-  if has_come_to(self, target) then return done(self:_failure()) end
-  local core = self._core
-  deadline = deadline or timeout_ms and self._db._now() + timeout_ms
-  core:wait(target, timeout_ms, function (code)
-    if code == nil then return done(nil) end
-    if code == "ETIMEDOUT" then return done(timeout_error(self, target)) end
-    if core ~= self._core and not self:_is_over() then -- another version has taken its place
-      return self:_wait(target, deadline and math.max(0, deadline - self._db._now()), done, deadline)
-    end
-    if code == "ECLOSED" or self:_is_over() then return done(self:_closed_error()) end
-    local _, why = self._db.log:following()
-    done(self:_failure() or errors.new(why or code, code))
-  end)
+--- Which records are skipped, see overrides.lua.
+function View:_overridden()
+  return self._overrides
 end
 
---- Whether a call that waits for target (nil: for nothing) would be answered at once, and not with an error.
-function View:_has(target)
-  if self._broken or self:_is_over() then return false end
-  if target ~= nil and not has_come_to(self, target) then return false end
-  return self._core:failure() == nil
+--- The core's handle of the log.
+function View:_log()
+  return self._db.log.core
 end
 
-local function is_options(value)
-  return type(value) == "table" and (value.since ~= nil or value.wait ~= nil or value.timeout ~= nil)
+--- The function from a record as it is in the log to what readers see; nil when these are the same.
+function View:_transform()
+  return self._db.log:transform(self._db._map)
 end
 
-local function check_integer(self, method, name, value, level)
-  if value ~= nil and not (type(value) == "number" and math.tointeger(value)) then
-    error(("%s:%s: option %s must be an integer, not %s"):format(self.name, method, name, tostring(value)), level)
-  end
-  return value and math.tointeger(value)
+--- The value of a record; nil, message, code.
+function View:_record(seq)
+  return self._db:_record(seq)
 end
 
--- How far the call waits (nil: not at all), and how long.
-local function patience(self, method, args)
-  local last = args[args.n]
-  local options = is_options(last) and last or {}
-  local since = check_integer(self, method, "since", options.since, 5)
-  local timeout_ms = options.timeout
-  if timeout_ms ~= nil and not (type(timeout_ms) == "number" and timeout_ms >= 0) then
-    error(("%s:%s: option timeout must be a number of milliseconds, not %s"):format(self.name, method,
-      tostring(timeout_ms)), 5)
-  end
-  if options.wait == false or since == -1 then return nil, timeout_ms end
-  return since or self._db:_since(), timeout_ms
+--- The value of a deleted record; nil when its bytes are gone.
+function View:_deleted_record(seq)
+  return self._db:_deleted_record(seq)
 end
 
--- A raw view tells by itself how far it has come.
-local function wait_for_raw(self, target, timeout_ms, done)
-  local host = self._instance.host
-  local since = host and host.raw and host.raw.since
-  if not observable.is(since) or (since:get() or -1) >= target then return done(nil) end
-  local off
-  local function answer(err)
-    if not off then return end
-    off()
-    off = nil
-    self._raw_waits[answer] = nil
-    done(err)
-  end
-  off = since(function (value)
-    if (value or -1) >= target then answer(nil) end
-  end, false)
-  self._raw_waits[answer] = true
-  if not timeout_ms then return end
-  self._core:wait(math.maxinteger, timeout_ms, function (code)
-    if code == "ETIMEDOUT" then answer(timeout_error(self, target)) end
-  end)
+--- Calls fn() when another instance answers, or the one that answers starts over; until the function that this returns
+--- is called.
+function View:_on_change(fn)
+  self._followers[fn] = true
+  return function () self._followers[fn] = nil end
 end
 
---- Waits as a call does: done(err) at once when target is nil.
-function View:_with_patience(target, timeout_ms, done)
-  if target == nil then
-    if self._broken then return done(self._broken) end
-    if self:_is_over() then return done(self:_closed_error()) end
-    return done(self:_failure())
-  end
-  self:_wait(target, timeout_ms, function (err)
-    if err then return done(err) end
-    wait_for_raw(self, target, timeout_ms, done)
-  end)
-end
-
--- --- Calling -----------------------------------------------------------------------------------------------------
-
-local function view_error(self, raised)
-  local message = type(raised) == "table" and raised.message or raised
-  return errors.new(('view "%s": %s'):format(self.name, tostring(message)), "EVIEW")
-end
-
--- What the view has by itself does little, so that it is not worth another thread when the view has nothing to do.
-local QUICK = {page = true, recent = true, follow = true, came = true}
-
---- host[name](...) where the host of the instance lives; done(err, results...).
-function View:_call_on(instance, done, name, ...)
-  if self:_is_over() then return done(self:_closed_error()) end
-  if instance.host then
-    local results = table.pack(pcall(instance.host[name], ...))
-    if results[1] then return done(nil, table.unpack(results, 2, results.n)) end
-    return done(view_error(self, results[2]))
-  end
-  if name == "page" then
-    local ok, items, resume, since = pcall(instance.core.page_if_idle, instance.core, ...)
-    if not ok then return done(view_error(self, items)) end
-    if items then return done(nil, items, resume, since) end
-  end
-  if QUICK[name] or name == "call" and self._builtin[...] then
-    local results = table.pack(instance.core:call_if_idle(name, ...))
-    if results[1] then return done(nil, table.unpack(results, 2, results.n)) end
-    if results[2] then return done(errors.new(results[2], results[3])) end
-  end
-  local ok, message, code = instance.core:call(done, name, ...)
-  if not ok then done(errors.new(message, code)) end
-end
-
---- The page of the instance that answers, when that is at hand and all is well: items, and what to go on with; or nil.
-function View:_page_now(...)
-  local instance = self._instance
-  local host = instance.host
-  local ok, items, resume
-  if host then ok, items, resume = pcall(host.page, ...)
-  else ok, items, resume = pcall(instance.core.page_if_idle, instance.core, ...) end
-  if ok then return items, resume end
-end
-
-local function answer_now(self, method, args, done)
-  local err = self:_failure()
-  if err then return done(err) end
-  local instance = self._instance
-  if instance.host then
-    local results = table.pack(pcall(instance.host.call, method, table.unpack(args, 1, args.n)))
-    if results[1] then return done(nil, table.unpack(results, 2, results.n)) end
-    return done(view_error(self, results[2]))
-  end
-  local results = table.pack(instance.core:call_now("call", method, table.unpack(args, 1, args.n)))
-  if results[1] then return done(nil, table.unpack(results, 2, results.n)) end
-  return done(errors.new(results[2], results[3]))
-end
-
-local function as_results(err, ...)
-  if err ~= nil then return errors.unpack(err) end
-  return ...
-end
-
-local function call_sync(self, method, args, cb)
-  if not cb then return answer_now(self, method, args, as_results) end
-  return async.call(function (done) answer_now(self, method, args, done) end, cb)
-end
-
--- The entry of an index that has no value of its own stands for the record that it is of.
-local function resolving(self, done)
-  return function (err, value, seq)
-    if err ~= nil or value ~= nil or seq == nil then return done(err, value, seq) end
-    local record, message, code = self._db:_record(seq)
-    if record == nil and message then return done(errors.new(message, code)) end
-    done(nil, record, seq)
-  end
-end
-
--- The record whose seq a method answers with.
-local function fetching(self, method, done)
-  return function (err, seq)
-    if err ~= nil or seq == nil then return done(err) end
-    if math.type(seq) ~= "integer" then
-      return done(errors.new(('view "%s": %s must answer with a seq, not a %s'):format(self.name, method, type(seq)),
-        "EVIEW"))
-    end
-    resolving(self, done)(nil, nil, seq)
-  end
-end
-
-local function call_async(self, method, args, cb)
-  local target, timeout_ms = patience(self, method, args)
-  return async.call(function (done)
-    if self.methods[method] == "record" then done = fetching(self, method, done) end
-    if method == "get" and self._kind == "index" and self._builtin.get then done = resolving(self, done) end
-    self:_with_patience(target, timeout_ms, function (err)
-      if err then return done(err) end
-      self:_call_on(self._instance, done, "call", method, table.unpack(args, 1, args.n))
-    end)
-  end, cb)
-end
-
--- Without a callback: for use in a for loop. With one: cb(nil, source), whose first next waits.
-local function open_source(self, method, args, cb)
-  local target, timeout_ms = patience(self, method, args)
-  local new = method == "deltas" and self._builtin.deltas and deltas.new or source.new
-  local opened = new(self, method, args, target, timeout_ms)
-  if cb then return async.call(function (done) done(nil, opened) end, cb) end
-  return opened, nil, nil, opened
+function View:_wake_followers()
+  for wake in pairs(self._followers) do wake() end
 end
 
 -- --- The handle --------------------------------------------------------------------------------------------------
-
-local CALLS = {
-  sync = call_sync, async = call_async, record = call_async, source = open_source, records = open_source,
-}
-
-function View:_check_alive(method, level)
-  if self:_is_over() then
-    error(('%s:%s: the database is closed'):format(self.name, method), level + 1)
-  end
-end
-
-local function method_of(self, method)
-  local known = self._calls[method]
-  local kind = self.methods[method]
-  if known or not kind then return known end
-  local call = CALLS[kind]
-  local function call_method(view, ...)
-    if view ~= self then error(("call it as db.%s:%s(...)"):format(self.name, method), 2) end
-    self:_check_alive(method, 2)
-    local cb, args = async.split_callback(...)
-    return call(self, method, args, cb)
-  end
-  self._calls[method] = call_method
-  return call_method
-end
 
 -- Why a view has no deltas.
 local function no_deltas(self)
@@ -301,29 +142,17 @@ function View.__index(self, key)
   if own ~= nil then return own end
   local methods = rawget(self, "methods")
   if methods and type(key) == "string" then
-    if rawget(self, "_broken") and not View.RESERVED[key] and key:sub(1, 1) ~= "_" then
+    if rawget(self, "_broken") and not instances.RESERVED[key] and key:sub(1, 1) ~= "_" then
       return function () return errors.unpack(self._broken) end
     end
-    local call = method_of(self, key)
+    local call = calls.method_of(self, key)
     if not call and key == "deltas" then return no_deltas end
     return call
   end
   return nil
 end
 
---- Where an instance is on its way: start, current, target, rate (records a second), eta (seconds; nil: not known).
-function View:_progress_of(instance)
-  local current, target = instance.core:since(), self._db:_since()
-  local start, elapsed_ms = instance.core:progress()
-  local done = current - start
-  local rate = elapsed_ms > 0 and done > 0 and done * 1000 / elapsed_ms or 0
-  return {
-    start = start, current = current, target = target, rate = rate,
-    eta = current >= target and 0 or rate > 0 and (target - current) / rate or nil,
-  }
-end
-
---- Waits until the view has come to the log's since as of now.
+--- Waits until the view has reached the log's since as of now.
 function View:ready(cb)
   self:_check_alive("ready", 2)
   local target = self._db:_since()
@@ -332,48 +161,80 @@ function View:ready(cb)
   end, cb)
 end
 
--- building: behind the log, or another version is on its way; live; stalled: it can't go on at the moment; failed.
-local function state_of(self, row)
-  local message, seq, traceback = self._core:failure()
-  local reason, stalls = self._core:reason()
-  if message then
-    row.state, row.error, row.seq, row.traceback = "failed", message, seq, traceback
-  elseif not self._db:_is_ready() then
-    row.state, row.reason = "stalled", "the database is not ready"
-  elseif stalls then
-    row.state, row.reason = "stalled", reason
-  else
-    local has_heir = self._next and not self:_failure(self._next)
-    row.state = (has_heir or row.since < row.target) and "building" or "live"
-    row.reason = reason or row.reason
-  end
+--- Makes the view's state again from the log, and waits until it has caught up. A script goes on answering meanwhile.
+function View:rebuild(cb)
+  self:_check_alive("rebuild", 2)
+  return async.call(function (done)
+    rebuild.rebuild(self, function (err) done(err, err == nil or nil) end)
+  end, cb)
 end
 
---- One row of db:status().
-function View:_status()
-  local row = {
-    name = self.name, kind = self._kind, version = self.version, reason = self.reason, target = self._db:_since(),
-    reload_error = self._reload_error and self._reload_error.message, accepted = self:_accepted(),
-    uses = self._instance and self._instance.uses,
-  }
-  if self._broken then
-    row.state, row.since, row.error, row.lag = "failed", -1, self._broken.message, row.target + 1
-    return row
+--- From now on the view passes over the record seq, and so does each view that uses it; also when they are rebuilt. A
+--- view that failed at the record goes on behind it. A view that has consumed the record is rebuilt without it, and
+--- this waits for that. Durable when it returns.
+function View:skip(seq, cb)
+  self:_check_alive("skip", 2)
+  if math.type(seq) ~= "integer" or seq < 0 then
+    error(("%s:skip: seq must be an integer from 0 on, not %s"):format(self.name, tostring(seq)), 2)
   end
-  row.since = self._core:since()
-  row.lag = row.target - row.since
-  row.size = self._core:size() + (self._engine and self._engine.indexes:size_bytes() or 0)
-  state_of(self, row)
-  local progress = self:_progress_of(self._next or self._instance)
-  row.rate, row.eta = progress.rate, progress.eta
-  if self._next then
-    local failure = self:_failure(self._next)
-    row.next = {
-      version = self._next.version, since = progress.current, reason = self._next.reason,
-      state = failure and "failed" or "building", error = failure and failure.message,
-    }
+  return async.call(function (done)
+    skip.skip(self, seq, function (err) done(err, err == nil or nil) end)
+  end, cb)
+end
+
+--- Keeps the state although the version has changed, or the source of a view without one: you vouch that the new code
+--- would make the same state. Ends a rebuild that is under way for that reason. The reason is kept, see status.
+function View:accept(reason, cb)
+  self:_check_alive("accept", 2)
+  if type(reason) ~= "string" or not reason:find "%S" then
+    error(("%s:accept: say why the state can be kept"):format(self.name), 2)
   end
-  return row
+  return async.call(function (done)
+    accept.accept(self, reason, function (err) done(err, err == nil or nil) end)
+  end, cb)
+end
+
+local EXPLAIN_OPTIONS = {from = "integer", to = "integer"}
+
+--- A dry run of the view, as its file is now, over the records from to to, without committing anything. By default over
+--- the records that it has not consumed; over all when there are none. It begins with the view's state when from is the
+--- next record of the view, else with its initial state (starts_with).
+---
+--- Results: records, deleted, skipped; ms, us_per_record, bytes_per_record; slowest (a list of {seq =, us =, bytes =});
+--- what changes: before and after, or changed (how many) and groups or entries (the first hundred); and error {seq =,
+--- message =, traceback =} when it raises.
+function View:explain(given, cb)
+  self:_check_alive("explain", 2)
+  if cb == nil and type(given) == "function" then given, cb = nil, given end
+  local range = options.check(self.name .. ":explain", given, EXPLAIN_OPTIONS, 2)
+  if (range.from or 0) < 0 then error(self.name .. ":explain: from is below 0", 2) end
+  return async.call(function (done) self._dry_runs:explain(range, done) end, cb)
+end
+
+function View:__tostring()
+  return ("flume.view: %s"):format(self.name)
+end
+
+-- --- What the database uses --------------------------------------------------------------------------------------
+
+View._status = status.row
+
+--- Mounts what the view's file says now, if that has changed; done(err) when it answers. force: also when it has not
+--- changed.
+function View:_reload(force, done)
+  local versions = self._versions
+  versions:reload(force, function (err)
+    if self._broken and err ~= nil and err == versions.reload_error then self._broken = err end
+    done(err)
+  end)
+end
+
+--- Whether the view uses the one of this name.
+function View:_uses(name)
+  for _, used in ipairs(self._instance and self._instance.uses or {}) do
+    if used == name then return true end
+  end
+  return false
 end
 
 --- The view, and the indexes that it has made: by names for messages.
@@ -385,23 +246,20 @@ function View:_parts()
   return parts
 end
 
---- Closes the view's part; done() when that is over.
+--- Closes the view; done() when that is over.
 function View:_close(done)
   if self._broken then return done() end
-  local gone, waits = self:_closed_error(), self._raw_waits
-  self._raw_waits = {}
-  for answer in pairs(waits) do answer(gone) end
-  if not self._engine then return self:_end_all(done) end
-  self._engine:close(function () self:_end_all(done) end)
-end
-
-function View:__tostring()
-  return ("flume.view: %s"):format(self.name)
+  waiting.end_raw_waits(self, self:_closed_error())
+  local function end_all()
+    self._dry_runs:stop(function () self._versions:close(done) end)
+  end
+  if not self._engine then return end_all() end
+  self._engine:close(end_all)
 end
 
 -- --- Observables -------------------------------------------------------------------------------------------------
 
--- Whoever watches since goes on watching when another instance takes the place, or the first one comes.
+-- A watcher of since goes on when another instance takes the place, or the first one comes.
 local function watch_since(self, notify)
   local watcher = {notify = notify, observer = self._core and self._core:observe(notify)}
   self._watchers[watcher] = true
@@ -423,16 +281,17 @@ local function add_observables(self)
   self.progress = observable.new(nil, {
     get = function ()
       if self._broken or self:_is_over() then return nil end
-      return self:_progress_of(self._next or self._instance)
+      return status.progress(self, self._versions.pending or self._instance)
     end,
     start = function (notify) return self.since(function () notify() end, false) end,
     call = async.spawn,
   })
 end
 
---- Makes another instance the one that answers.
+--- Makes an instance the one that answers.
 function View:_answer_with(instance)
   local before = self._core and self._core:since()
+  self._broken = false
   self._instance, self._core = instance, instance.core
   self.methods, self._builtin, self._kind = instance.methods, instance.builtin, instance.kind
   self.version, self.reason = instance.version, instance.reason
@@ -442,44 +301,70 @@ function View:_answer_with(instance)
     watcher.observer = self._core:observe(watcher.notify)
     if self._core:since() ~= before then watcher.notify() end
   end
-  for wake in pairs(self._followers) do wake() end
+  self:_wake_followers()
 end
 
---- A handle without an instance. script: what it is mounted from, for versions.lua; nil for one that could not be
---- mounted.
-function View.new(db, name, script)
+-- --- Mounting ----------------------------------------------------------------------------------------------------
+
+-- A handle without an instance.
+local function new(db, script)
+  local overridden = overrides.open(script.state_dir, not script.reads_only)
   local self = setmetatable({
-    name = name,
+    name = script.name,
     version = nil,
-    reason = nil,             -- why the instance that answers was built anew, or nil
+    reason = nil,             -- why the instance that answers was rebuilt, or nil
     methods = {},             -- name -> "sync" | "async" | "source" | "record" | "records"
-    _calls = {},              -- name -> function: those of them that were called
-    _kind = nil,
-    _builtin = {},            -- name -> true: the kind's own
+    since = nil,
+    progress = nil,
     _db = db,
-    _script = script,
+    _script = script,         -- what it is mounted from
+    _overrides = overridden,
+    _versions = nil,          -- its instances
+    _dry_runs = nil,
     _instance = nil,          -- the one that answers
     _core = nil,              -- of it
-    _next = nil,              -- the one that is built to take its place
-    _heir = nil,              -- {instance =, swaps =}: the one that is to take over its state when it is quiet
-    _engine = nil,            -- what has the methods in place of the instance (kinds.lua), or nil
-    _instances = {},          -- set of all that are open
+    _kind = nil,              -- of it
+    _builtin = {},            -- of it: name -> true: the methods of its kind
+    _calls = {},              -- name -> function: the methods that were called
+    _engine = nil,            -- of a query view: what has the methods in place of the instance, or nil
     _followers = {},          -- set of functions to be called when another instance answers, or starts over
     _watchers = {},           -- set of {notify =, observer =}
     _raw_waits = {},          -- set of functions that answer the calls that wait for a raw view's since
-    _activating = nil,        -- while a version is made the active one on disk: list of functions to be called then
-    _ending = {},             -- instance that is being closed -> list of functions to be called then
-    _erasing = nil,           -- while its store is written anew: list of functions to be called then; see erasure.lua
-    _notes = nil,             -- what it keeps from one version to the next: notes.lua
-    _dry = {},                -- set of the instances that make dry runs
-    _swaps = {},              -- list of functions that wait until the next instance answers: done(err)
-    _reload_error = nil,      -- why the file as it is now could not be mounted
-    _broken = false,          -- or why the view could not be mounted at all: all that is asked of it answers this error
-    since = nil,
-    progress = nil,
+    _broken = false,          -- or why the view could not be mounted: the answer to whatever is asked of it
   }, View)
+  self._versions = Versions.new(self, db, script, overridden)
+  self._dry_runs = DryRuns.new(self)
   add_observables(self)
   return self
 end
 
-return View
+local M = {}
+
+--- script: name; definition, or path and folder; mapper or mapper_path; decode; in_caller: not in a state of its own;
+--- state_dir: where states are kept, or nil; reads_only; lock: path of the log's lock file; memory, budget; accept: why
+--- the state can be kept although the version or the source has changed. A view, or nil, message, code.
+function M.mount(db, script)
+  local instance, message, code = instances.new(db, script)
+  if not instance then return nil, message, code end
+  local self = new(db, script)
+  local since
+  since, message, code = self._versions:begin(instance, script.accept)
+  if not since then return nil, message, code end
+  local host = instance.host
+  if host and host.engine then self._engine = host.engine.new(self) end
+  if host and host.raw then
+    function host.start_over() rebuild.start_over_raw(self) end
+  end
+  return self
+end
+
+--- A view that could not be mounted: its name is taken, and all that is asked of it answers the error. A reload may
+--- mount it.
+function M.broken(db, script, message, code)
+  local self = new(db, script)
+  self._versions.dirs:read_active()
+  self._broken = errors.new(message, code == "EINVAL" and "EVIEW" or code)
+  return self
+end
+
+return M

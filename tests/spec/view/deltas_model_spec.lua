@@ -296,7 +296,7 @@ end
 -- A set of the records that the view passes over.
 local function skips_of(view)
   local skips = {}
-  for _, seq in ipairs(view._notes.skips) do skips[seq] = true end
+  for _, seq in ipairs(view:_overridden().skips) do skips[seq] = true end
   return skips
 end
 
