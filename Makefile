@@ -40,7 +40,7 @@ LUA_MODULES = $(sort $(shell find lua/flume -name '*.lua'))
 VIEWS = $(sort $(shell find views -name '*.lua'))
 BINARY = $(BUILD)/bin/flume
 
-.PHONY: all lib env deps deps-test deps-interop deps-lint deps-bench test test-programs demo bench lint lint-sources layers format \
+.PHONY: all lib env deps deps-test deps-interop deps-lint deps-bench test test-programs demo bench lint lint-sources layers format built-tests \
   asan tsan sanitized coverage covered valgrind fuzz fuzz-tests crash clean help
 
 all: $(BUILD)/libflume.a libraries $(MODULE) $(TEXT_MODULE) $(SHARE)/flume $(BINARY)
@@ -129,10 +129,21 @@ deps-bench:
 
 # --- Tests ----------------------------------------------------------------------------------------------------------
 
-# Each runs in a make of its own: what was just installed changes what pkg-config says.
+# FILE=tests/c/log/test_log.c, a file of specs or a folder runs these tests alone, NAME=TEXT the tests of that name.
+FILE =
+NAME =
+FILE_PROGRAMS = $(patsubst %.c,$(BUILD)/tests/%,$(patsubst fuzz_%,test_fuzz_%,$(notdir $(shell find $(FILE) \
+  -name 'test_*.c' -o -name 'fuzz_*.c' -o -name kill9.c))))
+NEEDED_PROGRAMS = $(if $(FILE),$(FILE_PROGRAMS),test-programs)
+export NAME
+
+# The build runs in a make of its own: the packages that were just installed change the answers of pkg-config.
 test: deps-test
-	@$(MAKE) --no-print-directory all test-programs
-	@tests/run $(BUILD) '$(BUSTED)'
+	@$(MAKE) --no-print-directory built-tests
+	@tests/run $(BUILD) '$(BUSTED)' $(FILE)
+
+built-tests: all $(NEEDED_PROGRAMS)
+	@:
 
 test-programs: $(C_TESTS) $(BUILD)/tests/kill9 $(BUILD)/tests/test_lua_memory fuzz-tests
 
@@ -180,16 +191,18 @@ $(BUILD)/tests/test_lua_memory: tests/crash/test_lua_memory.c tests/c/support/su
 	@$(CC) $(CPPFLAGS_ALL) $(TEST_CPPFLAGS) $(CFLAGS_ALL) -Wl,--wrap=realloc -o $@ $< $(LUA_OBJ) $(BUILD)/libflume.a $(LDFLAGS) \
 	  $(LDLIBS_CORE) $(shell pkg-config --libs $(LUA) 2>/dev/null)
 
-# The same tests on a build with a sanitizer, the specs in an interpreter that is linked with it.
+# The same tests on a build with a sanitizer. The specs run in an interpreter that is linked with it. FILE and NAME choose
+# tests as for make test.
 asan: deps-test
-	@$(MAKE) --no-print-directory sanitized BUILD=build-asan SANITIZE='-fsanitize=address,undefined -fno-omit-frame-pointer'
+	@FLUME_TEST_TARGET=asan $(MAKE) --no-print-directory sanitized BUILD=build-asan SANITIZE='-fsanitize=address,undefined -fno-omit-frame-pointer'
 
 tsan: deps-test
-	@FLUME_SANITIZER=thread $(MAKE) --no-print-directory sanitized BUILD=build-tsan SANITIZE='-fsanitize=thread'
+	@FLUME_TEST_TARGET=tsan FLUME_SANITIZER=thread $(MAKE) --no-print-directory sanitized BUILD=build-tsan SANITIZE='-fsanitize=thread'
 
 sanitized: OPTIMIZE = -O1 -g
-sanitized: all test-programs $(BUILD)/bin/lua
-	@LUA=$(abspath $(BUILD))/bin/lua SANITIZE='$(SANITIZE)' tests/run $(BUILD) 'busted --lua=$(abspath $(BUILD))/bin/lua'
+sanitized: built-tests $(BUILD)/bin/lua
+	@LUA=$(abspath $(BUILD))/bin/lua SANITIZE='$(SANITIZE)' tests/run $(BUILD) 'busted --lua=$(abspath $(BUILD))/bin/lua' \
+	  $(FILE)
 
 $(BUILD)/bin/lua: tests/support/lua.c
 	@mkdir -p $(@D)

@@ -6,8 +6,9 @@ local binary = require "tests.support.binary"
 local originals = require "tests.interop.originals"
 local records = require "tests.interop.records"
 local fixture = require "tests.support.fixture"
+local seeds = require "tests.support.seeds"
 
-local SEED = tonumber(os.getenv "FLUME_TEST_SEED") or os.time() % 100000
+local SEED = seeds.take()
 local COUNT = 500
 
 local compare = originals.comparing(it, pending)
@@ -152,7 +153,7 @@ local function compare_all(db, theirs, answer)
   end
 end
 
-describe(("interop with seed %d, jitdb"):format(SEED), function ()
+describe("interop, jitdb", function ()
   after_each(fixture.clean)
 
   compare("an import has every record of an async-append-only-log file", function ()

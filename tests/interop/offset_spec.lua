@@ -1,7 +1,7 @@
 -- flumelog-offset and flume on the same files: what the one writes the other reads, and both answer alike. Where the
 -- original is wrong, the test says so, and holds flume to the right answer.
 --
--- The records are made up of FLUME_TEST_SEED, or of another number each time, which is in the names of the tests.
+-- The seed of the run makes the records.
 
 local assert = require "luassert"
 local flume = require "flume"
@@ -9,8 +9,9 @@ local offsets = require "tests.support.offsets"
 local originals = require "tests.interop.originals"
 local records = require "tests.interop.records"
 local fixture = require "tests.support.fixture"
+local seeds = require "tests.support.seeds"
 
-local SEED = tonumber(os.getenv "FLUME_TEST_SEED") or os.time() % 100000
+local SEED = seeds.take()
 
 local compare = originals.comparing(it, pending)
 
@@ -42,7 +43,7 @@ local function written(count, bits)
   return file, made.list, made.answer
 end
 
-describe(("interop with seed %d, flumelog-offset"):format(SEED), function ()
+describe("interop, flumelog-offset", function ()
   after_each(fixture.clean)
 
   for _, bits in ipairs {32, 48, 53} do

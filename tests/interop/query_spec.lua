@@ -5,8 +5,9 @@ local flume = require "flume"
 local originals = require "tests.interop.originals"
 local records = require "tests.interop.records"
 local fixture = require "tests.support.fixture"
+local seeds = require "tests.support.seeds"
 
-local SEED = tonumber(os.getenv "FLUME_TEST_SEED") or os.time() % 100000
+local SEED = seeds.take()
 local COUNT = 400
 
 local compare = originals.comparing(it, pending)
@@ -56,7 +57,7 @@ local function answer(db, read)
   return list
 end
 
-describe(("interop with seed %d, flumeview-query"):format(SEED), function ()
+describe("interop, flumeview-query", function ()
   after_each(fixture.clean)
 
   compare("queries have the same answers", function ()

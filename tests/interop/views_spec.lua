@@ -6,8 +6,9 @@ local flume = require "flume"
 local originals = require "tests.interop.originals"
 local records = require "tests.interop.records"
 local fixture = require "tests.support.fixture"
+local seeds = require "tests.support.seeds"
 
-local SEED = tonumber(os.getenv "FLUME_TEST_SEED") or os.time() % 100000
+local SEED = seeds.take()
 local PACKAGES = 1000
 
 local compare = originals.comparing(it, pending)
@@ -115,7 +116,7 @@ local function compare_reads(list, reads)
   end
 end
 
-describe(("interop with seed %d, views"):format(SEED), function ()
+describe("interop, views", function ()
   after_each(fixture.clean)
 
   compare("flumeview-reduce: states, and what becomes of them with more records", function ()

@@ -7,9 +7,10 @@
 --   entries.count(list, options)
 --   entries.collect(source)          list of packed results
 --   entries.random_options(random, keys)
---   entries.seeded(fn)               fn(random), with FLUME_SEED or another seed each time; a failure prints it
+--   entries.seeded(fn)               fn(random), with the seed of the run
 
 local flume = require "flume"
+local seeds = require "tests.support.seeds"
 
 local M = {}
 
@@ -129,14 +130,8 @@ function M.random_options(random, keys)
 end
 
 function M.seeded(fn)
-  local seed = math.tointeger(tonumber(os.getenv "FLUME_SEED")) or os.time() % 1000000
-  math.randomseed(seed)
-  local ok, err = xpcall(fn, function (message)
-    print("FLUME_SEED=" .. seed)
-    return message
-  end, math.random)
-  math.randomseed(os.time())
-  if not ok then error(err, 0) end
+  math.randomseed(seeds.take())
+  fn(math.random)
 end
 
 return M

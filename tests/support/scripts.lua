@@ -1,6 +1,5 @@
 -- Scripts of views under versions that change, and a database on them.
 --
---   scripts.seed(variable)     the seed of a random test: what the environment variable says, or the time
 --   scripts.new(sources)       of name -> source, in which each V stands for the version; in a folder of its own
 --
 --   made:write(name, version)  the script, at this version
@@ -17,10 +16,6 @@ local M = {}
 
 local Scripts = {}
 Scripts.__index = Scripts
-
-function M.seed(variable)
-  return math.tointeger(tonumber(os.getenv(variable) or os.time()))
-end
 
 function M.new(sources)
   return setmetatable({sources = sources, versions = {}, dir = fixture.dir() .. "/db", folder = fixture.dir()}, Scripts)

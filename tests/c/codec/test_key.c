@@ -352,7 +352,7 @@ static void write_random(struct flume_buf *buf, uint64_t *random, unsigned depth
 }
 
 TEST(random_values) {
-  uint64_t seed = random_seed(), random = seed;
+  uint64_t random = random_seed();
   for (int round = 0; round < 20 && !test_failed; round++) {
     for (size_t i = 0; i < 150; i++) {
       struct made_value *value = new_value();
@@ -362,7 +362,6 @@ TEST(random_values) {
     check_all();
     forget();
   }
-  if (test_failed) printf("FLUME_TEST_SEED=%llu\n", (unsigned long long)seed);
 }
 
 /* --- Ranges --------------------------------------------------------------------------------------------------------- */
@@ -569,7 +568,7 @@ TEST(bytes_that_encode_no_key) {
 }
 
 TEST(random_bytes) {
-  uint64_t seed = random_seed(), random = seed;
+  uint64_t random = random_seed();
   static const uint8_t tags[] = {0x00, 0x01, 0x02, 0x05, 0x10, 0x26, 0x27, 0xff};
   uint8_t bytes[40];
   for (int i = 0; i < 200000 && !test_failed; i++) {
@@ -579,7 +578,6 @@ TEST(random_bytes) {
     }
     decode_copy(bytes, len);
   }
-  if (test_failed) printf("FLUME_TEST_SEED=%llu\n", (unsigned long long)seed);
 }
 
 TEST(without_memory) {

@@ -140,22 +140,19 @@ static void compare(const char *const *paths, size_t count, bool is_list, int ro
 }
 
 TEST(random_records) {
-  uint64_t seed = random_seed();
-  random_state = seed;
+  random_state = random_seed();
   compare((const char *const[]){"a"}, 1, false, 5000);
   compare((const char *const[]){"a.b"}, 1, false, 5000);
   compare((const char *const[]){"a.b.c"}, 1, false, 20000);
   compare((const char *const[]){"a"}, 1, true, 5000);
   compare((const char *const[]){"a", "b"}, 2, true, 5000);
   compare((const char *const[]){"c", "a.b", "a"}, 3, true, 5000);
-  if (test_failed) printf("FLUME_TEST_SEED=%llu\n", (unsigned long long)seed);
 }
 
 /* Cut and changed records have a key, none, or are refused. */
 TEST(damaged_records) {
   struct flume_extract *extract = make_extract(&flume_io_posix, (const char *const[]){"a.b", "c"}, 2, true);
-  uint64_t seed = random_seed();
-  random_state = seed;
+  random_state = random_seed();
   struct flume_buf record, key, scratch;
   flume_buf_init(&record, &flume_io_posix);
   flume_buf_init(&key, &flume_io_posix);
@@ -178,7 +175,6 @@ TEST(damaged_records) {
   flume_buf_fini(&record);
   flume_buf_fini(&key);
   flume_buf_fini(&scratch);
-  if (test_failed) printf("FLUME_TEST_SEED=%llu\n", (unsigned long long)seed);
 }
 
 /* The kind that a record {a = value} has at "a"; 0 for none. */

@@ -123,12 +123,11 @@ COMPACT(all_records, all_records)
 
 EACH_LOG(compact_again_and_again) {
   fill(f);
-  uint64_t seed = random_seed(), state = seed, pattern = 0;
+  uint64_t state = random_seed(), pattern = 0;
   while (pattern != all_records && !test_failed) {
     pattern |= (random_next(&state) & random_next(&state) & random_next(&state)) & all_records;
     delete_and_compact(f, pattern);
   }
-  if (test_failed) printf("seed %llu\n", (unsigned long long)seed);
 }
 
 EACH_LOG(compact_an_empty_log) {

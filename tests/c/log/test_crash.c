@@ -417,7 +417,6 @@ TEST(random_crashes) {
     crash_begin(&crash, "random");
     random_workload(&crash, &random);
     crash_end(&crash);
-    if (test_failed) printf("FLUME_TEST_SEED=%llu\n", (unsigned long long)seed);
   }
   if (crash_all()) printf("FLUME_TEST_SEED=%llu\n", (unsigned long long)first);
   crash_report("random", before);

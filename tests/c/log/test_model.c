@@ -187,8 +187,7 @@ static void model_step(struct model *m) {
 }
 
 EACH_LOG(random_operations_against_a_model) {
-  uint64_t seed = random_seed();
-  struct model m = {.f = f, .random = seed, .compaction = {.calls = 1}};
+  struct model m = {.f = f, .random = random_seed(), .compaction = {.calls = 1}};
   struct flume_range range = living(true);
   m.live = stream_new(f, &range);
   for (int i = 0; i < 600 && !test_failed; i++) model_step(&m);
@@ -197,6 +196,5 @@ EACH_LOG(random_operations_against_a_model) {
   flume_stream_close(m.live);
   fixture_reopen(f);
   for (int i = 0; i < 20 && !test_failed; i++) model_stream(&m);
-  if (test_failed) printf("FLUME_TEST_SEED=%llu\n", (unsigned long long)seed);
   free(m.records);
 }

@@ -183,7 +183,6 @@ TEST(random_operations) {
   CHECK_INT_EQ(table.bytes, 0);
   flume_memtable_fini(&table);
   CHECK_INT_EQ(atomic_load(&faults.allocations), 0);
-  if (test_failed) printf("FLUME_TEST_SEED=%llu\n", (unsigned long long)seed);
 }
 
 /* Keys that ascend, descend and come from the middle fill leaves in different ways. */

@@ -63,7 +63,7 @@ static void check(const struct flume_chunk *chunk, uint32_t count, int64_t witho
 }
 
 TEST(written_postings_read_back) {
-  uint64_t seed = random_seed(), random = seed;
+  uint64_t random = random_seed();
   flume_buf_init(&buf, &flume_io_posix);
   for (int round = 0; round < 500 && !test_failed; round++) {
     static const uint64_t steps[] = {1, 2, 3, 100, 10000, (uint64_t)1 << 33, (uint64_t)1 << 54};
@@ -91,7 +91,6 @@ TEST(written_postings_read_back) {
     flume_buf_fini(&less);
   }
   flume_buf_fini(&buf);
-  if (test_failed) printf("FLUME_TEST_SEED=%llu\n", (unsigned long long)seed);
 }
 
 TEST(least_and_greatest_seqs) {
@@ -171,7 +170,7 @@ static void read_damaged(const uint8_t *data, size_t len) {
 }
 
 TEST(damaged_bytes) {
-  uint64_t seed = random_seed(), random = seed;
+  uint64_t random = random_seed();
   flume_buf_init(&buf, &flume_io_posix);
   for (int round = 0; round < 60 && !test_failed; round++) {
     make(&random, 100, 1 + random_below(&random, 40), 300);
@@ -186,5 +185,4 @@ TEST(damaged_bytes) {
     }
   }
   flume_buf_fini(&buf);
-  if (test_failed) printf("FLUME_TEST_SEED=%llu\n", (unsigned long long)seed);
 }

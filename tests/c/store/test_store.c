@@ -2,8 +2,7 @@
 #include "store_model.h"
 
 static void run_model(bool on_disk, int steps) {
-  uint64_t seed = random_seed();
-  random_state = seed;
+  random_state = random_seed();
   begin(on_disk);
   for (int i = 0; i < steps && !test_failed; i++) {
     do_something();
@@ -11,7 +10,6 @@ static void run_model(bool on_disk, int steps) {
   }
   check_all();
   end();
-  if (test_failed) printf("FLUME_TEST_SEED=%llu\n", (unsigned long long)seed);
 }
 
 TEST(random_operations_in_memory) { run_model(false, 4000); }

@@ -295,7 +295,7 @@ static void end(struct image *image) {
 
 /* A file that ends too early is not touched beyond its end. */
 TEST(a_file_that_was_cut_is_refused) {
-  uint64_t seed = random_seed(), random = seed;
+  uint64_t random = random_seed();
   struct image image;
   begin(&image);
   struct image_file *file = &image.files[0];
@@ -307,12 +307,11 @@ TEST(a_file_that_was_cut_is_refused) {
     if (!CHECK_INT_EQ(judge_copy(), REFUSED)) printf("copied, cut to %zu of %zu bytes\n", len, file->len);
   }
   end(&image);
-  if (test_failed) printf("FLUME_TEST_SEED=%llu\n", (unsigned long long)seed);
 }
 
 /* Where a byte of a row's value is changed, an answer is right or none. */
 TEST(values_with_flipped_bytes_are_refused) {
-  uint64_t seed = random_seed(), random = seed;
+  uint64_t random = random_seed();
   struct image image;
   int flipped = 0;
   begin(&image);
@@ -334,13 +333,12 @@ TEST(values_with_flipped_bytes_are_refused) {
   }
   CHECK(flipped > 50); /* others lie in pages that are not in use any more */
   end(&image);
-  if (test_failed) printf("FLUME_TEST_SEED=%llu\n", (unsigned long long)seed);
 }
 
 /* LMDB trusts its own pages. What is wrong in them may hide rows, and some of it may end the process that reads; but what
  * is given is what was put there. */
 TEST(pages_with_flipped_bytes_give_no_wrong_rows) {
-  uint64_t seed = random_seed(), random = seed;
+  uint64_t random = random_seed();
   struct image image;
   int answered = 0;
   begin(&image);
@@ -357,7 +355,6 @@ TEST(pages_with_flipped_bytes_give_no_wrong_rows) {
   }
   if (!CHECK(answered >= 280)) printf("%d of 300 answered\n", answered);
   end(&image);
-  if (test_failed) printf("FLUME_TEST_SEED=%llu\n", (unsigned long long)seed);
 }
 
 /* --- Readers that are killed ---------------------------------------------------------------------------------------- */

@@ -47,12 +47,6 @@ static inline uint32_t random_below(uint64_t *state, uint32_t limit) {
   return (uint32_t)(random_next(state) % limit);
 }
 
-/* FLUME_TEST_SEED, or another one each time. */
-static inline uint64_t random_seed(void) {
-  const char *text = getenv("FLUME_TEST_SEED");
-  return text != NULL ? strtoull(text, NULL, 10) : (uv_hrtime() ^ (uint64_t)getpid() << 32) % 1000000000u;
-}
-
 /* Key 0 gives zeros. */
 static inline void payload_fill(uint8_t *out, size_t len, uint64_t key) {
   uint64_t state = key;

@@ -4,19 +4,25 @@
  *     CHECK_INT_EQ(flume_buf_grow(&buf, 10), 0);
  *   }
  *
- * Tests run in the order of the file; the arguments of the program, if any, choose those whose names contain one of
- * them. A failed check prints file:line and the test goes on; REQUIRE leaves the test. The last line of the output is
- * "N passed, N failed, N skipped", and the exit code 0 when none failed. */
+ * Tests run in the order of the file. The arguments of the program, if there are any, choose the tests whose names
+ * contain one of them. A failed check prints file:line and the test goes on; REQUIRE leaves the test. The last line of
+ * the output is "N passed, N failed, N skipped"; the exit code is 0 when no test failed.
+ *
+ * Random tests begin with random_seed(). A program with a failed test prints the seed, and FLUME_TEST_SEED=N repeats the
+ * run. A program that crashes prints nothing: it leaves the name of the test and the seed in the file that
+ * FLUME_TEST_PROGRESS names (see tests/run). */
 #ifndef FLUME_TEST_H
 #define FLUME_TEST_H
 
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
-#define TEST_SECONDS 1800 /* one that takes longer hangs, and ends the program */
+#define TEST_SECONDS 1800 /* a test that takes longer hangs; the program ends */
 
 struct test {
   const char *name;
@@ -27,6 +33,8 @@ struct test {
 static struct test *test_first;
 static struct test **test_last = &test_first;
 static bool test_failed, test_skipped;
+static uint64_t test_seed;
+static bool test_is_random; /* a test has asked for the seed */
 
 #define TEST(id)                                                           \
   static void test_##id(void);                                             \
@@ -82,11 +90,35 @@ static bool test_chosen(const struct test *test, int argc, char **argv) {
   return false;
 }
 
+/* FLUME_TEST_SEED, or a different number in each run; the same for all tests of the program. */
+static inline uint64_t random_seed(void) {
+  test_is_random = true;
+  return test_seed;
+}
+
+static void test_draw_seed(void) {
+  const char *text = getenv("FLUME_TEST_SEED");
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  test_seed = ((uint64_t)now.tv_nsec ^ (uint64_t)getpid() << 32) % 1000000000u;
+  if (text != NULL) test_seed = strtoull(text, NULL, 10);
+}
+
+static void test_tell_running(const char *name) {
+  const char *path = getenv("FLUME_TEST_PROGRESS");
+  FILE *file = path != NULL ? fopen(path, "w") : NULL;
+  if (file == NULL) return;
+  fprintf(file, "%s, FLUME_TEST_SEED=%llu\n", name, (unsigned long long)test_seed);
+  fclose(file);
+}
+
 int main(int argc, char **argv) {
   int passed = 0, failed = 0, skipped = 0;
+  test_draw_seed();
   for (struct test *test = test_first; test != NULL; test = test->next) {
     if (!test_chosen(test, argc, argv)) continue;
     test_failed = test_skipped = false;
+    test_tell_running(test->name);
     alarm(TEST_SECONDS);
     test->run();
     if (test_failed) {
@@ -99,6 +131,7 @@ int main(int argc, char **argv) {
     }
     fflush(stdout);
   }
+  if (failed > 0 && test_is_random) printf("FLUME_TEST_SEED=%llu\n", (unsigned long long)test_seed);
   printf("%d passed, %d failed, %d skipped\n", passed, failed, skipped);
   return failed != 0;
 }

@@ -2,8 +2,8 @@
 -- where they are not.
 
 local fixture = require "tests.support.fixture"
+local seeds = require "tests.support.seeds"
 
-local seed = tonumber(os.getenv "FLUME_SEED") or os.time()
 
 -- A view whose method runs a piece of code.
 local RUNNER = [[
@@ -158,7 +158,7 @@ describe("the functions of tables in a view", function ()
 
   it("do what Lua's do, for random tables", function ()
     local view = new_runner()
-    print("library_spec: seed " .. seed)
+    local seed = seeds.take()
     for i = 1, 200 do
       local code = RANDOM:format(seed + i)
       assert.equal(in_lua(code)[1], view:run(code))

@@ -1,12 +1,12 @@
 -- The pattern functions of a view's state, beside those of Lua: the same results and the same errors for whatever
--- patterns and subjects. The seed is printed; FLUME_SEED=n runs the same cases again.
+-- patterns and subjects.
 
 local core = require "flume.core"
+local seeds = require "tests.support.seeds"
 
 local ours = core.patterns
 local CASES = 20000
 
-local seed = tonumber(os.getenv "FLUME_SEED") or os.time()
 
 local PIECES = {
   "a", "b", "c", "x", "1", "2", " ", "-", "]", "^", "$", ".", "%a", "%d", "%s", "%w", "%S", "%A", "%p", "%.", "%%",
@@ -84,13 +84,12 @@ local function compare(name, mine, stock, ...)
   if is_same(expected, got) then return expected[1] end
   local given = {}
   for i = 1, select("#", ...) do given[i] = ("%q"):format(tostring((select(i, ...)))) end
-  assert.same(expected, got, ("seed %d: %s(%s)"):format(seed, name, table.concat(given, ", ")))
+  assert.same(expected, got, ("%s(%s)"):format(name, table.concat(given, ", ")))
 end
 
 describe("the pattern functions of views", function ()
   setup(function ()
-    math.randomseed(seed)
-    print("pattern_spec: seed " .. seed)
+    math.randomseed(seeds.take())
   end)
 
   it("give what Lua's own give, for random patterns", function ()

@@ -1,10 +1,10 @@
 -- Values to bytes and back: MessagePack, JSON, lazy records.
--- Random tests print their seed; FLUME_SEED=n repeats one.
 
 local core = require "flume.core"
 local flume = require "flume"
+local seeds = require "tests.support.seeds"
 
-local seed = tonumber(os.getenv "FLUME_SEED") or os.time()
+local SEED = seeds.take()
 
 local function hex(bytes)
   return (bytes:gsub(".", function(c) return ("%02x"):format(c:byte()) end))
@@ -420,7 +420,7 @@ describe("JSON", function()
   it("agrees with cjson on random values", function()
     local found, cjson = pcall(require, "cjson")
     if not found then pending "lua-cjson is not installed" end
-    math.randomseed(seed)
+    math.randomseed(SEED)
     for _ = 1, 300 do
       local value = {}
       for i = 1, math.random(5) do
@@ -433,14 +433,14 @@ describe("JSON", function()
   end)
 end)
 
-describe("random values, seed " .. seed, function()
+describe("random values", function()
   it("are read by another implementation, and it by us", function()
     package.path = package.path .. ";/usr/share/lua/5.4/?.lua;/usr/share/lua/5.3/?.lua"
     local found, other = pcall(require, "MessagePack")
     if not found then pending "lua-messagepack is not installed" end
     other.set_number "double"
     other.set_string "string"
-    math.randomseed(seed)
+    math.randomseed(SEED)
     for _ = 1, 500 do
       local value = random_value(4)
       local bytes, theirs = encode(value), other.pack(value)
@@ -465,7 +465,7 @@ describe("random values, seed " .. seed, function()
   end
 
   it("look alike as records and as tables", function()
-    math.randomseed(seed)
+    math.randomseed(SEED)
     for _ = 1, 200 do
       local value = { random_value(4) }
       if not agree(assert(flume.record(encode(value))), value) then error("they differ: " .. hex(encode(value))) end
@@ -473,7 +473,7 @@ describe("random values, seed " .. seed, function()
   end)
 
   it("never hurt when damaged", function()
-    math.randomseed(seed)
+    math.randomseed(SEED)
     local function walk(item, depth)
       if type(item) ~= "userdata" or item == flume.null or depth > 5 then return end
       for _, key in ipairs { "a", 1, 3, 2.5, true } do walk(item[key], depth + 1) end
@@ -508,7 +508,7 @@ describe("sorted encoding", function()
   end
 
   it("gives the same bytes whatever the order of insertion, and the same value", function()
-    math.randomseed(seed)
+    math.randomseed(SEED)
     for _ = 1, 300 do
       local value = { random_value(4), random_value(4) }
       local bytes = assert(core.encode_sorted(value))

@@ -1,13 +1,14 @@
 -- Deltas of views that all sorts of things happen to: at each "at", a copy is what the view is at that seq, by a fold
 -- of the records that is made here. Pages are small, so that there are many places for things to happen between them.
 --
--- FLUME_DELTAS_SEED repeats a run; FLUME_DELTAS_STEPS makes it longer.
+-- FLUME_DELTAS_STEPS makes the run longer.
 
 local deltas = require "flume.view.deltas"
 local flume = require "flume"
 local fixture = require "tests.support.fixture"
+local seeds = require "tests.support.seeds"
 
-local SEED = math.tointeger(tonumber(os.getenv "FLUME_DELTAS_SEED" or os.time()))
+local SEED = seeds.take()
 local STEPS = math.tointeger(tonumber(os.getenv "FLUME_DELTAS_STEPS" or "150"))
 
 -- --- The views, and what they are ----------------------------------------------------------------------------------
@@ -424,10 +425,9 @@ describe("deltas under random operations", function ()
   end)
 
   it("keep copies equal to the view at each position", function ()
-    print("FLUME_DELTAS_SEED=" .. SEED)
     local run = new_run()
     for step = 1, STEPS do
-      run.where = ("step %d, FLUME_DELTAS_SEED=%d"):format(step, SEED)
+      run.where = ("step %d"):format(step)
       OPERATIONS[math.random(#OPERATIONS)](run)
       for _, copy in ipairs(run.copies) do let_take(copy, math.random(0, 12)) end
       for _ = 1, math.random(0, 4) do flume.step(0) end

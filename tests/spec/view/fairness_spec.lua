@@ -1,4 +1,5 @@
 -- Views side by side: they share one pass over the log, and none holds up another, an append or a read.
+-- Runs alone: the time of appends and reads is measured.
 
 local child = require "tests.support.child"
 local core = require "flume.core"

@@ -5,6 +5,7 @@ local child = require "tests.support.child"
 local flume = require "flume"
 local lfs = require "lfs"
 local fixture = require "tests.support.fixture"
+local seeds = require "tests.support.seeds"
 
 local ROUNDS = math.tointeger(tonumber(os.getenv "FLUME_SWAP_ROUNDS" or os.getenv "FLUME_CRASH" and "100" or "12"))
 
@@ -106,8 +107,7 @@ describe("a swap that is cut short", function ()
   after_each(fixture.clean)
 
   it("leaves one version of each view, and that is right", function ()
-    local seed = os.time()
-    print("seed " .. seed)
+    local seed = seeds.take()
     math.randomseed(seed)
     local dir, folder = fixture.dir() .. "/data", fixture.dir()
     for round = 1, ROUNDS do

@@ -1,14 +1,15 @@
 -- Everything that can be done with views, in random order, on every kind of log. Whenever all is answered, each view is
 -- the fold of what the log holds, without what it passes over; each callback was called once; and status agrees.
 --
--- FLUME_MODEL_SEED repeats a run, with FLUME_MODEL_LOG on one kind of log alone; FLUME_MODEL_ROUNDS makes it longer.
+-- FLUME_MODEL_LOG runs one kind of log alone; FLUME_MODEL_ROUNDS makes the run longer.
 
 local flume = require "flume"
 local lfs = require "lfs"
 local fixture = require "tests.support.fixture"
+local seeds = require "tests.support.seeds"
 
 local ROUNDS = math.tointeger(tonumber(os.getenv "FLUME_MODEL_ROUNDS" or "4"))
-local SEED = math.tointeger(tonumber(os.getenv "FLUME_MODEL_SEED" or os.time()))
+local SEED = seeds.take()
 local OPERATIONS = 120 -- until all has to be answered
 local MODULUS = 1000003
 
@@ -479,7 +480,7 @@ describe("views under random operations", function ()
     if sync == wanted then it("each is the fold of the log, and each call is answered once: " .. sync, function ()
       local seed = SEED + i
       local ok, why = xpcall(play, debug.traceback, sync ~= "memory" and sync or nil, seed)
-      if not ok then error(("FLUME_MODEL_SEED=%d FLUME_MODEL_LOG=%s: %s"):format(SEED, sync, tostring(why)), 0) end
+      if not ok then error(("FLUME_MODEL_LOG=%s: %s"):format(sync, tostring(why)), 0) end
     end) end
   end
 end)
