@@ -1,8 +1,8 @@
 /* The unit that moves: an immutable, reference-counted run of consecutive records.
  *
- * A log makes blocks, a stream or the pump hands them on, a record points into one. A block is made in two steps, so
- * that the reading can be done on a worker thread: the log plans it (which bytes of which file) on its own thread,
- * and flume_block_load then reads and verifies it, once, on any thread. */
+ * A log makes blocks, a stream or the pump hands them on, a record points into one. A block is made in two steps: the
+ * log plans it (which bytes of which file) under the log's lock, and flume_block_load then reads and verifies it, once,
+ * without a lock. Both may be done on any thread. */
 #ifndef FLUME_BLOCK_H
 #define FLUME_BLOCK_H
 
@@ -29,6 +29,7 @@ struct flume_block {
   uint32_t count;                      /* records */
   uint32_t bytes;                      /* that loading it reads; 0 when there is nothing to read */
   int64_t first_seq;                   /* of record 0 */
+  int64_t deletions;                   /* of the log, when the block was planned: those are marked in it */
   const struct flume_block_gaps *gaps; /* NULL: record i has the seq first_seq + i */
   const uint8_t *base;                 /* where offsets count from; NULL until loaded */
   const uint32_t *offsets;             /* of each record's header, or FLUME_BLOCK_GONE */

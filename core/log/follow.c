@@ -1,5 +1,6 @@
 #include "log/follow.h"
 
+#include <assert.h>
 #include <stdio.h>
 
 #include "base/err.h"
@@ -37,7 +38,8 @@ static int open_lock(struct flume_follow *follow, struct flume_err *err) {
 }
 
 /* The note is read after the lock was looked at: a writer that is gone by then said everything before. */
-int flume_follow_bound(struct flume_follow *follow, struct flume_bound *bound, struct flume_err *err) {
+int flume__follow_bound_locked(struct flume_follow *follow, struct flume_bound *bound, struct flume_err *err) {
+  assert(flume__log_is_locked(follow->log));
   const struct flume_log *log = follow->log;
   *bound = (struct flume_bound){.note = {.since = FLUME_SEQ_MAX, .deleted_end_off = UINT64_MAX}};
   int rv = open_lock(follow, err);
@@ -52,6 +54,13 @@ int flume_follow_bound(struct flume_follow *follow, struct flume_bound *bound, s
   bound->unknown = bound->alive && rv == FLUME_ENOENT;
   if (bound->alive && rv == 0) bound->note = note;
   return 0;
+}
+
+int flume_follow_bound(struct flume_follow *follow, struct flume_bound *bound, struct flume_err *err) {
+  flume__log_lock(follow->log);
+  int rv = flume__follow_bound_locked(follow, bound, err);
+  flume__log_unlock(follow->log);
+  return rv;
 }
 
 int flume_follow_bound_holds(struct flume_follow *follow, const struct flume_bound *bound, struct flume_err *err) {
@@ -87,9 +96,20 @@ int flume_follow_sync(const struct flume_io *io, int file, const char *path, str
 static void lose(struct flume_follow *follow, const struct flume_err *err) {
   struct flume_log *log = follow->log;
   flume_watch_stop(&follow->watch);
+  flume__log_lock(log);
   log->following = FLUME_FOLLOWING_LOST;
   log->following_why = *err;
+  flume__log_unlock(log);
   flume_obv_touch(&log->since);
+}
+
+/* A reader thread may have learned of deletions, which it can't tell to observers. The writer's own change of its files
+ * brings the look that does. */
+static void tell_deletions(struct flume_follow *follow) {
+  struct flume_log *log = follow->log;
+  if (follow->told_deletions == log->deletions.value) return;
+  follow->told_deletions = log->deletions.value;
+  flume_obv_touch(&log->deletions);
 }
 
 static void run_look(struct flume_deferred *deferred) {
@@ -97,12 +117,16 @@ static void run_look(struct flume_deferred *deferred) {
   struct flume_err err;
   int rv = follow->run(follow, &err);
   if (rv < 0) lose(follow, &err);
+  tell_deletions(follow);
+  flume__log_moved(follow->log);
   if (rv > 0) flume_defer(&follow->log->defer, &follow->look);
 }
 
 void flume_follow_changed(struct flume_follow *follow, enum flume_watch_change change) {
   if (follow->log->following == FLUME_FOLLOWING_LOST) return;
+  flume__log_lock(follow->log);
   if (change != FLUME_WATCH_BYTES) follow->names_changed = true;
+  flume__log_unlock(follow->log);
   flume_defer(&follow->log->defer, &follow->look);
 }
 
@@ -117,6 +141,7 @@ void flume_follow_start(struct flume_follow *follow, const char *path) {
   follow->watch.cb = on_change;
   follow->watch.data = follow;
   flume_watch_open(&follow->watch, log->loop, log->io, path, follow->poll_ms);
+  follow->told_deletions = log->deletions.value;
   log->following = follow->watch.poll_ms == 0 ? FLUME_FOLLOWING_EVENTS : FLUME_FOLLOWING_POLL;
   if (follow->watch.poll_ms != 0) {
     flume_err_set(&log->following_why, follow->watch.reason, "looking every %u ms: %s", follow->watch.poll_ms,

@@ -17,6 +17,7 @@ struct flume_follow {
   struct flume_watch watch;
   uint32_t poll_ms;           /* as in struct flume_log_options */
   struct flume_deferred look; /* to be taken */
+  int64_t told_deletions;     /* how many deletions the observers were told of */
   bool names_changed;         /* files may have been replaced or removed; the kind's to clear */
   int lock_file;              /* -1 until there is one */
   uint64_t dead_writer;       /* flume_note.writer of one that was seen to be gone */
@@ -38,8 +39,10 @@ void flume_follow_init(struct flume_follow *follow, struct flume_log *log, uint3
 /* Closes the file "lock"; the watch must be closed, or never have been opened. */
 void flume_follow_fini(struct flume_follow *follow);
 
-/* How far the log may be read now; without a writer, as far as there is anything. An errno. */
+/* How far the log may be read now; without a writer, as far as there is anything. An errno. Without the log's lock. */
 int flume_follow_bound(struct flume_follow *follow, struct flume_bound *bound, struct flume_err *err);
+/* The same on any thread, with the log's lock held. */
+int flume__follow_bound_locked(struct flume_follow *follow, struct flume_bound *bound, struct flume_err *err);
 /* Whether the writer still says what it said when the bound was read: 1, 0 or an errno. */
 int flume_follow_bound_holds(struct flume_follow *follow, const struct flume_bound *bound, struct flume_err *err);
 /* A writer that has acknowledged less than what was seen is one that has just begun, and will say so; or the log is not

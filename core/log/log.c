@@ -3,7 +3,9 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/crc32c.h"
 #include "base/err.h"
+#include "log/frame.h"
 #include "log/report.h"
 
 #define DEFAULT_MAX_RECORD_BYTES (256u << 20)
@@ -22,27 +24,140 @@ static void run_close(struct flume_deferred *deferred) {
   log->ops->close(log);
 }
 
-void flume__log_init(struct flume_log *log, const struct flume_log_ops *ops, const struct flume_io *io, uv_loop_t *loop,
-                     uint32_t max_record_bytes) {
+/* --- Locks and listeners ------------------------------------------------------------------------------------- */
+
+static uintptr_t this_thread(void) {
+  return (uintptr_t)uv_thread_self();
+}
+
+bool flume__log_is_locked(const struct flume_log *log) {
+  return atomic_load_explicit(&log->lock_holder, memory_order_relaxed) == this_thread();
+}
+
+void flume__log_lock(struct flume_log *log) {
+  assert(!flume__log_is_locked(log));
+  uv_mutex_lock(&log->lock);
+  atomic_store_explicit(&log->lock_holder, this_thread(), memory_order_relaxed);
+}
+
+void flume__log_unlock(struct flume_log *log) {
+  assert(flume__log_is_locked(log));
+  atomic_store_explicit(&log->lock_holder, 0, memory_order_relaxed);
+  uv_mutex_unlock(&log->lock);
+}
+
+void flume__log_listen(struct flume_log *log, struct flume_log_listener *listener) {
+  assert(listener->moved != NULL);
+  uv_mutex_lock(&log->listening);
+  flume_queue_push(&log->listeners, &listener->queue);
+  uv_mutex_unlock(&log->listening);
+}
+
+void flume__log_unlisten(struct flume_log *log, struct flume_log_listener *listener) {
+  uv_mutex_lock(&log->listening);
+  flume_queue_remove(&listener->queue);
+  uv_mutex_unlock(&log->listening);
+}
+
+void flume__log_moved(struct flume_log *log) {
+  assert(!flume__log_is_locked(log));
+  uv_mutex_lock(&log->listening);
+  for (struct flume_queue *node = log->listeners.next; node != &log->listeners; node = node->next) {
+    struct flume_log_listener *listener = FLUME_CONTAINER_OF(node, struct flume_log_listener, queue);
+    listener->moved(listener);
+  }
+  uv_mutex_unlock(&log->listening);
+}
+
+void flume__log_fail(struct flume_log *log, int code, const struct flume_err *err) {
+  assert(code != 0);
+  flume__log_lock(log);
+  if (log->failure.code == 0) {
+    log->failure = *err;
+    log->failure.code = code;
+  }
+  flume__log_unlock(log);
+}
+
+int flume__log_failure(struct flume_log *log, struct flume_err *err) {
+  flume__log_lock(log);
+  int code = log->failure.code;
+  if (code != 0 && err != NULL) *err = log->failure;
+  flume__log_unlock(log);
+  return code;
+}
+
+int flume__log_sync_begin(struct flume_log *log) {
+  assert(!flume__log_is_locked(log));
+  uv_mutex_lock(&log->sync_lock);
+  if (log->sync_failed == 0) return 0;
+  int rv = log->sync_failed;
+  uv_mutex_unlock(&log->sync_lock);
+  return rv;
+}
+
+int flume__log_sync_end(struct flume_log *log, int rv) {
+  assert(rv <= 0);
+  if (rv != 0) log->sync_failed = rv;
+  uv_mutex_unlock(&log->sync_lock);
+  return rv;
+}
+
+int flume__log_sync_file(struct flume_log *log, int file) {
+  int rv = flume__log_sync_begin(log);
+  return rv == 0 ? flume__log_sync_end(log, log->io->sync(log->io->ctx, file)) : rv;
+}
+
+/* --- Beginning and ending ------------------------------------------------------------------------------------ */
+
+static int init_locks(struct flume_log *log) {
+  int rv = uv_mutex_init(&log->lock);
+  if (rv != 0) return rv;
+  rv = uv_mutex_init(&log->sync_lock);
+  if (rv != 0) goto err_after_lock;
+  rv = uv_mutex_init(&log->listening);
+  if (rv != 0) goto err_after_sync_lock;
+  atomic_init(&log->lock_holder, 0);
+  log->sync_failed = 0;
+  return 0;
+
+err_after_sync_lock:
+  uv_mutex_destroy(&log->sync_lock);
+err_after_lock:
+  uv_mutex_destroy(&log->lock);
+  assert(rv != 0);
+  return rv;
+}
+
+int flume__log_init(struct flume_log *log, const struct flume_log_ops *ops, const struct flume_io *io, uv_loop_t *loop,
+                    uint32_t max_record_bytes) {
+  int rv = init_locks(log);
+  if (rv != 0) return rv;
   log->ops = ops;
   log->io = io;
   log->loop = loop;
   log->state = FLUME_LOG_OPEN;
   log->max_record_bytes = max_record_bytes > 0 ? max_record_bytes : DEFAULT_MAX_RECORD_BYTES;
   if (log->max_record_bytes > LIMIT_MAX_RECORD_BYTES) log->max_record_bytes = LIMIT_MAX_RECORD_BYTES;
+  flume_queue_init(&log->listeners);
   flume_queue_init(&log->finished);
   flume_deferred_init(&log->finish, run_finished);
   flume_deferred_init(&log->close_later, run_close);
   flume_defer_open(&log->defer, loop);
   flume_obv_init(&log->since, &log->defer, -1);
-  log->durable_seq = -1;
+  atomic_init(&log->durable_seq, -1);
   flume_obv_init(&log->deletions, &log->defer, 0);
+  return 0;
 }
 
 static void on_defer_closed(struct flume_defer *defer) {
   struct flume_log *log = FLUME_CONTAINER_OF(defer, struct flume_log, defer);
   flume_log_close_cb cb = log->close_cb;
   void *data = log->close_data;
+  assert(flume_queue_empty(&log->listeners));
+  uv_mutex_destroy(&log->listening);
+  uv_mutex_destroy(&log->sync_lock);
+  uv_mutex_destroy(&log->lock);
   log->ops->free(log);
   if (cb != NULL) cb(data);
 }
@@ -63,6 +178,7 @@ void flume__log_run_finished(struct flume_log *log) {
   flume_queue_init(&round);
   flume_queue_move(&round, &log->finished);
   struct flume_queue *node;
+  struct flume_err failure;
   while ((node = flume_queue_shift(&round)) != NULL) {
     struct flume_append *req = FLUME_CONTAINER_OF(node, struct flume_append, queue);
     if (req->status == 0) {
@@ -70,19 +186,15 @@ void flume__log_run_finished(struct flume_log *log) {
       continue;
     }
     struct flume_err err = {.code = req->status};
-    if (log->failure.code == req->status) err = log->failure;
+    if (flume__log_failure(log, &failure) == req->status) err = failure;
     else flume_err_set(&err, req->status, "%s", flume_strerror(req->status));
     req->cb(req, req->status, -1, &err);
   }
 }
 
-static int check_writable(const struct flume_log *log, struct flume_err *err) {
+static int check_writable(struct flume_log *log, struct flume_err *err) {
   if (log->state != FLUME_LOG_OPEN) return flume_err_set(err, FLUME_ECLOSED, "the log is closed");
-  if (log->failure.code != 0) {
-    if (err != NULL) *err = log->failure;
-    return log->failure.code;
-  }
-  return 0;
+  return flume__log_failure(log, err);
 }
 
 static int check_batch(const struct flume_log *log, const struct flume_slice *records, size_t count,
@@ -180,10 +292,109 @@ int flume_log_check(struct flume_log *log, const char *views_dir, struct flume_c
   return log->ops->check(log, views_dir, req, err);
 }
 
+/* --- Reading, from any thread -------------------------------------------------------------------------------- */
+
+int flume__log_plan(struct flume_log *log, int64_t seq, bool reverse, size_t max_bytes, struct flume_block **block,
+                    struct flume_err *err) {
+  assert(seq >= 0);
+  flume__log_lock(log);
+  int rv = log->ops->plan(log, seq, reverse, max_bytes, block, err);
+  if (rv == 0) (*block)->deletions = log->deletions.value;
+  flume__log_unlock(log);
+  return rv;
+}
+
+int64_t flume__log_deleted_count(struct flume_log *log, int64_t seq) {
+  flume__log_lock(log);
+  int64_t count = log->ops->deleted_count(log, seq);
+  flume__log_unlock(log);
+  return count;
+}
+
+int64_t flume__log_deletion_at(struct flume_log *log, int64_t ordinal) {
+  flume__log_lock(log);
+  assert(ordinal >= 0 && ordinal < log->deletions.value);
+  int64_t seq = log->ops->deletion_at(log, ordinal);
+  flume__log_unlock(log);
+  return seq;
+}
+
+bool flume__log_is_lost(struct flume_log *log, int64_t seq) {
+  if (log->ops->is_lost == NULL) return false;
+  flume__log_lock(log);
+  bool lost = log->ops->is_lost(log, seq);
+  flume__log_unlock(log);
+  return lost;
+}
+
+static int plan_deleted(struct flume_log *log, int64_t seq, struct flume_block **block, struct flume_err *err) {
+  assert(flume__log_is_locked(log));
+  if (seq < 0 || log->ops->deleted_count(log, seq) == log->ops->deleted_count(log, seq - 1)) {
+    return flume_err_set(err, FLUME_ENOENT, "record %lld is not deleted", (long long)seq);
+  }
+  return log->ops->plan_one(log, seq, block, err);
+}
+
+int flume__log_read_deleted(struct flume_log *log, int64_t seq, struct flume_block **block, struct flume_err *err) {
+  struct flume_block *planned = NULL;
+  flume__log_lock(log);
+  int rv = plan_deleted(log, seq, &planned, err);
+  flume__log_unlock(log);
+  if (rv != 0) return rv;
+  rv = flume_block_load(planned, err);
+  if (rv == 0 && planned->offsets[0] == FLUME_BLOCK_GONE) {
+    rv = flume_err_set(err, FLUME_ENOENT, "the bytes of record %lld were %s", (long long)seq, log->ops->erased);
+  }
+  if (rv != 0) {
+    flume_block_unref(planned);
+    return rv;
+  }
+  *block = planned;
+  return 0;
+}
+
+int flume__log_digest(struct flume_log *log, int64_t seq, uint32_t *digest, struct flume_err *err) {
+  assert(seq >= 0 && seq <= log->since.value);
+  struct flume_block *block;
+  flume__log_lock(log);
+  int rv = log->ops->plan_one(log, seq, &block, err);
+  flume__log_unlock(log);
+  if (rv != 0) return rv;
+  rv = flume_block_load(block, err);
+  if (rv == 0) {
+    uint32_t len = 0;
+    const uint8_t *data = flume_block_get(block, 0, &len);
+    if (data == NULL) rv = flume_err_set(err, FLUME_EDELETED, "deleted");
+    else *digest = flume_crc32c(flume_record_seed(seq, len), data, len);
+  }
+  flume_block_unref(block);
+  return rv;
+}
+
+int flume__log_sync_now(struct flume_log *log, int64_t seq, struct flume_err *err) {
+  if (seq > log->since.value) {
+    return flume_err_set(err, FLUME_EINVAL, "record %lld can't be synced: the log ends at %lld", (long long)seq,
+                         (long long)log->since.value);
+  }
+  if (seq <= log->durable_seq) return 0;
+  assert(log->ops->sync_now != NULL);
+  struct flume_err why;
+  int rv = flume__log_failure(log, err);
+  if (rv != 0) return rv;
+  rv = log->ops->sync_now(log, &why);
+  if (rv != 0) {
+    flume__log_fail(log, rv, &why);
+    if (err != NULL) *err = why;
+  }
+  assert(rv != 0 || seq <= log->durable_seq);
+  flume__log_moved(log);
+  return rv;
+}
+
 int flume_log_read(struct flume_log *log, int64_t seq, bool reverse, size_t max_bytes, struct flume_block **block,
                    struct flume_err *err) {
   struct flume_block *planned;
-  int rv = log->ops->plan(log, seq, reverse, max_bytes, &planned, err);
+  int rv = flume__log_plan(log, seq, reverse, max_bytes, &planned, err);
   if (rv != 0) return rv;
   rv = flume_block_load(planned, err);
   if (rv != 0) {
@@ -209,7 +420,7 @@ int flume_log_get(struct flume_log *log, int64_t seq, struct flume_record *recor
   const uint8_t *data = flume_block_get(block, flume_block_find(block, seq), &len);
   if (data == NULL) {
     flume_block_unref(block);
-    bool lost = log->ops->is_lost != NULL && log->ops->is_lost(log, seq);
+    bool lost = flume__log_is_lost(log, seq);
     return flume_err_set(err, FLUME_EDELETED, "%s",
                          lost ? "lost: it was damaged, and a repair took it out" : "deleted");
   }
@@ -230,9 +441,13 @@ int64_t flume_log_since(const struct flume_log *log) {
   return log->since.value;
 }
 
-enum flume_following flume_log_following(const struct flume_log *log, struct flume_err *why) {
-  if (why != NULL && log->following >= FLUME_FOLLOWING_POLL) *why = log->following_why;
-  return log->following;
+enum flume_following flume_log_following(const struct flume_log *base, struct flume_err *why) {
+  struct flume_log *log = (struct flume_log *)base; /* for its lock alone */
+  flume__log_lock(log);
+  enum flume_following following = log->following;
+  if (why != NULL && following >= FLUME_FOLLOWING_POLL) *why = log->following_why;
+  flume__log_unlock(log);
+  return following;
 }
 
 const char *flume_log_dir(const struct flume_log *log) {

@@ -18,8 +18,7 @@ struct flume_stream {
   int64_t left;              /* of the limit; -1 without one */
   bool reverse;
   bool live;
-  int64_t deletions; /* of the log, when block was planned */
-  uint32_t reads;    /* blocks so far: the first are small, so that a short look costs little */
+  uint32_t reads; /* blocks so far: the first are small, so that a short look costs little */
 };
 
 void flume_range_init(struct flume_range *range) {
@@ -56,7 +55,7 @@ static bool at_end(const struct flume_stream *stream) {
 
 static bool block_serves(const struct flume_stream *stream) {
   const struct flume_block *block = stream->block;
-  if (block == NULL || stream->deletions != stream->log->deletions.value) return false;
+  if (block == NULL || block->deletions != stream->log->deletions.value) return false;
   return stream->reverse ? flume_block_has_last(block, stream->next) : flume_block_has_next(block, stream->next);
 }
 
@@ -74,7 +73,6 @@ static int step_block(struct flume_stream *stream, struct flume_err *err) {
   int rv = flume_log_read(stream->log, stream->next, stream->reverse, max_bytes, &block, err);
   if (rv != 0) return rv;
   stream->reads++;
-  stream->deletions = stream->log->deletions.value;
   flume_block_unref(stream->block);
   stream->block = block;
   return 0;
@@ -84,9 +82,10 @@ int flume_stream_peek(struct flume_stream *stream, struct flume_record *record, 
   while (!at_end(stream)) {
     if (stream->next > stream->log->since.value) {
       assert(stream->live);
-      if (stream->log->following != FLUME_FOLLOWING_LOST) return FLUME_EAGAIN;
-      if (err != NULL) *err = stream->log->following_why;
-      return stream->log->following_why.code;
+      struct flume_err why;
+      if (flume_log_following(stream->log, &why) != FLUME_FOLLOWING_LOST) return FLUME_EAGAIN;
+      if (err != NULL) *err = why;
+      return why.code;
     }
     int rv = step_block(stream, err);
     if (rv != 0) return rv;

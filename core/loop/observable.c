@@ -18,7 +18,7 @@ static void notify(struct flume_deferred *deferred) {
 }
 
 void flume_obv_init(struct flume_obv *obv, struct flume_defer *defer, int64_t value) {
-  obv->value = value;
+  atomic_init(&obv->value, value);
   obv->defer = defer;
   flume_queue_init(&obv->observers);
   flume_deferred_init(&obv->notify, notify);
@@ -35,7 +35,7 @@ void flume_obv_touch(struct flume_obv *obv) {
 
 void flume_obv_set(struct flume_obv *obv, int64_t value) {
   if (obv->value == value) return;
-  obv->value = value;
+  atomic_store_explicit(&obv->value, value, memory_order_release);
   flume_obv_touch(obv);
 }
 

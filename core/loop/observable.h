@@ -1,12 +1,15 @@
-/* An observable number that only grows or is set anew: a log's or a view's since. Loop thread only. */
+/* An observable number that only grows or is set back: a log's or a view's since. The value may be read on any thread;
+ * all else is the loop thread's. A thread that reads a value sees what was written before it was set. */
 #ifndef FLUME_OBV_H
 #define FLUME_OBV_H
+
+#include <stdatomic.h>
 
 #include "base/queue.h"
 #include "loop/defer.h"
 
 struct flume_obv {
-  int64_t value;
+  _Atomic int64_t value;
   struct flume_queue observers; /* struct flume_observer */
   struct flume_defer *defer;    /* where notifications wait for the loop */
   struct flume_deferred notify;

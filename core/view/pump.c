@@ -38,9 +38,9 @@ static void load_free(struct flume_load *load) {
 }
 
 bool flume_sink_is_stale(const struct flume_sink *sink) {
-  const struct flume_log *log = sink->pump->log;
+  struct flume_log *log = sink->pump->log;
   for (int64_t i = sink->deletions; i < log->deletions.value; i++) {
-    if (log->ops->deletion_at(log, i) <= sink->since.value) return true;
+    if (flume__log_deletion_at(log, i) <= sink->since.value) return true;
   }
   return false;
 }
@@ -205,13 +205,13 @@ static int begin_load(struct flume_pump *pump, int64_t seq, struct flume_load **
   if (place == NULL) return FLUME_EAGAIN;
   struct flume_load *load = flume_io_zalloc(pump->log->io, sizeof *load);
   if (load == NULL) return flume_err_nomem(err);
-  int rv = pump->log->ops->plan(pump->log, seq, false, BLOCK_BYTES, &load->block, err);
+  int rv = flume__log_plan(pump->log, seq, false, BLOCK_BYTES, &load->block, err);
   if (rv != 0) {
     flume_io_free(pump->log->io, load);
     return rv;
   }
   load->pump = pump;
-  load->deletions = pump->log->deletions.value;
+  load->deletions = load->block->deletions;
   load->job.run = load_run;
   load->job.done = load_done;
   if (*place != NULL) drop_load(*place);

@@ -400,7 +400,7 @@ static int log_since(lua_State *L) {
 
 static int log_deletions(lua_State *L) {
   struct flume_lua_log *self = flume__log_check(L, 1);
-  lua_pushinteger(L, self->log->ops->deleted_count(self->log, flume_log_since(self->log)));
+  lua_pushinteger(L, flume__log_deleted_count(self->log, flume_log_since(self->log)));
   return 1;
 }
 
@@ -415,7 +415,7 @@ static int log_deletion_at(lua_State *L) {
   struct flume_log *log = flume__log_check(L, 1)->log;
   lua_Integer number = luaL_checkinteger(L, 2);
   luaL_argcheck(L, number >= 0 && number < log->deletions.value, 2, "there was no such deletion");
-  lua_pushinteger(L, log->ops->deletion_at(log, number));
+  lua_pushinteger(L, flume__log_deletion_at(log, number));
   return 1;
 }
 
@@ -425,7 +425,7 @@ static int log_deleted(lua_State *L) {
   lua_Integer seq = luaL_checkinteger(L, 2);
   struct flume_block *block;
   struct flume_err err;
-  int rv = self->log->ops->read_deleted(self->log, seq, &block, &err);
+  int rv = flume__log_read_deleted(self->log, seq, &block, &err);
   if (rv != 0) return flume__fail(L, rv, &err);
   flume__block_push(L, block); /* from here on the reference is Lua's */
   uint32_t len = 0;

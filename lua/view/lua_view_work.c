@@ -469,9 +469,9 @@ static int fetch_gone(struct flume_view *view) {
   struct flume_err err;
   int64_t i = view->gone_until;
   while (i < log->deletions.value && view->gone_count < FLUME_VIEW_GONE_MAX) {
-    int64_t seq = log->ops->deletion_at(log, i++);
+    int64_t seq = flume__log_deletion_at(log, i++);
     if (seq > view->meta.since) continue;
-    int rv = log->ops->read_deleted(log, seq, &view->gone[view->gone_count], &err);
+    int rv = flume__log_read_deleted(log, seq, &view->gone[view->gone_count], &err);
     if (rv != 0) {
       drop_gone(view);
       return rv;

@@ -12,8 +12,10 @@
  * a second one would answer success for data that is gone. The commit and all that wait behind it are answered with the
  * error (their records were numbered after records that are not there), and the handle takes no more appends. Reads go
  * on. Opening the log again cuts what was left half written. */
+#include <assert.h>
+
 #include "base/err.h"
-#include "log/file/file_log.h"
+#include "log/file/file_follow.h"
 
 #define JOIN_BYTES (4u << 20)             /* a waiting commit of this size takes no more appends */
 #define ZERO_AHEAD_BYTES (1u << 20)       /* written at a time */
@@ -174,7 +176,7 @@ static int write_data(struct flume_commit *commit) {
 
 static int sync_segment(struct flume_commit *commit) {
   struct flume_segment *segment = commit->segment;
-  int rv = segment->io->sync(segment->io->ctx, segment->file);
+  int rv = flume__log_sync_file(&commit->log->log, segment->file);
   if (rv != 0) return flume_err_set(&commit->err, rv, "syncing %s: %s", segment->path, flume_strerror(rv));
   segment->durable_off = segment->end_off;
   return 0;
@@ -201,6 +203,17 @@ static int roll_segment(struct flume_commit *commit) {
   return 0;
 }
 
+/* The file with the newest records is synced on the way: no other thread may do so meanwhile. */
+static int run_syncing(struct flume_commit *commit, int (*step)(struct flume_commit *commit)) {
+  int rv = flume__log_sync_begin(&commit->log->log);
+  if (rv == 0) return flume__log_sync_end(&commit->log->log, step(commit));
+  return flume_err_set(&commit->err, rv, "syncing %s: %s", commit->segment->path, flume_strerror(rv));
+}
+
+static int end_segment(struct flume_commit *commit) {
+  return flume_segment_end(commit->segment, &commit->err);
+}
+
 /* Tells those who follow the log what is acknowledged now. */
 static int write_note(struct flume_commit *commit) {
   struct log_file *log = commit->log;
@@ -221,7 +234,7 @@ static int commit_run(struct flume_commit *commit) {
   int rv = 0;
   switch (commit->kind) {
     case FLUME_COMMIT_DATA:
-      if (commit->roll) rv = roll_segment(commit);
+      if (commit->roll) rv = run_syncing(commit, roll_segment);
       if (rv == 0) rv = write_data(commit);
       if (rv != 0 || !sync_is_due(commit->log)) return rv;
       rv = sync_segment(commit);
@@ -234,13 +247,13 @@ static int commit_run(struct flume_commit *commit) {
       if (commit->log->sync != FLUME_SYNC_ALWAYS) rv = sync_segment(commit);
       if (rv == 0) rv = flume__deleted_write(commit);
       return rv == 0 ? write_note(commit) : rv;
-    case FLUME_COMMIT_ROLL: return commit->roll ? roll_segment(commit) : 0;
+    case FLUME_COMMIT_ROLL: return commit->roll ? run_syncing(commit, roll_segment) : 0;
     case FLUME_COMMIT_END: break;
   }
-  rv = flume_segment_end(commit->segment, &commit->err);
+  rv = commit->was_ended ? 0 : run_syncing(commit, end_segment);
   if (rv == 0) rv = flume__deleted_end(commit);
   if (rv != 0) return rv;
-  commit->log->note.since = commit->segment->next_seq - 1;
+  commit->log->note.since = commit->first_seq - 1;
   return write_note(commit);
 }
 
@@ -248,11 +261,19 @@ static int commit_run(struct flume_commit *commit) {
 
 static void on_interval(uv_timer_t *timer) {
   struct log_file *log = timer->data;
+  struct flume_err err;
+  if (log->committing == NULL && log->log.durable_seq == log->log.since.value) { /* another thread has synced */
+    log->unsynced_since_ns = 0;
+    return;
+  }
   int rv = flume__file_submit(log, FLUME_COMMIT_SYNC, NULL);
-  if (rv != 0) flume_err_set(&log->log.failure, rv, "syncing %s: %s", log->log.dir, flume_strerror(rv));
+  if (rv == 0) return;
+  flume_err_set(&err, rv, "syncing %s: %s", log->log.dir, flume_strerror(rv));
+  flume__log_fail(&log->log, rv, &err);
 }
 
 static void note_synced(struct log_file *log, int64_t durable_seq) {
+  assert(flume__log_is_locked(&log->log) && durable_seq >= log->log.durable_seq);
   log->unsynced_since_ns = 0;
   log->log.durable_seq = durable_seq;
   uv_timer_stop(&log->timer);
@@ -260,27 +281,30 @@ static void note_synced(struct log_file *log, int64_t durable_seq) {
 
 static void publish_roll(struct log_file *log, struct flume_commit *commit) {
   if (!commit->roll) return;
+  assert(commit->segment->first_seq == flume__file_active(log)->next_seq);
   flume__file_loaded_add(log, flume__file_active(log));
   flume__file_add_segment(log, flume_segment_ref(commit->segment));
 }
 
 /* The records of a written frame are in the file: they get their offsets and are seen by readers. */
 static void publish(struct log_file *log, struct flume_commit *commit) {
+  assert(flume__log_is_locked(&log->log));
   publish_roll(log, commit);
   struct flume_segment *segment = commit->segment;
+  assert(segment == flume__file_active(log) && segment->next_seq == commit->first_seq);
   uint32_t frame_off = (uint32_t)(segment->end_off - commit->bytes.len);
   uint32_t *offsets = segment->offsets + (segment->next_seq - segment->first_seq);
   for (uint32_t i = 0; i < commit->count; i++) offsets[i] = frame_off + commit->offsets[i];
   segment->next_seq += commit->count;
   segment->data_end_off = segment->end_off;
   segment->ended = false;
+  flume_obv_set(&log->log.since, segment->next_seq - 1);
   if (commit->synced) {
     note_synced(log, segment->next_seq - 1);
   } else if (log->sync == FLUME_SYNC_INTERVAL && log->unsynced_since_ns == 0) { /* later appends don't start it anew */
     log->unsynced_since_ns = log->log.io->hrtime_ns(log->log.io->ctx);
     if (log->log.state == FLUME_LOG_OPEN) uv_timer_start(&log->timer, on_interval, log->interval_ms, 0);
   }
-  flume_obv_set(&log->log.since, segment->next_seq - 1);
 }
 
 static void finish_reqs(struct log_file *log, struct flume_commit *commit) {
@@ -304,22 +328,33 @@ static void fail_all(struct log_file *log, struct flume_commit *commit) {
   log->next_seq = log->log.since.value + 1;
 }
 
+/* Makes the commit seen by readers. */
+static void publish_commit(struct log_file *log, struct flume_commit *commit) {
+  flume__log_lock(&log->log);
+  switch (commit->kind) {
+    case FLUME_COMMIT_DATA: publish(log, commit); break;
+    case FLUME_COMMIT_ROLL: publish_roll(log, commit); break;
+    /* Commits go one after another: what was written before this sync, and nothing else, is what readers see. */
+    case FLUME_COMMIT_SYNC: note_synced(log, log->log.since.value); break;
+    case FLUME_COMMIT_DELETE: flume__deleted_publish(commit); break;
+    case FLUME_COMMIT_END: break;
+  }
+  flume__log_unlock(&log->log);
+}
+
 static void commit_done(struct flume_commit *commit) {
+  assert(commit->log->committing == NULL || commit->log->committing == commit);
   struct log_file *log = commit->log;
   log->committing = NULL;
   if (commit->status != 0) {
-    log->log.failure = commit->err;
-    log->log.failure.code = commit->status;
+    flume__log_fail(&log->log, commit->status, &commit->err);
     fail_all(log, commit);
   } else {
-    if (commit->kind == FLUME_COMMIT_DATA) publish(log, commit);
-    if (commit->kind == FLUME_COMMIT_ROLL) publish_roll(log, commit);
-    /* Commits go one after another: what was written before this sync, and nothing else, is what readers see. */
-    if (commit->kind == FLUME_COMMIT_SYNC) note_synced(log, log->log.since.value);
-    if (commit->kind == FLUME_COMMIT_DELETE) flume__deleted_publish(commit);
+    publish_commit(log, commit);
     finish_reqs(log, commit);
   }
   commit_recycle(commit);
+  flume__log_moved(&log->log);
 }
 
 static void on_work(uv_work_t *work) {
@@ -338,6 +373,7 @@ static void on_work_done(uv_work_t *work, int status) {
 
 /* Everything that the commit needs and that could fail for want of memory, before it goes. */
 static int reserve(struct log_file *log, struct flume_commit *commit, const struct flume_segment *active) {
+  assert(flume__log_is_locked(&log->log));
   if (commit->kind == FLUME_COMMIT_DELETE) return flume__deleted_reserve(commit);
   if (commit->kind != FLUME_COMMIT_DATA && commit->kind != FLUME_COMMIT_ROLL) return 0;
   bool full = commit->kind == FLUME_COMMIT_ROLL || active->end_off + commit->bytes.len > log->segment_bytes;
@@ -347,14 +383,24 @@ static int reserve(struct log_file *log, struct flume_commit *commit, const stru
   return rv == 0 ? flume__file_loaded_reserve(log) : rv;
 }
 
-/* A reader must not be the one to load the active segment while the commit is at it. */
-static int prepare(struct log_file *log, struct flume_commit *commit) {
+/* A reader must not be the one to load the active segment while the commit is at it: only an end commit leaves it
+ * unloaded, and then has nothing to do with it. */
+static int prepare_locked(struct log_file *log, struct flume_commit *commit) {
   struct flume_segment *active = flume__file_active(log);
   commit->segment = flume_segment_ref(active);
-  int rv = 0;
-  if (!active->loaded && commit->kind != FLUME_COMMIT_END) rv = flume__file_load_active(log, &commit->err);
+  commit->was_ended = commit->kind == FLUME_COMMIT_END && !active->loaded;
+  assert(!commit->was_ended || active->ended);
+  int rv = active->loaded || commit->was_ended ? 0 : flume__file_load_active(log, &commit->err);
   if (rv != 0) return rv;
+  if (active->synced_off > active->durable_off) active->durable_off = active->synced_off;
   return reserve(log, commit, active) == 0 ? 0 : flume_err_nomem(&commit->err);
+}
+
+static int prepare(struct log_file *log, struct flume_commit *commit) {
+  flume__log_lock(&log->log);
+  int rv = prepare_locked(log, commit);
+  flume__log_unlock(&log->log);
+  return rv == 0 ? flume__file_settle_active(log, &commit->err) : rv;
 }
 
 static void start_next(struct log_file *log) {
@@ -363,7 +409,8 @@ static void start_next(struct log_file *log) {
   if (node == NULL) return;
   struct flume_commit *commit = FLUME_CONTAINER_OF(node, struct flume_commit, queue);
   log->committing = commit;
-  int rv = prepare(log, commit);
+  int rv = flume__log_failure(&log->log, &commit->err); /* a sync on another thread may have failed meanwhile */
+  if (rv == 0) rv = prepare(log, commit);
   if (rv == 0) rv = uv_queue_work(log->log.loop, &log->work, on_work, on_work_done);
   if (rv == 0) return;
   log->committing = NULL; /* the disk was not touched: what waits has failed, but the log goes on */
@@ -395,7 +442,7 @@ int flume__file_append_wait(struct flume_log *base, const struct flume_slice *re
   commit->status = rv = commit_run(commit);
   commit_done(commit);
   if (rv == 0) *seq = last;
-  else if (err != NULL) *err = base->failure;
+  else flume__log_failure(base, err);
   return rv;
 }
 
@@ -418,6 +465,32 @@ int flume__file_sync(struct flume_log *base, struct flume_append *req, struct fl
   int rv = flume__file_check_writer(log, err);
   if (rv != 0) return rv;
   return flume__file_submit(log, FLUME_COMMIT_SYNC, req) == 0 ? 0 : flume_err_nomem(err);
+}
+
+/* The newest records are in the active segment; a segment is synced before the next one is begun. The reference keeps
+ * the file open should it be rolled meanwhile. */
+int flume__file_sync_now(struct flume_log *base, struct flume_err *err) {
+  struct log_file *log = (struct log_file *)base;
+  flume__log_lock(base);
+  struct flume_segment *segment = flume_segment_ref(flume__file_active(log));
+  int64_t since = base->since.value;
+  uint64_t data_end_off = segment->data_end_off;
+  flume__log_unlock(base);
+  int rv;
+  if (log->readonly) {
+    rv = flume_follow_sync(base->io, segment->file, segment->path, err);
+  } else {
+    rv = flume__log_sync_file(base, segment->file);
+    if (rv != 0) flume_err_set(err, rv, "syncing %s: %s", segment->path, flume_strerror(rv));
+  }
+  if (rv == 0) {
+    flume__log_lock(base);
+    if (base->durable_seq < since) base->durable_seq = since;
+    if (segment->synced_off < data_end_off) segment->synced_off = data_end_off;
+    flume__log_unlock(base);
+  }
+  flume_segment_unref(segment);
+  return rv;
 }
 
 int flume__file_del(struct flume_log *base, struct flume_append *req, const int64_t *seqs, size_t count,

@@ -2,6 +2,7 @@
  *
  * The sealed segments are copied from their files as they are when it is their turn: a compaction may put others in
  * their place meanwhile, with the same records. The active one only grows. */
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -27,8 +28,9 @@ static int finish(struct flume_backup_task *task) {
   return flume_backup_put(task, "log/deleted", &((struct file_backup *)task)->deleted);
 }
 
-static int take_stock(struct flume_backup_task *task) {
+static int take_stock_locked(struct flume_backup_task *task) {
   const struct log_file *log = (const struct log_file *)flume_task_log(&task->task);
+  assert(flume__log_is_locked(&log->log));
   const struct flume_io *io = log->log.io;
   const struct flume_segment *active = flume__file_active(log);
   task->portions = flume_io_alloc(io, log->segments_count * sizeof *task->portions);
@@ -46,6 +48,14 @@ static int take_stock(struct flume_backup_task *task) {
   struct flume_buf *deleted = &((struct file_backup *)task)->deleted;
   int rv = flume_deletions_write(&log->deletions, deleted, io->now_ms(io->ctx), log->log.id);
   return rv == 0 ? 0 : flume_err_nomem(&task->task.err);
+}
+
+static int take_stock(struct flume_backup_task *task) {
+  struct flume_log *log = flume_task_log(&task->task);
+  flume__log_lock(log);
+  int rv = take_stock_locked(task);
+  flume__log_unlock(log);
+  return rv;
 }
 
 static void fini(struct flume_backup_task *task) {

@@ -45,8 +45,10 @@ int flume__file_check(struct flume_log *base, const char *views_dir, struct flum
   check->base.req = req;
   check->live_seq = -1;
   if (!log->readonly) {
+    flume__log_lock(base);
     check->live_seq = flume__file_active(log)->first_seq;
     check->live_off = flume__file_active(log)->data_end_off; /* end_off belongs to the commit that may be under way */
+    flume__log_unlock(base);
     if (check->live_off < FLUME_SEGMENT_HEADER_BYTES) check->live_off = FLUME_SEGMENT_HEADER_BYTES;
   }
   return flume_check_go(&check->base, &log->tasks, views_dir, err);

@@ -185,8 +185,12 @@ static void on_rolled(struct flume_append *req, int status, int64_t seq, const s
   else flume_task_fail(&task->task, status);
 }
 
-static bool holds_deleted(const struct log_file *log, const struct flume_segment *segment) {
-  return deleted_before(log, segment->next_seq) - deleted_before(log, segment->first_seq) > segment->removed_count;
+static bool holds_deleted(struct log_file *log, const struct flume_segment *segment) {
+  flume__log_lock(&log->log);
+  bool holds =
+      deleted_before(log, segment->next_seq) - deleted_before(log, segment->first_seq) > segment->removed_count;
+  flume__log_unlock(&log->log);
+  return holds;
 }
 
 int flume__file_compact(struct flume_log *base, struct flume_compact *req, struct flume_err *err) {

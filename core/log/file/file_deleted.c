@@ -7,6 +7,7 @@
  *
  * Failures: a bad frame with no good one behind it is a torn write, which was never acknowledged, and is cut. Behind
  * any other there is at least the end frame: that is damage. A lost end frame costs nothing and is written anew. */
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -125,11 +126,12 @@ static int take_more(struct log_file *log, uint64_t end_off, struct flume_err *e
     }
   }
   flume_buf_fini(&more);
-  flume_obv_set(&log->log.deletions, (int64_t)log->deletions.deleted.count);
+  log->log.deletions.value = (int64_t)log->deletions.deleted.count; /* observers are told by the next look: follow.h */
   return rv;
 }
 
 int flume__deleted_follow(struct log_file *log, uint64_t end_off, struct flume_err *err) {
+  assert(flume__log_is_locked(&log->log));
   if (end_off <= log->deletions.end_off) return 0;
   int rv = open_existing(log, err);
   if (rv == UV_ENOENT && end_off == UINT64_MAX) return 0;
@@ -172,6 +174,7 @@ int flume__deleted_take(struct flume_commit *commit, const int64_t *seqs, size_t
 }
 
 int flume__deleted_reserve(struct flume_commit *commit) {
+  assert(flume__log_is_locked(&commit->log->log));
   uint32_t kept = 0;
   for (uint32_t i = 0; i < commit->count; i++) {
     int64_t seq = seq_of(commit, i);
@@ -232,6 +235,7 @@ int flume__deleted_end(struct flume_commit *commit) {
 
 void flume__deleted_publish(struct flume_commit *commit) {
   struct log_file *log = commit->log;
+  assert(flume__log_is_locked(&log->log));
   for (uint32_t i = 0; i < commit->count; i++) flume_tombstones_add(&log->deletions.deleted, seq_of(commit, i));
   flume_obv_set(&log->log.deletions, (int64_t)log->deletions.deleted.count);
 }

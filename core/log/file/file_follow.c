@@ -36,52 +36,94 @@ static struct log_file *log_of(const struct flume_follow *follow) {
   return (struct log_file *)follow->log;
 }
 
+/* Of what was read; what is shown ends with since. */
+static int64_t last_seq(struct log_file *log) {
+  flume__log_lock(&log->log);
+  int64_t next_seq = flume__file_active(log)->next_seq;
+  flume__log_unlock(&log->log);
+  return next_seq - 1;
+}
+
 /* --- Reading records ------------------------------------------------------------------------------------------ */
 
 static int sync_file(const struct flume_segment *segment, struct flume_err *err) {
   return flume_follow_sync(segment->io, segment->file, segment->path, err);
 }
 
-/* The size of the active segment, which never goes below what was read of it. */
-static int measure(struct flume_segment *segment, struct flume_err *err) {
+/* The size of the active segment's file, which never goes below what was read of it. */
+static int measure(struct log_file *log, uint64_t *file_bytes, struct flume_err *err) {
+  struct flume_segment *segment = flume__file_active(log);
   int64_t size = segment->io->size(segment->io->ctx, segment->file);
   if (size < 0) return flume_err_set(err, (int)size, "reading %s: %s", segment->path, flume_strerror((int)size));
-  if ((uint64_t)size < segment->data_end_off) {
-    return flume_err_set(err, FLUME_ECORRUPT,
-                         "%s: byte %lld: the file is shorter than what was read of it (up to seq %lld)", segment->path,
-                         (long long)size, (long long)segment->next_seq - 1);
-  }
-  if ((uint64_t)size < segment->end_off) segment->end_off = segment->data_end_off; /* an index was cut off */
-  segment->file_bytes = (uint64_t)size;
-  return 0;
+  flume__log_lock(&log->log);
+  bool shorter = (uint64_t)size < segment->data_end_off;
+  if (!shorter && (uint64_t)size < segment->end_off)
+    segment->end_off = segment->data_end_off; /* an index was cut off */
+  int64_t next_seq = segment->next_seq;
+  flume__log_unlock(&log->log);
+  *file_bytes = (uint64_t)size;
+  if (!shorter) return 0;
+  return flume_err_set(err, FLUME_ECORRUPT,
+                       "%s: byte %lld: the file is shorter than what was read of it (up to seq %lld)", segment->path,
+                       (long long)size, (long long)next_seq - 1);
 }
 
-/* Takes more frames of the active segment: 1; 0 when there are none. */
-static int take_frames(struct log_file *log, const struct flume_bound *bound, size_t max_bytes, struct flume_err *err) {
+/* Begins a tail of the active segment, unless the segment ends where the file does: then *any is false. */
+static int begin_tail(struct log_file *log, uint64_t file_bytes, struct flume_segment *tail, bool *any,
+                      struct flume_err *err) {
   struct flume_segment *active = flume__file_active(log);
-  int rv = measure(active, err);
-  if (rv != 0 || active->file_bytes == active->end_off) return rv;
-  uint64_t file_bytes = active->file_bytes;
-  rv = active->loaded ? 0 : flume__file_load_active(log, err);
-  if (rv != 0) return rv;
-  active->file_bytes = file_bytes;
-  int64_t next_seq = active->next_seq;
-  uint64_t end_off = active->end_off, data_end_off = active->data_end_off;
-  int taken = flume_segment_follow(active, bound->note.since, max_bytes, err);
-  if (taken <= 0 || bound->alive || active->next_seq == next_seq) return taken;
-  rv = sync_file(active, err);
-  if (rv == 0) return taken;
-  active->next_seq = next_seq; /* it is not safe, and not shown */
-  active->end_off = end_off;
-  active->data_end_off = data_end_off;
+  assert(flume__log_is_locked(&log->log));
+  *any = file_bytes != active->end_off;
+  if (!*any) return 0;
+  int rv = active->loaded ? 0 : flume__file_load_active(log, err);
+  if (rv == 0) flume_segment_tail_init(tail, active, file_bytes);
   return rv;
+}
+
+/* Takes more frames of the active segment, *taken_bytes of them: 1; 0 when there are none. Readers of the segment see
+ * them at once, but not beyond since. */
+static int take_frames(struct log_file *log, const struct flume_bound *bound, size_t max_bytes, uint64_t *taken_bytes,
+                       struct flume_err *err) {
+  struct flume_segment *active = flume__file_active(log), tail;
+  uint64_t file_bytes;
+  bool any;
+  *taken_bytes = 0;
+  int rv = measure(log, &file_bytes, err);
+  if (rv != 0) return rv;
+  flume__log_lock(&log->log);
+  rv = begin_tail(log, file_bytes, &tail, &any, err);
+  flume__log_unlock(&log->log);
+  if (rv != 0 || !any) return rv;
+  uint64_t end_off = tail.end_off;
+  int taken = flume_segment_follow(&tail, bound->note.since, max_bytes, err);
+  if (taken == 1 && !bound->alive && tail.next_seq > tail.offsets_seq) rv = sync_file(active, err);
+  if (taken == 1 && rv == 0) {
+    flume__log_lock(&log->log);
+    if (flume_segment_take_tail(active, &tail) != 0) rv = flume_err_nomem(err);
+    flume__log_unlock(&log->log);
+    *taken_bytes = tail.end_off - end_off;
+  }
+  flume_segment_tail_fini(&tail);
+  return rv == 0 ? taken : rv;
+}
+
+/* Puts the segment that follows the active one into the list. FLUME_ENOMEM. */
+static int add_next(struct log_file *log, struct flume_segment *next) {
+  assert(flume__log_is_locked(&log->log));
+  struct flume_segment *active = flume__file_active(log);
+  assert(next->first_seq == active->next_seq);
+  if (flume__file_reserve_segment(log) != 0 || flume__file_loaded_reserve(log) != 0) return FLUME_ENOMEM;
+  next->loaded = true;
+  if (active->loaded) flume__file_loaded_add(log, active);
+  flume__file_add_segment(log, next);
+  return 0;
 }
 
 /* Opens the segment that begins where the active one ends: 1; 0 when there is none yet. */
 static int next_segment(struct log_file *log, struct flume_err *err) {
-  struct flume_segment *active = flume__file_active(log);
-  if (active->next_seq == active->first_seq) return 0;
-  struct flume_segment *next = flume_segment_new(log->log.io, log->log.dir, active->next_seq);
+  int64_t next_seq = last_seq(log) + 1;
+  if (next_seq == flume__file_active(log)->first_seq) return 0;
+  struct flume_segment *next = flume_segment_new(log->log.io, log->log.dir, next_seq);
   if (next == NULL) return flume_err_nomem(err);
   int rv = flume_segment_open(next, true, err);
   if (rv == UV_ENOENT) {
@@ -93,14 +135,11 @@ static int next_segment(struct log_file *log, struct flume_err *err) {
     rv = flume_err_set(err, FLUME_ECORRUPT, "%s: byte 24: the segment belongs to another log", next->path);
     goto err_after_new;
   }
-  if (flume__file_reserve_segment(log) != 0 || flume__file_loaded_reserve(log) != 0) {
-    rv = flume_err_nomem(err);
-    goto err_after_new;
-  }
-  next->loaded = true;
-  if (active->loaded) flume__file_loaded_add(log, active);
-  flume__file_add_segment(log, next);
-  return 1;
+  flume__log_lock(&log->log);
+  rv = add_next(log, next);
+  flume__log_unlock(&log->log);
+  if (rv == 0) return 1;
+  flume_err_nomem(err);
 
 err_after_new:
   assert(rv != 0);
@@ -108,72 +147,83 @@ err_after_new:
   return rv;
 }
 
-static int64_t last_seq(const struct log_file *log) {
-  return flume__file_active(log)->next_seq - 1;
+static int ends_early(struct log_file *log, const struct flume_bound *bound, struct flume_err *err) {
+  flume__log_lock(&log->log);
+  const struct flume_segment *active = flume__file_active(log);
+  int rv = flume_err_set(
+      err, FLUME_ECORRUPT, "%s: byte %llu (seq %lld): the log was acknowledged up to seq %lld, but ends here",
+      active->path, (unsigned long long)active->end_off, (long long)active->next_seq, (long long)bound->note.since);
+  flume__log_unlock(&log->log);
+  return rv;
 }
 
+/* Takes what the bound allows, about max_bytes of it. 1: there is more to take. */
 static int take_all(struct log_file *log, const struct flume_bound *bound, size_t max_bytes, struct flume_err *err) {
   size_t left = max_bytes;
   while (last_seq(log) < bound->note.since) {
     if (left == 0) return 1;
-    struct flume_segment *active = flume__file_active(log);
-    uint64_t end_off = active->end_off;
-    int rv = take_frames(log, bound, left, err);
+    uint64_t bytes;
+    int rv = take_frames(log, bound, left, &bytes, err);
     if (rv == 0) rv = next_segment(log, err);
     if (rv < 0) return rv;
-    if (rv == 0 && bound->note.since == FLUME_SEQ_MAX) return 0;
-    if (rv == 0) {
-      return flume_err_set(
-          err, FLUME_ECORRUPT, "%s: byte %llu (seq %lld): the log was acknowledged up to seq %lld, but ends here",
-          active->path, (unsigned long long)active->end_off, (long long)active->next_seq, (long long)bound->note.since);
-    }
-    uint64_t bytes = active->end_off - end_off;
+    if (rv == 0) return bound->note.since == FLUME_SEQ_MAX ? 0 : ends_early(log, bound, err);
     left = bytes < left ? left - (size_t)bytes : 0;
   }
   return 0;
 }
 
-/* Takes what the bound allows, about max_bytes of it. 1: there is more to take. If whoever said that whole frames count
- * has been followed by another writer meanwhile, that one may not have synced what was just read. */
-static int take_records(struct flume_follow *follow, const struct flume_bound *bound, size_t max_bytes,
-                        struct flume_err *err) {
-  struct log_file *log = log_of(follow);
-  int taken = take_all(log, bound, max_bytes, err);
-  if (taken < 0 || !bound->alive || bound->note.since != FLUME_SEQ_MAX) return taken;
+/* If the writer who said that whole frames count has been followed by another writer meanwhile, the new writer may not
+ * have synced what was just read. */
+static int sync_if_passed_on(struct flume_follow *follow, const struct flume_bound *bound, struct flume_err *err) {
+  if (!bound->alive || bound->note.since != FLUME_SEQ_MAX) return 0;
   int rv = flume_follow_bound_holds(follow, bound, err);
-  if (rv == 0) rv = sync_file(flume__file_active(log), err);
-  return rv < 0 ? rv : taken;
+  if (rv == 0) rv = sync_file(flume__file_active(log_of(follow)), err);
+  return rv < 0 ? rv : 0;
 }
 
 /* --- Files that were replaced --------------------------------------------------------------------------------- */
 
+/* Puts an unopened segment in the place of the one whose file was replaced. */
+static int reopen_segment(struct log_file *log, size_t i, struct flume_err *err) {
+  struct flume_segment *old = log->segments[i];
+  struct flume_segment *fresh = flume_segment_new(log->log.io, log->log.dir, old->first_seq);
+  if (fresh == NULL) return flume_err_nomem(err);
+  flume__log_lock(&log->log);
+  flume__file_loaded_remove(log, old);
+  log->segments[i] = fresh;
+  flume__log_unlock(&log->log);
+  flume_segment_unref(old);
+  return 0;
+}
+
+/* The lock keeps the file open: a segment that is not used may be closed otherwise. */
+static int is_in_place(struct log_file *log, const struct flume_segment *segment) {
+  flume__log_lock(&log->log);
+  int rv = segment->file < 0 ? 1 : segment->io->is_at(segment->io->ctx, segment->file, segment->path);
+  flume__log_unlock(&log->log);
+  return rv;
+}
+
 static int check_segment(struct log_file *log, size_t i, struct flume_err *err) {
   struct flume_segment *segment = log->segments[i];
-  if (segment->file < 0) return 0;
-  int rv = segment->io->is_at(segment->io->ctx, segment->file, segment->path);
+  int rv = is_in_place(log, segment);
   if (rv == 1) return 0;
   if (rv < 0) return flume_err_set(err, rv, "%s: the log was removed: %s", segment->path, flume_strerror(rv));
   rv = segment == flume__file_active(log) ? next_segment(log, err) : 1; /* it may have been sealed, and then replaced */
   if (rv < 0) return rv;
-  if (rv == 0) {
-    return flume_err_set(err, FLUME_ECORRUPT, "%s: byte 0: the log was replaced by another while it was being read",
-                         segment->path);
-  }
-  struct flume_segment *anew = flume_segment_new(log->log.io, log->log.dir, segment->first_seq);
-  if (anew == NULL) return flume_err_nomem(err);
-  flume__file_loaded_remove(log, segment);
-  log->segments[i] = anew;
-  flume_segment_unref(segment);
-  return 0;
+  if (rv == 1) return reopen_segment(log, i, err);
+  return flume_err_set(err, FLUME_ECORRUPT, "%s: byte 0: the log was replaced by another while it was being read",
+                       segment->path);
 }
 
 /* A repair puts another file in its place. */
-static int check_deleted(const struct log_file *log, struct flume_err *err) {
+static int check_deleted(struct log_file *log, struct flume_err *err) {
   char path[4096];
-  if (log->deleted_file < 0) return 0;
   int len = snprintf(path, sizeof path, "%s/deleted", log->log.dir);
   if (len < 0 || (size_t)len >= sizeof path) return flume_err_set(err, UV_ENAMETOOLONG, "%s", log->log.dir);
-  int rv = log->log.io->is_at(log->log.io->ctx, log->deleted_file, path);
+  flume__log_lock(&log->log);
+  int rv = log->deleted_file < 0 ? 1 : log->log.io->is_at(log->log.io->ctx, log->deleted_file, path);
+  flume__log_unlock(&log->log);
   if (rv == 1) return 0;
   if (rv == 0) return flume_err_set(err, FLUME_ECORRUPT, "%s: byte 0: the log was repaired while it was read", path);
   return flume_err_set(err, rv, "%s: the log was removed: %s", path, flume_strerror(rv));
@@ -188,29 +238,49 @@ static int check_names(struct log_file *log, struct flume_err *err) {
 /* --- Looking -------------------------------------------------------------------------------------------------- */
 
 static void publish(struct log_file *log, const struct flume_bound *bound) {
-  int64_t since = last_seq(log);
+  flume__log_lock(&log->log);
+  int64_t since = flume__file_active(log)->next_seq - 1;
+  assert(since >= log->log.since.value);
   log->next_seq = since + 1;
-  if (!bound->alive || bound->note.since != FLUME_SEQ_MAX) log->log.durable_seq = since;
   flume_obv_set(&log->log.since, since);
+  if (!bound->alive || bound->note.since != FLUME_SEQ_MAX) log->log.durable_seq = since;
+  flume__log_unlock(&log->log);
 }
 
-/* Takes what there is, records first: deletes are of records that are there. 1: there is more. */
+/* Takes what there is, records first: deletes are of records that are there. What was taken before damage is shown. 1:
+ * there is more. */
 static int take(struct flume_follow *follow, const struct flume_bound *bound, struct flume_err *err) {
-  int rv = take_records(follow, bound, FLUME_FOLLOW_BYTES, err);
-  publish(log_of(follow), bound);
-  return rv == 0 ? flume__deleted_follow(log_of(follow), bound->note.deleted_end_off, err) : rv;
+  struct log_file *log = log_of(follow);
+  int taken = take_all(log, bound, FLUME_FOLLOW_BYTES, err);
+  int rv = taken < 0 ? 0 : sync_if_passed_on(follow, bound, err);
+  if (rv != 0) return rv;
+  publish(log, bound);
+  if (taken != 0) return taken;
+  flume__log_lock(&log->log);
+  rv = flume__deleted_follow(log, bound->note.deleted_end_off, err);
+  flume__log_unlock(&log->log);
+  return rv;
+}
+
+/* Whether files may have been replaced since it was last asked. */
+static bool take_names_changed(struct flume_follow *follow) {
+  flume__log_lock(follow->log);
+  bool changed = follow->names_changed;
+  follow->names_changed = false;
+  flume__log_unlock(follow->log);
+  return changed;
 }
 
 /* The names come last: a segment that is not read to its end may be replaced too, but only once it is sealed. 1: there
  * is more to see. */
 static int look(struct flume_follow *follow, struct flume_err *err) {
   struct flume_bound bound;
+  uint64_t file_bytes;
   int rv = flume_follow_bound(follow, &bound, err);
-  if (rv == 0) rv = measure(flume__file_active(log_of(follow)), err);
+  if (rv == 0) rv = measure(log_of(follow), &file_bytes, err);
   if (rv == 0) rv = flume_follow_check(follow, &bound, err);
   if (rv == 0 && !bound.unknown) rv = take(follow, &bound, err);
-  if (rv != 0 || !follow->names_changed) return rv;
-  follow->names_changed = false;
+  if (rv != 0 || !take_names_changed(follow)) return rv;
   return check_names(log_of(follow), err);
 }
 
@@ -235,8 +305,8 @@ static int recover_acknowledged(struct flume_follow *follow, const struct flume_
   active->ended = false;
   active->loaded = true;
   int rv;
-  while ((rv = take_records(follow, bound, SIZE_MAX, err)) > 0) continue;
-  return rv;
+  while ((rv = take_all(log_of(follow), bound, SIZE_MAX, err)) > 0) continue;
+  return rv == 0 ? sync_if_passed_on(follow, bound, err) : rv;
 }
 
 /* What looks like damage may come of a writer that has just begun, and cuts the file while it is read. */
@@ -254,8 +324,9 @@ int flume__follow_recover(struct flume_follow *follow, struct flume_err *err) {
 }
 
 int flume__follow_deletes(struct flume_follow *follow, struct flume_err *err) {
+  assert(flume__log_is_locked(follow->log));
   struct flume_bound bound;
-  int rv = flume_follow_bound(follow, &bound, err);
+  int rv = flume__follow_bound_locked(follow, &bound, err);
   return rv == 0 ? flume__deleted_follow(log_of(follow), bound.note.deleted_end_off, err) : rv;
 }
 

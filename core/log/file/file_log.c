@@ -53,7 +53,7 @@ static void file_close(struct flume_log *base) {
   uv_timer_stop(&log->timer);
   log->draining = true;
   if (log->follow != NULL) flume_follow_close(log->follow);
-  if (flume__file_check_writer(log, NULL) == 0 && base->failure.code == 0) {
+  if (flume__file_check_writer(log, NULL) == 0 && flume__log_failure(base, NULL) == 0) {
     flume__file_submit(log, FLUME_COMMIT_END, NULL);
   }
   flume__file_drained(log);
@@ -61,16 +61,17 @@ static void file_close(struct flume_log *base) {
 
 static const struct flume_log_ops file_ops = {
     .kind = "file",
+    .erased = "removed",
     .append = flume__file_append,
     .append_wait = flume__file_append_wait,
     .sync = flume__file_sync,
     .del = flume__file_del,
     .plan = flume__file_plan,
+    .plan_one = flume__file_plan_one,
     .deleted_count = flume__file_deleted_count,
     .deletion_at = flume__file_deletion_at,
-    .read_deleted = flume__file_read_deleted,
     .is_lost = flume__file_is_lost,
-    .digest = flume__file_digest,
+    .sync_now = flume__file_sync_now,
     .compact = flume__file_compact,
     .backup = flume__file_backup,
     .check = flume__file_check,
@@ -140,6 +141,25 @@ static void configure(struct log_file *log, const struct flume_log_options *opti
   flume_deletions_init(&log->deletions, log->log.io);
 }
 
+/* The struct with all that it needs before anything is opened. */
+static struct log_file *log_new(const struct flume_io *io, uv_loop_t *loop, const char *dir,
+                                const struct flume_log_options *options) {
+  struct log_file *log = flume_io_zalloc(io, sizeof *log);
+  if (log == NULL) return NULL;
+  log->log.dir = flume_io_alloc(io, strlen(dir) + 1);
+  if (log->log.dir == NULL) goto err_after_log;
+  strcpy(log->log.dir, dir);
+  if (flume__log_init(&log->log, &file_ops, io, loop, options->max_record_bytes) != 0) goto err_after_dir;
+  configure(log, options);
+  return log;
+
+err_after_dir:
+  flume_io_free(io, log->log.dir);
+err_after_log:
+  flume_io_free(io, log);
+  return NULL;
+}
+
 int flume_log_open(struct flume_log **out, uv_loop_t *loop, const char *dir, const struct flume_log_options *options,
                    struct flume_err *err) {
   static const struct flume_log_options defaults;
@@ -147,16 +167,8 @@ int flume_log_open(struct flume_log **out, uv_loop_t *loop, const char *dir, con
   int rv = check_options(options, err);
   if (rv != 0) return rv;
   const struct flume_io *io = options->io != NULL ? options->io : &flume_io_posix;
-  struct log_file *log = flume_io_zalloc(io, sizeof *log);
+  struct log_file *log = log_new(io, loop, dir, options);
   if (log == NULL) return flume_err_nomem(err);
-  log->log.dir = flume_io_alloc(io, strlen(dir) + 1);
-  if (log->log.dir == NULL) {
-    flume_io_free(io, log);
-    return flume_err_nomem(err);
-  }
-  strcpy(log->log.dir, dir);
-  flume__log_init(&log->log, &file_ops, io, loop, options->max_record_bytes);
-  configure(log, options);
   if (log->readonly && !options->damaged) rv = flume__follow_new(log, options->poll_ms, err);
   if (rv == 0) rv = open_dir(log, options, err);
   if (rv != 0) {

@@ -12,9 +12,12 @@
  *   log_file_note.c     what the writer tells readers
  *   log_file_follow.c   a reader: seeing what the writer does
  *
- * Everything here is touched on the loop thread, but for what one commit hands to a worker thread: the commit itself
- * and the writing side of its segment (file, end_off, durable_off, zeroed_off), which the loop thread leaves alone
- * until the commit is back; and the note. */
+ * Threads, beside those of log.h. The commit thread owns, while a commit is on its way, the commit, the high watermark,
+ * the file "deleted", and of the segment that it writes to: file_bytes, end_off, durable_off, zeroed_off, no_room_ahead,
+ * index_off, indexed_seq, ended and sealed. The active segment is loaded before a commit that needs its offsets, so that no
+ * reader thread loads it meanwhile. Guarded by log->log.lock: the list of segments, the cache of loaded segments, all other
+ * fields of the segments in the list, and the deletions. A follower's reader threads may learn of deletions, so with it
+ * the lock also guards follow->lock_file, follow->names_changed and deleted_file. */
 #ifndef FLUME_LOG_FILE_H
 #define FLUME_LOG_FILE_H
 
@@ -46,6 +49,7 @@ struct flume_commit {
   int64_t first_seq;             /* of its first record */
   bool roll;                     /* end the active segment and write into a new one */
   bool synced;                   /* what it wrote is on disk */
+  bool was_ended;                /* an end commit: the segment was ended before it */
   struct flume_segment *segment; /* that it writes to; a reference */
   int status;
   struct flume_err err;
@@ -77,6 +81,7 @@ struct log_file {
   bool deleted_unsynced; /* its end frame is not on disk yet */
 
   int64_t next_seq;                /* for the next record that is taken */
+  bool unsettled;                  /* the active segment's index was found to be bad, and is to be cut */
   struct flume_queue commits;      /* struct flume_commit, not begun */
   struct flume_commit *committing; /* the one on its way, or NULL */
   struct flume_queue spare;        /* struct flume_commit to use again */
@@ -96,8 +101,10 @@ static inline struct flume_segment *flume__file_active(const struct log_file *lo
 /* log_file_open.c: finds, checks and loads what is in the directory; makes the first segment of a new log.
  * With damaged: what is good before the damage. */
 int flume__file_recover(struct log_file *log, bool damaged, struct flume_err *err);
-/* Loads the offsets of an active segment that opening only peeked at. */
+/* Loads the offsets of an active segment that opening only peeked at. With the lock held. */
 int flume__file_load_active(struct log_file *log, struct flume_err *err);
+/* Cuts the bad index that flume__file_load_active found, before anything is appended behind it. Owner thread. */
+int flume__file_settle_active(struct log_file *log, struct flume_err *err);
 /* Room for one more segment in the list: 0 or FLUME_ENOMEM. */
 int flume__file_reserve_segment(struct log_file *log);
 /* Puts a segment at the end of the list, where there is room, and takes over the caller's reference. */
@@ -112,6 +119,7 @@ int flume__file_append(struct flume_log *log, struct flume_append *req, const st
 int flume__file_append_wait(struct flume_log *log, const struct flume_slice *records, size_t count, int64_t *seq,
                             struct flume_err *err);
 int flume__file_sync(struct flume_log *log, struct flume_append *req, struct flume_err *err);
+int flume__file_sync_now(struct flume_log *log, struct flume_err *err);
 int flume__file_del(struct flume_log *log, struct flume_append *req, const int64_t *seqs, size_t count,
                     struct flume_err *err);
 /* 0 when this handle may write; FLUME_EREADONLY; FLUME_ELOCKED in a process that was forked from the writer. */
@@ -138,31 +146,32 @@ int flume__file_plan(struct flume_log *log, int64_t seq, bool reverse, size_t ma
 int64_t flume__file_deleted_count(const struct flume_log *log, int64_t seq);
 int64_t flume__file_deletion_at(const struct flume_log *log, int64_t ordinal);
 bool flume__file_is_lost(const struct flume_log *log, int64_t seq);
-int flume__file_digest(struct flume_log *log, int64_t seq, uint32_t *digest, struct flume_err *err);
-int flume__file_read_deleted(struct flume_log *log, int64_t seq, struct flume_block **block, struct flume_err *err);
-/* Notes that a sealed segment has its offsets in memory; room must have been reserved. */
+int flume__file_plan_one(struct flume_log *log, int64_t seq, struct flume_block **block, struct flume_err *err);
+/* The next four with the lock held.
+ *
+ * Notes that a sealed segment has its offsets in memory; room must have been reserved. */
 void flume__file_loaded_add(struct log_file *log, struct flume_segment *segment);
 int flume__file_loaded_reserve(struct log_file *log);
 /* A segment is going to be let go of; it need not be among those with their offsets in memory. */
 void flume__file_loaded_remove(struct log_file *log, const struct flume_segment *segment);
 /* Puts a segment, open and loaded, in the place of the sealed one with the same seqs; takes over the reference. Blocks
- * of the old one stay good. */
+ * of the old one stay good. Takes the lock. */
 void flume__file_replace(struct log_file *log, struct flume_segment *segment);
 
 /* log_file_deleted.c */
 int flume__deleted_load(struct log_file *log, struct flume_err *err);
-/* A reader: takes over what was deleted since, as far as end_off; with UINT64_MAX, as far as frames are whole.
+/* A follower, with the lock held: takes over what was deleted since, as far as end_off; with UINT64_MAX, as far as frames are whole.
  * FLUME_ECORRUPT when it does not go as far as that. */
 int flume__deleted_follow(struct log_file *log, uint64_t end_off, struct flume_err *err);
 /* Puts the seqs, in ascending order and each once, into a commit of deletes. FLUME_ENOMEM. */
 int flume__deleted_take(struct flume_commit *commit, const int64_t *seqs, size_t count);
-/* Takes out what was deleted before, and makes room in the sets for the rest. FLUME_ENOMEM. */
+/* Takes out what was deleted before, and makes room in the sets for the rest. With the lock held. FLUME_ENOMEM. */
 int flume__deleted_reserve(struct flume_commit *commit);
 /* Any thread: appends the frame and syncs it. */
 int flume__deleted_write(struct flume_commit *commit);
 /* Any thread: syncs the end frame. */
 int flume__deleted_end(struct flume_commit *commit);
-/* The commit is on disk: the seqs are deleted for everybody. */
+/* The commit is on disk: the seqs are deleted for everybody. With the lock held. */
 void flume__deleted_publish(struct flume_commit *commit);
 
 /* log_file_note.c */

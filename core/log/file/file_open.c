@@ -130,6 +130,7 @@ static int load_active(struct log_file *log, bool damaged, struct flume_damage *
 /* The end frame said how far the segment goes. If its index turns out to be damaged the offsets come from a scan, and
  * the writer cuts the bad index, which carries no records, before anything is appended behind it. */
 int flume__file_load_active(struct log_file *log, struct flume_err *err) {
+  assert(flume__log_is_locked(&log->log) && !flume__file_active(log)->loaded);
   struct flume_segment *active = flume__file_active(log);
   int64_t next_seq = active->next_seq;
   struct flume_damage damage;
@@ -137,8 +138,8 @@ int flume__file_load_active(struct log_file *log, struct flume_err *err) {
   int rv = log->readonly ? flume_segment_load_to(active, active->end_off, &damage, &why)
                          : flume_segment_load(active, &damage, &why);
   if (rv == FLUME_ECORRUPT && damage.torn && active->next_seq == next_seq) {
-    if (log->readonly) return 0;
-    rv = settle_tail(log, &damage, &why);
+    log->unsettled = !log->readonly;
+    rv = 0;
   }
   if (rv == 0 && active->next_seq != next_seq) {
     rv = flume_err_set(&why, FLUME_ECORRUPT, "%s: byte %llu (seq %lld): the end frame tells of records up to %lld",
@@ -156,19 +157,34 @@ int flume__file_load_active(struct log_file *log, struct flume_err *err) {
   return rv;
 }
 
+int flume__file_settle_active(struct log_file *log, struct flume_err *err) {
+  if (!log->unsettled) return 0;
+  struct flume_damage damage = {.why = "a bad index"};
+  int rv = flume__log_sync_begin(&log->log);
+  if (rv != 0) return flume_err_set(err, rv, "syncing %s: %s", flume__file_active(log)->path, flume_strerror(rv));
+  rv = flume__log_sync_end(&log->log, settle_tail(log, &damage, err));
+  log->unsettled = rv != 0;
+  return rv;
+}
+
 /* Without records in the active segment, the one before may not be sealed yet: the process died while it rolled. */
 static int seal_previous(struct log_file *log, struct flume_err *err) {
   struct flume_segment *active = flume__file_active(log);
   if (log->segments_count < 2 || active->next_seq > active->first_seq) return 0;
-  if (flume__file_loaded_reserve(log) != 0) return flume_err_nomem(err);
+  flume__log_lock(&log->log);
+  int rv = flume__file_loaded_reserve(log);
+  flume__log_unlock(&log->log);
+  if (rv != 0) return flume_err_nomem(err);
   struct flume_segment *previous = log->segments[log->segments_count - 2];
   struct flume_damage damage = {0};
   struct flume_err why;
-  int rv = flume_segment_open(previous, false, &why);
+  rv = flume_segment_open(previous, false, &why);
   if (rv == 0) rv = flume_segment_peek(previous, &why);
   if (rv == FLUME_ENOENT) rv = flume_segment_load(previous, &damage, &why);
   if (rv == FLUME_ECORRUPT && damage.torn) rv = 0;
+  flume__log_lock(&log->log);
   if (previous->loaded) flume__file_loaded_add(log, previous);
+  flume__log_unlock(&log->log);
   if (rv != 0) {
     if (err != NULL) *err = why;
     return rv;
@@ -179,9 +195,15 @@ static int seal_previous(struct log_file *log, struct flume_err *err) {
 }
 
 static int load_deleted(struct log_file *log, bool damaged, struct flume_err *err) {
-  if (log->follow != NULL) return flume__follow_deletes(log->follow, err);
+  int rv;
+  if (log->follow != NULL) {
+    flume__log_lock(&log->log);
+    rv = flume__follow_deletes(log->follow, err);
+    flume__log_unlock(&log->log);
+    return rv;
+  }
   struct flume_err why;
-  int rv = flume__deleted_load(log, &why);
+  rv = flume__deleted_load(log, &why);
   if (rv == FLUME_ECORRUPT && damaged) rv = 0;
   if (rv != 0 && err != NULL) *err = why;
   return rv;

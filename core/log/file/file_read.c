@@ -1,4 +1,4 @@
-/* Planning and loading blocks of a file log.
+/* Planning and loading blocks of a file log, on any thread: planning with the log's lock held, loading without it.
  *
  * A plan is made from the offsets of a segment, so reading needs one pread for a block or a record, whatever its
  * frames; each record is checked against its own checksum. Offsets of the active segment are always in memory, those of
@@ -60,6 +60,7 @@ static struct flume_segment *segment_of(const struct log_file *log, int64_t seq)
 
 /* Drops the offsets of the least recently used sealed segments. Blocks have copies of what they need. */
 static void drop_loaded(struct log_file *log) {
+  assert(flume__log_is_locked(&log->log));
   while (log->loaded_bytes > LOADED_MAX_BYTES && log->loaded_count > 1) {
     struct flume_segment *oldest = log->loaded[0];
     log->loaded_bytes -= oldest->offsets_cap * sizeof(uint32_t);
@@ -82,6 +83,7 @@ static void touch_loaded(struct log_file *log, struct flume_segment *segment) {
 
 /* Room for one, and for the one that a commit which rolls has reserved and adds when it is back. */
 int flume__file_loaded_reserve(struct log_file *log) {
+  assert(flume__log_is_locked(&log->log));
   if (log->loaded_cap - log->loaded_count >= 2) return 0;
   size_t cap = log->loaded_cap > 0 ? log->loaded_cap * 2 : 8;
   struct flume_segment **loaded = flume_io_realloc(log->log.io, log->loaded, cap * sizeof(struct flume_segment *));
@@ -92,13 +94,15 @@ int flume__file_loaded_reserve(struct log_file *log) {
 }
 
 void flume__file_loaded_add(struct log_file *log, struct flume_segment *segment) {
-  assert(log->loaded_count < log->loaded_cap);
+  assert(flume__log_is_locked(&log->log) && log->loaded_count < log->loaded_cap);
+  assert(segment->loaded);
   log->loaded[log->loaded_count++] = segment;
   log->loaded_bytes += segment->offsets_cap * sizeof(uint32_t);
   drop_loaded(log);
 }
 
 void flume__file_loaded_remove(struct log_file *log, const struct flume_segment *segment) {
+  assert(flume__log_is_locked(&log->log));
   size_t i = 0;
   while (i < log->loaded_count && log->loaded[i] != segment) i++;
   if (i == log->loaded_count) return;
@@ -107,12 +111,15 @@ void flume__file_loaded_remove(struct log_file *log, const struct flume_segment 
 }
 
 void flume__file_replace(struct log_file *log, struct flume_segment *segment) {
+  flume_segment_unload(segment); /* it is loaded again when it is read */
+  flume__log_lock(&log->log);
   size_t i = log->segments_count - 1;
   while (log->segments[i]->first_seq != segment->first_seq) i--;
-  flume__file_loaded_remove(log, log->segments[i]);
-  flume_segment_unref(log->segments[i]);
+  struct flume_segment *old = log->segments[i];
+  flume__file_loaded_remove(log, old);
   log->segments[i] = segment;
-  flume_segment_unload(segment); /* it is loaded again when it is read */
+  flume__log_unlock(&log->log);
+  flume_segment_unref(old);
 }
 
 /* A reader may find that the writer has compacted the segment since it last looked: then records are missing in it that
@@ -154,6 +161,7 @@ static int load_sealed(struct log_file *log, struct flume_segment *segment, int6
 
 /* The segment that holds seq, with its offsets in memory. */
 static int find_segment(struct log_file *log, int64_t seq, struct flume_segment **out, struct flume_err *err) {
+  assert(flume__log_is_locked(&log->log));
   struct flume_segment *segment = segment_of(log, seq);
   if (!segment->loaded && segment == flume__file_active(log)) {
     int rv = flume__file_load_active(log, err);
@@ -170,9 +178,10 @@ static int find_segment(struct log_file *log, int64_t seq, struct flume_segment 
   return 0;
 }
 
-/* Widens [*from, *to] (inclusive, both `at` at first) in one direction until the bytes are about max_bytes. */
-static void widen(const struct flume_segment *segment, uint32_t at, bool reverse, size_t max_bytes, uint32_t *from,
-                  uint32_t *to) {
+/* Widens [*from, *to] (inclusive, both `at` at first) in one direction until the bytes are about max_bytes; not beyond
+ * record number last. */
+static void widen(const struct flume_segment *segment, uint32_t at, uint32_t last, bool reverse, size_t max_bytes,
+                  uint32_t *from, uint32_t *to) {
   const uint32_t *offsets = segment->offsets;
   uint32_t low, high;
   if (reverse) { /* the first record that begins less than max_bytes before `at` */
@@ -186,7 +195,7 @@ static void widen(const struct flume_segment *segment, uint32_t at, bool reverse
     *from = low;
     return;
   }
-  uint32_t last = (uint32_t)(segment->next_seq - segment->first_seq) - 1, step = 1;
+  uint32_t step = 1;
   low = at; /* the last record that begins less than max_bytes after `at`: it is near, so look there first */
   while (step <= last - low && offsets[low + step] - offsets[at] < max_bytes) {
     low += step;
@@ -232,8 +241,11 @@ int flume__file_plan(struct flume_log *base, int64_t seq, bool reverse, size_t m
   if (rv != 0) return rv;
   assert(seq >= segment->first_seq && seq < segment->next_seq);
   uint32_t at = (uint32_t)(seq - segment->first_seq);
+  int64_t last_seq = segment->next_seq - 1; /* a follower's segment may have records that it doesn't show yet */
+  if (last_seq > base->since.value) last_seq = base->since.value;
+  assert(last_seq >= seq);
   uint32_t from = at, to = at;
-  widen(segment, at, reverse, max_bytes, &from, &to);
+  widen(segment, at, (uint32_t)(last_seq - segment->first_seq), reverse, max_bytes, &from, &to);
   struct file_block *block = block_new(segment, from, to);
   if (block == NULL) return flume_err_nomem(err);
   flume_tombstones_mark(&log->deletions.deleted, block->block.first_seq, block->offsets, block->block.count);
@@ -253,42 +265,18 @@ int64_t flume__file_deletion_at(const struct flume_log *base, int64_t ordinal) {
   return ((const struct log_file *)base)->deletions.deleted.order[ordinal];
 }
 
-int flume__file_read_deleted(struct flume_log *base, int64_t seq, struct flume_block **out, struct flume_err *err) {
-  struct log_file *log = (struct log_file *)base;
-  if (!flume_tombstones_has(&log->deletions.deleted, seq)) {
-    return flume_err_set(err, FLUME_ENOENT, "record %lld is not deleted", (long long)seq);
-  }
+int flume__file_plan_one(struct flume_log *base, int64_t seq, struct flume_block **out, struct flume_err *err) {
   struct flume_segment *segment;
-  int rv = find_segment(log, seq, &segment, err);
+  int rv = find_segment((struct log_file *)base, seq, &segment, err);
   if (rv != 0) return rv;
+  assert(seq >= segment->first_seq && seq < segment->next_seq);
   uint32_t at = (uint32_t)(seq - segment->first_seq);
   struct file_block *block = block_new(segment, at, at);
   if (block == NULL) return flume_err_nomem(err);
-  rv = flume_block_load(&block->block, err);
-  if (rv == 0 && block->offsets[0] == FLUME_BLOCK_GONE) {
-    rv = flume_err_set(err, FLUME_ENOENT, "the bytes of record %lld were removed", (long long)seq);
-  }
-  if (rv != 0) {
-    flume_block_unref(&block->block);
-    return rv;
-  }
   *out = &block->block;
   return 0;
 }
 
 bool flume__file_is_lost(const struct flume_log *base, int64_t seq) {
   return flume_tombstones_has(&((const struct log_file *)base)->deletions.lost, seq);
-}
-
-int flume__file_digest(struct flume_log *base, int64_t seq, uint32_t *digest, struct flume_err *err) {
-  struct flume_segment *segment;
-  int rv = find_segment((struct log_file *)base, seq, &segment, err);
-  if (rv != 0) return rv;
-  uint8_t header[FLUME_RECORD_HEADER_BYTES];
-  uint32_t off = segment->offsets[seq - segment->first_seq];
-  rv = flume_io_read_full(segment->io, segment->file, header, sizeof header, off);
-  if (rv != 0) return flume_err_set(err, rv, "reading %s: %s", segment->path, flume_strerror(rv));
-  if (flume_record_is_removed(header, seq)) return flume_err_set(err, FLUME_EDELETED, "deleted");
-  *digest = flume_get_le32(header + 4);
-  return 0;
 }

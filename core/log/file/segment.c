@@ -45,6 +45,7 @@ struct flume_segment *flume_segment_new(const struct flume_io *io, const char *d
   segment->first_seq = first_seq;
   segment->next_seq = first_seq;
   segment->indexed_seq = first_seq;
+  segment->offsets_seq = first_seq;
   segment->end_off = FLUME_SEGMENT_HEADER_BYTES;
   return segment;
 }
@@ -190,7 +191,7 @@ int flume_segment_open_damaged(struct flume_segment *segment, const uint8_t *log
 }
 
 int flume_segment_reserve(struct flume_segment *segment, size_t count) {
-  size_t used = (size_t)(segment->next_seq - segment->first_seq);
+  size_t used = (size_t)(segment->next_seq - segment->offsets_seq);
   if (segment->offsets_cap - used >= count) return 0;
   size_t cap = segment->offsets_cap > 0 ? segment->offsets_cap : 1024;
   while (cap - used < count) cap *= 2;
@@ -202,6 +203,7 @@ int flume_segment_reserve(struct flume_segment *segment, size_t count) {
 }
 
 void flume_segment_unload(struct flume_segment *segment) {
+  assert(segment->offsets_seq == segment->first_seq);
   flume_io_free(segment->io, segment->offsets);
   segment->offsets = NULL;
   segment->offsets_cap = 0;

@@ -27,12 +27,14 @@ struct flume_segment {
   uint64_t index_off;    /* of the last index frame; 0 when there is none */
   int64_t indexed_seq;   /* the first record that no index frame covers */
   uint64_t durable_off;  /* every byte before this one is on disk; after a scan, those that a frame says so of */
+  uint64_t synced_off;   /* the same, as other threads than the commit's have synced it; guarded by the log's lock */
   bool no_room_ahead;    /* the disk was full when zeros were written: it is not tried again */
   bool ended;            /* the last frame is an end frame */
   bool sealed;           /* and says that the next segment has been begun */
   bool loaded;           /* offsets are there */
   uint32_t *offsets;     /* of each record's header in the file */
   size_t offsets_cap;
+  int64_t offsets_seq;    /* the seq of offsets[0]: first_seq, except in a tail */
   uint32_t removed_count; /* records whose bytes a compaction or a repair took out; known once it is loaded or peeked */
   uint8_t log_id[16];
 };
@@ -90,6 +92,13 @@ int flume_segment_load_to(struct flume_segment *segment, uint64_t file_bytes, st
  * FLUME_SEQ_MAX, to the last one that is whole; not on much beyond max_bytes. The segment is loaded, and file_bytes what
  * the file has now. 1 when it has come further; 0 when nothing more is there; FLUME_ECORRUPT, FLUME_ENOMEM, an errno. */
 int flume_segment_follow(struct flume_segment *segment, int64_t last_seq, size_t max_bytes, struct flume_err *err);
+
+/* The tail of a loaded segment: what flume_segment_follow goes on with while other threads read the segment itself. It
+ * borrows the segment's path and file, and has offsets of new records alone. */
+void flume_segment_tail_init(struct flume_segment *tail, const struct flume_segment *segment, uint64_t file_bytes);
+void flume_segment_tail_fini(struct flume_segment *tail);
+/* The segment gets what was found in its tail. FLUME_ENOMEM, and nothing has changed. */
+int flume_segment_take_tail(struct flume_segment *segment, const struct flume_segment *tail);
 
 /* Makes what was loaded durable. What no frame knows to be on disk is written anew: after a sync that failed it may be
  * in the system's cache alone, where no sync looks any more. FLUME_ENOMEM or an errno. */

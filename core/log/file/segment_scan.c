@@ -12,6 +12,7 @@
  *
  *   If no frame does, it is a torn write, which nobody was told had succeeded. (With sync = "always" every frame knows all
  *   before it to be on disk, so any frame at all behind a bad one makes it damage.) */
+#include <assert.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -31,7 +32,7 @@ static int scan_records(struct flume_segment *segment, struct flume_window *wind
   }
   int rv = flume_segment_reserve(segment, frame->count);
   if (rv != 0) return rv;
-  uint32_t *offsets = segment->offsets + (segment->next_seq - segment->first_seq);
+  uint32_t *offsets = segment->offsets + (segment->next_seq - segment->offsets_seq);
   for (uint32_t i = 0; i < frame->count; i++) {
     const uint8_t *bytes;
     if (end - off < FLUME_RECORD_HEADER_BYTES) return BAD("frame that ends within a record");
@@ -267,6 +268,51 @@ static int follow_frame(struct flume_segment *segment, struct flume_window *wind
   if (rv != FLUME_ECORRUPT) return rv;
   if (damage->why == NULL || unwritten(segment, window)) return 0;
   return look_again(segment, window, damage);
+}
+
+void flume_segment_tail_init(struct flume_segment *tail, const struct flume_segment *segment, uint64_t file_bytes) {
+  assert(segment->loaded && file_bytes >= segment->end_off);
+  *tail = (struct flume_segment){.io = segment->io,
+                                 .path = segment->path,
+                                 .file = segment->file,
+                                 .first_seq = segment->first_seq,
+                                 .next_seq = segment->next_seq,
+                                 .end_off = segment->end_off,
+                                 .data_end_off = segment->data_end_off,
+                                 .file_bytes = file_bytes,
+                                 .index_off = segment->index_off,
+                                 .indexed_seq = segment->indexed_seq,
+                                 .durable_off = segment->durable_off,
+                                 .ended = segment->ended,
+                                 .sealed = segment->sealed,
+                                 .loaded = true,
+                                 .offsets_seq = segment->next_seq,
+                                 .removed_count = segment->removed_count};
+  memcpy(tail->log_id, segment->log_id, sizeof tail->log_id);
+}
+
+void flume_segment_tail_fini(struct flume_segment *tail) {
+  flume_io_free(tail->io, tail->offsets);
+  tail->offsets = NULL;
+}
+
+int flume_segment_take_tail(struct flume_segment *segment, const struct flume_segment *tail) {
+  assert(tail->first_seq == segment->first_seq && tail->offsets_seq == segment->next_seq);
+  size_t count = (size_t)(tail->next_seq - segment->next_seq);
+  if (flume_segment_reserve(segment, count) != 0) return FLUME_ENOMEM;
+  uint32_t *offsets = segment->offsets + (segment->next_seq - segment->first_seq);
+  if (count > 0) memcpy(offsets, tail->offsets, count * sizeof *offsets);
+  segment->next_seq = tail->next_seq;
+  segment->indexed_seq = tail->indexed_seq;
+  segment->end_off = tail->end_off;
+  segment->data_end_off = tail->data_end_off;
+  segment->file_bytes = tail->file_bytes;
+  segment->index_off = tail->index_off;
+  segment->durable_off = tail->durable_off;
+  segment->ended = tail->ended;
+  segment->sealed = tail->sealed;
+  segment->removed_count = tail->removed_count;
+  return 0;
 }
 
 int flume_segment_follow(struct flume_segment *segment, int64_t last_seq, size_t max_bytes, struct flume_err *err) {

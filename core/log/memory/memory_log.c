@@ -1,5 +1,8 @@
 /* A log in memory: for tests, for caches, and the measure for every other kind.
  *
+ * The log's lock guards the list of chunks, their counts and lengths, and the set of deletions. The owner fills the free
+ * part of a chunk without the lock, and raises its count with it.
+ *
  * Records are packed into chunks, in the same form as in a file (length, checksum, bytes), so that a block of this log
  * is read like any other. A chunk never moves: its bytes are filled once and then only read, and a block is a window
  * on one chunk that holds a reference to it. */
@@ -68,10 +71,9 @@ static struct chunk *chunk_new(const struct flume_io *io, int64_t first_seq, siz
   return NULL;
 }
 
-/* The chunk that the batch goes into as a whole. */
-static struct chunk *chunk_for(struct memory_log *log, size_t bytes, size_t records) {
-  struct chunk *last = log->chunks_count > 0 ? log->chunks[log->chunks_count - 1] : NULL;
-  if (last != NULL && last->cap - last->len >= bytes && last->max_count - last->count >= records) return last;
+/* Puts a chunk at the end of the list. NULL: no memory. */
+static struct chunk *add_chunk(struct memory_log *log, size_t bytes, size_t records) {
+  assert(flume__log_is_locked(&log->log));
   if (log->chunks_count == log->chunks_cap) {
     size_t cap = log->chunks_cap > 0 ? log->chunks_cap * 2 : 16;
     struct chunk **chunks = flume_io_realloc(log->log.io, log->chunks, cap * sizeof(struct chunk *));
@@ -84,22 +86,38 @@ static struct chunk *chunk_for(struct memory_log *log, size_t bytes, size_t reco
   return chunk;
 }
 
+/* The chunk that the batch goes into as a whole. */
+static struct chunk *chunk_for(struct memory_log *log, size_t bytes, size_t records) {
+  struct chunk *last = log->chunks_count > 0 ? log->chunks[log->chunks_count - 1] : NULL;
+  if (last != NULL && last->cap - last->len >= bytes && last->max_count - last->count >= records) return last;
+  flume__log_lock(&log->log);
+  last = add_chunk(log, bytes, records);
+  flume__log_unlock(&log->log);
+  return last;
+}
+
 static int store(struct memory_log *log, const struct flume_slice *records, size_t count, struct flume_err *err) {
   size_t bytes = 0;
   for (size_t i = 0; i < count; i++) bytes += records[i].len + FLUME_RECORD_HEADER_BYTES;
   struct chunk *chunk = chunk_for(log, bytes, count);
   if (chunk == NULL) return flume_err_nomem(err);
+  size_t len = chunk->len;
   for (size_t i = 0; i < count; i++) {
-    uint8_t *header = chunk->data + chunk->len;
+    uint8_t *header = chunk->data + len;
     flume_put_le32(header, (uint32_t)records[i].len);
     flume_put_le32(header + 4, 0); /* nothing to guard against in memory */
     if (records[i].len > 0) memcpy(header + FLUME_RECORD_HEADER_BYTES, records[i].data, records[i].len);
-    chunk->offsets[chunk->count++] = (uint32_t)chunk->len;
-    chunk->len += FLUME_RECORD_HEADER_BYTES + records[i].len;
+    chunk->offsets[chunk->count + i] = (uint32_t)len;
+    len += FLUME_RECORD_HEADER_BYTES + records[i].len;
   }
   log->next_seq += (int64_t)count;
-  log->log.durable_seq = log->next_seq - 1;
+  flume__log_lock(&log->log);
+  chunk->count += (uint32_t)count;
+  chunk->len = len;
   flume_obv_set(&log->log.since, log->next_seq - 1);
+  log->log.durable_seq = log->next_seq - 1;
+  flume__log_unlock(&log->log);
+  flume__log_moved(&log->log);
   return 0;
 }
 
@@ -125,12 +143,21 @@ static int memory_sync(struct flume_log *base, struct flume_append *req, struct 
   return 0;
 }
 
+static int add_deletions(struct memory_log *log, const int64_t *seqs, size_t count) {
+  assert(flume__log_is_locked(&log->log));
+  if (flume_tombstones_reserve(&log->deleted, count) != 0) return FLUME_ENOMEM;
+  for (size_t i = 0; i < count; i++) flume_tombstones_add(&log->deleted, seqs[i]);
+  flume_obv_set(&log->log.deletions, (int64_t)log->deleted.count);
+  return 0;
+}
+
 static int memory_del(struct flume_log *base, struct flume_append *req, const int64_t *seqs, size_t count,
                       struct flume_err *err) {
-  struct memory_log *log = (struct memory_log *)base;
-  if (flume_tombstones_reserve(&log->deleted, count) != 0) return flume_err_nomem(err);
-  for (size_t i = 0; i < count; i++) flume_tombstones_add(&log->deleted, seqs[i]);
-  flume_obv_set(&base->deletions, (int64_t)log->deleted.count);
+  flume__log_lock(base);
+  int rv = add_deletions((struct memory_log *)base, seqs, count);
+  flume__log_unlock(base);
+  if (rv != 0) return flume_err_nomem(err);
+  flume__log_moved(base);
   flume__append_finish(base, req, 0, base->since.value);
   return 0;
 }
@@ -175,6 +202,7 @@ static int memory_plan(struct flume_log *base, int64_t seq, bool reverse, size_t
   struct chunk *chunk = chunk_of(log, seq);
   int64_t at = seq - chunk->first_seq;
   assert(at >= 0 && at < chunk->count);
+  assert(flume__log_is_locked(base));
   int64_t from = at, to = at; /* inclusive */
   uint32_t here = chunk->offsets[at];
   if (reverse) {
@@ -194,32 +222,17 @@ static int64_t memory_deleted_count(const struct flume_log *base, int64_t seq) {
 }
 
 static int64_t memory_deletion_at(const struct flume_log *base, int64_t ordinal) {
-  assert(ordinal >= 0 && ordinal < base->deletions.value);
   return ((const struct memory_log *)base)->deleted.order[ordinal];
 }
 
-static int memory_read_deleted(struct flume_log *base, int64_t seq, struct flume_block **block, struct flume_err *err) {
-  struct memory_log *log = (struct memory_log *)base;
-  if (!flume_tombstones_has(&log->deleted, seq)) {
-    return flume_err_set(err, FLUME_ENOENT, "record %lld is not deleted", (long long)seq);
-  }
-  struct chunk *chunk = chunk_of(log, seq);
+static int memory_plan_one(struct flume_log *base, int64_t seq, struct flume_block **block, struct flume_err *err) {
+  struct chunk *chunk = chunk_of((struct memory_log *)base, seq);
   int64_t at = seq - chunk->first_seq;
-  if (flume_get_le32(chunk->data + chunk->offsets[at]) == FLUME_RECORD_REMOVED) {
-    return flume_err_set(err, FLUME_ENOENT, "the bytes of record %lld were removed", (long long)seq);
-  }
+  assert(at >= 0 && at < chunk->count);
   struct memory_block *made = block_new(chunk, at, at);
   if (made == NULL) return flume_err_nomem(err);
+  if (flume_get_le32(chunk->data + chunk->offsets[at]) == FLUME_RECORD_REMOVED) made->offsets[0] = FLUME_BLOCK_GONE;
   *block = &made->block;
-  return 0;
-}
-
-static int memory_digest(struct flume_log *base, int64_t seq, uint32_t *digest, struct flume_err *err) {
-  struct chunk *chunk = chunk_of((struct memory_log *)base, seq);
-  const uint8_t *header = chunk->data + chunk->offsets[seq - chunk->first_seq];
-  uint32_t len = flume_get_le32(header);
-  if (len == FLUME_RECORD_REMOVED) return flume_err_set(err, FLUME_EDELETED, "deleted");
-  *digest = flume_crc32c(flume_record_seed(seq, len), header + FLUME_RECORD_HEADER_BYTES, len);
   return 0;
 }
 
@@ -268,7 +281,9 @@ static int memory_compact(struct flume_log *base, struct flume_compact *req, str
     req->records += made->removed_count - chunk->removed_count;
     req->bytes_before += chunk->len;
     req->bytes_after += made->len;
+    flume__log_lock(base);
     log->chunks[i] = made;
+    flume__log_unlock(base);
     chunk_unref(chunk);
   }
   log->compacting = req;
@@ -313,15 +328,15 @@ static void memory_free(struct flume_log *base) {
 
 static const struct flume_log_ops memory_ops = {
     .kind = "memory",
+    .erased = "removed",
     .append = memory_append,
     .append_wait = memory_append_wait,
     .sync = memory_sync,
     .del = memory_del,
     .plan = memory_plan,
+    .plan_one = memory_plan_one,
     .deleted_count = memory_deleted_count,
     .deletion_at = memory_deletion_at,
-    .read_deleted = memory_read_deleted,
-    .digest = memory_digest,
     .compact = memory_compact,
     .check = memory_check,
     .close = memory_close,
@@ -334,11 +349,13 @@ int flume_log_open_memory(struct flume_log **out, uv_loop_t *loop, const struct 
   struct memory_log *log = flume_io_zalloc(io, sizeof *log);
   if (log == NULL) return flume_err_nomem(err);
   int rv = uv_random(NULL, NULL, log->log.id, sizeof log->log.id, 0, NULL);
+  if (rv == 0) {
+    rv = flume__log_init(&log->log, &memory_ops, io, loop, options != NULL ? options->max_record_bytes : 0);
+  }
   if (rv != 0) {
     flume_io_free(io, log);
-    return flume_err_set(err, rv, "making an id for a log in memory: %s", flume_strerror(rv));
+    return flume_err_set(err, rv, "making a log in memory: %s", flume_strerror(rv));
   }
-  flume__log_init(&log->log, &memory_ops, io, loop, options != NULL ? options->max_record_bytes : 0);
   flume_tombstones_init(&log->deleted, io);
   flume_deferred_init(&log->answer_compact, answer_compact);
   flume_deferred_init(&log->answer_check, answer_check);

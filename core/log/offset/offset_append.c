@@ -11,10 +11,11 @@
  * When a write or a sync fails, nothing is tried again (see log_file_append.c): the commit and all that wait behind it
  * are answered with the error, and the handle takes no more appends. So it is when the file has another length than it
  * should: another program writes to it. */
+#include <assert.h>
 #include <stdlib.h>
 
 #include "base/err.h"
-#include "log/offset/offset_log.h"
+#include "log/offset/offset_follow.h"
 
 #define JOIN_BYTES (4u << 20)   /* a waiting commit of this size takes no more appends */
 #define AHEAD_BYTES (16u << 20) /* by which the note's limit is raised */
@@ -171,7 +172,7 @@ static int write_data(struct flume_offset_commit *commit) {
 
 static int sync_file(struct flume_offset_commit *commit) {
   struct log_offset *log = commit->log;
-  int rv = log->log.io->sync(log->log.io->ctx, log->file->file);
+  int rv = flume__log_sync_file(&log->log, log->file->file);
   if (rv != 0) return fail(commit, "syncing", rv);
   log->note.durable_off = log->end_off;
   return log->note.open ? flume__offset_note_write(log, &commit->err) : 0;
@@ -237,7 +238,7 @@ static int write_deletes(struct flume_offset_commit *commit) {
 static int close_note(struct flume_offset_commit *commit) {
   struct log_offset *log = commit->log;
   if (!log->note.open) return 0;
-  int rv = log->log.io->sync(log->log.io->ctx, log->file->file);
+  int rv = flume__log_sync_file(&log->log, log->file->file);
   if (rv != 0) return fail(commit, "syncing", rv);
   log->note = (struct flume_offset_note){.durable_off = log->end_off, .limit_off = log->end_off};
   return flume__offset_note_sync(log, &commit->err);
@@ -275,11 +276,19 @@ static int commit_run(struct flume_offset_commit *commit) {
 
 static void on_interval(uv_timer_t *timer) {
   struct log_offset *log = timer->data;
+  struct flume_err err;
+  if (log->committing == NULL && log->log.durable_seq == log->log.since.value) { /* another thread has synced */
+    log->unsynced_since_ns = 0;
+    return;
+  }
   int rv = flume__offset_submit(log, FLUME_OFFSET_COMMIT_SYNC, NULL);
-  if (rv != 0) flume_err_set(&log->log.failure, rv, "syncing %s: %s", log->file->path, flume_strerror(rv));
+  if (rv == 0) return;
+  flume_err_set(&err, rv, "syncing %s: %s", log->file->path, flume_strerror(rv));
+  flume__log_fail(&log->log, rv, &err);
 }
 
 static void note_synced(struct log_offset *log) {
+  assert(flume__log_is_locked(&log->log));
   log->unsynced_since_ns = 0;
   log->log.durable_seq = log->log.since.value;
   uv_timer_stop(&log->timer);
@@ -287,6 +296,7 @@ static void note_synced(struct log_offset *log) {
 
 /* The records are in the file: they are seen by readers. */
 static void publish(struct log_offset *log, struct flume_offset_commit *commit) {
+  assert(flume__log_is_locked(&log->log) && commit->first_off == log->data_end_off);
   uint32_t framing = flume_offset_framing_bytes(log->file->bits);
   uint64_t off = commit->first_off, last_off = off;
   flume__offset_set_publish(&log->zeros, &commit->zeros, commit->zeros_count);
@@ -333,21 +343,29 @@ static void publish_deletes(struct log_offset *log, const struct flume_offset_co
   flume_obv_set(&log->log.deletions, (int64_t)log->deleted.seqs.deleted.count);
 }
 
+/* Makes the commit seen by readers; of one that failed, the deletes that are on disk all the same. */
+static void publish_commit(struct log_offset *log, struct flume_offset_commit *commit) {
+  bool done = commit->status == 0;
+  flume__log_lock(&log->log);
+  if (commit->noted) publish_deletes(log, commit);
+  if (done && commit->kind == FLUME_OFFSET_COMMIT_DATA) publish(log, commit);
+  /* Commits go one after another: what was written before this sync, and nothing else, is what readers see. */
+  if (done && commit->kind == FLUME_OFFSET_COMMIT_SYNC) note_synced(log);
+  flume__log_unlock(&log->log);
+}
+
 static void commit_done(struct flume_offset_commit *commit) {
   struct log_offset *log = commit->log;
   log->committing = NULL;
-  if (commit->noted) publish_deletes(log, commit);
+  publish_commit(log, commit);
   if (commit->status != 0) {
-    log->log.failure = commit->err;
-    log->log.failure.code = commit->status;
+    flume__log_fail(&log->log, commit->status, &commit->err);
     fail_all(log, commit);
   } else {
-    if (commit->kind == FLUME_OFFSET_COMMIT_DATA) publish(log, commit);
-    /* Commits go one after another: what was written before this sync, and nothing else, is what readers see. */
-    if (commit->kind == FLUME_OFFSET_COMMIT_SYNC) note_synced(log);
     finish_reqs(log, commit);
   }
   commit_free(commit);
+  flume__log_moved(&log->log);
 }
 
 static void on_work(uv_work_t *work) {
@@ -377,8 +395,10 @@ static int reserve_deletes(struct log_offset *log, struct flume_offset_commit *c
 }
 
 /* Everything that the commit needs and that could fail for want of memory, before it goes. */
-static int prepare(struct log_offset *log, struct flume_offset_commit *commit) {
+static int prepare_locked(struct log_offset *log, struct flume_offset_commit *commit) {
+  assert(flume__log_is_locked(&log->log));
   int rv = 0;
+  if (log->synced_off > log->note.durable_off) log->note.durable_off = log->synced_off;
   if (commit->kind == FLUME_OFFSET_COMMIT_END) commit->last_seq = log->log.since.value;
   if (commit->kind == FLUME_OFFSET_COMMIT_DELETE) rv = reserve_deletes(log, commit);
   if (commit->kind == FLUME_OFFSET_COMMIT_DATA) {
@@ -388,13 +408,21 @@ static int prepare(struct log_offset *log, struct flume_offset_commit *commit) {
   return rv == 0 ? 0 : flume_err_nomem(&commit->err);
 }
 
+static int prepare(struct log_offset *log, struct flume_offset_commit *commit) {
+  flume__log_lock(&log->log);
+  int rv = prepare_locked(log, commit);
+  flume__log_unlock(&log->log);
+  return rv;
+}
+
 static void start_next(struct log_offset *log) {
   if (log->committing != NULL) return;
   struct flume_queue *node = flume_queue_shift(&log->commits);
   if (node == NULL) return;
   struct flume_offset_commit *commit = FLUME_CONTAINER_OF(node, struct flume_offset_commit, queue);
   log->committing = commit;
-  int rv = prepare(log, commit);
+  int rv = flume__log_failure(&log->log, &commit->err); /* a sync on another thread may have failed meanwhile */
+  if (rv == 0) rv = prepare(log, commit);
   if (rv == 0) rv = uv_queue_work(log->log.loop, &log->work, on_work, on_work_done);
   if (rv == 0) return;
   log->committing = NULL; /* the disk was not touched: what waits has failed, but the log goes on */
@@ -425,7 +453,7 @@ int flume__offset_append_wait(struct flume_log *base, const struct flume_slice *
   commit->status = rv = commit_run(commit);
   commit_done(commit);
   if (rv == 0) *seq = last;
-  else if (err != NULL) *err = base->failure;
+  else flume__log_failure(base, err);
   return rv;
 }
 
@@ -452,6 +480,27 @@ int flume__offset_sync(struct flume_log *base, struct flume_append *req, struct 
   int rv = flume__offset_check_writer(log, err);
   if (rv != 0) return rv;
   return flume__offset_submit(log, FLUME_OFFSET_COMMIT_SYNC, req) == 0 ? 0 : flume_err_nomem(err);
+}
+
+int flume__offset_sync_now(struct flume_log *base, struct flume_err *err) {
+  struct log_offset *log = (struct log_offset *)base;
+  flume__log_lock(base);
+  int64_t since = base->since.value;
+  uint64_t data_end_off = log->data_end_off;
+  flume__log_unlock(base);
+  int rv;
+  if (log->readonly) {
+    rv = flume_follow_sync(base->io, log->file->file, log->file->path, err);
+  } else {
+    rv = flume__log_sync_file(base, log->file->file);
+    if (rv != 0) flume_err_set(err, rv, "syncing %s: %s", log->file->path, flume_strerror(rv));
+  }
+  if (rv != 0) return rv;
+  flume__log_lock(base);
+  if (base->durable_seq < since) base->durable_seq = since;
+  if (log->synced_off < data_end_off) log->synced_off = data_end_off;
+  flume__log_unlock(base);
+  return 0;
 }
 
 /* Puts the seqs, in ascending order and each once, into a commit of deletes. */

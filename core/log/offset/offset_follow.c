@@ -15,6 +15,8 @@
  * Failures: as those of a file log. */
 #include "log/offset/offset_follow.h"
 
+#include <assert.h>
+
 #include "base/err.h"
 
 static struct flume_offset_follow *own(struct flume_follow *follow) {
@@ -67,9 +69,12 @@ static int read_note(struct log_offset *log, struct flume_err *err) {
 }
 
 static int read_bound(struct flume_offset_follow *follow, struct flume_bound *bound, struct flume_err *err) {
+  struct flume_log *log = follow->follow.log;
   int rv = flume_follow_bound(&follow->follow, bound, err);
   if (rv != 0 || (bound->alive && !bound->unknown)) return rv;
+  flume__log_lock(log);
   rv = read_note(log_of(follow), err);
+  flume__log_unlock(log);
   return rv == 0 ? flume_follow_bound(&follow->follow, bound, err) : rv;
 }
 
@@ -113,6 +118,12 @@ static int check_stuck(struct flume_offset_follow *follow, struct flume_offset_s
   return flume__offset_check_tail(log, scan, err);
 }
 
+/* The seq of the last record: what was scanned is not in the log's index yet. */
+static int64_t last_found(const struct log_offset *log, const struct flume_offset_scan *scan) {
+  const struct flume_offset_index *index = scan->index;
+  return index->count > 0 ? (int64_t)flume_offset_index_at(index, index->count - 1) : flume__offset_last_seq(log);
+}
+
 /* Records as far as the bound goes: 1 when there are more. */
 static int scan(struct flume_offset_follow *follow, struct flume_offset_scan *scan, const struct flume_bound *bound,
                 struct flume_err *err) {
@@ -121,7 +132,7 @@ static int scan(struct flume_offset_follow *follow, struct flume_offset_scan *sc
   scan->last_seq = bound->note.since;
   scan->until_off = scan->off + FLUME_FOLLOW_BYTES;
   scan->window.step_bytes = 4096; /* most of the time it is little that is new */
-  if (log->index.count == 0) {
+  if (log->index.count == 0 && scan->index->count == 0) {
     int rv = flume__offset_choose_bits(log, &scan->window, 0, err);
     if (rv != 0) return rv;
   }
@@ -129,7 +140,7 @@ static int scan(struct flume_offset_follow *follow, struct flume_offset_scan *sc
   if (rv < 0) return rv;
   if (rv == 1) return (int64_t)scan->off <= scan->last_seq;
   if (bound->note.since == FLUME_SEQ_MAX) return bound->alive ? 0 : check_stuck(follow, scan, err);
-  if (flume__offset_last_seq(log) >= bound->note.since) return 0;
+  if (last_found(log, scan) >= bound->note.since) return 0;
   return flume__offset_ends_early(log, scan, bound->note.since, err);
 }
 
@@ -178,14 +189,28 @@ static int take_zeros(struct log_offset *log, const struct flume_offset_scan *sc
 
 /* --- Looking -------------------------------------------------------------------------------------------------- */
 
-static void publish(struct log_offset *log, const struct flume_offset_scan *scan, const struct flume_bound *bound) {
-  int64_t since = flume__offset_last_seq(log);
-  log->end_off = log->data_end_off = log->next_off = scan->off;
-  if (!bound->alive || bound->note.since != FLUME_SEQ_MAX) log->log.durable_seq = since;
-  flume_obv_set(&log->log.since, since);
+/* The records that were found, and nothing when there is no memory for them. */
+static int take_found(struct log_offset *log, const struct flume_offset_scan *found) {
+  assert(flume__log_is_locked(&log->log));
+  int rv = flume_offset_index_reserve(&log->index, found->index->count);
+  for (uint64_t i = 0; i < found->index->count && rv == 0; i++) {
+    rv = flume_offset_index_add(&log->index, flume_offset_index_at(found->index, i));
+  }
+  return rv;
 }
 
-/* Whoever acknowledged what is written, synced or not, may have been followed by another writer meanwhile. */
+static int publish(struct log_offset *log, const struct flume_offset_scan *found, const struct flume_bound *bound,
+                   struct flume_err *err) {
+  assert(flume__log_is_locked(&log->log) && found->off >= log->data_end_off);
+  if (take_found(log, found) != 0) return flume_err_nomem(err);
+  int64_t since = flume__offset_last_seq(log);
+  log->end_off = log->data_end_off = log->next_off = found->off;
+  flume_obv_set(&log->log.since, since);
+  if (!bound->alive || bound->note.since != FLUME_SEQ_MAX) log->log.durable_seq = since;
+  return 0;
+}
+
+/* The writer who acknowledged what is written, synced or not, may have been followed by another writer meanwhile. */
 static int sync_if_passed_on(struct flume_offset_follow *follow, const struct flume_bound *bound,
                              struct flume_err *err) {
   if (!bound->alive || bound->note.since != FLUME_SEQ_MAX) return 0;
@@ -194,23 +219,38 @@ static int sync_if_passed_on(struct flume_offset_follow *follow, const struct fl
   return rv < 0 ? rv : 0;
 }
 
-/* Takes what there is, records first: deletes are of records that are there. 1: there is more. */
+/* Records first: deletes are of records that are there. What was found before damage is shown. */
+static int take_found_and_deletes(struct log_offset *log, const struct flume_offset_scan *found, bool whole,
+                                  const struct flume_bound *bound, struct flume_err *err) {
+  int rv = publish(log, found, bound, err);
+  if (rv == 0 && whole) rv = take_deletes(log, bound, err);
+  if (rv == 0 && whole) rv = take_zeros(log, found, bound, err);
+  flume_obv_set(&log->log.deletions, (int64_t)log->gone.count);
+  return rv;
+}
+
+/* Takes what there is. 1: there is more. */
 static int take(struct flume_offset_follow *follow, uint64_t size, const struct flume_bound *bound,
                 struct flume_err *err) {
   struct log_offset *log = log_of(follow);
   struct flume_offset_scan found;
+  struct flume_offset_index index;
   if (!bound->alive && size > log->data_end_off) {
     int rv = flume__offset_follow_sync(log, err);
     if (rv != 0) return rv;
   }
+  flume_offset_index_init(&index, log->log.io);
   flume__offset_scan_init(&found, log, size);
-  int more = scan(follow, &found, bound, err), rv = more < 0 ? more : 0;
-  if (rv == 0) rv = take_deletes(log, bound, err);
-  if (rv == 0) rv = take_zeros(log, &found, bound, err);
-  if (rv == 0) rv = sync_if_passed_on(follow, bound, err);
-  publish(log, &found, bound);
-  flume_obv_set(&log->log.deletions, (int64_t)log->gone.count);
+  found.index = &index;
+  int more = scan(follow, &found, bound, err);
+  int rv = more < 0 ? 0 : sync_if_passed_on(follow, bound, err);
+  if (rv == 0) {
+    flume__log_lock(&log->log);
+    rv = take_found_and_deletes(log, &found, more >= 0, bound, err);
+    flume__log_unlock(&log->log);
+  }
   flume__offset_scan_fini(&found);
+  flume_offset_index_fini(&index);
   return rv == 0 ? more : rv;
 }
 
@@ -230,7 +270,9 @@ static int look(struct flume_follow *base, struct flume_err *err) {
   uint64_t size = 0;
   watch_beside(follow);
   int rv = read_bound(follow, &bound, err);
+  flume__log_lock(base->log);
   base->names_changed = false;
+  flume__log_unlock(base->log);
   if (rv == 0) rv = measure(log_of(follow), &size, err);
   if (rv == 0) rv = flume_follow_check(base, &bound, err);
   if (rv != 0 || bound.unknown) return rv;

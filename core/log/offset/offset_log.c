@@ -111,7 +111,7 @@ static void offset_close(struct flume_log *base) {
   uv_timer_stop(&log->timer);
   log->draining = true;
   if (log->follow != NULL) flume__offset_follow_close(log->follow);
-  if (flume__offset_check_writer(log, NULL) == 0 && base->failure.code == 0) {
+  if (flume__offset_check_writer(log, NULL) == 0 && flume__log_failure(base, NULL) == 0) {
     flume__offset_submit(log, FLUME_OFFSET_COMMIT_END, NULL);
   }
   flume__offset_drained(log);
@@ -119,16 +119,17 @@ static void offset_close(struct flume_log *base) {
 
 static const struct flume_log_ops offset_ops = {
     .kind = "offset",
+    .erased = "overwritten",
     .append = flume__offset_append,
     .append_wait = flume__offset_append_wait,
     .sync = flume__offset_sync,
     .del = flume__offset_del,
     .plan = flume__offset_plan,
+    .plan_one = flume__offset_plan_one,
     .deleted_count = flume__offset_deleted_count,
     .deletion_at = flume__offset_deletion_at,
-    .read_deleted = flume__offset_read_deleted,
     .is_lost = flume__offset_is_lost,
-    .digest = flume__offset_digest,
+    .sync_now = flume__offset_sync_now,
     .compact = offset_compact,
     .backup = flume__offset_backup,
     .check = flume__offset_check,
@@ -186,7 +187,11 @@ static struct log_offset *log_new(const struct flume_io *io, uv_loop_t *loop, co
     flume_io_free(io, log);
     return NULL;
   }
-  flume__log_init(&log->log, &offset_ops, io, loop, options->max_record_bytes);
+  if (flume__log_init(&log->log, &offset_ops, io, loop, options->max_record_bytes) != 0) {
+    flume__offset_fini(log);
+    flume_io_free(io, log);
+    return NULL;
+  }
   log->sync = options->sync;
   log->interval_ms = options->interval_ms > 0 ? options->interval_ms : DEFAULT_INTERVAL_MS;
   log->readonly = options->readonly;

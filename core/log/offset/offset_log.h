@@ -14,9 +14,10 @@
  *   log_offset_repair.c  mending what is damaged
  *   log_offset_follow.c  a reader: seeing what the writer does
  *
- * Everything here is touched on the loop thread, but for what one commit hands to a worker thread: the commit itself,
- * the file's end, the note and the writing side of the sets, which the loop thread leaves alone until the commit is
- * back. */
+ * Threads, beside those of log.h. The commit thread owns, while a commit is on its way, the commit, end_off, the note,
+ * told, and of the two sets: file, unsynced and seqs.end_off. Guarded by log->log.lock: the index, data_end_off, what is in
+ * the sets, gone and gone_taken. With a follower the lock also guards follow->lock_file, follow->names_changed, the note
+ * and log.id. */
 #ifndef FLUME_LOG_OFFSET_H
 #define FLUME_LOG_OFFSET_H
 
@@ -112,6 +113,8 @@ struct log_offset {
   struct flume_tombstones gone;       /* a reader's: deleted, and what other programs have overwritten */
   size_t gone_taken;                  /* how many of deleted are in it */
 
+  uint64_t
+      synced_off; /* every byte before it is on disk: as other threads than the commit's have synced; guarded by lock */
   uint64_t end_off;                       /* of the file: the commit's that is on its way */
   uint64_t data_end_off;                  /* of the last record in the index */
   uint64_t next_off;                      /* for the next record that is taken */
@@ -127,16 +130,18 @@ struct log_offset {
   struct flume_deferred answer_compact;
 };
 
-/* Records of the file that are read one after another, from log->data_end_off on. */
+/* Records of the file that are read one after another, from log->data_end_off on, into an index: the log's, or a
+ * follower's own, while other threads read the log's. */
 struct flume_offset_scan {
   struct flume_window window;
-  uint64_t off;              /* of what comes next */
-  uint64_t until_off;        /* there it stops */
-  int64_t last_seq;          /* and behind that record */
-  bool acknowledged;         /* a writer that is there vouches for what is read */
-  const char *why;           /* what comes next is no record */
-  struct flume_buf zeros;    /* int64_t: records of zeros */
-  struct flume_buf unzeroed; /* int64_t: records that were deleted and have their bytes */
+  struct flume_offset_index *index; /* gets the records */
+  uint64_t off;                     /* of what comes next */
+  uint64_t until_off;               /* there it stops */
+  int64_t last_seq;                 /* and behind that record */
+  bool acknowledged;                /* a writer that is there vouches for what is read */
+  const char *why;                  /* what comes next is no record */
+  struct flume_buf zeros;           /* int64_t: records of zeros */
+  struct flume_buf unzeroed;        /* int64_t: records that were deleted and have their bytes */
 };
 
 /* The name of the file, without its directory. */
@@ -169,7 +174,7 @@ int flume__offset_choose_bits(struct log_offset *log, struct flume_window *windo
                               struct flume_err *err);
 
 /* log_offset_scan.c */
-void flume__offset_scan_init(struct flume_offset_scan *scan, const struct log_offset *log, uint64_t file_bytes);
+void flume__offset_scan_init(struct flume_offset_scan *scan, struct log_offset *log, uint64_t file_bytes);
 void flume__offset_scan_fini(struct flume_offset_scan *scan);
 /* Puts as many records into the index as there are: 1 when one of the bounds was reached; 0 at the end of the file, or at
  * something else, and scan->why then. FLUME_ECORRUPT when the file has become shorter, FLUME_ENOMEM, an errno. */
@@ -188,6 +193,7 @@ int flume__offset_append(struct flume_log *log, struct flume_append *req, const 
 int flume__offset_append_wait(struct flume_log *log, const struct flume_slice *records, size_t count, int64_t *seq,
                               struct flume_err *err);
 int flume__offset_sync(struct flume_log *log, struct flume_append *req, struct flume_err *err);
+int flume__offset_sync_now(struct flume_log *log, struct flume_err *err);
 int flume__offset_del(struct flume_log *log, struct flume_append *req, const int64_t *seqs, size_t count,
                       struct flume_err *err);
 /* 0 when this handle may write; FLUME_EREADONLY; FLUME_ELOCKED in a process that was forked from the writer. */
@@ -205,8 +211,7 @@ int flume__offset_plan(struct flume_log *log, int64_t seq, bool reverse, size_t 
 int64_t flume__offset_deleted_count(const struct flume_log *log, int64_t seq);
 int64_t flume__offset_deletion_at(const struct flume_log *log, int64_t ordinal);
 bool flume__offset_is_lost(const struct flume_log *log, int64_t seq);
-int flume__offset_read_deleted(struct flume_log *log, int64_t seq, struct flume_block **block, struct flume_err *err);
-int flume__offset_digest(struct flume_log *log, int64_t seq, uint32_t *digest, struct flume_err *err);
+int flume__offset_plan_one(struct flume_log *log, int64_t seq, struct flume_block **block, struct flume_err *err);
 
 /* What counts as deleted, in the order in which views count it. */
 static inline const struct flume_tombstones *flume__offset_gone(const struct log_offset *log) {

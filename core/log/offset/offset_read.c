@@ -1,4 +1,4 @@
-/* Blocks of an offset log.
+/* Blocks of an offset log: planned with the log's lock held, loaded without it, on any thread.
  *
  * Which records a block has is known from the index when it is planned; loading reads their frames at once, verifies
  * them, and turns them into what a block consists of, where they lie: the eight bytes before a record's own, which are
@@ -203,7 +203,7 @@ static struct offset_block *block_new(const struct log_offset *log, uint64_t fro
   atomic_fetch_add_explicit(&log->file->refs, 1, memory_order_relaxed);
   block->file = log->file;
   block->readonly = log->readonly;
-  block->deleted_off = log->deleted.seqs.end_off;
+  if (log->readonly) block->deleted_off = log->deleted.seqs.end_off; /* a writer's commit thread owns it */
   memcpy(block->log_id, log->log.id, sizeof block->log_id);
   return block;
 }
@@ -222,6 +222,7 @@ static void widen(const struct log_offset *log, uint64_t *from, uint64_t *to, bo
 int flume__offset_plan(struct flume_log *base, int64_t seq, bool reverse, size_t max_bytes, struct flume_block **block,
                        struct flume_err *err) {
   struct log_offset *log = (struct log_offset *)base;
+  assert(flume__log_is_locked(base));
   uint64_t at = flume_offset_index_find(&log->index, reverse ? (uint64_t)seq + 1 : (uint64_t)seq);
   if (reverse ? at == 0 : at == log->index.count) {
     return flume_err_set(err, FLUME_ENOENT, "no record there: byte %lld", (long long)seq);
@@ -244,7 +245,6 @@ int64_t flume__offset_deleted_count(const struct flume_log *base, int64_t seq) {
 }
 
 int64_t flume__offset_deletion_at(const struct flume_log *base, int64_t ordinal) {
-  assert(ordinal >= 0 && ordinal < base->deletions.value);
   return flume__offset_gone((const struct log_offset *)base)->order[ordinal];
 }
 
@@ -252,18 +252,21 @@ bool flume__offset_is_lost(const struct flume_log *base, int64_t seq) {
   return flume_tombstones_has(&((const struct log_offset *)base)->deleted.seqs.lost, seq);
 }
 
-/* A delete overwrites the record at once. */
-int flume__offset_read_deleted(struct flume_log *base, int64_t seq, struct flume_block **block, struct flume_err *err) {
-  (void)base;
-  (void)block;
-  return flume_err_set(err, FLUME_ENOENT, "the bytes of record %lld were overwritten", (long long)seq);
-}
-
-int flume__offset_digest(struct flume_log *base, int64_t seq, uint32_t *digest, struct flume_err *err) {
-  struct flume_record record;
-  int rv = flume_log_get(base, seq, &record, err);
-  if (rv != 0) return rv;
-  *digest = flume_crc32c(flume_record_seed(seq, record.len), record.data, record.len);
-  flume_record_release(&record);
+/* A delete overwrites the record at once, so that loading a deleted record finds zeros. */
+int flume__offset_plan_one(struct flume_log *base, int64_t seq, struct flume_block **block, struct flume_err *err) {
+  struct log_offset *log = (struct log_offset *)base;
+  assert(flume__log_is_locked(base));
+  if (!flume_offset_index_has(&log->index, (uint64_t)seq)) {
+    return flume_err_set(err, FLUME_ENOENT, "no record begins at byte %lld", (long long)seq);
+  }
+  uint64_t at = flume_offset_index_find(&log->index, (uint64_t)seq);
+  struct offset_block *made = block_new(log, at, at);
+  if (made == NULL) return flume_err_nomem(err);
+  if (mark_zeros(log, made) != 0) {
+    flume_block_unref(&made->block);
+    return flume_err_nomem(err);
+  }
+  mark_deleted(log, made);
+  *block = &made->block;
   return 0;
 }

@@ -4,9 +4,10 @@
 #include "base/err.h"
 #include "log/offset/offset_log.h"
 
-void flume__offset_scan_init(struct flume_offset_scan *scan, const struct log_offset *log, uint64_t file_bytes) {
+void flume__offset_scan_init(struct flume_offset_scan *scan, struct log_offset *log, uint64_t file_bytes) {
   const struct flume_io *io = log->log.io;
-  *scan = (struct flume_offset_scan){.off = log->data_end_off, .until_off = UINT64_MAX, .last_seq = FLUME_SEQ_MAX};
+  *scan = (struct flume_offset_scan){
+      .index = &log->index, .off = log->data_end_off, .until_off = UINT64_MAX, .last_seq = FLUME_SEQ_MAX};
   flume_window_init(&scan->window, io, log->file->file, file_bytes);
   flume_buf_init(&scan->zeros, io);
   flume_buf_init(&scan->unzeroed, io);
@@ -61,7 +62,7 @@ int flume__offset_scan_records(struct log_offset *log, struct flume_offset_scan 
     int rv = read_record(log, scan, &record);
     if (rv == 0) return 0;
     if (rv < 0) return fail(log, rv, err);
-    rv = flume_offset_index_add(&log->index, record.off);
+    rv = flume_offset_index_add(scan->index, record.off);
     if (rv == 0) rv = sort_record(log, scan, &record);
     if (rv != 0) return flume_err_nomem(err);
     scan->off = record.end_off;

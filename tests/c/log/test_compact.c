@@ -70,7 +70,7 @@ static void check_erased(struct fixture *f, const bool *deleted) {
 
 static int read_deleted_code(struct fixture *f, int64_t seq) {
   struct flume_block *block = NULL;
-  int rv = f->log->ops->read_deleted(f->log, seq, &block, &f->err);
+  int rv = flume__log_read_deleted(f->log, seq, &block, &f->err);
   flume_block_unref(block);
   return rv;
 }
@@ -94,7 +94,7 @@ static void delete_and_compact(struct fixture *f, uint64_t pattern) {
   check_erased(f, deleted);
   answer = compact(f);
   CHECK_INT_EQ(answer.req.segments, 0);
-  CHECK_INT_EQ(f->log->ops->deleted_count(f->log, RECORDS - 1), f->log->deletions.value);
+  CHECK_INT_EQ(flume__log_deleted_count(f->log, RECORDS - 1), f->log->deletions.value);
   if (!fixture_reopen(f)) return;
   check_records(f, deleted);
   answer = compact(f);
@@ -194,7 +194,7 @@ EACH_LOG(appends_and_streams_go_on) {
 EACH_LOG(planned_blocks_stay_good) {
   fill(f);
   struct flume_block *block;
-  REQUIRE(f->log->ops->plan(f->log, 1, false, 1 << 20, &block, &f->err) == 0);
+  REQUIRE(flume__log_plan(f->log, 1, false, 1 << 20, &block, &f->err) == 0);
   CHECK_INT_EQ(log_del(f->log, &f->loop, (int64_t[]){0, 1}, 2), 0);
   CHECK_INT_EQ(compact(f).req.records, 2);
   REQUIRE(flume_block_load(block, &f->err) == 0);
@@ -373,7 +373,7 @@ TEST(compacted_segments_without_their_index) {
   image_free(&ff.image);
   fixture_open(f);
   check_records(f, deleted);
-  CHECK_INT_EQ(f->log->ops->deleted_count(f->log, RECORDS - 1), 5);
+  CHECK_INT_EQ(flume__log_deleted_count(f->log, RECORDS - 1), 5);
   file_end(&ff);
 }
 
@@ -449,7 +449,7 @@ TEST(a_reader_compacts_nothing) {
 
 static int64_t digest_of(struct fixture *f, int64_t seq) {
   uint32_t digest = 0;
-  int rv = f->log->ops->digest(f->log, seq, &digest, &f->err);
+  int rv = flume__log_digest(f->log, seq, &digest, &f->err);
   return rv == 0 ? (int64_t)digest : rv;
 }
 

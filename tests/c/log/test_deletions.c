@@ -7,7 +7,7 @@ static const char *order_of(const struct fixture *f) {
   size_t len = 0;
   text[0] = '\0';
   for (int64_t i = 0; i < f->log->deletions.value; i++) {
-    len += (size_t)snprintf(text + len, 24, i > 0 ? " %lld" : "%lld", (long long)f->log->ops->deletion_at(f->log, i));
+    len += (size_t)snprintf(text + len, 24, i > 0 ? " %lld" : "%lld", (long long)flume__log_deletion_at(f->log, i));
   }
   return text;
 }
@@ -68,14 +68,14 @@ EACH_LOG(deletions_are_observed_by_their_number) {
 
 static int read_deleted_code(struct fixture *f, int64_t seq) {
   struct flume_block *block = NULL;
-  int rv = f->log->ops->read_deleted(f->log, seq, &block, &f->err);
+  int rv = flume__log_read_deleted(f->log, seq, &block, &f->err);
   flume_block_unref(block);
   return rv;
 }
 
 static bool deleted_is(struct fixture *f, int64_t seq, const char *text) {
   struct flume_block *block = NULL;
-  if (!CHECK_INT_EQ(f->log->ops->read_deleted(f->log, seq, &block, &f->err), 0)) return false;
+  if (!CHECK_INT_EQ(flume__log_read_deleted(f->log, seq, &block, &f->err), 0)) return false;
   uint32_t len = 0;
   const uint8_t *data = flume_block_get(block, 0, &len);
   bool same = block->count == 1 && block->first_seq == seq && data != NULL && len == strlen(text) &&

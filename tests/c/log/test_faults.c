@@ -365,7 +365,7 @@ static void memory_scenario(struct scenario *s) {
     rv = log_del(log, &loop, (int64_t[]){1}, 1);
     note(s, rv, 0);
     s->deleted = rv == 0;
-    CHECK_INT_EQ(log->ops->deleted_count(log, s->acked - 1), s->deleted);
+    CHECK_INT_EQ(flume__log_deleted_count(log, s->acked - 1), s->deleted);
   }
   scenario_read(s, log);
   log_close_wait(log, &loop);

@@ -125,14 +125,14 @@ TEST(sees_deletes) {
   CHECK_INT_EQ(log_del(log, &loop, (int64_t[]){2}, 1), 0);
   reader_open();
   CHECK_INT_EQ(code_of(2), FLUME_EDELETED);
-  int64_t before = reader->ops->deleted_count(reader, 9);
+  int64_t before = flume__log_deleted_count(reader, 9);
   CHECK_INT_EQ(log_del(log, &loop, (int64_t[]){3, 9}, 2), 0);
   append_record(log, "after");
   CHECK(comes(sees, 10));
   CHECK_INT_EQ(code_of(3), FLUME_EDELETED);
   CHECK_INT_EQ(code_of(9), FLUME_EDELETED);
   CHECK_INT_EQ(code_of(8), 0);
-  CHECK_INT_EQ(reader->ops->deleted_count(reader, 9) - before, 2);
+  CHECK_INT_EQ(flume__log_deleted_count(reader, 9) - before, 2);
   CHECK_INT_EQ(reader->deletions.value, log->deletions.value);
   log_close_wait(log, &loop);
   reader_end();

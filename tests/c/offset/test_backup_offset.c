@@ -66,7 +66,7 @@ TEST(has_deletions_in_their_order_and_records_of_zeros) {
   turn_to_copy();
   log = must_open();
   CHECK_INT_EQ(log->deletions.value, 3);
-  for (int i = 0; i < 3; i++) CHECK_INT_EQ(log->ops->deletion_at(log, i), gone[i]);
+  for (int i = 0; i < 3; i++) CHECK_INT_EQ(flume__log_deletion_at(log, i), gone[i]);
   CHECK_INT_EQ(see(log, false).count, file.count + 1 - 3);
   close_log(log);
   end();
@@ -111,7 +111,7 @@ TEST(records_deleted_meanwhile_are_whole_or_deleted) {
   struct seen seen = see(log, false);
   CHECK(seen.count == file.count - 1 || seen.count == file.count - 2);
   for (int i = 0; i < seen.count; i++) CHECK(seen.first_bytes[i] >= 'b');
-  CHECK_INT_EQ(log->ops->deletion_at(log, 0), 0);
+  CHECK_INT_EQ(flume__log_deletion_at(log, 0), 0);
   close_log(log);
   end();
 }
@@ -135,7 +135,7 @@ TEST(overwrites_what_is_in_the_file_deleted) {
   turn_to_copy();
   log = must_open();
   CHECK_INT_EQ(see(log, false).count, 1);
-  CHECK_INT_EQ(log->ops->deletion_at(log, 0), 0);
+  CHECK_INT_EQ(flume__log_deletion_at(log, 0), 0);
   close_log(log);
   end();
 }
@@ -227,9 +227,9 @@ TEST(of_a_repaired_log) {
     turn_to_copy();
     log = must_open();
     CHECK_INT_EQ(log->deletions.value, 2 + lost);
-    CHECK_INT_EQ(log->ops->deletion_at(log, 0), 0);
-    CHECK_INT_EQ(log->ops->deletion_at(log, 1), -1);
-    CHECK(log->ops->is_lost(log, (int64_t)file.starts[1]) == lost);
+    CHECK_INT_EQ(flume__log_deletion_at(log, 0), 0);
+    CHECK_INT_EQ(flume__log_deletion_at(log, 1), -1);
+    CHECK(flume__log_is_lost(log, (int64_t)file.starts[1]) == lost);
     close_log(log);
     end();
   }

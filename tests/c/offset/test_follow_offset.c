@@ -147,8 +147,8 @@ TEST(sees_deletes) {
   CHECK_INT_EQ(code_of(39), FLUME_EDELETED);
   CHECK_INT_EQ(code_of(117), FLUME_EDELETED);
   CHECK_INT_EQ(code_of(104), 0);
-  CHECK_INT_EQ(reader->ops->deleted_count(reader, 116), 2);
-  CHECK_INT_EQ(reader->ops->deletion_at(reader, 1), 39);
+  CHECK_INT_EQ(flume__log_deleted_count(reader, 116), 2);
+  CHECK_INT_EQ(flume__log_deletion_at(reader, 1), 39);
   close_log(log);
   reader_end();
 }
@@ -169,7 +169,7 @@ TEST(sees_deletes_in_a_file_that_was_rewritten) {
   CHECK_INT_EQ(log_del(log, &loop, (int64_t[]){65}, 1), 0);
   CHECK(comes(counts_deletions, 5));
   CHECK_INT_EQ(code_of(65), FLUME_EDELETED);
-  CHECK_INT_EQ(reader->ops->deletion_at(reader, 4), 65);
+  CHECK_INT_EQ(flume__log_deletion_at(reader, 4), 65);
   CHECK_INT_EQ(flume_log_following(reader, &err), FLUME_FOLLOWING_EVENTS);
   close_log(log);
   reader_end();
@@ -270,7 +270,7 @@ TEST(does_not_show_a_record_that_is_half_overwritten) {
   CHECK_INT_EQ(log_del(log, &loop, (int64_t[]){0}, 1), UV_EIO);
   faults_arm(&faults, FAULT_NONE, 0, 0);
   struct flume_block *block;
-  MUST(reader->ops->plan(reader, 0, false, 1 << 20, &block, &err) == 0);
+  MUST(flume__log_plan(reader, 0, false, 1 << 20, &block, &err) == 0);
   CHECK_INT_EQ(flume_block_load(block, &err), 0);
   uint32_t len;
   CHECK(flume_block_get(block, 0, &len) == NULL);
@@ -377,7 +377,7 @@ TEST(a_new_record_of_zeros_was_deleted_by_the_other) {
   CHECK(comes(sees, (int64_t)file.len));
   CHECK_INT_EQ(log_del(log, &loop, (int64_t[]){0}, 1), 0);
   CHECK(comes(counts_deletions, 2));
-  CHECK_INT_EQ(reader->ops->deletion_at(reader, 1), 0);
+  CHECK_INT_EQ(flume__log_deletion_at(reader, 1), 0);
   close_log(log);
   reader_end();
 }

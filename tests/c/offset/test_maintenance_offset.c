@@ -210,7 +210,7 @@ TEST(a_compaction_has_nothing_to_do) {
   CHECK_INT_EQ(answer.status, 0);
   CHECK_INT_EQ(answer.req.segments + answer.req.records, 0);
   struct flume_block *block;
-  CHECK_INT_EQ(log->ops->read_deleted(log, seq, &block, &err), FLUME_ENOENT);
+  CHECK_INT_EQ(flume__log_read_deleted(log, seq, &block, &err), FLUME_ENOENT);
   CHECK(strstr(err.msg, "were overwritten") != NULL);
   answer.calls = 0;
   CHECK_INT_EQ(flume_log_compact(log, &answer.req, on_compacted, &err), 0);
@@ -228,16 +228,16 @@ TEST(digests_of_records) {
   begin_with_file();
   struct flume_log *log = must_open();
   for (int i = 0; i < made.count; i++) {
-    CHECK_INT_EQ(log->ops->digest(log, (int64_t)made.starts[i], &digests[i], &err), 0);
+    CHECK_INT_EQ(flume__log_digest(log, (int64_t)made.starts[i], &digests[i], &err), 0);
     for (int n = 0; n < i; n++) CHECK(digests[n] != digests[i]);
   }
   int64_t seq = (int64_t)made.starts[1];
-  CHECK_INT_EQ(log->ops->digest(log, seq + 1, &again, &err), FLUME_ENOENT);
+  CHECK_INT_EQ(flume__log_digest(log, seq + 1, &again, &err), FLUME_ENOENT);
   CHECK_INT_EQ(log_del(log, &loop, &seq, 1), 0);
-  CHECK_INT_EQ(log->ops->digest(log, seq, &again, &err), FLUME_EDELETED);
+  CHECK_INT_EQ(flume__log_digest(log, seq, &again, &err), FLUME_EDELETED);
   close_log(log);
   log = must_open();
-  CHECK_INT_EQ(log->ops->digest(log, (int64_t)made.starts[3], &again, &err), 0);
+  CHECK_INT_EQ(flume__log_digest(log, (int64_t)made.starts[3], &again, &err), 0);
   CHECK_INT_EQ(again, digests[3]);
   close_log(log);
   end();

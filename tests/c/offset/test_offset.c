@@ -194,8 +194,8 @@ TEST(a_delete_by_another_program_is_noticed_when_the_log_is_opened) {
   for (int round = 0; round < 2; round++) {
     log = must_open();
     CHECK_INT_EQ(log->deletions.value, 2);
-    CHECK_INT_EQ(log->ops->deletion_at(log, 0), seq);
-    CHECK_INT_EQ(log->ops->deletion_at(log, 1), 0);
+    CHECK_INT_EQ(flume__log_deletion_at(log, 0), seq);
+    CHECK_INT_EQ(flume__log_deletion_at(log, 1), 0);
     CHECK_INT_EQ(see(log, false).count, file.count - 2);
     close_log(log);
   }

@@ -211,7 +211,7 @@ static void check_much(size_t taken, size_t pieces) {
   CHECK_INT_EQ(seen.count, 2);
   CHECK_INT_EQ(seen.seqs[1], 17 + taken);
   CHECK_INT_EQ(log->deletions.value, pieces);
-  for (int64_t n = 0; n < log->deletions.value; n++) CHECK(log->ops->is_lost(log, log->ops->deletion_at(log, n)));
+  for (int64_t n = 0; n < log->deletions.value; n++) CHECK(flume__log_is_lost(log, flume__log_deletion_at(log, n)));
   close_log(log);
   if (test_failed) printf("%zu bytes\n", taken);
 }
@@ -419,9 +419,9 @@ TEST(deletes_of_records_that_were_cut_off) {
     struct flume_log *const both[] = {log, reader};
     for (int i = 0; i < 2; i++) {
       CHECK_INT_EQ(both[i]->deletions.value, 2 + lost);
-      CHECK_INT_EQ(both[i]->ops->deletion_at(both[i], 0), -1);
-      CHECK_INT_EQ(both[i]->ops->deletion_at(both[i], 1), 0);
-      CHECK_INT_EQ(both[i]->ops->deleted_count(both[i], INT64_MAX - 1), 1 + lost);
+      CHECK_INT_EQ(flume__log_deletion_at(both[i], 0), -1);
+      CHECK_INT_EQ(flume__log_deletion_at(both[i], 1), 0);
+      CHECK_INT_EQ(flume__log_deleted_count(both[i], INT64_MAX - 1), 1 + lost);
       CHECK_INT_EQ(see(both[i], false).count, file.count - 2 + (lost ? 0 : 1));
     }
     close_log(reader);
@@ -451,7 +451,7 @@ TEST(a_delete_that_was_interrupted_is_of_a_mended_record_too) {
   log = must_open();
   check_sound(log);
   CHECK_INT_EQ(flume_log_get(log, seq, &(struct flume_record){0}, &err), FLUME_EDELETED);
-  CHECK_INT_EQ(log->ops->deletion_at(log, 0), seq);
+  CHECK_INT_EQ(flume__log_deletion_at(log, 0), seq);
   CHECK_INT_EQ(see(log, false).count, file.count - 2);
   close_log(log);
   finish();

@@ -338,7 +338,7 @@ static inline bool stream_is_whole(const struct crash *crash, struct flume_log *
   flume_stream_close(stream);
   int64_t since = flume_log_since(log);
   int64_t records = crash_number_of(crash, since) + 1;
-  return CHECK_INT_EQ(rv, 0) && CHECK_INT_EQ(count, records - log->ops->deleted_count(log, since));
+  return CHECK_INT_EQ(rv, 0) && CHECK_INT_EQ(count, records - flume__log_deleted_count(log, since));
 }
 
 static inline bool keeps_promises(const struct crash *crash, struct flume_log *log) {
@@ -390,11 +390,11 @@ static inline bool reads(struct crash *crash, int64_t *since) {
 
 /* A delete that was recovered is promised; one that was not, is gone. */
 static inline void promise_deletes(struct crash *crash) {
-  const struct flume_log *log = crash->log;
+  struct flume_log *log = crash->log;
   for (int64_t number = 0; number <= crash_since(crash); number++) {
     struct oracle_record *record = &crash->oracle.records[number];
     int64_t seq = crash_seq_of(crash, number);
-    record->deleting = record->deleted = log->ops->deleted_count(log, seq) > log->ops->deleted_count(log, seq - 1);
+    record->deleting = record->deleted = flume__log_deleted_count(log, seq) > flume__log_deleted_count(log, seq - 1);
   }
 }
 

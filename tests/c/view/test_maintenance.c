@@ -367,7 +367,7 @@ TEST(a_block_whose_file_became_shorter) {
   struct flume_log *log = must_open(0);
   for (int i = 0; i < 5; i++) made_append(log, 3);
   struct flume_block *block;
-  REQUIRE(log->ops->plan(log, 0, false, 1 << 20, &block, &err) == 0);
+  REQUIRE(flume__log_plan(log, 0, false, 1 << 20, &block, &err) == 0);
   MUST(truncate(path_in(dir, "00000000000000000000.flume"), 100) == 0);
   CHECK_INT_EQ(flume_block_load(block, &err), FLUME_ECORRUPT);
   CHECK(names_file_and_byte(".flume") && strstr(err.msg, "shorter") != NULL);

@@ -91,7 +91,7 @@ static void release(struct consumer *consumer) {
 static void forgot(struct flume_deferred *deferred) {
   struct consumer *consumer = FLUME_CONTAINER_OF(deferred, struct consumer, later);
   for (int64_t i = consumer->sink.deletions; i < fx.log->deletions.value; i++) {
-    consumer->seen -= fx.log->ops->deletion_at(fx.log, i) <= consumer->sink.since.value;
+    consumer->seen -= flume__log_deletion_at(fx.log, i) <= consumer->sink.since.value;
   }
   flume_sink_forgot(&consumer->sink, fx.log->deletions.value);
 }
