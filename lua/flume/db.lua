@@ -9,7 +9,7 @@ local Log = require "flume.log.init"
 local maintenance = require "flume.maintenance"
 local observable = require "flume.observable"
 local options = require "flume.options"
-local sandbox = require "flume.host.sandbox"
+local sandbox = require "flume.view.host_modules".import "sandbox"
 local stream = require "flume.log.stream"
 local views = require "flume.view.view"
 
@@ -140,7 +140,7 @@ local function builtin_table(self, given)
   if given ~= "query" then return nil end
   local folder = self._views_folder
   if folder and is_file(folder .. "/" .. given .. ".lua") then return nil end
-  return require("flume.views." .. given)
+  return require "flume.views.query"
 end
 
 local function check_name(self, name)

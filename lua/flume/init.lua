@@ -9,9 +9,9 @@
 local async = require "flume.async"
 local core = require "flume.core"
 local db = require "flume.db"
-local kinds = require "flume.host.kinds"
 local Log = require "flume.log.init"
 local observable = require "flume.observable"
+local paths = require "flume.view.host_modules".import "paths"
 local query = require "flume.query.conditions"
 
 local M = {
@@ -26,7 +26,7 @@ local M = {
   map = core.map,
   table = core.table,
   is_array = core.is_array,
-  path = kinds.path,
+  path = paths.path,
   hash = core.hash,
   record = core.record,
   encode = core.encode,

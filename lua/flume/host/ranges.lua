@@ -1,9 +1,8 @@
 -- Ranges of a view's groups or entries: their options, and the iterator that view:range gives to a view's own
--- functions. (What db.NAME:read gives is source.lua.)
---
--- Runs in a script view's own Lua state too.
+-- functions. (What db.NAME:read gives is view/source_stream.lua.)
 
-local core = rawget(_G, "flume_core") or require "flume.core"
+local world = ...
+local core = world.core
 
 local M = {}
 

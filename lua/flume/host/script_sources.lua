@@ -1,9 +1,9 @@
--- The sources that a view is made of, and the fingerprint of them all: the script and what it requires. That is what it
--- has loaded, and what is named literally in require "x" anywhere, which it may load later; and so on from there.
---
--- Runs in a script view's own Lua state too.
+-- The sources that a view is made of, and the fingerprint of them all: the script and the modules that it requires.
+-- These are the modules that it has loaded, and those that are named literally in require "x" anywhere, which it may
+-- load later; and so on from there.
 
-local core = rawget(_G, "flume_core") or require "flume.core"
+local world = ...
+local core = world.core
 
 local M = {}
 

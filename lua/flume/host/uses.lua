@@ -3,10 +3,12 @@
 -- It has instances of them for itself, in the same Lua state, and what they keep in its own store, committed along with
 -- its own state. Each record is folded into them first, in the order in which they use each other, and then into the
 -- view: so at record n it sees them at n, live and in a rebuild, wherever the views of these names are themselves.
---
--- Runs in a script view's own Lua state too.
 
-local core = rawget(_G, "flume_core") or require "flume.core"
+local world = ...
+local core = world.core
+local invalid = world.import "definition".invalid
+local iterator_of = world.import "iterators".iterator_of
+local ranges = world.import "ranges"
 
 local M = {}
 
@@ -51,27 +53,27 @@ local function of_record(seq)
   return nil, seq
 end
 
-local function of_records(kinds, next_pair, options)
-  local left = kinds.limit_of(options)
+local function of_records(next_pair, options)
+  local left = ranges.limit_of(options)
   return function ()
     if left == 0 then return nil end
     local key, seq = next_pair()
     if key == nil then return nil end
     left = left - 1
-    return kinds.shaped(options, key, nil, seq)
+    return ranges.shaped(options, key, nil, seq)
   end
 end
 
 -- What a source's method returned, as an iterator.
-local function iterate(world, host, name, method, ...)
+local function iterate(host, name, method, ...)
   local first = ...
-  if world.kinds.is_range(first) then return function () return first() end end
-  local next_item = world.iterate(name, method, ...)
+  if ranges.is(first) then return function () return first() end end
+  local next_item = iterator_of(name, method, ...)
   if host.methods[method] == "records" then return next_item end
   return function () return own_all(next_item()) end
 end
 
-local function check_source(world, host, name, method, options)
+local function check_source(host, name, method, options)
   if options.live or options.old == false then
     error(("uses.%s:%s: what comes later can't be read: live and old are not for a view that is used"):format(name,
       method), 3)
@@ -79,11 +81,11 @@ local function check_source(world, host, name, method, options)
   if options.after and host.builtin[method] and host.kind ~= "index" then
     error(("uses.%s:%s: after is for an index"):format(name, method), 3)
   end
-  local wrong = host.methods[method] == "records" and world.kinds.check_records(options)
+  local wrong = host.methods[method] == "records" and ranges.check_records(options)
   if wrong then error(("uses.%s:%s: %s"):format(name, method, wrong), 3) end
 end
 
-local function source_of(world, host, name, method)
+local function source_of(host, name, method)
   local fn, view = host.functions[method], host.view
   local is_groups, is_builtin = host.kind == "group", host.builtin[method]
   return function (_, ...)
@@ -91,19 +93,19 @@ local function source_of(world, host, name, method)
     if is_builtin and ... ~= nil and options ~= ... then
       error(("uses.%s:%s: a range is a table of options"):format(name, method), 2)
     end
-    check_source(world, host, name, method, options)
+    check_source(host, name, method, options)
     if is_builtin then
       options = own_options(options)
       if is_groups and options.seqs == nil then options.seqs = false end
-      return iterate(world, host, name, method, fn(view, options))
+      return iterate(host, name, method, fn(view, options))
     end
-    local next_item = iterate(world, host, name, method, fn(view, own_all(...)))
+    local next_item = iterate(host, name, method, fn(view, own_all(...)))
     if host.methods[method] ~= "records" then return next_item end
-    return of_records(world.kinds, next_item, options)
+    return of_records(next_item, options)
   end
 end
 
-local function call_of(_, host, _, method)
+local function call_of(host, _, method)
   local fn, view = host.functions[method], host.view
   if host.builtin[method] and (host.kind == "index" or host.aggregate or method == "count") then -- nobody else has it
     return function (_, ...) return fn(view, ...) end
@@ -111,19 +113,19 @@ local function call_of(_, host, _, method)
   return function (_, ...) return own_all(fn(view, own_all(...))) end
 end
 
-local function record_of(world, host, name, method)
-  local call = call_of(world, host, name, method)
+local function record_of(host, name, method)
+  local call = call_of(host, name, method)
   return function (...) return of_record((call(...))) end
 end
 
 local MAKERS = {sync = call_of, async = call_of, record = record_of, source = source_of, records = source_of}
 
 --- What a view's functions have of one that it uses: its methods, by name.
-local function handle_of(world, name, host)
+local function handle_of(name, host)
   local calls = {}
   local handle = setmetatable({}, {__index = calls})
   for method, kind in pairs(host.methods) do
-    local call = MAKERS[kind](world, host, name, method)
+    local call = MAKERS[kind](host, name, method)
     calls[method] = function (self, ...)
       if self ~= handle then error(("call it as uses.%s:%s(...)"):format(name, method), 2) end
       return call(self, ...)
@@ -171,7 +173,7 @@ local KEEPERS = {reduce = keep_one, group = keep_rows, index = keep_rows}
 
 -- --- Finding them ------------------------------------------------------------------------------------------------
 
-local function check_names(invalid, name, uses)
+local function check_names(name, uses)
   local is_list = type(uses) == "table"
   for i, each in pairs(is_list and uses or {}) do
     is_list = is_list and math.type(i) == "integer" and type(each) == "string"
@@ -196,13 +198,13 @@ local function bind(definition, used)
   return bound
 end
 
-local function check_user(invalid, name, definition)
+local function check_user(name, definition)
   if definition.reducer == nil and type(definition.indexer) ~= "function" then
     invalid('view "%s": uses is for a reducer, or an indexer that is a function', name)
   end
 end
 
-local function check_usable(invalid, user, name, definition)
+local function check_usable(user, name, definition)
   local why
   if type(definition) ~= "table" then why = "which gives no view but a " .. type(definition)
   elseif definition.create ~= nil then why = "which keeps itself (create): what it was at a record is not known"
@@ -218,40 +220,39 @@ local function handles_table(user)
 end
 
 --- The definition with its functions bound to what it uses; and what has to be done for that, see M.attach; the
---- definition alone when it uses nothing. world: kinds, find(user, name) -> script or nil, with skips and params,
---- run(name, script) -> definition and its fingerprint, make(name, definition) -> host,
---- iterate(name, method, results...) -> iterator of what a source's method gave
-function M.resolve(name, definition, world)
-  local invalid, order, made, path = world.kinds.invalid, {}, {}, {name}
+--- definition alone when it uses nothing. scripts: find(user, name) -> script or nil, with skips and params;
+--- run(name, script) -> definition and its fingerprint; make(name, definition) -> host
+function M.resolve(name, definition, scripts)
+  local order, made, path = {}, {}, {name}
 
   local handles_of
 
   local function make(used_name)
     local user = path[#path]
-    local script = world.find(user, used_name)
+    local script = scripts.find(user, used_name)
     if not script then invalid('view "%s": it uses "%s", of which there is no script', user, used_name) end
-    local used, fingerprint = world.run(used_name, script)
-    check_usable(invalid, user, used_name, used)
+    local used, fingerprint = scripts.run(used_name, script)
+    check_usable(user, used_name, used)
     local version, handles = used.version, nil
     if used.uses ~= nil then
-      check_user(invalid, used_name, used)
+      check_user(used_name, used)
       path[#path + 1] = used_name
       handles = handles_of(used_name, used)
       path[#path] = nil
       used = bind(used, handles)
     end
-    local host = world.make(used_name, used)
+    local host = scripts.make(used_name, used)
     host.view.used = handles
     order[#order + 1] = {
       name = used_name, host = host, keep = KEEPERS[host.kind](host),
       version = version, fingerprint = fingerprint, params = script.params, skips = script.skips or {},
     }
-    made[used_name] = handle_of(world, used_name, host)
+    made[used_name] = handle_of(used_name, host)
     return made[used_name]
   end
 
   function handles_of(user, given)
-    check_names(invalid, user, given.uses)
+    check_names(user, given.uses)
     local handles = handles_table(user)
     for _, each in ipairs(given.uses) do
       for _, before in ipairs(path) do
@@ -263,7 +264,7 @@ function M.resolve(name, definition, world)
   end
 
   if type(definition) ~= "table" or definition.uses == nil then return definition, nil end
-  check_user(invalid, name, definition)
+  check_user(name, definition)
   local handles = handles_of(name, definition)
   if #order > USED_MAX then invalid('view "%s": it uses %d views; it may use %d', name, #order, USED_MAX) end
   return bind(definition, handles), {order = order, handles = handles}
@@ -335,7 +336,7 @@ end
 
 --- What tells apart the versions of a view that uses others: the text of its version, nil for none, and the fingerprint
 --- of the rest. And the names of what it uses.
-function M.stamp(invalid, name, version, used, fingerprint)
+function M.stamp(name, version, used, fingerprint)
   local names, hash, sources = {}, 0, fingerprint
   for i, each in ipairs(used.order) do
     names[i] = each.name

@@ -65,11 +65,7 @@ end
 -- --- Opening -----------------------------------------------------------------------------------------------------
 
 local function mount(self, kind, path, name)
-  local script = {}
-  for key, value in pairs(self.view._script) do script[key] = value end
-  script.definition, script.path, script.folder, script.accept = definition_of(kind, path), nil, nil, nil
-  script.state_dir = self.dir and self.dir .. "/" .. name
-  local mounted, message, code = require "flume.view.view".mount(self.view._db, script)
+  local mounted, message, code = self.view:_mount_part(definition_of(kind, path), self.dir and self.dir .. "/" .. name)
   if not mounted then return nil, message, code end
   local index = {view = mounted, kind = kind, path = path, name = name}
   self.open[name] = index

@@ -3,7 +3,7 @@
 
 local core = require "flume.core"
 local dependents = require "flume.view.dependents"
-local make_host = require "flume.host.host"
+local host_modules = require "flume.view.host_modules"
 
 local Instance = {}
 Instance.__index = Instance
@@ -19,29 +19,18 @@ M.RESERVED = {
 local SCRIPT_MEMORY_BYTES = 256 * 1024 * 1024
 local SCRIPT_BUDGET = 200 * 1000 * 1000 -- instructions for one record or call: about a second
 
--- The modules that a state of its own starts with: each is read and compiled once.
-local bytecode = setmetatable({}, {__index = function (self, name)
-  local module = name == "observable" and "flume.observable" or "flume.host." .. name
-  local path = assert(package.searchpath(module, package.path))
-  local bytes = string.dump(assert(loadfile(path, "t")))
-  self[name] = bytes
-  return bytes
-end})
-
 local function memory_of(script)
   return script.memory or not script.trusted and SCRIPT_MEMORY_BYTES or nil
 end
 
 local function load_script(handle, script, others)
-  local ok, message, code = handle:load(bytecode.host, {
+  local main, lib = host_modules.for_script()
+  local ok, message, code = handle:load(main, {
     name = script.name, path = script.path, folder = script.folder, mapper_path = script.mapper_path,
     memory = memory_of(script), trusted = script.trusted, package = {path = package.path, cpath = package.cpath},
     params = script.params, built_in = script.built_in, others = others,
     natives = {["flume.text"] = package.searchpath("flume.text", package.cpath) or ""},
-    lib = {
-      observable = bytecode.observable, sandbox = bytecode.sandbox, kinds = bytecode.kinds,
-      script_sources = bytecode.script_sources, uses = bytecode.uses, ranges = bytecode.ranges,
-    },
+    lib = lib,
   })
   if not ok then return nil, message, code end
   local done, described, why = handle:call_now("describe")
@@ -50,7 +39,7 @@ local function load_script(handle, script, others)
 end
 
 local function load_inline(script, others)
-  local ok, host = pcall(make_host, setmetatable({others = others}, {__index = script}))
+  local ok, host = pcall(host_modules.import "host", setmetatable({others = others}, {__index = script}))
   if ok then return host end
   local err = host
   if type(err) == "table" and err.message then return nil, err.message, err.code end

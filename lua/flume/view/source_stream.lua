@@ -8,7 +8,7 @@
 
 local async = require "flume.async"
 local errors = require "flume.errors"
-local ranges = require "flume.host.ranges"
+local ranges = require "flume.view.host_modules".import "ranges"
 
 local shaped = ranges.shaped
 

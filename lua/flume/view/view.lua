@@ -43,6 +43,8 @@ local status = require "flume.view.status"
 local Versions = require "flume.view.versions"
 local waiting = require "flume.view.waiting"
 
+local M = {}
+
 local View = {}
 View.__name = "flume.view"
 
@@ -237,6 +239,16 @@ function View:_uses(name)
   return false
 end
 
+--- Mounts a view of the same records that belongs to this one. state_dir: where its states are kept, or nil. A view;
+--- nil, message, code.
+function View:_mount_part(definition, state_dir)
+  local script = {}
+  for key, value in pairs(self._script) do script[key] = value end
+  script.definition, script.state_dir = definition, state_dir
+  script.path, script.folder, script.accept = nil, nil, nil
+  return M.mount(self._db, script)
+end
+
 --- The view, and the indexes that it has made: by names for messages.
 function View:_parts()
   local parts = {[self.name] = self}
@@ -337,8 +349,6 @@ local function new(db, script)
   add_observables(self)
   return self
 end
-
-local M = {}
 
 --- script: name; definition, or path and folder; mapper or mapper_path; decode; in_caller: not in a state of its own;
 --- state_dir: where states are kept, or nil; reads_only; lock: path of the log's lock file; memory, budget; accept: why

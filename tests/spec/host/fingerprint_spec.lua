@@ -157,7 +157,7 @@ describe("the fingerprint of a view", function ()
     local function fingerprint_of(files)
       local folder = fixture.dir()
       for name, source in pairs(files) do fixture.write(folder .. "/" .. name .. ".lua", source) end
-      local made = require "flume.host.script_sources".new(function (name)
+      local made = require "flume.view.host_modules".import "script_sources".new(function (name)
         return (core.read_file(folder .. "/" .. name .. ".lua"))
       end)
       made.add(files.v)

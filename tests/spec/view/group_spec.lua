@@ -2,7 +2,7 @@
 
 local entries = require "tests.support.entries"
 local flume = require "flume"
-local kinds = require "flume.host.kinds"
+local limits_now = require "flume.view.host_modules".import "kinds.group".limits
 local fixture = require "tests.support.fixture"
 
 local collect = entries.collect
@@ -49,9 +49,9 @@ local KEYS = {
 describe("a reducer with groups", function ()
   local limits = {}
 
-  before_each(function () for name, value in pairs(kinds.limits) do limits[name] = value end end)
+  before_each(function () for name, value in pairs(limits_now) do limits[name] = value end end)
   after_each(function ()
-    for name, value in pairs(limits) do kinds.limits[name] = value end
+    for name, value in pairs(limits) do limits_now[name] = value end
     fixture.clean()
   end)
 
@@ -208,7 +208,7 @@ describe("a reducer with groups", function ()
 
   for _, where in ipairs {"in memory", "on disk"} do
     it("always equals a full scan, with few groups at hand, " .. where, function ()
-      kinds.limits.at_hand = 5
+      limits_now.at_hand = 5
       local dir = fixture.dir()
       local path = fixture.write(fixture.dir() .. "/sum.lua", SUM_RETRACT)
       local function open()

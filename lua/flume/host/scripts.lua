@@ -1,0 +1,135 @@
+-- Running the files that a view is made of: its script, a mapper, built-in views that a script goes on from, and the
+-- scripts of views that it uses. A `prepared` script has
+--
+--   sources   what the script is made of (script_sources.lua)
+--   env       its environment (sandbox.lua)
+--   compile   compile(source, path, env)
+--   find      the source of a module that it could require, or nil
+
+local world = ...
+local core = world.core
+local invalid = world.import "definition".invalid
+local paths = world.import "paths"
+local sandbox = world.import "sandbox"
+local script_sources = world.import "script_sources"
+
+local M = {}
+
+-- Modules in C, which a state of its own can't load by itself.
+local NATIVES = {["flume.text"] = "luaopen_flume_text"}
+local STEPS_PER_BYTE = 10 -- of the budget, for finding the words of a text
+
+-- flume.text for a state with a budget.
+local function charged_text(text)
+  return {
+    languages = text.languages,
+    analyser = function (language)
+      local analyse = text.analyser(language)
+      return function (s)
+        if type(s) == "string" then core.charge(#s * STEPS_PER_BYTE) end
+        return analyse(s)
+      end
+    end,
+  }
+end
+
+local function open_native(options, name)
+  if world.open_native then return world.open_native(name) end
+  local path = options.natives[name]
+  if path == "" then error(("module %q is not installed"):format(name), 0) end
+  return charged_text(core.open_module(path, NATIVES[name]))
+end
+
+-- flume.view(name, params): the definition that a built-in view gives, for a script that returns it, or goes on from
+-- it. It requires from its own folder, and belongs to the fingerprint.
+local function built_in(options, given, name, params)
+  local path = ("%s/%s.lua"):format(options.built_in, tostring(name))
+  local source = type(name) == "string" and name:find "^[%w_]+$" and core.read_file(path)
+  if not source then error(("flume.view: there is no built-in view %s"):format(tostring(name)), 2) end
+  local function note(module, text) given.on_load("flume.views." .. module, text) end
+  local inner = setmetatable({folder = options.built_in, on_load = note}, {__index = given})
+  note(name, source)
+  return assert(sandbox.compile(source, path, sandbox.new(inner)))(options.name, params)
+end
+
+--- What a script needs to run, and what notes its sources. options: as for host.lua.
+function M.prepare(options)
+  local given = {
+    folder = options.folder, read = core.read_file, core = world.own_state and not options.unguarded and core or nil,
+    package = options.trusted and options.package,
+    natives = NATIVES, open_native = function (name) return open_native(options, name) end,
+    provided = {
+      flume = {
+        null = core.null, array = core.array, map = core.map, table = core.table, is_array = core.is_array,
+        path = paths.path, hash = core.hash, observable = world.observable.new,
+      },
+    },
+  }
+  local function find(name) return sandbox.find(given, name) end
+  local sources = script_sources.new(find)
+  given.on_load = sources.add_module
+  given.provided.flume.view = function (name, params) return built_in(options, given, name, params) end
+  local env = options.trusted and sandbox.trusted(given) or sandbox.new(given)
+  return {sources = sources, compile = sandbox.compile, env = env, find = find}
+end
+
+--- The script's own copy of its parameters.
+function M.copy_params(name, params)
+  if params == nil then return nil end
+  local bytes, message = core.encode(params)
+  if not bytes then invalid('view "%s": params: %s', name, message) end
+  return (core.decode(bytes))
+end
+
+--- What the file at path returns, when it is called with name and params.
+function M.run(prepared, name, path, params)
+  local source, message = core.read_file(path)
+  if not source then invalid('view "%s": %s', name, message) end
+  local chunk, why = prepared.compile(source, path, prepared.env)
+  if not chunk then invalid('view "%s": %s', name, why) end
+  prepared.sources.add(source)
+  return chunk(name, params)
+end
+
+--- The view that is mounted under a name, else the script in the folder of its user: {definition =}, or {source =,
+--- path =, folder =}; with params, skips, trusted. nil for neither.
+function M.find_used(options, prepared, user, name)
+  local other = options.others and options.others[name] or {}
+  local function refuse(why) invalid('view "%s": it uses "%s", %s', user, name, why) end
+  if other.refused then refuse(other.refused) end
+  if other.trusted and not options.trusted then refuse "which is trusted: only a trusted view may use it" end
+  if other.definition then return other end
+  local found = {params = other.params, skips = other.skips, trusted = other.trusted}
+  if other.path then
+    local message
+    found.path, found.folder = other.path, other.folder
+    found.source, message = core.read_file(other.path)
+    if not found.source then refuse("whose script can't be read: " .. message) end
+    return found
+  end
+  found.path, found.folder, found.trusted = name .. ".lua", options.folder, options.trusted
+  found.source = prepared.find(name)
+  return found.source and found or nil
+end
+
+--- Runs a script for its user: its definition, and the fingerprint of its sources. A script that is not trusted is in a
+--- sandbox in the state of a trusted user, too.
+function M.run_used(options, prepared, name, script)
+  if script.definition then
+    local bytes = core.encode_sorted(script.definition)
+    return script.definition, bytes and core.fingerprint_bytes(bytes) or 0
+  end
+  local own = prepared
+  if not script.trusted then
+    own = M.prepare(setmetatable({
+      name = name, folder = script.folder, trusted = false, unguarded = options.trusted,
+    }, {__index = options}))
+  end
+  local chunk, why = own.compile(script.source, script.path, own.env)
+  if not chunk then invalid('view "%s": it uses "%s": %s', options.name, name, why) end
+  own.sources.add(script.source)
+  local definition = chunk(name, M.copy_params(name, script.params))
+  return definition, own.sources.fingerprint(script.params)
+end
+
+return M
