@@ -39,11 +39,12 @@ SHARE = $(BUILD)/share/lua/$(LUA_ABI)
 LUA_MODULES = $(sort $(shell find lua/flume -name '*.lua'))
 VIEWS = $(sort $(shell find views -name '*.lua'))
 BINARY = $(BUILD)/bin/flume
+MANUALS = $(BUILD)/share/man/man1/flume.1 $(BUILD)/share/man/man3/flume.3
 
 .PHONY: all lib env deps deps-test deps-interop deps-lint deps-bench test test-programs demo bench lint lint-sources layers format built-tests \
   asan tsan sanitized coverage covered valgrind fuzz fuzz-tests crash clean help
 
-all: $(BUILD)/libflume.a libraries $(MODULE) $(TEXT_MODULE) $(SHARE)/flume $(BINARY)
+all: $(BUILD)/libflume.a libraries $(MODULE) $(TEXT_MODULE) $(SHARE)/flume $(MANUALS) $(BINARY)
 
 lib: $(BUILD)/libflume.a
 
@@ -77,6 +78,12 @@ $(SHARE)/flume: $(wildcard lua/flume/* views)
 	@mkdir -p $@
 	@ln -s $(abspath $(wildcard lua/flume/*) $(if $(VIEWS),views)) $@
 
+$(BUILD)/share/man/man1/flume.1: bin/flume.1
+$(BUILD)/share/man/man3/flume.3: core/flume.3
+$(MANUALS):
+	@mkdir -p $(@D)
+	@ln -sf $(abspath $<) $@
+
 $(BINARY): $(BIN_OBJ)
 	@mkdir -p $(@D)
 	@echo LD $@
@@ -84,10 +91,11 @@ $(BINARY): $(BIN_OBJ)
 
 -include $(CORE_OBJ:.o=.d) $(LUA_OBJ:.o=.d) $(BIN_OBJ:.o=.d) $(BUILD)/obj/text/text.d
 
-# eval "$(make -s env)" makes flume, require "flume" and the built-in views of the build tree work without installing.
+# eval "$(make -s env)" makes flume, its manuals, require "flume" and the built-in views work without installing.
 env:
 	@echo 'export PATH="$(abspath $(BUILD))/bin:$$PATH"'
 	@echo 'export LUA_PATH="$(abspath $(SHARE))/?.lua;$(abspath $(SHARE))/?/init.lua;$${LUA_PATH:-;}"'
+	@echo 'export MANPATH="$(abspath $(BUILD))/share/man:$${MANPATH:-}"'
 	@echo 'export LUA_CPATH="$(abspath $(BUILD))/lib/lua/$(LUA_ABI)/?.so;$${LUA_CPATH:-;}"'
 
 # --- What has to be installed ---------------------------------------------------------------------------------------

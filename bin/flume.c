@@ -1,13 +1,16 @@
 /* The flume binary: a Lua state, a terminal for it, and the command line, which is written in Lua (lua/flume/cli/init.lua).
  *
- * It finds its Lua modules from where it lies: for ROOT/bin/flume in ROOT/share/lua/5.4 and ROOT/lib/lua/5.4. */
+ * The path of its own file tells where its Lua modules are: for ROOT/bin/flume in ROOT/share/lua/5.4 and
+ * ROOT/lib/lua/5.4. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <locale.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #include <lauxlib.h>
@@ -31,17 +34,25 @@ static int traceback(lua_State *L) {
   return 1;
 }
 
+/* The path of the program's file, without links. Where /proc is not mounted, the path that the kernel started tells it.
+ * Writes a string of at most PATH_MAX bytes; returns false, with errno, when neither gives the path. */
+static bool find_program(char program[PATH_MAX]) {
+  ssize_t len = readlink("/proc/self/exe", program, PATH_MAX - 1);
+  if (len < 0) return realpath((const char *)getauxval(AT_EXECFN), program) != NULL;
+  program[len] = '\0';
+  return true;
+}
+
 static int start(lua_State *L) {
   char **argv = lua_touserdata(L, 1), program[PATH_MAX];
-  ssize_t len = readlink("/proc/self/exe", program, sizeof program);
-  if (len < 0) return luaL_error(L, "cannot tell where the program lies: %s", strerror(errno));
+  if (!find_program(program)) return luaL_error(L, "can't find the program's own file: %s", strerror(errno));
   luaL_openlibs(L);
   flume_interrupt_open(L);
   luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
   lua_pushcfunction(L, flume_terminal_open);
   lua_setfield(L, -2, "flume.terminal");
   if (luaL_loadbuffer(L, start_code, sizeof start_code - 1, "=flume") != LUA_OK) return lua_error(L);
-  lua_pushlstring(L, program, (size_t)len);
+  lua_pushstring(L, program);
   lua_newtable(L);
   for (lua_Integer i = 0; argv[i] != NULL; i++) {
     lua_pushstring(L, argv[i]);

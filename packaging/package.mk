@@ -80,6 +80,9 @@ install: all
 	@sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
 	  -e 's|@VERSION@|$(VERSION)|' -e 's|@LDLIBS@|$(LDLIBS_CORE)|' packaging/flume.pc.in >$(PC)
 	$(call place,FILES)
+	@[ -n "$(DESTDIR)" ] || [ "$$(id -u)" != 0 ] || ldconfig 2>/dev/null || :
+	@[ -n "$(DESTDIR)" ] || BINDIR="$(BINDIR)" LIBDIR="$(LIBDIR)" MANDIR="$(MANDIR)" LUADIR="$(LUADIR)" \
+	  LUALIBDIR="$(LUALIBDIR)" LUA="$(LUA)" packaging/search_paths
 
 # The module alone: what the rockspec uses.
 module: $(MODULE) $(TEXT_MODULE)

@@ -43,15 +43,17 @@ local function write_wrapper(path, command, arguments)
   shell.output("chmod +x " .. path)
 end
 
--- The libraries where the examples look for them, and the examples. What they call compiler and interpreter are those
--- of the build that is tested.
+-- The installed libraries and the examples. The compiler and the interpreter are those of the build that is tested.
 local function with_library(dir)
   shell.make(("install PREFIX=%s/usr"):format(dir))
   shell.output(("cp -r examples/c examples/lua %s"):format(dir))
   write_wrapper(dir .. "/bin/cc", "cc", os.getenv "SANITIZE" or "")
   write_wrapper(dir .. "/bin/lua5.4", LUA, "")
-  return ("export PATH=%s/bin:$PATH PKG_CONFIG_PATH=%s/usr/lib/pkgconfig LD_LIBRARY_PATH=%s/usr/lib\n")
-    :format(dir, dir, dir)
+  return ("export PATH=%s/bin:$PATH PKG_CONFIG_PATH=%s/usr/lib/pkgconfig\n"):format(dir, dir)
+end
+
+local function with_library_path(dir)
+  return with_library(dir) .. ("export LD_LIBRARY_PATH=%s/usr/lib\n"):format(dir)
 end
 
 -- What a document finds in its folder; what its shell examples begin with, if anything.
@@ -67,7 +69,7 @@ local SETTINGS = {
   end,
   ["core/flume.3"] = function (dir)
     fixture.write(dir .. "/data/readme", "")
-    return with_library(dir)
+    return with_library_path(dir)
   end,
   ["examples/README.md"] = with_library,
 }

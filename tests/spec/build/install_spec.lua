@@ -97,6 +97,28 @@ describe("make install", function ()
     assert.truthy(found:find(root .. "/share/lua/5.4/flume/db.lua", 1, true), found)
   end)
 
+  it("prints what a shell needs to find an installation in an unusual place, and nothing once it is found", function ()
+    local root = fixture.dir()
+    local script = fixture.write(fixture.dir() .. "/first", ([[
+      set -eu
+      eval "$(make -s install BUILD=%s PREFIX=%s)"
+      [ -z "$(make -s install BUILD=%s PREFIX=%s)" ]
+      cd /
+      printf '%%s\n' "$(command -v flume)" "$(command -v man >/dev/null && man -w 3 flume)"
+      lua5.4 -e 'print(package.searchpath("flume.init", package.path), package.searchpath("flume.text", package.cpath))'
+      flume --version
+      pkg-config --modversion flume
+    ]]):format(shell.build, root, shell.build, root))
+    local text = shell.output("env -u LUA_PATH -u LUA_CPATH -u MANPATH PATH=/usr/local/bin:/usr/bin:/bin sh " .. script)
+    local man = shell.has "man" and root .. "/share/man/man3/flume.3" or ""
+    assert.equal(("%s/bin/flume\n%s\n%s/share/lua/5.4/flume/init.lua\t%s/lib/lua/5.4/flume/text.so\n" ..
+      "flume 0.1.0\n0.1.0\n"):format(root, man, root, root), text)
+  end)
+
+  it("prints nothing when it fills a package", function ()
+    assert.equal("", shell.make("install PREFIX=/opt/flume DESTDIR=" .. fixture.dir()))
+  end)
+
   it("tells pkg-config how to link with either library", function ()
     local root = installed(fixture.dir())
     local pkg_config = "PKG_CONFIG_PATH=" .. root .. "/lib/pkgconfig pkg-config flume "
@@ -109,7 +131,50 @@ describe("make install", function ()
   end)
 end)
 
+describe("the binary", function ()
+  after_each(fixture.clean)
+
+  it("finds its modules where /proc is not mounted", function ()
+    local _, can_mount = shell.run "unshare -rm mount -t tmpfs none /proc"
+    if not can_mount then return pending "unshare is not permitted" end
+    local folder = shell.output "pwd -P":gsub("%s+$", "") .. "/" .. shell.build .. "/bin"
+    if shell.build:find "^/" then folder = shell.build .. "/bin" end
+    local link = fixture.dir() .. "/flume"
+    local script = fixture.write(fixture.dir() .. "/first", ([[
+      set -eu
+      mount -t tmpfs none /proc
+      [ ! -e /proc/self ]
+      %s/flume --version
+      cd %s
+      ./flume --version
+      PATH=%s:$PATH flume --version
+      ln -s %s/flume %s
+      echo '{"n": 5}' | %s --json %s append
+    ]]):format(folder, folder, folder, folder, link, link, fixture.dir() .. "/data"))
+    local text = shell.output("unshare -rm sh " .. script)
+    assert.truthy(text:find '^flume 0%.1%.0\nflume 0%.1%.0\nflume 0%.1%.0\n{[^\n]*"appended":1[,}]', text)
+  end)
+end)
+
 describe("the manual", function ()
+  it("is found in the build tree", function ()
+    if not shell.has "man" then return pending "man is not installed" end
+    local script = 'eval "$(make -s env BUILD=%s)"; man -w 1 flume; man -w 3 flume'
+    local root = shell.output "pwd -P":gsub("%s+$", "")
+    assert.equal(("%s/bin/flume.1\n%s/core/flume.3\n"):format(root, root), shell.output(script:format(shell.build)))
+  end)
+
+  it("has whole sentences under FILES", function ()
+    local section = read "bin/flume.1":match "\n%.Sh FILES\n.-\n%.It (.-)\n%.El\n"
+    local items = 0
+    for item in (section:gsub("\n%.It ", "\0") .. "\0"):gmatch "(%Z+)%z" do
+      items = items + 1
+      assert.truthy(item:find "[%w ]%.$", item)
+      assert.falsy(item:find "\n%a[^\n]*%a\n%.Pq", item) -- a sentence ends before a remark in brackets
+    end
+    assert.is_true(items >= 5)
+  end)
+
   it("flume(3) has every function of the header in its synopsis, as it is", function ()
     local in_header, in_manual = {}, {}
     for result, name, params in read "core/flume.h":gmatch "FLUME_EXPORT ([^;(]-)(flume_[%w_]+)%(([^;]*)%);" do

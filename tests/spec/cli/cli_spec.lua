@@ -398,6 +398,20 @@ describe("lines of Lua on standard input", function ()
     assert.equal("source", flume.json.decode(output({"--views", folder, "--json", dir}, {input = ".views"})).sum.list)
   end)
 
+  it("may use every name that .help calls in scope", function ()
+    local dir, folder = filled(1), views()
+    local help = output({"--views", folder, dir}, {input = ".help\n"})
+    local names, rest = help:match "in scope: ([%w_, ]-) %(the last result%)(.-)\n"
+    assert.equal(", each view by its name", rest)
+    local lines = {"'something'"} -- the last result
+    for name in names:gmatch "[%w_]+" do
+      lines[#lines + 1] = ("assert(%s ~= nil, %q)"):format(name, name)
+    end
+    assert.is_true(#lines > 3)
+    lines[#lines + 1] = "sum:get()"
+    output({"--views", folder, dir}, {input = table.concat(lines, "\n") .. "\n"})
+  end)
+
   it("stop at the first that fails", function ()
     local dir = filled(0)
     local message, out = failure({dir}, {input = "1\n\nerror 'two'\n3\n"})

@@ -259,7 +259,7 @@ function M.help(console, name)
     return
   end
   print_all(console.output)
-  console.output:line "All else is Lua; in scope: db, flume, views, _ (last result)"
+  console.output:line "All else is Lua; in scope: db, flume, _ (the last result), each view by its name"
   console.output:line 'db:append{name = "ada"}   db:get(0)   db:stream{limit = 3}'
 end
 
