@@ -1,5 +1,6 @@
 #include "store/store.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "base/bytes.h"
@@ -8,70 +9,48 @@
 
 /* --- Rows -------------------------------------------------------------------------------------------------------- */
 
-/* What stands for a key that is too long: its length, its checksum and a hash (FNV-1a, 64 bits). Two keys that agree in
- * all that and in what was kept of them are taken for one: 1 in 2^96. */
-static void put_digest(uint8_t *out, const uint8_t *key, size_t key_len) {
-  uint64_t hash = 0xcbf29ce484222325u;
-  for (size_t i = 0; i < key_len; i++) hash = (hash ^ key[i]) * 0x100000001b3u;
-  flume_put_be64(out, hash);
-  flume_put_be32(out + 8, flume_crc32c(0, key, key_len));
-  flume_put_be32(out + 12, (uint32_t)key_len);
+int flume__row_name_make(struct flume_buf *name, enum flume_store_kind kind, const void *key, size_t key_len,
+                         int64_t seq) {
+  uint8_t suffix[FLUME__ROW_SEQ];
+  name->len = 0;
+  flume_put_be64(suffix, (uint64_t)seq);
+  int rv = flume_buf_reserve(name, key_len + sizeof suffix);
+  if (rv == 0) rv = flume_buf_append(name, key, key_len);
+  return rv == 0 ? flume_buf_append(name, suffix, flume__row_suffix(kind)) : rv;
 }
 
-void flume__row_name_make(struct flume__row_name *name, enum flume_store_kind kind, const void *key, size_t key_len,
-                          int64_t seq) {
-  name->len = flume__row_is_cut(key_len) ? FLUME__ROW_KEY_MAX : key_len;
-  if (name->len > 0) memcpy(name->bytes, key, name->len);
-  if (flume__row_is_cut(key_len)) {
-    put_digest(name->bytes + name->len, key, key_len);
-    name->len += FLUME__ROW_DIGEST;
-  }
-  if (kind != FLUME_STORE_INDEX) return;
-  flume_put_be64(name->bytes + name->len, (uint64_t)seq);
-  name->len += FLUME__ROW_SEQ;
+void flume__row_name_set_seq(struct flume_buf *name, int64_t seq) {
+  assert(name->len > FLUME__ROW_SEQ);
+  flume_put_be64(name->data + name->len - FLUME__ROW_SEQ, (uint64_t)seq);
 }
 
 bool flume__row_is_same_key(const void *a, size_t a_len, const void *b, size_t b_len) {
   return a_len == b_len && a_len >= FLUME__ROW_SEQ && memcmp(a, b, a_len - FLUME__ROW_SEQ) == 0;
 }
 
+int flume__row_compare(const void *a, size_t a_len, const void *b, size_t b_len) {
+  size_t len = a_len < b_len ? a_len : b_len;
+  int order = len > 0 ? memcmp(a, b, len) : 0;
+  return order != 0 ? order : (a_len > b_len) - (a_len < b_len);
+}
+
 int flume__row_read(struct flume__row *row, enum flume_store_kind kind, const void *name, size_t name_len,
                     const uint8_t *body, size_t body_len) {
-  size_t suffix = kind == FLUME_STORE_INDEX ? FLUME__ROW_SEQ : 0;
-  if (name_len < suffix) return FLUME_ECORRUPT;
+  size_t suffix = flume__row_suffix(kind);
+  if (name_len <= suffix) return FLUME_ECORRUPT;
   *row = (struct flume__row){.key = name, .key_len = name_len - suffix, .seq = -1, .data = body, .len = body_len};
   if (suffix > 0) row->seq = (int64_t)flume_get_be64(row->key + row->key_len);
-  if (row->key_len <= FLUME__ROW_KEY_MAX) return 0;
-  if (body_len < 4) return FLUME_ECORRUPT;
-  size_t key_len = flume_get_le32(body);
-  if (!flume__row_is_cut(key_len) || key_len > body_len - 4) return FLUME_ECORRUPT;
-  row->key = body + 4;
-  row->key_len = key_len;
-  row->data = row->key + key_len;
-  row->len = body_len - 4 - key_len;
   return 0;
 }
 
-int flume__row_read_disk(struct flume__row *row, enum flume_store_kind kind, const MDB_val *name,
+int flume__row_read_disk(struct flume__row *row, enum flume_store_kind kind, const void *name, size_t name_len,
                          const MDB_val *value) {
   const uint8_t *data = value->mv_data;
   if (value->mv_size < FLUME__ROW_CRC) return FLUME_ECORRUPT;
   size_t len = value->mv_size - FLUME__ROW_CRC;
-  uint32_t crc = flume_crc32c(flume_crc32c(0, name->mv_data, name->mv_size), data + FLUME__ROW_CRC, len);
+  uint32_t crc = flume_crc32c(flume_crc32c(0, name, name_len), data + FLUME__ROW_CRC, len);
   if (crc != flume_get_le32(data)) return FLUME_ECORRUPT;
-  return flume__row_read(row, kind, name->mv_data, name->mv_size, data + FLUME__ROW_CRC, len);
-}
-
-int flume__row_read_mapped(struct flume__row *row, const struct flume_store *store, enum flume_store_kind kind,
-                           const MDB_val *name, const MDB_val *value) {
-  bool mapped = flume__store_is_mapped(store, name) && flume__store_is_mapped(store, value);
-  return mapped ? flume__row_read_disk(row, kind, name, value) : FLUME_ECORRUPT;
-}
-
-void flume__row_put_key(uint8_t *body, const void *key, size_t key_len) {
-  if (!flume__row_is_cut(key_len)) return;
-  flume_put_le32(body, (uint32_t)key_len);
-  memcpy(body + 4, key, key_len);
+  return flume__row_read(row, kind, name, name_len, data + FLUME__ROW_CRC, len);
 }
 
 /* --- Opening ----------------------------------------------------------------------------------------------------- */
@@ -93,6 +72,7 @@ int flume_store_open(struct flume_store **out, const struct flume_io *io, const 
   flume_memtable_init(&store->tables[FLUME_STORE_GROUPS], io);
   flume_memtable_init(&store->tables[FLUME_STORE_INDEX], io);
   flume_buf_init(&store->state, io);
+  flume_buf_init(&store->name, io);
   store->last_seq = store->committed_seq = -1;
   *out = store;
   return 0;
@@ -103,6 +83,7 @@ void flume_store_close(struct flume_store *store) {
   flume_memtable_fini(&store->tables[FLUME_STORE_GROUPS]);
   flume_memtable_fini(&store->tables[FLUME_STORE_INDEX]);
   flume_buf_fini(&store->state);
+  flume_buf_fini(&store->name);
   flume_io_free(store->io, store->dir);
   flume_io_free(store->io, store);
 }
@@ -180,17 +161,13 @@ int flume_store_move(struct flume_store *store, const char *dir, struct flume_er
   return 0;
 }
 
-/* What the other store has open, and where, becomes this one's. */
-static void take_place(struct flume_store *store, struct flume_store *other) {
+/* Exchanges the directories of two stores, and what they have open there. */
+static void exchange_places(struct flume_store *store, struct flume_store *other) {
   struct flume_store old = *store;
   store->dir = other->dir;
   store->env = other->env;
   store->idle = other->idle;
   store->held = other->held;
-  store->page_bytes = other->page_bytes;
-  store->has_dbs = other->has_dbs;
-  store->meta_db = other->meta_db;
-  memcpy(store->dbs, other->dbs, sizeof store->dbs);
   other->dir = old.dir;
   other->env = old.env;
   other->idle = old.idle;
@@ -208,7 +185,7 @@ int flume_store_follow(struct flume_store *store, const char *dir, const struct 
     rv = flume_err_set(err, FLUME_EAGAIN, "what %s has does not fit", dir);
   }
   if (rv == 0) {
-    take_place(store, other);
+    exchange_places(store, other);
     store->committed_seq = store->last_seq = found.since;
     forget_pending(store);
     *meta = found;
@@ -250,66 +227,66 @@ int flume_store_get_state(struct flume_store *store, struct flume_buf *value, st
 
 static int check_key(size_t key_len, size_t len, struct flume_err *err) {
   if (key_len == 0) return flume_err_set(err, FLUME_EINVAL, "an empty key");
-  if (key_len > UINT32_MAX - 1024 || len > UINT32_MAX - 1024 - key_len) {
-    return flume_err_set(err, FLUME_E2BIG, "a key and its value of more than 4 GiB");
+  if (key_len > FLUME_STORE_KEY_MAX) {
+    return flume_err_set(err, FLUME_E2BIG, "a key of %zu bytes (at most %d)", key_len, FLUME_STORE_KEY_MAX);
   }
+  if (len > UINT32_MAX - 1024 - key_len) return flume_err_set(err, FLUME_E2BIG, "a value of more than 4 GiB");
   return 0;
 }
 
 int flume_store_put_group(struct flume_store *store, const void *key, size_t key_len, const void *value, size_t len,
                           struct flume_err *err) {
-  struct flume__row_name name;
   struct flume_mem_entry *entry;
   int rv = check_key(key_len, len, err);
   if (rv != 0) return rv;
-  size_t key_bytes = flume__row_key_bytes(key_len);
-  flume__row_name_make(&name, FLUME_STORE_GROUPS, key, key_len, -1);
-  rv = flume_memtable_set(&store->tables[FLUME_STORE_GROUPS], name.bytes, name.len, key_bytes + len, &entry);
+  rv = flume_memtable_set(&store->tables[FLUME_STORE_GROUPS], key, key_len, len, &entry);
   if (rv != 0) return flume_err_nomem(err);
-  flume__row_put_key(flume_mem_value_of(entry), key, key_len);
-  if (len > 0) memcpy(flume_mem_value_of(entry) + key_bytes, value, len);
-  entry->value_len = (uint32_t)(key_bytes + len);
+  if (len > 0) memcpy(flume_mem_value_of(entry), value, len);
+  entry->value_len = (uint32_t)len;
   return 0;
 }
 
-/* In memory there is nothing below that a note would have to hide. */
+/* In memory there is no row below that a note would have to hide. */
 int flume_store_del_group(struct flume_store *store, const void *key, size_t key_len, struct flume_err *err) {
-  struct flume__row_name name;
   int rv = check_key(key_len, 0, err);
   if (rv != 0) return rv;
-  flume__row_name_make(&name, FLUME_STORE_GROUPS, key, key_len, -1);
-  if (store->dir == NULL) flume_memtable_remove(&store->tables[FLUME_STORE_GROUPS], name.bytes, name.len);
-  else rv = flume_memtable_put(&store->tables[FLUME_STORE_GROUPS], name.bytes, name.len, NULL, 0);
+  if (store->dir == NULL) flume_memtable_remove(&store->tables[FLUME_STORE_GROUPS], key, key_len);
+  else rv = flume_memtable_put(&store->tables[FLUME_STORE_GROUPS], key, key_len, NULL, 0);
   return rv == 0 ? 0 : flume_err_nomem(err);
 }
 
-static int get_from_disk(struct flume_store *store, const struct flume__row_name *name, struct flume_buf *value,
+static int read_group(struct flume_store *store, MDB_txn *txn, const uint8_t *key, size_t key_len,
+                      struct flume_buf *value) {
+  struct flume__rows rows;
+  struct flume__row row;
+  MDB_val body;
+  int rv = flume__rows_open(&rows, store->env, store->io, FLUME_STORE_GROUPS, txn, false);
+  if (rv == 0) rv = flume__rows_get(&rows, key, key_len, &body);
+  if (rv == 0) rv = flume__row_read_disk(&row, FLUME_STORE_GROUPS, key, key_len, &body);
+  if (rv == 0) rv = flume_buf_append(value, row.data, row.len);
+  flume__rows_close(&rows);
+  return rv;
+}
+
+static int get_from_disk(struct flume_store *store, const uint8_t *key, size_t key_len, struct flume_buf *value,
                          struct flume_err *err) {
   MDB_txn *txn;
-  MDB_val key = {.mv_data = (void *)name->bytes, .mv_size = name->len}, val;
-  struct flume__row row;
   int rv = flume__store_begin(store, &txn, err);
   if (rv != 0) return rv;
-  rv = mdb_get(txn, store->dbs[FLUME_STORE_GROUPS], &key, &val);
-  if (rv == 0 && !flume__store_is_mapped(store, &val)) rv = FLUME_ECORRUPT;
-  if (rv == 0) rv = flume__row_read_disk(&row, FLUME_STORE_GROUPS, &key, &val);
-  if (rv == 0) rv = flume_buf_append(value, row.data, row.len);
+  rv = read_group(store, txn, key, key_len, value);
   flume__store_end(store, txn);
   return rv == 0 ? 0 : flume__store_fail(store, err, rv, "reading");
 }
 
 int flume_store_get_group(struct flume_store *store, const void *key, size_t key_len, struct flume_buf *value,
                           struct flume_err *err) {
-  struct flume__row_name name;
   int rv = check_key(key_len, 0, err);
   if (rv != 0) return rv;
-  flume__row_name_make(&name, FLUME_STORE_GROUPS, key, key_len, -1);
-  const struct flume_mem_entry *entry = flume_memtable_get(&store->tables[FLUME_STORE_GROUPS], name.bytes, name.len);
+  const struct flume_mem_entry *entry = flume_memtable_get(&store->tables[FLUME_STORE_GROUPS], key, key_len);
   if (entry != NULL && entry->state != FLUME_MEM_GONE) {
-    size_t key_bytes = flume__row_key_bytes(key_len);
-    rv = flume_buf_append(value, flume_mem_value(entry) + key_bytes, entry->value_len - key_bytes);
+    rv = flume_buf_append(value, flume_mem_value(entry), entry->value_len);
     return rv == 0 ? 0 : flume_err_nomem(err);
   }
   if (entry != NULL || store->dir == NULL) return flume_err_set(err, FLUME_ENOENT, "there is no such group");
-  return get_from_disk(store, &name, value, err);
+  return get_from_disk(store, key, key_len, value, err);
 }

@@ -1,4 +1,4 @@
-/* What a view keeps: its state, and the seq up to which that was folded, which belong together after any crash.
+/* A view's store: its state, and the seq up to which the state was folded. The two belong together after any crash.
  *
  * A store holds three kinds of things, each written for one kind of view:
  *
@@ -11,10 +11,12 @@
  * and what a store can hold is not bounded by memory. A store without a directory lives in memory alone, and a commit
  * only notes the meta data.
  *
- * On disk a store is an LMDB environment (data.mdb, lock.mdb). Other processes may read it while it is written.
+ * On disk a store is an LMDB environment (data.mdb, lock.mdb). Other processes may read it while it is written, and so may
+ * other stores of this process: all that are open in a directory have one environment in common.
  *
- * Any thread, one at a time; the caller sees to that. Keys are those of key.h, of any length; of two keys that are longer
- * than some 400 bytes and agree in these either may come first. */
+ * Keys are those of key.h, of at most FLUME_STORE_KEY_MAX bytes: no key begins another one. They are ordered by their bytes.
+ *
+ * Threads: any, one at a time for each store. */
 #ifndef FLUME_STORE_H
 #define FLUME_STORE_H
 
@@ -24,17 +26,34 @@
 #include "base/err.h"
 
 #define FLUME_STORE_VERSION_BYTES 64
+#define FLUME_STORE_KEY_MAX 65536 /* bytes of a key, as it is encoded */
 
 struct flume_store;
 
-/* What a store was folded by, and how far. */
+/* What a store was folded from and by, and how far. The digest ties the state to the record at since: a log that was put back
+ * from an older backup and went on has another record there. */
 struct flume_store_meta {
   int64_t since;                           /* -1: nothing yet */
   uint8_t log_id[16];                      /* the log that it was folded from */
   char version[FLUME_STORE_VERSION_BYTES]; /* the view's version as text; "" when it gives none */
   uint64_t fingerprint;                    /* of the view's source */
   int64_t deletions;                       /* how many of the log's deletions, in their order, it knows of */
+  bool has_digest;                         /* false: the digest is not known, and is 0 */
+  uint32_t digest;                         /* of the log's record at since, see flume_log_ops.digest */
 };
+
+/* Whether the log's record at meta->since may be the one that the state was folded from: its digest is meta's, or meta has
+ * none. */
+static inline bool flume_store_meta_is_of(const struct flume_store_meta *meta, uint32_t digest) {
+  return !meta->has_digest || meta->digest == digest;
+}
+
+/* Whether an error of flume_store_load, or of reading, says that the store's bytes are damaged, or are of another format,
+ * so that it has to be rebuilt. All other errors are the environment's (memory, permission, no place for a reader): what
+ * is in the store is good, and must be kept. */
+static inline bool flume_store_is_unusable(int rv) {
+  return rv == FLUME_ECORRUPT || rv == FLUME_EVERSION;
+}
 
 enum flume_store_access {
   FLUME_STORE_WRITE,
@@ -45,16 +64,17 @@ enum flume_store_access {
  * nothing. FLUME_ENOMEM. */
 int flume_store_open(struct flume_store **store, const struct flume_io *io, const char *dir,
                      enum flume_store_access access, struct flume_err *err);
-/* What was not committed is let go of. No cursor may be open. */
+/* Discards what was not committed. No cursor may be open. */
 void flume_store_close(struct flume_store *store);
 
-/* What was committed last. FLUME_ENOENT: nothing yet. FLUME_ECORRUPT, FLUME_EVERSION: not readable. */
+/* What was committed last. FLUME_ENOENT: nothing yet. FLUME_ECORRUPT (rows without meta data are damage, too) and
+ * FLUME_EVERSION: see flume_store_is_unusable. UV_EBUSY: 2,000 snapshots of the store are open. FLUME_ENOMEM, or an errno. */
 int flume_store_load(struct flume_store *store, struct flume_store_meta *meta, struct flume_err *err);
 
-/* FLUME_STORE_READ: from now on reads see what was committed last, if that was folded by the same as own and is not
- * behind it, nor beyond limit (since and deletions count); then what was written is let go of, and *meta is what it has.
- * FLUME_EAGAIN: it isn't, and nothing has changed. While a store is not renewed, the one who writes can't use the room
- * again that it frees. */
+/* FLUME_STORE_READ: from now on reads see what was committed last, if that is of the log, version and source of own, and is
+ * neither behind own nor beyond limit (since and deletions count). Then what was written here is discarded, and *meta is
+ * what the store has. FLUME_EAGAIN: it does not fit, and nothing has changed. A store that is not renewed keeps the writer
+ * from using freed pages again. */
 int flume_store_renew(struct flume_store *store, const struct flume_store_meta *own,
                       const struct flume_store_meta *limit, struct flume_store_meta *meta, struct flume_err *err);
 
@@ -63,10 +83,10 @@ int flume_store_renew(struct flume_store *store, const struct flume_store_meta *
  * of the two it is, all reads and commits answer UV_EIO until flume_store_rollback or flume_store_clear.) */
 int flume_store_commit(struct flume_store *store, const struct flume_store_meta *meta, struct flume_err *err);
 
-/* Lets go of everything written since the last commit; in memory, of everything. */
+/* Discards everything written since the last commit; in memory, everything. */
 void flume_store_rollback(struct flume_store *store);
 
-/* Forgets everything, durably; meta data too. */
+/* Empties the store, durably; meta data too. */
 int flume_store_clear(struct flume_store *store, struct flume_err *err);
 
 /* Bytes of memory that a commit would free, about. */
@@ -86,16 +106,18 @@ int flume_store_get_state(struct flume_store *store, struct flume_buf *value, st
 /* Appends the value of key to value. FLUME_ENOENT, FLUME_ECORRUPT, FLUME_ENOMEM or an errno. */
 int flume_store_get_group(struct flume_store *store, const void *key, size_t key_len, struct flume_buf *value,
                           struct flume_err *err);
-/* Both copy what they are given. Deleting what is not there is no error. FLUME_ENOMEM. */
+/* Both copy key and value. Deleting what is not there is no error. FLUME_EINVAL: an empty key. FLUME_E2BIG: a key of more than
+ * FLUME_STORE_KEY_MAX bytes. FLUME_ENOMEM. */
 int flume_store_put_group(struct flume_store *store, const void *key, size_t key_len, const void *value, size_t len,
                           struct flume_err *err);
 int flume_store_del_group(struct flume_store *store, const void *key, size_t key_len, struct flume_err *err);
 
 /* --- index ---------------------------------------------------------------------------------------------------- */
 
-/* Adds an entry behind those that the key has for this seq already. Copies what it is given; an empty value is none.
- * Entries come in the order of their seqs: FLUME_EINVAL when seq is below that of an entry added before, or not above
- * what was committed, be it by this store or before it was loaded. FLUME_ENOMEM. */
+/* Adds an entry behind those that the key has for this seq already. Copies key and value; an empty value is none. Entries
+ * come in the order of their seqs. FLUME_EINVAL: an empty key; or seq is below that of an entry added before, or not above
+ * what was committed, by this store or before it was loaded. FLUME_E2BIG: a key of more than FLUME_STORE_KEY_MAX bytes.
+ * FLUME_ENOMEM. */
 int flume_store_add_entry(struct flume_store *store, const void *key, size_t key_len, int64_t seq, const void *value,
                           size_t len, struct flume_err *err);
 /* Removes all entries that a key has for seq; none is no error. FLUME_ENOMEM; for a store on disk, whose entries are
@@ -183,10 +205,10 @@ int64_t flume_store_erased(struct flume_store *store, struct flume_err *err);
 
 /* --- copying and checking ------------------------------------------------------------------------------------- */
 
-/* Who else has the store open. */
+/* Who may write to the store meanwhile. */
 enum flume_store_sharing {
-  FLUME_STORE_RESTS,  /* this process perhaps, but nobody writes to it meanwhile: its locks are left alone */
-  FLUME_STORE_SHARED, /* another process, which may be writing; not this one */
+  FLUME_STORE_RESTS,  /* no process: a store that is not open here is read without making a lock file */
+  FLUME_STORE_SHARED, /* any process */
 };
 
 /* Puts a compacted copy of the store in directory from into the directory to, which is there; not synced. FLUME_ENOENT

@@ -2,13 +2,13 @@
 #include "base/err.h"
 #include "store/store_private.h"
 
-/* A store for reading, with or without its locks. */
+/* A store for reading, with or without locks. */
 static int open_store(struct flume_store **out, const struct flume_io *io, const char *dir,
                       enum flume_store_sharing sharing, struct flume_err *err) {
   struct flume_store *store;
   int rv = flume_store_open(&store, io, dir, FLUME_STORE_READ, err);
   if (rv != 0) return rv;
-  rv = flume__store_open_env(store, MDB_RDONLY | (sharing == FLUME_STORE_RESTS ? MDB_NOLOCK : 0));
+  rv = flume__store_open_env(store, sharing == FLUME_STORE_RESTS ? FLUME__ENV_UNLOCKED : FLUME__ENV_READ);
   if (rv != 0) {
     rv = flume__store_fail(store, err, rv, "opening");
     flume_store_close(store);
@@ -62,7 +62,9 @@ int flume_store_copy(const struct flume_io *io, const char *from, const char *to
   if (rv != 0) return rv;
   rv = read_all(store, &meta, err);
   if (rv == 0) {
-    rv = mdb_env_copy2(store->env, to, MDB_CP_COMPACT);
+    flume__env_enter(store->env);
+    rv = mdb_env_copy2(store->env->mdb, to, MDB_CP_COMPACT);
+    flume__env_leave(store->env);
     if (rv != 0) rv = flume__store_fail(store, err, rv, "copying");
   }
   flume_store_close(store);

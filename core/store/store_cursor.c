@@ -1,8 +1,9 @@
-/* A cursor walks through two ordered lists of rows at once, what is not committed and what is: of two rows with the same
- * name the one that is not committed counts, and one that is noted as deleted hides the other. In an index, each row that
- * lies in the range is a chunk, whose entries are then read one by one; backwards that goes only where there are no
- * values, and else all are read into a list. */
-#include "base/bytes.h"
+/* A cursor walks through two ordered lists of rows at once, the pending ones and those on disk. Of two rows with the same name
+ * the pending one counts; if it is noted as deleted, there is none. In an index each row that lies in the range is a chunk,
+ * whose entries are read one by one. Backwards that is possible only in chunks without values: of others all entries are
+ * read into a list first. */
+#include <assert.h>
+
 #include "store/store_private.h"
 
 enum side { SIDE_NONE, SIDE_PENDING, SIDE_ROW };
@@ -18,21 +19,21 @@ struct flume_store_cursor {
   size_t upper_len;
   bool started;
   bool ended;
-  bool resumes; /* begin behind the entry that these say */
-  struct flume__row_name from;
+  bool resumes;          /* begin behind the entry that these say */
+  struct flume_buf from; /* name of a row, see seek_behind */
+  int from_status;       /* of making it */
   int64_t from_seq;
   uint32_t from_ordinal;
   struct flume_mem_place place;
-  const struct flume_mem_entry *pending; /* the next row that is not committed; NULL at the end */
-  MDB_txn *txn;                          /* NULL: nothing is committed */
-  MDB_cursor *rows;
-  MDB_val name, value; /* the next row that is */
-  bool has_row;
-  enum side side;                 /* of the row that was delivered last: that list steps on first */
-  struct flume__row row;          /* that one */
-  struct flume_chunk chunk;       /* of an index' row */
-  struct flume_chunk_place at;    /* what is left of it */
-  struct flume_chunk_item *items; /* or all of it, and at.left of them are left; owned */
+  const struct flume_mem_entry *pending; /* the next pending row; NULL at the end */
+  MDB_txn *txn;                          /* NULL: nothing is on disk */
+  bool has_rows;                         /* rows is open */
+  struct flume__rows rows;               /* at the next row on disk */
+  enum side side;                        /* of the row that was delivered last: that list steps on first */
+  struct flume__row row;                 /* that one */
+  struct flume_chunk chunk;              /* of an index' row */
+  struct flume_chunk_place at;           /* what is left of it */
+  struct flume_chunk_item *items;        /* or all of it, and at.left of them are left; owned */
   uint32_t items_cap;
   uint8_t bounds[]; /* lower, upper */
 };
@@ -44,14 +45,15 @@ void flume_store_range_init(struct flume_store_range *range) {
 /* --- Opening ----------------------------------------------------------------------------------------------------- */
 
 static int open_rows(struct flume_store_cursor *cursor, struct flume_err *err) {
-  if (cursor->store->dir == NULL) return 0;
-  int rv = flume__store_begin(cursor->store, &cursor->txn, err);
+  struct flume_store *store = cursor->store;
+  if (store->dir == NULL) return 0;
+  int rv = flume__store_begin(store, &cursor->txn, err);
   if (rv != 0) cursor->txn = NULL;
   if (rv == FLUME_ENOENT) return 0;
   if (rv != 0) return rv;
-  rv = mdb_cursor_open(cursor->txn, cursor->store->dbs[cursor->kind], &cursor->rows);
-  if (rv != 0) cursor->rows = NULL;
-  return rv == 0 ? 0 : flume__store_fail(cursor->store, err, rv, "reading");
+  cursor->has_rows = true;
+  rv = flume__rows_open(&cursor->rows, store->env, store->io, cursor->kind, cursor->txn, false);
+  return rv == 0 ? 0 : flume__store_fail(store, err, rv, "reading");
 }
 
 static void copy_bounds(struct flume_store_cursor *cursor, const struct flume_store_range *range) {
@@ -77,6 +79,7 @@ int flume_store_cursor_open(struct flume_store_cursor **out, struct flume_store 
   cursor->kind = kind;
   cursor->reverse = range->reverse;
   cursor->max_seq = range->max_seq;
+  flume_buf_init(&cursor->from, store->io);
   copy_bounds(cursor, range);
   int rv = open_rows(cursor, err);
   if (rv != 0) {
@@ -88,7 +91,8 @@ int flume_store_cursor_open(struct flume_store_cursor **out, struct flume_store 
 }
 
 void flume_store_cursor_close(struct flume_store_cursor *cursor) {
-  if (cursor->rows != NULL) mdb_cursor_close(cursor->rows);
+  if (cursor->has_rows) flume__rows_close(&cursor->rows);
+  flume_buf_fini(&cursor->from);
   if (cursor->txn != NULL) flume__store_end(cursor->store, cursor->txn);
   flume_io_free(cursor->store->io, cursor->items);
   flume_io_free(cursor->store->io, cursor);
@@ -96,7 +100,8 @@ void flume_store_cursor_close(struct flume_store_cursor *cursor) {
 
 void flume_store_cursor_resume(struct flume_store_cursor *cursor, const void *key, size_t key_len, int64_t seq,
                                uint32_t ordinal) {
-  flume__row_name_make(&cursor->from, cursor->kind, key, key_len, seq);
+  assert(!cursor->started);
+  cursor->from_status = flume__row_name_make(&cursor->from, cursor->kind, key, key_len, seq);
   cursor->from_seq = seq;
   cursor->from_ordinal = ordinal;
   cursor->resumes = true;
@@ -104,115 +109,98 @@ void flume_store_cursor_resume(struct flume_store_cursor *cursor, const void *ke
 
 /* --- Two lists of rows ------------------------------------------------------------------------------------------- */
 
-static int compare(const void *a, size_t a_len, const void *b, size_t b_len) {
-  size_t len = a_len < b_len ? a_len : b_len;
-  int order = len > 0 ? memcmp(a, b, len) : 0;
-  return order != 0 ? order : (a_len > b_len) - (a_len < b_len);
-}
-
 static void step_pending(struct flume_store_cursor *cursor) {
   const struct flume_memtable *table = &cursor->store->tables[cursor->kind];
   cursor->pending =
       cursor->reverse ? flume_memtable_prev(table, &cursor->place) : flume_memtable_next(table, &cursor->place);
 }
 
-static int get_row(struct flume_store_cursor *cursor, MDB_cursor_op op) {
-  int rv = mdb_cursor_get(cursor->rows, &cursor->name, &cursor->value, op);
-  cursor->has_row = rv == 0;
-  if (rv == MDB_NOTFOUND) return 0;
-  return rv > 0 ? -rv : rv; /* what is above 0 is no error here */
+static bool has_row(const struct flume_store_cursor *cursor) {
+  return cursor->has_rows && cursor->rows.has_row;
 }
 
-static int step_row(struct flume_store_cursor *cursor) {
-  return get_row(cursor, cursor->reverse ? MDB_PREV : MDB_NEXT);
-}
-
-/* The rows from a name on, or in reverse those before it. */
+/* To the rows on disk from a name on, or in reverse to those before it. */
 static int seek_rows(struct flume_store_cursor *cursor, const uint8_t *at, size_t len) {
-  if (len == 0)
-    return cursor->reverse ? 0 : get_row(cursor, MDB_FIRST); /* LMDB has no empty keys: all lies behind it */
-  cursor->name = (MDB_val){.mv_data = (void *)at, .mv_size = len};
-  int rv = get_row(cursor, MDB_SET_RANGE);
+  struct flume__rows *rows = &cursor->rows;
+  int rv = flume__rows_seek(rows, at, len);
   if (rv != 0 || !cursor->reverse) return rv;
-  return get_row(cursor, cursor->has_row ? MDB_PREV : MDB_LAST);
+  return rows->has_row ? flume__rows_step(rows, true) : flume__rows_end(rows, true);
 }
 
 static int seek(struct flume_store_cursor *cursor, const uint8_t *at, size_t len) {
   cursor->place = flume_memtable_seek(&cursor->store->tables[cursor->kind], at, len);
   step_pending(cursor);
-  return cursor->rows != NULL ? seek_rows(cursor, at, len) : 0;
+  return cursor->has_rows ? seek_rows(cursor, at, len) : 0;
 }
 
 static int seek_to_end(struct flume_store_cursor *cursor) {
   const struct flume_memtable *table = &cursor->store->tables[cursor->kind];
   cursor->place = cursor->reverse ? flume_memtable_end(table) : (struct flume_mem_place){0, 0};
   step_pending(cursor);
-  return cursor->rows != NULL ? get_row(cursor, cursor->reverse ? MDB_LAST : MDB_FIRST) : 0;
+  return cursor->has_rows ? flume__rows_end(&cursor->rows, cursor->reverse) : 0;
 }
 
-/* Steps one list back by a row, if that is of the same key as `from`: it may have entries behind the one to begin
- * behind. */
+static bool is_of_from(const struct flume_store_cursor *cursor, const void *name, size_t len) {
+  return flume__row_is_same_key(name, len, cursor->from.data, cursor->from.len);
+}
+
+/* Steps each list back by a row, if that has the key of `from`: it may have entries behind the one to begin behind. */
 static int step_back(struct flume_store_cursor *cursor) {
   const struct flume_memtable *table = &cursor->store->tables[cursor->kind];
-  const struct flume__row_name *from = &cursor->from;
-  struct flume_mem_place place = flume_memtable_seek(table, from->bytes, from->len);
-  struct flume_mem_place before = place;
+  const struct flume_buf *from = &cursor->from;
+  struct flume__rows *rows = &cursor->rows;
+  struct flume_mem_place before = flume_memtable_seek(table, from->data, from->len);
   const struct flume_mem_entry *entry = flume_memtable_prev(table, &before);
-  if (entry != NULL && flume__row_is_same_key(entry->bytes, entry->key_len, from->bytes, from->len)) {
+  if (entry != NULL && is_of_from(cursor, entry->bytes, entry->key_len)) {
     cursor->place = before;
     step_pending(cursor);
   }
-  if (cursor->rows == NULL) return 0;
-  int rv = get_row(cursor, cursor->has_row ? MDB_PREV : MDB_LAST);
-  if (rv != 0) return rv;
-  if (cursor->has_row && flume__row_is_same_key(cursor->name.mv_data, cursor->name.mv_size, from->bytes, from->len)) {
-    return 0;
-  }
-  return seek_rows(cursor, from->bytes, from->len);
+  if (!cursor->has_rows) return 0;
+  int rv = rows->has_row ? flume__rows_step(rows, true) : flume__rows_end(rows, true);
+  if (rv != 0 || (rows->has_row && is_of_from(cursor, rows->name, rows->name_len))) return rv;
+  return seek_rows(cursor, from->data, from->len);
 }
 
-/* Where a walk begins that goes on behind an entry. */
+/* To where a walk begins that goes on behind an entry. */
 static int seek_behind(struct flume_store_cursor *cursor) {
-  struct flume__row_name *from = &cursor->from;
+  struct flume_buf *from = &cursor->from;
+  if (cursor->from_status != 0) return cursor->from_status;
   if (cursor->kind == FLUME_STORE_GROUPS) {
-    uint8_t behind[FLUME__ROW_MAX + 1];
-    memcpy(behind, from->bytes, from->len);
-    behind[from->len] = 0; /* the first name that can lie behind it */
-    return seek(cursor, behind, from->len + (cursor->reverse ? 0 : 1));
+    if (cursor->reverse) return seek(cursor, from->data, from->len);
+    int rv = flume_buf_append(from, "", 1); /* the first name that can lie behind it */
+    return rv == 0 ? seek(cursor, from->data, from->len) : rv;
   }
   if (cursor->reverse) { /* the row that begins with this seq may have entries before it */
-    struct flume__row_name behind = *from;
-    flume_put_be64(behind.bytes + behind.len - FLUME__ROW_SEQ, (uint64_t)cursor->from_seq + 1);
-    return seek(cursor, behind.bytes, behind.len);
+    flume__row_name_set_seq(from, cursor->from_seq + 1);
+    int rv = seek(cursor, from->data, from->len);
+    flume__row_name_set_seq(from, cursor->from_seq);
+    return rv;
   }
-  int rv = seek(cursor, from->bytes, from->len);
+  int rv = seek(cursor, from->data, from->len);
   return rv == 0 ? step_back(cursor) : rv;
 }
 
-/* Of a bound that is longer than a name can be only the beginning counts here; the rest is seen to by locate. */
 static int start(struct flume_store_cursor *cursor) {
   const uint8_t *bound = cursor->reverse ? cursor->upper : cursor->lower;
   size_t len = cursor->reverse ? cursor->upper_len : cursor->lower_len;
-  uint8_t behind[FLUME__ROW_MAX + 1];
+  assert(!cursor->started);
   cursor->started = true;
   if (cursor->resumes) return seek_behind(cursor);
-  if (bound == NULL) return seek_to_end(cursor);
-  if (len <= FLUME__ROW_KEY_MAX) return seek(cursor, bound, len);
-  memcpy(behind, bound, FLUME__ROW_KEY_MAX);
-  memset(behind + FLUME__ROW_KEY_MAX, 0xff, sizeof behind - FLUME__ROW_KEY_MAX);
-  return seek(cursor, behind, cursor->reverse ? sizeof behind : FLUME__ROW_KEY_MAX);
+  return bound != NULL ? seek(cursor, bound, len) : seek_to_end(cursor);
 }
 
-/* Which list has the next row. Of two rows with the same name the committed one is passed over. */
+/* Which list has the next row. Of two rows with the same name the one on disk is passed over. */
 static int choose(struct flume_store_cursor *cursor, enum side *side) {
-  if (cursor->pending == NULL || !cursor->has_row) {
-    *side = cursor->pending != NULL ? SIDE_PENDING : cursor->has_row ? SIDE_ROW : SIDE_NONE;
+  const struct flume_mem_entry *pending = cursor->pending;
+  struct flume__rows *rows = &cursor->rows;
+  if (pending == NULL || !has_row(cursor)) {
+    *side = pending != NULL ? SIDE_PENDING : has_row(cursor) ? SIDE_ROW : SIDE_NONE;
     return 0;
   }
-  int order = compare(cursor->pending->bytes, cursor->pending->key_len, cursor->name.mv_data, cursor->name.mv_size);
+  int order = flume__row_compare(pending->bytes, pending->key_len, rows->name, rows->name_len);
   if (order == 0) {
     *side = SIDE_PENDING;
-    return step_row(cursor);
+    return flume__rows_step(rows, cursor->reverse);
   }
   *side = (order < 0) != cursor->reverse ? SIDE_PENDING : SIDE_ROW;
   return 0;
@@ -220,14 +208,16 @@ static int choose(struct flume_store_cursor *cursor, enum side *side) {
 
 /* The next row into cursor->row: 1, 0 at the end, or an error. */
 static int next_row(struct flume_store_cursor *cursor) {
+  struct flume__rows *rows = &cursor->rows;
   for (;;) {
     if (cursor->side == SIDE_PENDING) step_pending(cursor);
-    int rv = cursor->side == SIDE_ROW ? step_row(cursor) : 0;
+    int rv = cursor->side == SIDE_ROW ? flume__rows_step(rows, cursor->reverse) : 0;
     if (rv == 0) rv = choose(cursor, &cursor->side);
-    if (rv != 0 || cursor->side == SIDE_NONE) return rv;
+    if (rv != 0) return rv > 0 ? -rv : rv; /* a system's code of LMDB's */
+    if (cursor->side == SIDE_NONE) return 0;
     const struct flume_mem_entry *pending = cursor->pending;
     if (cursor->side == SIDE_ROW) {
-      rv = flume__row_read_mapped(&cursor->row, cursor->store, cursor->kind, &cursor->name, &cursor->value);
+      rv = flume__row_read_disk(&cursor->row, cursor->kind, rows->name, rows->name_len, &rows->value);
     } else if (pending->state != FLUME_MEM_GONE) {
       rv = flume__row_read(&cursor->row, cursor->kind, pending->bytes, pending->key_len, flume_mem_value(pending),
                            pending->value_len);
@@ -240,26 +230,23 @@ static int next_row(struct flume_store_cursor *cursor) {
 
 /* --- The range --------------------------------------------------------------------------------------------------- */
 
-/* Whether a key lies before the range in the cursor's direction, in it, or behind all of it. Keys that were cut are
- * ordered by their first bytes only, and so end nothing. */
+/* Whether a key lies before the range in the cursor's direction, in it, or behind all of it. */
 enum where { BEFORE, WITHIN, AFTER };
 
 static enum where locate(const struct flume_store_cursor *cursor) {
   const struct flume__row *row = &cursor->row;
-  bool below = cursor->lower != NULL && compare(row->key, row->key_len, cursor->lower, cursor->lower_len) < 0;
-  bool above = cursor->upper != NULL && compare(row->key, row->key_len, cursor->upper, cursor->upper_len) >= 0;
+  bool below =
+      cursor->lower != NULL && flume__row_compare(row->key, row->key_len, cursor->lower, cursor->lower_len) < 0;
+  bool above =
+      cursor->upper != NULL && flume__row_compare(row->key, row->key_len, cursor->upper, cursor->upper_len) >= 0;
   if (!below && !above) return WITHIN;
-  if (below != cursor->reverse) return BEFORE;
-  const uint8_t *bound = below ? cursor->lower : cursor->upper;
-  size_t len = below ? cursor->lower_len : cursor->upper_len;
-  bool undecided =
-      flume__row_is_cut(row->key_len) && len >= FLUME__ROW_KEY_MAX && memcmp(row->key, bound, FLUME__ROW_KEY_MAX) == 0;
-  return undecided ? BEFORE : AFTER;
+  return below != cursor->reverse ? BEFORE : AFTER;
 }
 
 /* The next row that lies in the range: 1, 0 at the end, or an error. */
 static int next_within(struct flume_store_cursor *cursor) {
   int rv = cursor->started ? 0 : start(cursor);
+  if (rv > 0) rv = -rv; /* a system's code of LMDB's */
   while (rv == 0 && !cursor->ended) {
     rv = next_row(cursor);
     if (rv < 0) return rv;
@@ -289,9 +276,8 @@ static bool is_listed(const struct flume_store_cursor *cursor) {
 }
 
 static bool is_from_key(const struct flume_store_cursor *cursor) {
-  struct flume__row_name name;
-  flume__row_name_make(&name, FLUME_STORE_INDEX, cursor->row.key, cursor->row.key_len, 0);
-  return flume__row_is_same_key(name.bytes, name.len, cursor->from.bytes, cursor->from.len);
+  size_t key_len = cursor->from.len - FLUME__ROW_SEQ;
+  return cursor->row.key_len == key_len && memcmp(cursor->row.key, cursor->from.data, key_len) == 0;
 }
 
 /* The next row's chunk: 1, 0 at the end, or an error. */

@@ -1,8 +1,6 @@
-/* An LMDB environment with three databases: "meta" (meta data and a reducer's state), "groups" and "index".
- *
- * An environment for writing takes memory and time that one for reading doesn't, so it is made at the first commit; the
- * one for reading goes then, since a process may not have a directory open twice. A write transaction begins and ends
- * within one call, on one thread. */
+/* Transactions of a store, its meta data and a reducer's state, which are rows of the database "meta". A transaction for
+ * writing begins and ends within one call, on one thread. */
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,8 +10,7 @@
 #include "base/crc32c.h"
 #include "store/store_private.h"
 
-#define FIRST_MAP_BYTES ((size_t)16 << 20) /* doubled when full; address space, not memory */
-#define META_FORMAT 3u
+#define META_FORMAT 4u
 #define STATE_HEADER_BYTES 4
 
 static bool is_lmdb(int rv) {
@@ -23,7 +20,8 @@ static bool is_lmdb(int rv) {
 static int from_lmdb(int rv) {
   if (rv == 0) return 0;
   if (rv == MDB_NOTFOUND) return FLUME_ENOENT;
-  if (rv == MDB_CORRUPTED || rv == MDB_PAGE_NOTFOUND || rv == MDB_INVALID || rv == MDB_PANIC) return FLUME_ECORRUPT;
+  if (rv == MDB_CORRUPTED || rv == MDB_PAGE_NOTFOUND || rv == MDB_INVALID) return FLUME_ECORRUPT;
+  if (rv == MDB_READERS_FULL) return UV_EBUSY;
   if (rv == MDB_VERSION_MISMATCH) return FLUME_EVERSION;
   if (rv > 0) return uv_translate_sys_error(rv);
   return is_lmdb(rv) ? UV_EIO : rv;
@@ -36,174 +34,91 @@ int flume__store_fail(const struct flume_store *store, struct flume_err *err, in
   return flume_err_set(err, from_lmdb(rv), "%s a view's store in %s: %s", doing, store->dir, text);
 }
 
-/* --- Environments ------------------------------------------------------------------------------------------------ */
+/* --- Transactions ------------------------------------------------------------------------------------------------ */
 
 void flume__store_close_env(struct flume_store *store) {
+  assert(store->env != NULL || (store->idle == NULL && store->held == NULL));
   if (store->idle != NULL) mdb_txn_abort(store->idle);
   if (store->held != NULL) mdb_txn_abort(store->held);
   store->held = NULL;
   store->idle = NULL;
-  if (store->env != NULL) mdb_env_close(store->env);
+  if (store->env != NULL) flume__env_unref(store->env, store->io);
   store->env = NULL;
-  store->has_dbs = store->writable = false;
 }
 
-/* Bytes that the file must have for all the pages that it says it has. */
-static int measure(struct flume_store *store, uint64_t *wanted, int64_t *size) {
-  MDB_envinfo info;
-  MDB_stat stat;
-  mdb_filehandle_t file;
-  int rv = mdb_env_info(store->env, &info);
-  if (rv == 0) rv = mdb_env_stat(store->env, &stat);
-  if (rv == 0) rv = mdb_env_get_fd(store->env, &file);
-  if (rv != 0) return rv;
-  *wanted = ((uint64_t)info.me_last_pgno + 1) * stat.ms_psize;
-  *size = store->io->size(store->io->ctx, file);
-  return *size < 0 ? (int)*size : 0;
-}
-
-/* What lies behind the end of a file that was cut short can be mapped, but touching it ends the process. */
-int flume__store_look_at_env(struct flume_store *store) {
-  uint64_t wanted;
-  int64_t size;
-  MDB_stat stat;
-  int rv = measure(store, &wanted, &size);
-  if (rv == 0) rv = mdb_env_stat(store->env, &stat);
-  if (rv != 0) return rv;
-  store->page_bytes = stat.ms_psize;
-  return (uint64_t)size < wanted ? FLUME_ECORRUPT : 0;
-}
-
-void flume__store_fill_file(struct flume_store *store) {
-  mdb_filehandle_t file;
-  uint64_t wanted;
-  int64_t size;
-  if (measure(store, &wanted, &size) != 0 || (uint64_t)size >= wanted) return;
-  if (mdb_env_get_fd(store->env, &file) == 0) store->io->truncate(store->io->ctx, file, wanted);
-}
-
-int flume__store_open_env(struct flume_store *store, unsigned flags) {
+int flume__store_open_env(struct flume_store *store, enum flume__env_use use) {
+  assert(store->env == NULL && store->dir != NULL);
   if (store->in_doubt) return UV_EIO;
-  int rv = mdb_env_create(&store->env);
-  if (rv != 0) {
-    store->env = NULL;
-    return rv;
-  }
-  mdb_env_set_mapsize(store->env, FIRST_MAP_BYTES);
-  mdb_env_set_maxdbs(store->env, 3);
-  rv = mdb_env_open(store->env, store->dir, MDB_NOTLS | flags, 0666);
-  if (rv == 0) rv = flume__store_look_at_env(store);
-  store->writable = rv == 0 && (flags & MDB_RDONLY) == 0;
-  if (rv != 0) flume__store_close_env(store);
-  return rv;
+  return flume__env_ref(&store->env, store->io, store->dir, use);
 }
 
-static int open_dbs(struct flume_store *store, MDB_txn *txn, unsigned flags) {
-  if (store->has_dbs) return 0;
-  int rv = mdb_dbi_open(txn, "meta", flags, &store->meta_db);
-  if (rv == 0) rv = mdb_dbi_open(txn, "groups", flags, &store->dbs[FLUME_STORE_GROUPS]);
-  if (rv == 0) rv = mdb_dbi_open(txn, "index", flags, &store->dbs[FLUME_STORE_INDEX]);
-  return rv;
+/* Another store's failure may have killed the environment. A snapshot that is held can still be read. */
+static int ensure_env(struct flume_store *store) {
+  if (store->env != NULL && store->env->is_dead) flume__store_close_env(store);
+  return store->env != NULL ? 0 : flume__store_open_env(store, FLUME__ENV_READ);
 }
 
-/* Another process may have made the file larger than what is mapped, and readers that were killed may have left no place
- * for others. */
-static int begin(struct flume_store *store, MDB_txn **txn) {
-  int rv = mdb_txn_begin(store->env, NULL, MDB_RDONLY, txn), dead;
-  if (rv == MDB_MAP_RESIZED) rv = mdb_env_set_mapsize(store->env, 0);
-  else if (rv == MDB_READERS_FULL) rv = mdb_reader_check(store->env, &dead);
-  else return rv;
-  return rv == 0 ? mdb_txn_begin(store->env, NULL, MDB_RDONLY, txn) : rv;
-}
-
-/* Handles of databases that a transaction for reading has opened are lost when it is aborted: it has to be committed. */
-static int find_dbs(struct flume_store *store) {
-  MDB_txn *txn;
-  if (store->has_dbs) return 0;
-  int rv = begin(store, &txn);
+static int begin_new(struct flume_store *store, MDB_txn **txn) {
+  int rv = ensure_env(store);
+  if (rv == 0) rv = flume__env_find_dbs(store->env);
   if (rv != 0) return rv;
-  rv = open_dbs(store, txn, 0);
-  if (rv == 0) rv = mdb_txn_commit(txn);
-  else mdb_txn_abort(txn);
-  store->has_dbs = rv == 0;
+  flume__env_enter(store->env);
+  rv = flume__env_begin(store->env, txn);
+  if (rv != 0) flume__env_leave(store->env);
   return rv;
 }
 
 int flume__store_begin(struct flume_store *store, MDB_txn **txn, struct flume_err *err) {
   if (store->held != NULL) {
+    flume__env_enter(store->env);
     *txn = store->held;
     return 0;
   }
-  if (store->idle != NULL && mdb_txn_renew(store->idle) == 0) {
+  if (store->idle != NULL) {
+    flume__env_enter(store->env);
     *txn = store->idle;
-    store->idle = NULL;
-    return 0;
+    if (mdb_txn_renew(store->idle) == 0) {
+      store->idle = NULL;
+      return 0;
+    }
+    flume__env_leave(store->env);
   }
-  int rv = store->env != NULL ? 0 : flume__store_open_env(store, MDB_RDONLY);
-  if (rv == 0) rv = find_dbs(store);
-  if (rv == 0) rv = begin(store, txn);
+  int rv = begin_new(store, txn);
   if (rv != 0) return flume__store_fail(store, err, rv, "reading");
   if (store->access == FLUME_STORE_READ) store->held = *txn;
   return 0;
 }
 
 void flume__store_end(struct flume_store *store, MDB_txn *txn) {
-  if (txn == store->held) return;
-  if (store->idle != NULL) {
-    mdb_txn_abort(txn);
+  if (txn == store->held) {
+    flume__env_leave(store->env);
     return;
   }
-  mdb_txn_reset(txn);
-  store->idle = txn;
-}
-
-int flume__store_begin_writing(struct flume_store *store, MDB_txn **txn) {
-  int dead, rv = mdb_reader_check(store->env, &dead); /* one that was killed would keep old pages for ever */
-  if (rv == 0) rv = mdb_txn_begin(store->env, NULL, 0, txn);
-  if (rv != 0) return rv;
-  rv = open_dbs(store, *txn, MDB_CREATE);
-  if (rv != 0) mdb_txn_abort(*txn);
-  return rv;
+  if (store->idle != NULL) {
+    mdb_txn_abort(txn);
+  } else {
+    mdb_txn_reset(txn);
+    store->idle = txn;
+  }
+  flume__env_leave(store->env);
 }
 
 int flume__store_open_for_writing(struct flume_store *store, struct flume_err *err) {
-  if (store->writable) return 0;
-  flume__store_close_env(store);
+  if (store->env != NULL && store->env->is_dead) flume__store_close_env(store);
+  if (store->env != NULL && store->env->is_writable && store->env->is_named) return 0;
   int rv = flume_io_mkdir_all(store->io, store->dir);
   if (rv == 0) rv = flume_io_sync_name(store->io, store->dir);
   if (rv != 0) return flume_err_set(err, rv, "creating %s: %s", store->dir, flume_strerror(rv));
-  rv = flume__store_open_env(store, 0);
+  if (store->env != NULL && !store->env->is_writable) flume__store_close_env(store);
+  if (store->env == NULL) rv = flume__store_open_env(store, FLUME__ENV_WRITE);
   if (rv != 0) return flume__store_fail(store, err, rv, "opening");
   rv = store->io->sync_dir(store->io->ctx, store->dir); /* LMDB syncs what it writes, but not the name of its file */
-  if (rv != 0) {
-    flume__store_close_env(store);
-    return flume_err_set(err, rv, "syncing %s: %s", store->dir, flume_strerror(rv));
-  }
+  if (rv != 0) return flume_err_set(err, rv, "syncing %s: %s", store->dir, flume_strerror(rv));
+  store->env->is_named = true;
   return 0;
 }
 
 /* --- Meta data and state ----------------------------------------------------------------------------------------- */
-
-/* LMDB keeps a key, and a value that is not long, in one page. A long value begins behind the header of a page, where its
- * number and how many pages follow are written (struct MDB_page in its source). */
-enum { PAGE_AT_FLAGS = 10, PAGE_AT_COUNT = 12, PAGE_HEADER_BYTES = 16, PAGE_IS_LONG_VALUE = 0x04 };
-
-bool flume__store_is_mapped(const struct flume_store *store, const MDB_val *value) {
-  size_t off = (uintptr_t)value->mv_data % store->page_bytes;
-  if (value->mv_size <= store->page_bytes - off) return true;
-  if (off != PAGE_HEADER_BYTES) return false;
-  const uint8_t *page = (const uint8_t *)value->mv_data - PAGE_HEADER_BYTES;
-  MDB_envinfo info;
-  uint64_t number;
-  uint32_t count;
-  uint16_t flags;
-  memcpy(&number, page, sizeof number);
-  memcpy(&flags, page + PAGE_AT_FLAGS, sizeof flags);
-  memcpy(&count, page + PAGE_AT_COUNT, sizeof count);
-  if ((flags & PAGE_IS_LONG_VALUE) == 0 || mdb_env_info(store->env, &info) != 0) return false;
-  if (number > info.me_last_pgno || count > info.me_last_pgno + 1 - number) return false;
-  return value->mv_size <= count * store->page_bytes - PAGE_HEADER_BYTES;
-}
 
 static MDB_val key_of(const char *text) {
   return (MDB_val){.mv_data = (void *)text, .mv_size = strlen(text)};
@@ -218,7 +133,9 @@ enum {
   META_AT_VERSION = 32,
   META_AT_FINGERPRINT = META_AT_VERSION + FLUME_STORE_VERSION_BYTES,
   META_AT_DELETIONS = META_AT_FINGERPRINT + 8,
-  META_BYTES = META_AT_DELETIONS + 8,
+  META_AT_DIGEST = META_AT_DELETIONS + 8,
+  META_AT_HAS_DIGEST = META_AT_DIGEST + 4,
+  META_BYTES = META_AT_HAS_DIGEST + 4,
 };
 
 static void encode_meta(uint8_t *bytes, const struct flume_store_meta *meta) {
@@ -228,6 +145,8 @@ static void encode_meta(uint8_t *bytes, const struct flume_store_meta *meta) {
   memcpy(bytes + META_AT_VERSION, meta->version, sizeof meta->version);
   flume_put_le64(bytes + META_AT_FINGERPRINT, meta->fingerprint);
   flume_put_le64(bytes + META_AT_DELETIONS, (uint64_t)meta->deletions);
+  flume_put_le32(bytes + META_AT_DIGEST, meta->has_digest ? meta->digest : 0);
+  flume_put_le32(bytes + META_AT_HAS_DIGEST, meta->has_digest);
   flume_put_le32(bytes + META_AT_CRC, flume_crc32c(0, bytes + META_AT_SINCE, META_BYTES - META_AT_SINCE));
 }
 
@@ -243,6 +162,8 @@ static int decode_meta(const MDB_val *val, struct flume_store_meta *meta) {
   meta->version[FLUME_STORE_VERSION_BYTES - 1] = '\0';
   meta->fingerprint = flume_get_le64(bytes + META_AT_FINGERPRINT);
   meta->deletions = (int64_t)flume_get_le64(bytes + META_AT_DELETIONS);
+  meta->digest = flume_get_le32(bytes + META_AT_DIGEST);
+  meta->has_digest = flume_get_le32(bytes + META_AT_HAS_DIGEST) != 0;
   return 0;
 }
 
@@ -253,9 +174,9 @@ void flume__store_let_go(struct flume_store *store) {
 
 static int read_meta(struct flume_store *store, MDB_txn *txn, struct flume_store_meta *meta) {
   MDB_val key = key_of("meta"), val;
-  int rv = mdb_get(txn, store->meta_db, &key, &val);
+  int rv = mdb_get(txn, store->env->meta_db, &key, &val);
   if (rv != 0) return rv;
-  return flume__store_is_mapped(store, &val) ? decode_meta(&val, meta) : FLUME_ECORRUPT;
+  return flume__env_is_mapped(store->env, &val) ? decode_meta(&val, meta) : FLUME_ECORRUPT;
 }
 
 bool flume__store_fits(const struct flume_store_meta *meta, const struct flume_store_meta *own,
@@ -269,17 +190,20 @@ bool flume__store_fits(const struct flume_store_meta *meta, const struct flume_s
 int flume__store_renew(struct flume_store *store, const struct flume_store_meta *own,
                        const struct flume_store_meta *limit, struct flume_store_meta *meta, struct flume_err *err) {
   MDB_txn *txn;
-  int rv = begin(store, &txn);
+  assert(store->held != NULL && store->env != NULL);
+  flume__env_enter(store->env);
+  int rv = flume__env_begin(store->env, &txn);
   if (rv == 0) {
     rv = read_meta(store, txn, meta);
     if (rv == 0 && !flume__store_fits(meta, own, limit)) rv = FLUME_EAGAIN;
-    if (rv != 0) {
-      mdb_txn_abort(txn);
-    } else {
+    if (rv == 0) {
       mdb_txn_abort(store->held);
       store->held = txn;
+    } else {
+      mdb_txn_abort(txn);
     }
   }
+  flume__env_leave(store->env);
   if (rv == FLUME_EAGAIN) return flume_err_set(err, rv, "what was committed last does not fit");
   return rv == 0 ? 0 : flume__store_fail(store, err, rv, "reading");
 }
@@ -287,6 +211,9 @@ int flume__store_renew(struct flume_store *store, const struct flume_store_meta 
 int flume__store_load_meta(struct flume_store *store, struct flume_store_meta *meta, struct flume_err *err) {
   MDB_txn *txn;
   int rv = flume__store_begin(store, &txn, err);
+  if (rv == FLUME_ENOENT && store->env != NULL && store->env->has_orphans) {
+    return flume_err_set(err, FLUME_ECORRUPT, "the store in %s has rows without meta data", store->dir);
+  }
   if (rv != 0) return rv;
   rv = read_meta(store, txn, meta);
   flume__store_end(store, txn);
@@ -298,11 +225,11 @@ int flume__store_read_state(struct flume_store *store, struct flume_buf *value, 
   int rv = flume__store_begin(store, &txn, err);
   if (rv != 0) return rv;
   MDB_val key = key_of("state"), val;
-  rv = mdb_get(txn, store->meta_db, &key, &val);
+  rv = mdb_get(txn, store->env->meta_db, &key, &val);
   if (rv == 0) {
     const uint8_t *data = val.mv_data;
     size_t len = val.mv_size - STATE_HEADER_BYTES;
-    bool whole = val.mv_size >= STATE_HEADER_BYTES && flume__store_is_mapped(store, &val) &&
+    bool whole = val.mv_size >= STATE_HEADER_BYTES && flume__env_is_mapped(store->env, &val) &&
                  flume_crc32c(0, data + STATE_HEADER_BYTES, len) == flume_get_le32(data);
     rv = whole ? flume_buf_append(value, data + STATE_HEADER_BYTES, len) : FLUME_ECORRUPT;
   }
@@ -314,13 +241,13 @@ int flume__store_put_meta(struct flume_store *store, MDB_txn *txn, const struct 
   uint8_t bytes[META_BYTES];
   MDB_val key = key_of("meta"), val = {.mv_data = bytes, .mv_size = sizeof bytes};
   encode_meta(bytes, meta);
-  return mdb_put(txn, store->meta_db, &key, &val, 0);
+  return mdb_put(txn, store->env->meta_db, &key, &val, 0);
 }
 
 int flume__store_put_state(struct flume_store *store, MDB_txn *txn) {
   if (!store->has_state) return 0;
   MDB_val key = key_of("state"), val = {.mv_size = STATE_HEADER_BYTES + store->state.len};
-  int rv = mdb_put(txn, store->meta_db, &key, &val, MDB_RESERVE);
+  int rv = mdb_put(txn, store->env->meta_db, &key, &val, MDB_RESERVE);
   if (rv != 0) return rv;
   flume_put_le32(val.mv_data, flume_crc32c(0, store->state.data, store->state.len));
   if (store->state.len > 0) memcpy((uint8_t *)val.mv_data + STATE_HEADER_BYTES, store->state.data, store->state.len);
@@ -331,7 +258,7 @@ int flume__store_put_erased(struct flume_store *store, MDB_txn *txn, int64_t del
   uint8_t bytes[8];
   MDB_val key = key_of("erased"), val = {.mv_data = bytes, .mv_size = sizeof bytes};
   flume_put_le64(bytes, (uint64_t)deletions);
-  return mdb_put(txn, store->meta_db, &key, &val, 0);
+  return mdb_put(txn, store->env->meta_db, &key, &val, 0);
 }
 
 int64_t flume__store_read_erased(struct flume_store *store, struct flume_err *err) {
@@ -340,8 +267,8 @@ int64_t flume__store_read_erased(struct flume_store *store, struct flume_err *er
   int rv = flume__store_begin(store, &txn, err);
   if (rv != 0) return rv;
   MDB_val key = key_of("erased"), val;
-  rv = mdb_get(txn, store->meta_db, &key, &val);
-  if (rv == 0 && (val.mv_size != 8 || !flume__store_is_mapped(store, &val))) rv = FLUME_ECORRUPT;
+  rv = mdb_get(txn, store->env->meta_db, &key, &val);
+  if (rv == 0 && (val.mv_size != 8 || !flume__env_is_mapped(store->env, &val))) rv = FLUME_ECORRUPT;
   if (rv == 0) deletions = (int64_t)flume_get_le64(val.mv_data);
   flume__store_end(store, txn);
   return rv == 0 || rv == MDB_NOTFOUND ? deletions : flume__store_fail(store, err, rv, "reading");

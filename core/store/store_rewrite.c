@@ -1,9 +1,8 @@
-/* Writing a store anew, so that nothing is left of what was removed from it.
+/* Writing all rows into a new store, so that nothing is left of what was removed.
  *
- * LMDB leaves the bytes of a removed row in its page, which may be free now, or in the gap between the rows of one that is
- * not; copying pages would bring along the gaps. So the rows are put one by one into a store that has never had any other,
- * as many as go into a transaction of moderate size at a time. Only the last transaction brings the meta data: a store that
- * was cut short counts for nothing. */
+ * LMDB leaves the bytes of a removed row in its page, which may be free now, or in a gap between the page's other rows. So
+ * the rows are put one by one into a store that has never had others, as many as go into a transaction of moderate size at
+ * a time. Only the last transaction brings the meta data: an incomplete store counts for nothing. */
 #include <assert.h>
 
 #include "base/err.h"
@@ -62,41 +61,44 @@ void flume_store_rewrite_free(struct flume_store_rewrite *rewrite) {
 /* --- Copying ------------------------------------------------------------------------------------------------------- */
 
 /* To the row behind the last one that is there. */
-static int seek(const struct flume_store_rewrite *rewrite, MDB_cursor *cursor, MDB_val *name, MDB_val *value) {
-  if (rewrite->last.len == 0) return mdb_cursor_get(cursor, name, value, MDB_FIRST);
-  *name = (MDB_val){.mv_data = rewrite->last.data, .mv_size = rewrite->last.len};
-  int rv = mdb_cursor_get(cursor, name, value, MDB_SET_KEY);
-  return rv == 0 ? mdb_cursor_get(cursor, name, value, MDB_NEXT) : FLUME_ECORRUPT;
+static int seek(const struct flume_store_rewrite *rewrite, struct flume__rows *rows) {
+  const struct flume_buf *last = &rewrite->last;
+  if (last->len == 0) return flume__rows_end(rows, false);
+  int rv = flume__rows_seek(rows, last->data, last->len);
+  if (rv != 0) return rv;
+  bool is_last = rows->has_row && flume__row_compare(rows->name, rows->name_len, last->data, last->len) == 0;
+  return is_last ? flume__rows_step(rows, false) : FLUME_ECORRUPT;
 }
 
-/* Copies rows from cursor to cursor: 0, or MDB_NOTFOUND when there are no more of this kind. */
-static int copy_rows(struct flume_store_rewrite *rewrite, MDB_cursor *from, MDB_cursor *to) {
-  MDB_val name, value;
+/* Copies rows: 0, or MDB_NOTFOUND when there are no more of this kind. */
+static int copy_rows(struct flume_store_rewrite *rewrite, struct flume__rows *from, struct flume__rows *to) {
   struct flume__row row;
   size_t bytes = 0;
-  int rv = seek(rewrite, from, &name, &value);
-  while (rv == 0) {
-    rv = flume__row_read_mapped(&row, rewrite->from, rewrite->kind, &name, &value);
-    if (rv == 0) rv = mdb_cursor_put(to, &name, &value, MDB_APPEND);
-    bytes += name.mv_size + value.mv_size;
+  int rv = seek(rewrite, from);
+  while (rv == 0 && from->has_row) {
+    const uint8_t *body = (const uint8_t *)from->value.mv_data + FLUME__ROW_CRC;
+    rv = flume__row_read_disk(&row, rewrite->kind, from->name, from->name_len, &from->value);
+    if (rv == 0) rv = flume__rows_put(to, from->name, from->name_len, body, from->value.mv_size - FLUME__ROW_CRC, true);
+    bytes += from->name_len + from->value.mv_size;
     if (rv == 0 && bytes >= STEP_BYTES) break;
-    if (rv == 0) rv = mdb_cursor_get(from, &name, &value, MDB_NEXT);
+    if (rv == 0) rv = flume__rows_step(from, false);
   }
   if (rv != 0) return rv;
+  if (!from->has_row) return MDB_NOTFOUND;
   rewrite->reached.len = 0;
-  return flume_buf_append(&rewrite->reached, name.mv_data, name.mv_size);
+  return flume_buf_append(&rewrite->reached, from->name, from->name_len);
 }
 
 static int copy_some(struct flume_store_rewrite *rewrite, MDB_txn *from_txn, MDB_txn *to_txn) {
-  MDB_cursor *from, *to;
-  int rv = mdb_cursor_open(from_txn, rewrite->from->dbs[rewrite->kind], &from);
-  if (rv != 0) return rv;
-  rv = mdb_cursor_open(to_txn, rewrite->to->dbs[rewrite->kind], &to);
+  struct flume__rows from, to;
+  const struct flume_io *io = rewrite->from->io;
+  int rv = flume__rows_open(&from, rewrite->from->env, io, rewrite->kind, from_txn, false);
   if (rv == 0) {
-    rv = copy_rows(rewrite, from, to);
-    mdb_cursor_close(to);
+    rv = flume__rows_open(&to, rewrite->to->env, io, rewrite->kind, to_txn, true);
+    if (rv == 0) rv = copy_rows(rewrite, &from, &to);
+    flume__rows_close(&to);
   }
-  mdb_cursor_close(from);
+  flume__rows_close(&from);
   return rv;
 }
 
@@ -109,20 +111,22 @@ static int put_rest(struct flume_store_rewrite *rewrite, MDB_txn *txn) {
 
 /* One transaction of the new store: 0, or MDB_NOTFOUND when that was the last one of its kind of rows. */
 static int write_some(struct flume_store_rewrite *rewrite, MDB_txn *from_txn) {
+  struct flume__env *env = rewrite->to->env;
   MDB_txn *txn;
-  int rv = flume__store_begin_writing(rewrite->to, &txn);
+  bool is_first;
+  int rv = flume__env_begin_writing(env, &txn, &is_first);
   if (rv != 0) return rv;
   int copied = copy_some(rewrite, from_txn, txn);
   bool is_last = copied == MDB_NOTFOUND && rewrite->kind == FLUME_STORE_INDEX;
   rv = is_last ? put_rest(rewrite, txn) : copied == MDB_NOTFOUND ? 0 : copied;
   if (rv != 0) {
     mdb_txn_abort(txn);
+    flume__env_end_writing(env, is_first, false);
     return rv;
   }
   rv = mdb_txn_commit(txn);
-  if (rv != 0) return rv;
-  rewrite->to->has_dbs = true;
-  return copied;
+  flume__env_end_writing(env, is_first, rv == 0);
+  return rv != 0 ? rv : copied;
 }
 
 /* The rows that the transaction brought are there; or all of their kind. */
@@ -148,10 +152,10 @@ int flume_store_rewrite_step(struct flume_store_rewrite *rewrite, struct flume_e
     if (rv == 0) rv = write_some(rewrite, txn);
   }
   flume__store_end(rewrite->from, txn);
-  if (rv != 0 && rv != MDB_NOTFOUND) return flume__store_fail(to, err, rv, "writing anew");
+  if (rv != 0 && rv != MDB_NOTFOUND) return flume__store_fail(to, err, rv, "writing the rows of");
   go_on(rewrite, rv == 0);
   if (!rewrite->is_done) return 1;
-  flume__store_fill_file(to);
+  flume__env_fill_file(to->env, to->io);
   flume__store_close_env(to);
   return 0;
 }

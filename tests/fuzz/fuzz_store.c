@@ -45,23 +45,23 @@ static MDB_val take(const uint8_t **data, size_t *len) {
 }
 
 static void write_rows(const uint8_t *data, size_t len) {
-  static const char *const names[] = {"meta", "groups", "index"};
+  static const char *const names[] = {"meta", "groups", "index", "group_tails", "index_tails"};
   static const char *const fields[] = {"meta", "state"};
   MDB_env *env;
   MDB_txn *txn;
-  MDB_dbi dbs[3];
+  MDB_dbi dbs[5];
   if (mdb_env_create(&env) != 0) abort();
-  mdb_env_set_maxdbs(env, 3);
+  mdb_env_set_maxdbs(env, 5);
   if (mdb_env_open(env, dir, MDB_NOSYNC | MDB_NOTLS, 0666) != 0 || mdb_txn_begin(env, NULL, 0, &txn) != 0) abort();
-  for (int i = 0; i < 3; i++) {
+  for (int i = 0; i < 5; i++) {
     if (mdb_dbi_open(txn, names[i], MDB_CREATE, &dbs[i]) != 0) abort();
   }
   while (len > 0) {
     uint8_t kind = *data++;
     len--;
     MDB_val key = take(&data, &len), val = take(&data, &len);
-    if (kind % 3 == 0) key = (MDB_val){.mv_size = 4 + (kind % 2), .mv_data = (void *)fields[kind % 2]};
-    mdb_put(txn, dbs[kind % 3], &key, &val, 0);
+    if (kind % 5 == 0) key = (MDB_val){.mv_size = 4 + (kind % 2), .mv_data = (void *)fields[kind % 2]};
+    mdb_put(txn, dbs[kind % 5], &key, &val, 0);
   }
   if (mdb_txn_commit(txn) != 0) abort();
   mdb_env_close(env);

@@ -235,7 +235,7 @@ static const struct code codes[] = {
     {MDB_CORRUPTED, FLUME_ECORRUPT},
     {MDB_VERSION_MISMATCH, FLUME_EVERSION},
     {MDB_BAD_TXN, UV_EIO},
-    {MDB_READERS_FULL, UV_EIO},
+    {MDB_READERS_FULL, UV_EBUSY},
     {MDB_MAP_RESIZED, UV_EIO},
 };
 

@@ -167,7 +167,7 @@ TEST(commits_join_chunks) {
   MDB_txn *txn;
   MDB_stat stat;
   MUST(flume__store_begin(store, &txn, &err) == 0);
-  MUST(mdb_stat(txn, store->dbs[FLUME_STORE_INDEX], &stat) == 0);
+  MUST(mdb_stat(txn, store->env->rows_db[FLUME_STORE_INDEX], &stat) == 0);
   flume__store_end(store, txn);
   CHECK_INT_EQ(stat.ms_entries, 3);
   end();
@@ -221,6 +221,159 @@ TEST(a_commit_that_fails) {
   CHECK_INT_EQ(count_all(FLUME_STORE_INDEX), 1);
   CHECK_INT_EQ(flume_store_load(store, &meta, &err), 0);
   end();
+}
+
+/* --- Long keys ------------------------------------------------------------------------------------------------------- */
+
+#define LONG_KEYS 60
+
+static uint8_t long_key[FLUME_STORE_KEY_MAX + 1];
+
+/* Key number i of LONG_KEYS, in ascending order: strings of some length that agree in all but their last bytes. */
+static size_t make_long_key(int i, size_t len) {
+  memset(long_key, 'k', len);
+  long_key[0] = 2;
+  long_key[len - 3] = (uint8_t)('a' + i / 26);
+  long_key[len - 2] = (uint8_t)('a' + i % 26);
+  long_key[len - 1] = 0;
+  return len;
+}
+
+/* Puts groups and entries in an order that is not that of the keys, half of them before a commit and half after it. */
+static void put_long_keys(size_t len) {
+  for (int i = 0; i < LONG_KEYS; i++) {
+    int number = i * 37 % LONG_KEYS;
+    size_t key_len = make_long_key(number, len);
+    uint8_t value = (uint8_t)number;
+    CHECK_INT_EQ(flume_store_put_group(store, long_key, key_len, &value, 1, &err), 0);
+    CHECK_INT_EQ(flume_store_add_entry(store, long_key, key_len, i, &value, 1, &err), 0);
+    if (i == LONG_KEYS / 2) commit_at(i);
+  }
+}
+
+/* Walks from key number from on (-1: from the beginning or end), and expects count keys in order. */
+static void walk_long_keys(enum flume_store_kind kind, bool reverse, int from, size_t len, int count) {
+  struct flume_store_range range;
+  struct flume_store_entry entry;
+  flume_store_range_init(&range);
+  range.reverse = reverse;
+  struct flume_store_cursor *cursor = open_cursor(kind, &range);
+  if (from >= 0) flume_store_cursor_resume(cursor, long_key, make_long_key(from, len), INT32_MAX, 0);
+  if (from >= 0 && reverse && kind == FLUME_STORE_INDEX) {
+    flume_store_cursor_close(cursor);
+    cursor = open_cursor(kind, &range);
+    flume_store_cursor_resume(cursor, long_key, make_long_key(from, len), 0, 0);
+  }
+  int next = from >= 0 ? from + (reverse ? -1 : 1) : reverse ? LONG_KEYS - 1 : 0, seen = 0, rv;
+  while ((rv = flume_store_cursor_next(cursor, &entry, &err)) == 1) {
+    size_t key_len = make_long_key(next, len);
+    CHECK(entry.key_len == key_len && memcmp(entry.key, long_key, key_len) == 0);
+    CHECK(entry.value_len == 1 && *entry.value == next);
+    next += reverse ? -1 : 1;
+    seen++;
+  }
+  CHECK_INT_EQ(rv, 0);
+  CHECK_INT_EQ(seen, count);
+  flume_store_cursor_close(cursor);
+}
+
+static void check_long_keys(size_t len) {
+  for (int kind = 0; kind < 2; kind++) {
+    for (int reverse = 0; reverse < 2; reverse++) {
+      walk_long_keys((enum flume_store_kind)kind, reverse, -1, len, LONG_KEYS);
+      walk_long_keys((enum flume_store_kind)kind, reverse, 20, len, reverse ? 20 : LONG_KEYS - 21);
+    }
+    struct flume_store_range range;
+    flume_store_range_init(&range);
+    uint8_t *lower = malloc(len), *upper = malloc(len);
+    memcpy(lower, long_key, make_long_key(10, len));
+    memcpy(upper, long_key, make_long_key(31, len));
+    range.lower = lower;
+    range.upper = upper;
+    range.lower_len = range.upper_len = len;
+    CHECK_INT_EQ(flume_store_count(store, (enum flume_store_kind)kind, &range, &err), 21);
+    range.lower_len = range.upper_len = len - 3; /* no key lies between the beginning of all and itself */
+    CHECK_INT_EQ(flume_store_count(store, (enum flume_store_kind)kind, &range, &err), 0);
+    range.upper = NULL;
+    CHECK_INT_EQ(flume_store_count(store, (enum flume_store_kind)kind, &range, &err), LONG_KEYS);
+    free(lower);
+    free(upper);
+  }
+}
+
+/* From the last length that LMDB takes over those where a level of the tree ends to the longest. */
+TEST(long_keys_are_in_the_order_of_their_bytes) {
+  static const size_t lens[] = {439, 440, 441, 447, 448, 449, 871, 872, 873, 880, 1304, 1305, 5000, 65000, FLUME_STORE_KEY_MAX};
+  for (size_t i = 0; i < 2 * sizeof lens / sizeof *lens && !test_failed; i++) {
+    size_t len = lens[i / 2];
+    begin(i % 2 == 0);
+    put_long_keys(len);
+    check_long_keys(len);
+    commit_at(LONG_KEYS);
+    check_long_keys(len);
+    if (test_failed) printf("keys of %zu bytes, %s\n", len, i % 2 == 0 ? "on disk" : "in memory");
+    end();
+  }
+}
+
+static uint64_t count_tails(enum flume_store_kind kind) {
+  MDB_txn *txn;
+  MDB_stat stat;
+  MUST(flume__store_begin(store, &txn, &err) == 0);
+  MUST(mdb_stat(txn, store->env->tails_db[kind], &stat) == 0);
+  flume__store_end(store, txn);
+  return stat.ms_entries;
+}
+
+/* Nodes go with their last rows. */
+TEST(long_keys_that_are_removed_leave_nothing) {
+  begin(true);
+  put_long_keys(2000);
+  commit_at(LONG_KEYS);
+  CHECK_INT_EQ(count_tails(FLUME_STORE_GROUPS), LONG_KEYS + 3);
+  CHECK_INT_EQ(count_tails(FLUME_STORE_INDEX), LONG_KEYS + 3);
+  for (int i = 0; i < LONG_KEYS; i++) {
+    size_t len = make_long_key(i * 37 % LONG_KEYS, 2000);
+    CHECK_INT_EQ(flume_store_del_group(store, long_key, len, &err), 0);
+    CHECK_INT_EQ(flume_store_remove_entries(store, long_key, len, i, &err), 0);
+    if (i == 20) commit_at(LONG_KEYS + 1);
+    if (i == 20) CHECK_INT_EQ(count_all(FLUME_STORE_GROUPS), LONG_KEYS - 21);
+  }
+  commit_at(LONG_KEYS + 2);
+  CHECK_INT_EQ(count_all(FLUME_STORE_GROUPS) + count_all(FLUME_STORE_INDEX), 0);
+  CHECK_INT_EQ(count_tails(FLUME_STORE_GROUPS) + count_tails(FLUME_STORE_INDEX), 0);
+  end();
+}
+
+TEST(keys_beyond_the_limit_are_refused) {
+  for (int on_disk = 0; on_disk < 2; on_disk++) {
+    begin(on_disk);
+    size_t len = make_long_key(0, FLUME_STORE_KEY_MAX + 1);
+    CHECK_INT_EQ(flume_store_put_group(store, long_key, len, "v", 1, &err), FLUME_E2BIG);
+    CHECK_STR_EQ(err.msg, "a key of 65537 bytes (at most 65536)");
+    CHECK_INT_EQ(flume_store_add_entry(store, long_key, len, 1, "v", 1, &err), FLUME_E2BIG);
+    CHECK_STR_EQ(err.msg, "a key of 65537 bytes (at most 65536)");
+    CHECK_INT_EQ(flume_store_remove_entries(store, long_key, len, 1, &err), 0);
+    commit_at(1);
+    CHECK_INT_EQ(count_all(FLUME_STORE_GROUPS) + count_all(FLUME_STORE_INDEX), 0);
+    end();
+  }
+}
+
+TEST(meta_data_has_the_digest_of_the_record) {
+  for (int on_disk = 0; on_disk < 2; on_disk++) {
+    begin(on_disk);
+    struct flume_store_meta meta = {.since = 1, .has_digest = true, .digest = 0xfedcba98}, found;
+    CHECK_INT_EQ(flume_store_commit(store, &meta, &err), 0);
+    CHECK_INT_EQ(flume_store_load(store, &found, &err), 0);
+    CHECK(found.has_digest && found.digest == 0xfedcba98);
+    CHECK(flume_store_meta_is_of(&found, 0xfedcba98) && !flume_store_meta_is_of(&found, 0));
+    meta.has_digest = false;
+    CHECK_INT_EQ(flume_store_commit(store, &meta, &err), 0);
+    CHECK_INT_EQ(flume_store_load(store, &found, &err), 0);
+    CHECK(!found.has_digest && flume_store_meta_is_of(&found, 5));
+    end();
+  }
 }
 
 /* --- Without memory -------------------------------------------------------------------------------------------------- */

@@ -15,7 +15,7 @@ static struct faults faults;
 static struct flume_store *store;
 static char dir[TEST_PATH_MAX];
 
-/* --- Keys: one with values, one without, one that is too long for a name ------------------------------------------ */
+/* --- Keys: one with values, one without, one that is longer than a name in LMDB ------------------------------------------ */
 
 enum { KEYS = 3 };
 
@@ -67,7 +67,7 @@ struct raw {
 
 static struct raw raw_open(const char *db) {
   struct raw raw;
-  MUST(mdb_env_create(&raw.env) == 0 && mdb_env_set_maxdbs(raw.env, 3) == 0);
+  MUST(mdb_env_create(&raw.env) == 0 && mdb_env_set_maxdbs(raw.env, 5) == 0);
   MUST(mdb_env_open(raw.env, dir, MDB_NOSYNC, 0666) == 0);
   MUST(mdb_txn_begin(raw.env, NULL, 0, &raw.txn) == 0);
   MUST(mdb_dbi_open(raw.txn, db, 0, &raw.db) == 0);
@@ -86,11 +86,23 @@ static void put_value(const char *db, const void *name, size_t name_len, const v
   raw_close(&raw);
 }
 
-/* With the checksum that belongs to it. */
+static bool is_of_tails(const char *db) {
+  return strstr(db, "tails") != NULL;
+}
+
+/* With the checksum that belongs to it: of the whole name, in which the beginning of the long key stands for a node's
+ * number, and a mark does not count. */
 static void put_row(const char *db, const uint8_t *name, size_t name_len, const uint8_t *body, size_t len) {
-  uint8_t value[2 * LONG_KEY];
+  uint8_t value[2 * LONG_KEY], key[LONG_KEY];
+  uint32_t crc = 0;
   MUST(len + FLUME__ROW_CRC <= sizeof value);
-  flume_put_le32(value, flume_crc32c(flume_crc32c(0, name, name_len), body, len));
+  key_of(key, KEYS - 1);
+  if (is_of_tails(db)) {
+    crc = flume_crc32c(flume_crc32c(0, key, FLUME__NAME_KEY_MAX), name + 8, name_len - 8);
+  } else {
+    crc = flume_crc32c(0, name, name_len == FLUME__MARK_NAME ? FLUME__NAME_KEY_MAX : name_len);
+  }
+  flume_put_le32(value, flume_crc32c(crc, body, len));
   if (len > 0) memcpy(value + FLUME__ROW_CRC, body, len);
   put_value(db, name, name_len, value, FLUME__ROW_CRC + len);
 }
@@ -279,9 +291,9 @@ TEST(wrong_count_of_erased_entries) {
 /* --- Rows --------------------------------------------------------------------------------------------------------- */
 
 TEST(rows_that_are_too_short) {
-  static const char *const dbs[] = {"groups", "index"};
+  static const char *const dbs[] = {"groups", "index", "group_tails", "index_tails"};
   struct row row;
-  for (int db = 0; db < 2; db++) {
+  for (int db = 0; db < 4; db++) {
     begin();
     for (int i = 0; get_row(dbs[db], i, &row); i++) {
       for (size_t len = 0; len < FLUME__ROW_CRC; len++) {
@@ -304,24 +316,79 @@ TEST(an_index_row_with_a_short_name) {
   end();
 }
 
-/* A key that is not in its row, that is none that is too long, or longer than the row. */
-TEST(rows_whose_long_key_is_wrong) {
-  uint8_t body[1000];
-  struct row row;
+/* Numbers of nodes that have no rows, lie beyond the tree, or lead back; a mark that is none, or has no number. */
+TEST(marks_that_are_wrong) {
+  static const uint64_t nodes[] = {0, 2, UINT64_MAX - 1, UINT64_MAX};
+  struct row row, tail;
+  uint8_t body[9] = {0};
   begin();
-  MUST(get_row("groups", KEYS - 1, &row) && row.name_len > FLUME__ROW_KEY_MAX);
-  memset(body, 'x', sizeof body);
-  const uint32_t lens[] = {0, FLUME__ROW_KEY_MAX, sizeof body - 3, UINT32_MAX};
-  for (size_t i = 0; i < sizeof lens / sizeof *lens; i++) {
-    flume_put_le32(body, lens[i]);
-    put_row("groups", row.name, row.name_len, body, sizeof body);
+  MUST(get_row("groups", KEYS - 1, &row) && row.name_len == FLUME__MARK_NAME && row.len == 8);
+  MUST(get_row("group_tails", 0, &tail) && flume_get_be64(tail.name) == 1);
+  for (size_t i = 0; i < sizeof nodes / sizeof *nodes; i++) {
+    flume_put_be64(body, nodes[i]);
+    put_row("groups", row.name, row.name_len, body, 8);
     CHECK_INT_EQ(judge_reading(), FLUME_ECORRUPT);
   }
-  put_row("groups", row.name, row.name_len, body, 3);
+  flume_put_be64(body, 1);
+  for (size_t len = 0; len <= sizeof body; len++) {
+    put_row("groups", row.name, row.name_len, body, len);
+    CHECK_INT_EQ(judge_reading(), len == 8 ? 0 : FLUME_ECORRUPT);
+  }
+  put_row("groups", row.name, row.name_len, body, 8);
+  row.name[FLUME__MARK_NAME - 1] = 0;
+  put_row("groups", row.name, row.name_len, body, 8);
   CHECK_INT_EQ(judge_reading(), FLUME_ECORRUPT);
-  flume_put_le32(body, sizeof body - 4); /* all of it is the key */
-  put_row("groups", row.name, row.name_len, body, sizeof body);
-  CHECK_INT_EQ(judge_reading(), 0);
+  end();
+}
+
+/* A mark in a node that leads to the node itself. */
+TEST(a_node_below_itself) {
+  uint8_t name[FLUME__MARK_NAME], body[8];
+  begin();
+  memset(name, 'k', sizeof name);
+  flume_put_be64(name, 1);
+  memset(name + FLUME__NAME_KEY_MAX, 0xff, FLUME__MARK_BYTES);
+  flume_put_be64(body, 1);
+  put_row("group_tails", name, sizeof name, body, 8);
+  CHECK_INT_EQ(judge_reading(), FLUME_ECORRUPT);
+  end();
+}
+
+/* A name in a node without the node's number. */
+TEST(a_node_with_a_short_name) {
+  begin();
+  put_value("group_tails", "a", 1, "body", 4);
+  put_value("group_tails", "\0\0", 2, "body", 4);
+  CHECK_INT_EQ(judge_reading(), FLUME_ECORRUPT);
+  end();
+}
+
+static int64_t count_groups(void) {
+  struct flume_store_range range;
+  flume_store_range_init(&range);
+  return flume_store_count(store, FLUME_STORE_GROUPS, &range, &err);
+}
+
+/* Rows belong to meta data. Without these they are damage to readers, and are removed by the first commit. */
+TEST(rows_without_meta_data) {
+  struct flume_store_meta meta;
+  begin();
+  struct raw raw = raw_open("meta");
+  MDB_val name = {.mv_data = (void *)"meta", .mv_size = 4};
+  MUST(mdb_del(raw.txn, raw.db, &name, NULL) == 0);
+  raw_close(&raw);
+  CHECK_INT_EQ(flume_store_check(&faults.io, dir, FLUME_STORE_SHARED, &meta, &err), FLUME_ECORRUPT);
+  CHECK(strstr(err.msg, "has rows without meta data") != NULL);
+  open_store(FLUME_STORE_WRITE);
+  CHECK_INT_EQ(flume_store_load(store, &meta, &err), FLUME_ECORRUPT);
+  CHECK_INT_EQ(count_groups(), 0);
+  CHECK_INT_EQ(flume_store_get_state(store, &(struct flume_buf){.io = &faults.io}, &err), FLUME_ENOENT);
+  CHECK_INT_EQ(flume_store_put_group(store, "new", 3, "v", 1, &err), 0);
+  meta = (struct flume_store_meta){.since = 0};
+  CHECK_INT_EQ(flume_store_commit(store, &meta, &err), 0);
+  CHECK_INT_EQ(count_groups(), 1);
+  flume_store_close(store);
+  CHECK_INT_EQ(flume_store_check(&faults.io, dir, FLUME_STORE_SHARED, &meta, &err), 0);
   end();
 }
 
@@ -329,14 +396,15 @@ TEST(chunks_that_are_cut_anywhere) {
   struct row row;
   int told = 0;
   begin();
-  for (int i = 0; get_row("index", i, &row) && !test_failed; i++) {
-    size_t step = row.len > LONG_KEY ? 37 : 1;
-    for (size_t len = 0; len < row.len; len += step) {
-      put_row("index", row.name, row.name_len, row.body, len);
+  for (int i = 0; i < KEYS && !test_failed; i++) {
+    const char *db = i < KEYS - 1 ? "index" : "index_tails";
+    MUST(get_row(db, i < KEYS - 1 ? i : 0, &row));
+    for (size_t len = 0; len < row.len; len++) {
+      put_row(db, row.name, row.name_len, row.body, len);
       CHECK_INT_EQ(judge_reading() < 0, true);
       told++;
     }
-    put_row("index", row.name, row.name_len, row.body, row.len);
+    put_row(db, row.name, row.name_len, row.body, row.len);
   }
   CHECK(told > 100);
   end();
@@ -350,11 +418,13 @@ static void change_each_byte(int (*judge_all)(void)) {
   int told = 0, read = 0;
   begin();
   image_take_file(&image, dir, "data.mdb");
-  for (int i = 0; get_row("index", i, &row) && !test_failed; i++) {
-    for (size_t at = row.len > LONG_KEY ? LONG_KEY - 2 : 0; at < row.len && !test_failed; at++) {
+  for (int i = 0; i < KEYS && !test_failed; i++) {
+    const char *db = i < KEYS - 1 ? "index" : "index_tails";
+    MUST(get_row(db, i < KEYS - 1 ? i : 0, &row));
+    for (size_t at = 0; at < row.len && !test_failed; at++) {
       for (size_t n = 0; n < sizeof changes; n++) {
         row.body[at] ^= changes[n];
-        put_row("index", row.name, row.name_len, row.body, row.len);
+        put_row(db, row.name, row.name_len, row.body, row.len);
         row.body[at] ^= changes[n];
         int rv = judge_all();
         told += rv != 0;
