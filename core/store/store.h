@@ -150,6 +150,7 @@ struct flume_store_entry {
   size_t key_len;
   int64_t seq;      /* index; -1 for groups */
   uint32_t ordinal; /* index: how many entries of the same key and seq lie before it */
+  bool is_same_key; /* index: certainly that of the entry before; false says nothing */
   const uint8_t *value;
   size_t value_len;
 };

@@ -32,6 +32,7 @@ struct flume_store_cursor {
   enum side side;                        /* of the row that was delivered last: that list steps on first */
   struct flume__row row;                 /* that one */
   struct flume_chunk chunk;              /* of an index' row */
+  bool is_begun;                         /* an entry of it was delivered */
   struct flume_chunk_place at;           /* what is left of it */
   struct flume_chunk_item *items;        /* or all of it, and at.left of them are left; owned */
   uint32_t items_cap;
@@ -284,6 +285,7 @@ static bool is_from_key(const struct flume_store_cursor *cursor) {
 static int next_chunk(struct flume_store_cursor *cursor) {
   int rv = next_within(cursor);
   if (rv <= 0) return rv;
+  cursor->is_begun = false;
   if (cursor->resumes) cursor->resumes = is_from_key(cursor);
   rv = flume_chunk_open(&cursor->chunk, cursor->row.seq, cursor->row.data, cursor->row.len);
   if (rv == 0 && is_listed(cursor)) {
@@ -327,8 +329,10 @@ static int next_entry(struct flume_store_cursor *cursor, struct flume_store_entr
                                       .key_len = cursor->row.key_len,
                                       .seq = item.seq,
                                       .ordinal = item.ordinal,
+                                      .is_same_key = cursor->is_begun,
                                       .value = item.value,
                                       .value_len = item.value_len};
+  cursor->is_begun = true;
   return 1;
 }
 

@@ -162,7 +162,8 @@ int flume__view_revert(struct flume_view *view, struct flume_err *err) {
   if (view->kept.store == NULL || view->dir == NULL) return flume__view_reset(view, err);
   flume_store_rollback(view->kept.store);
   int rv = flume_store_load(view->kept.store, &meta, err);
-  if (rv != 0) return flume__view_reset(view, err);
+  if (rv == FLUME_ENOENT || flume_store_is_unusable(rv)) return flume__view_reset(view, err);
+  if (rv != 0) return rv;
   view->meta.since = meta.since;
   view->meta.deletions = meta.deletions;
   view->dirty = view->commit_due = false;
@@ -262,11 +263,11 @@ static int take_up(struct flume_view *view, const char **reason, char *text, str
     view->accepting = false;
     return restore(view, err);
   }
-  if (rv == FLUME_ENOMEM) return rv;
-  if (rv != 0) {
+  if (flume_store_is_unusable(rv)) {
     *reason = "the state on disk is not readable";
     return 0;
   }
+  if (rv != 0) return rv;
   *reason = reason_to_rebuild(view, &found, text);
   if (*reason != NULL) return 0;
   view->meta.since = found.since;

@@ -325,7 +325,7 @@ static int page(lua_State *L) {
   struct flume_store_reader reader;
   struct flume_err err;
   struct flume_store_entry entry;
-  const uint8_t *last_key = NULL;
+  bool has_key = false; /* that of the entry is in PAGE_KEY */
   lua_settop(L, PAGE_RESUME);
   lua_Integer count = luaL_checkinteger(L, PAGE_COUNT), found = 0;
   int64_t min_seq = luaL_optinteger(L, PAGE_MIN_SEQ, INT64_MIN);
@@ -340,13 +340,14 @@ static int page(lua_State *L) {
   }
   int rv = 0;
   while (found < count && (rv = flume__store_read(&reader, &entry, &err)) == 1) {
+    has_key = has_key && entry.is_same_key;
     if (entry.seq < min_seq && part->kind == FLUME_STORE_INDEX) continue;
-    if (entry.key == last_key && !lua_istable(L, PAGE_KEY)) { /* of the same row */
+    if (has_key && !lua_istable(L, PAGE_KEY)) {
       lua_pushvalue(L, PAGE_KEY);
     } else {
       flume__store_push_key(L, part, entry.key, entry.key_len);
       lua_copy(L, -1, PAGE_KEY);
-      last_key = entry.key;
+      has_key = true;
     }
     flume__store_make_item(L, entry.seq, entry.value, entry.value_len);
     lua_rawseti(L, PAGE_ITEMS, ++found);

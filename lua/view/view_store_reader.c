@@ -101,6 +101,7 @@ int flume__store_read(struct flume_store_reader *reader, struct flume_store_entr
   if (!reader->has[OWN] && !reader->has[BASE]) return 0;
   int order = order_of(reader), side = order <= 0 ? OWN : BASE;
   *entry = reader->ahead[side];
+  entry->is_same_key = false; /* the entry before may be of the other cursor */
   reader->has[side] = false;
   if (order == 0) reader->has[BASE] = false;
   return 1;
