@@ -2,7 +2,7 @@
 
 local async = require "flume.async"
 local core = require "flume.core"
-local dependents = require "flume.view.dependents"
+local Dependents = require "flume.view.dependents"
 local errors = require "flume.errors"
 local foreign = require "flume.log.table_log"
 local Log = require "flume.log.init"
@@ -209,7 +209,7 @@ function DB:use(name, definition, extra)
   local mounted, message = mount(self, given)
   if not mounted then error("use: " .. message, 2) end
   self._views[name] = mounted
-  dependents.mounted(self, name)
+  self._dependents:mounted {name}
   return self
 end
 
@@ -246,7 +246,7 @@ local function mount_folder(self, folder)
       mounted[#mounted + 1] = name
     end
   end
-  for _, name in ipairs(mounted) do dependents.mounted(self, name) end
+  self._dependents:mounted(mounted)
   return true
 end
 
@@ -429,7 +429,7 @@ local function new(log, given, dir)
     _views = {},            -- name -> view
     views = nil,            -- the same for reading, below
     _state_dirs = {},       -- list of those that its views keep their state in
-    _skipped_on_disk = nil, -- name -> list of seqs, of views as they were when it was opened: dependents.lua
+    _dependents = nil,      -- which views use which, below
     _waits = {},            -- set of functions that end a wait with an error, when it closes
     since = log.since,
     ready = nil,            -- observable, below
@@ -445,6 +445,7 @@ local function new(log, given, dir)
     _mapper_path = nil,     -- or the file that every view's state loads
     _map = nil,             -- what get and stream apply
   }, DB)
+  self._dependents = Dependents.new(self)
   self.views = read_only(self._views)
   self.ready = observable.new(self._ready)
   self.ready._set = function (value)

@@ -37,6 +37,7 @@ local function resolve_uses(options, prepared, definition)
   if type(definition) ~= "table" or definition.uses == nil then return definition, nil end
   prepared = prepared or scripts.prepare(options)
   return world.import "uses".resolve(options.name, definition, {
+    check_known = function (names) scripts.check_known(options, names) end,
     find = function (user, name) return scripts.find_used(options, prepared, user, name) end,
     run = function (name, script) return scripts.run_used(options, prepared, name, script) end,
     make = function (name, used) return make(name, used, options) end,
@@ -81,11 +82,7 @@ local function add_describe(host, options, definition, used, fingerprint)
   end
 end
 
---- options: name; definition (a table) or path (a file); folder (of modules); others (views that it may use, by their
---- names: view/dependents.lua); natives (paths of modules in C by their names, in a view's own state); built_in (folder
---- of the built-in views); trusted, package (paths); params (of the script); decode; mapper (a function) or
---- mapper_path; log (for create); on_end
-return function (options)
+local function new(options)
   local definition, mapper, prepared = run_files(options)
   local used
   definition, used = resolve_uses(options, prepared, definition)
@@ -101,4 +98,19 @@ return function (options)
   end
 
   return host
+end
+
+--- options: name; definition (a table) or path (a file); folder (of modules); others (views that it may use, by their
+--- names: view/dependents.lua); natives (paths of modules in C by their names, in a view's own state); built_in (folder
+--- of the built-in views); trusted, package (paths); params (of the script); decode; mapper (a function) or
+--- mapper_path; log (for create); on_end
+---
+--- others need not have all names from the start: the host of a script that needs more has just describe, which gives
+--- {needs = list of names}.
+return function (options)
+  local ok, host = pcall(new, options)
+  if ok then return host end
+  local needs = scripts.needs_of(host)
+  if not needs then error(host, 0) end
+  return {describe = function () return {needs = needs} end}
 end

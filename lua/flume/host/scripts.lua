@@ -91,10 +91,26 @@ function M.run(prepared, name, path, params)
   return chunk(name, params)
 end
 
+local Needs = {} -- metatable of the error
+
+--- Raises an error when options.others doesn't tell of all these names whether a view is mounted under them.
+function M.check_known(options, names)
+  local unknown = {}
+  for _, name in ipairs(names) do
+    if options.others[name] == nil then unknown[#unknown + 1] = name end
+  end
+  if unknown[1] then error(setmetatable({names = unknown}, Needs), 0) end
+end
+
+--- The names that check_known has raised an error for; nil for another error.
+function M.needs_of(err)
+  return getmetatable(err) == Needs and err.names or nil
+end
+
 --- The view that is mounted under a name, else the script in the folder of its user: {definition =}, or {source =,
 --- path =, folder =}; with params, skips, trusted. nil for neither.
 function M.find_used(options, prepared, user, name)
-  local other = options.others and options.others[name] or {}
+  local other = options.others[name] or {}
   local function refuse(why) invalid('view "%s": it uses "%s", %s', user, name, why) end
   if other.refused then refuse(other.refused) end
   if other.trusted and not options.trusted then refuse "which is trusted: only a trusted view may use it" end

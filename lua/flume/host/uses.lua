@@ -220,8 +220,9 @@ local function handles_table(user)
 end
 
 --- The definition with its functions bound to what it uses; and what has to be done for that, see M.attach; the
---- definition alone when it uses nothing. scripts: find(user, name) -> script or nil, with skips and params;
---- run(name, script) -> definition and its fingerprint; make(name, definition) -> host
+--- definition alone when it uses nothing. scripts: check_known(names) raises when these can't be found yet; find(user,
+--- name) -> script or nil, with skips and params; run(name, script) -> definition and its fingerprint; make(name,
+--- definition) -> host
 function M.resolve(name, definition, scripts)
   local order, made, path = {}, {}, {name}
 
@@ -253,6 +254,7 @@ function M.resolve(name, definition, scripts)
 
   function handles_of(user, given)
     check_names(user, given.uses)
+    scripts.check_known(given.uses)
     local handles = handles_table(user)
     for _, each in ipairs(given.uses) do
       for _, before in ipairs(path) do

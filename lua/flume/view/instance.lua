@@ -2,7 +2,6 @@
 -- code lives in a Lua state of its own, or in the caller's. versions.lua decides which instance answers.
 
 local core = require "flume.core"
-local dependents = require "flume.view.dependents"
 local host_modules = require "flume.view.host_modules"
 
 local Instance = {}
@@ -120,19 +119,30 @@ local function new(script, handle, host, described)
   }, Instance)
 end
 
+-- A handle with a state of its own, in which the script is loaded. The state is given what there is under the names of
+-- the views that the script uses; which these are is known when the script has run, so it is loaded again then. The
+-- handle, the description, others; nil, message, code.
+local function load_elsewhere(db, script)
+  local others, budget = {}, script.trusted and "trusted" or script.budget or SCRIPT_BUDGET
+  while true do
+    local handle = core.view(db._pump, nil, memory_of(script), budget)
+    local described, message, code = load_script(handle, script, others)
+    if not described then return nil, message, code end
+    if not described.needs then return handle, described, others end
+    for _, name in ipairs(described.needs) do others[name] = db._dependents:used(name, "elsewhere") end
+  end
+end
+
 --- An instance of the view's script as the file is now. It has not been started, so it consumes nothing yet.
 --- nil, message, code.
 function M.new(db, script)
   local host, described, handle, others, message, code
   if not (script.definition or script.in_caller) then
-    local budget = script.trusted and "trusted" or script.budget or SCRIPT_BUDGET
-    handle = core.view(db._pump, nil, memory_of(script), budget)
-    others = dependents.others(db, "elsewhere")
-    described, message, code = load_script(handle, script, others)
-    if not described then return nil, message, code end
+    handle, described, others = load_elsewhere(db, script)
+    if not handle then return nil, described, others end
   end
   if not described or described.in_caller then -- a raw view keeps itself, where it can reach what it needs
-    others = dependents.others(db, "here")
+    others = db._dependents:all_used "here"
     host, message, code = load_inline(script, others)
     if not host then return nil, message, code end
     handle, described = core.view(db._pump, host), host.describe()
@@ -141,7 +151,7 @@ function M.new(db, script)
   if not (host and host.engine) then ok, why, errno = check_method_names(script.name, described.methods) end
   if not ok then return nil, why, errno end
   local instance = new(script, handle, host, described)
-  instance.saw = dependents.marks(script, others, described.uses)
+  instance.saw = db._dependents:note(script, others, described.uses)
   return instance
 end
 

@@ -1,7 +1,6 @@
 -- db.NAME:skip(seq [, cb]): the view passes over a record from now on, and so does each view that uses it.
 
 local core = require "flume.core"
-local dependents = require "flume.view.dependents"
 local errors = require "flume.errors"
 local rebuild = require "flume.view.rebuild"
 
@@ -23,7 +22,7 @@ end
 -- many these are.
 local function skip_in_users(view, seq, done)
   local pending = 0
-  for _, user in ipairs(dependents.concerned(view._db, view.name)) do
+  for _, user in ipairs(view._db._dependents:concerned(view.name)) do
     local has_it = not user._broken and user._core:reached() >= seq
     if has_it then pending = pending + 1 end
     user:_reload(false, function ()

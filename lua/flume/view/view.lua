@@ -303,6 +303,7 @@ end
 --- Makes an instance the one that answers.
 function View:_answer_with(instance)
   local before = self._core and self._core:since()
+  if self._broken then self._db._dependents:note_broken(self.name, false) end
   self._broken = false
   self._instance, self._core = instance, instance.core
   self.methods, self._builtin, self._kind = instance.methods, instance.builtin, instance.kind
@@ -374,6 +375,7 @@ function M.broken(db, script, message, code)
   local self = new(db, script)
   self._versions.dirs:read_active()
   self._broken = errors.new(message, code == "EINVAL" and "EVIEW" or code)
+  db._dependents:note_broken(self.name, true)
   return self
 end
 

@@ -109,6 +109,21 @@ describe("a reducer with groups", function ()
         assert.truthy(message:find("the group is nan", 1, true), message)
       end)
 
+      it("leaves out a record where a path leads to something that can't be a key", function ()
+        use(db, "sum", sum_by '"who"')
+        use(db, "pair", sum_by '{"who", "tags"}')
+        local nan = 0 / 0
+        for _, who in ipairs {"a", {x = 1}, nan, {"b", nan}, {"b"}, {{x = 1}}, {{"b"}}, false} do
+          for _, tags in ipairs {"t", {y = 1}, nan} do db:append {who = who, tags = tags, n = 1} end
+        end
+        assert.same({{"a", 3}, {{"b"}, 3}, {{{"b"}}, 3}, {false, 3}}, collect(db.sum:read()))
+        assert.same({{{"a", "t"}, 1}, {{{"b"}, "t"}, 1}, {{{{"b"}}, "t"}, 1}, {{false, "t"}, 1}},
+          collect(db.pair:read()))
+        db:del {0, 3}
+        assert.equal(2, db.sum:get "a")
+        assert.is_true(db.pair:ready())
+      end)
+
       it("gives each reader a copy", function ()
         use(db, "sum", SUM_RETRACT)
         db:append {who = "bob", n = 1}

@@ -16,6 +16,45 @@ local function results(calls)
   return list
 end
 
+describe("many views", function ()
+  after_each(fixture.clean)
+
+  -- Instructions of Lua, in thousands, that fn takes.
+  local function steps_of(fn)
+    local steps = 0
+    debug.sethook(function () steps = steps + 1 end, "", 1000)
+    fn()
+    debug.sethook()
+    return steps
+  end
+
+  local function mount(db, from, to)
+    return steps_of(function ()
+      for i = from, to do db:use("v" .. i, sum()) end
+    end)
+  end
+
+  it("take no longer to mount, the more there are", function ()
+    local db = memory()
+    local first = mount(db, 1, 100)
+    mount(db, 101, 1000)
+    local last = mount(db, 1001, 1100)
+    assert.is_true(last < first * 2, ("%d, then %d"):format(first, last))
+    db:append {foo = 1}
+    assert.equal(1, db.v1100:get())
+  end)
+
+  it("are nothing that a script beside them is told of", function ()
+    local path = fixture.dir() .. "/sum.lua"
+    fixture.write(path, "return {initial = 0, reducer = function (acc, item) return acc + item.foo end}")
+    local db = memory()
+    local first = steps_of(function () db:use("first", path) end)
+    mount(db, 1, 1000)
+    local last = steps_of(function () db:use("last", path) end)
+    assert.is_true(last < (first + 1) * 2, ("%d, then %d"):format(first, last))
+  end)
+end)
+
 describe("a reducer", function ()
   after_each(fixture.clean)
 

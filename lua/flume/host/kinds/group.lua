@@ -103,22 +103,43 @@ local function new_states(host, initial, memory)
   return {id_of = id_of, fetch = fetch, look_up = look_up, keep = keep, flush = flush, forget = forget}
 end
 
+-- Why a key is none, without the place in flume's own source.
+local function reason_of(err)
+  return type(err) == "string" and err:match "key[%d%[%]]*: .* can't be a key$"
+end
+
+-- The group of an item: its id and its plain key; nil for none. is_path: a path leads to the key, and a record that has
+-- something there that can't be a key belongs to no group. A function that gives such a key has failed.
+local function grouping(id_of, group, is_path)
+  return function (item, seq)
+    local key = group(item, seq)
+    if key == nil or key == core.null then return nil end
+    if key ~= key then
+      if is_path then return nil end
+      error("the group is nan", 0)
+    end
+    if is_itself(key) then return key, key end
+    local ok, id, plain = pcall(id_of, key)
+    if ok then return id, plain end
+    local reason = reason_of(id)
+    if reason and is_path then return nil end
+    error(reason or id, 0)
+  end
+end
+
 --- The host of a definition with a reducer and a group.
 function M.new(name, given, options)
-  local group = given.group
-  if type(group) ~= "function" then group = paths.key_function(paths.check(name, "group", group)) end
+  local group, is_path = given.group, type(given.group) ~= "function"
+  if is_path then group = paths.key_function(paths.check(name, "group", group)) end
   local host = {kind = "group", initial = nil, store = nil, view = {name = name}}
   local states = new_states(host, definition.encode_initial(name, given), options.memory)
-  local id_of, fetch, keep = states.id_of, states.fetch, states.keep
+  local fetch, keep, group_of = states.fetch, states.keep, grouping(states.id_of, group, is_path)
   host.flush, host.forget = states.flush, states.forget
 
   local function folding(fn)
     return fn and function (item, seq)
-      local key = group(item, seq)
-      if key == nil or key == core.null then return end
-      if key ~= key then error("the group is nan", 0) end
-      local id, plain = id_of(key)
-      keep(id, plain, fn(fetch(id, plain), item, seq))
+      local id, key = group_of(item, seq)
+      if id ~= nil then keep(id, key, fn(fetch(id, key), item, seq)) end
     end
   end
 
@@ -132,7 +153,10 @@ function M.new(name, given, options)
 
   local builtin = {get = host.view.get}
   entries.add_reading(host, builtin)
-  entries.add_changes(host, group, function (key) return host.store.get(key) end)
+  entries.add_changes(host, function (item, seq)
+    local _, key = group_of(item, seq)
+    return key
+  end, function (key) return host.store.get(key) end)
   host.functions = definition.with_builtin(given, builtin)
   return host
 end
