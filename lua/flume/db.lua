@@ -143,14 +143,20 @@ local function builtin_table(self, given)
   return require "flume.views.query"
 end
 
+-- Why db.NAME can't be a view, or nil.
+local function why_taken(self, name)
+  if rawget(self, name) ~= nil or DB[name] ~= nil or name == "log" or name == "dir" then
+    return ('the name "%s" is taken by the database'):format(name)
+  end
+end
+
 local function check_name(self, name)
   if type(name) ~= "string" or not name:find "^%a[%w_%-]*$" then
     error(("use: a view's name is a letter, then letters, digits, _ and -, not %q"):format(tostring(name)), 3)
   end
   if rawget(self._views, name) ~= nil then error(('use: there is a view "%s" already'):format(name), 3) end
-  if rawget(self, name) ~= nil or DB[name] ~= nil or name == "log" or name == "dir" then
-    error(('use: the name "%s" is taken by the database'):format(name), 3)
-  end
+  local why = why_taken(self, name)
+  if why then error("use: " .. why, 3) end
 end
 
 -- Mounts, and notes the directory of the state: two databases on one log can't both keep it there.
@@ -226,12 +232,18 @@ local function scripts_in(folder)
   return scripts
 end
 
--- A script that can't be mounted takes its name and answers with its error; the others go on.
+-- A script that can't be mounted takes its name and answers with its error; the others go on. One whose name is taken
+-- can be reached as db.views.NAME alone; no reload helps it, but another name.
 local function mount_script(self, folder, name)
-  check_name(self, name)
-  local given = mount_options(self, name, {})
-  given.path, given.folder = folder .. "/" .. name .. ".lua", folder
-  local mounted, message, code = mount(self, given)
+  local given, path = mount_options(self, name, {}), folder .. "/" .. name .. ".lua"
+  local why = why_taken(self, name)
+  if why then
+    self._views[name] = views.broken(self, given, ("%s: %s: rename the file"):format(path, why), "EINVAL")
+    return
+  end
+  given.path, given.folder = path, folder
+  local ok, mounted, message, code = pcall(mount, self, given)
+  if not ok then mounted, message, code = nil, ("%s: %s"):format(path, tostring(mounted)), "EVIEW" end
   self._views[name] = mounted or views.broken(self, given, message, code)
 end
 
@@ -241,8 +253,7 @@ local function mount_folder(self, folder)
   if not scripts then return nil, message, "ENOENT" end
   for _, name in ipairs(scripts) do
     if rawget(self._views, name) == nil then
-      local ok, why = pcall(mount_script, self, folder, name)
-      if not ok then return nil, tostring(why), "EVIEW" end
+      mount_script(self, folder, name)
       mounted[#mounted + 1] = name
     end
   end

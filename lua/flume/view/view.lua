@@ -225,6 +225,7 @@ View._status = status.row
 --- changed.
 function View:_reload(force, done)
   local versions = self._versions
+  if self._broken and not self._script.path then return done(self._broken) end -- its name is taken
   versions:reload(force, function (err)
     if self._broken and err ~= nil and err == versions.reload_error then self._broken = err end
     done(err)

@@ -54,6 +54,25 @@ describe("a script view", function ()
     end
   end)
 
+  it("whose name the database has for itself is told of with its file, and the others go on", function ()
+    local names = {"log", "status", "since", "get", "close", "views", "ready"}
+    local files = {good = COUNT}
+    for _, name in ipairs(names) do files[name] = COUNT end
+    local db, folder = with_views(files)
+    db:append {a = 1}
+    assert.equal(1, db.good:get())
+    assert.equal(0, db.since.value)
+    for _, name in ipairs(names) do
+      local row = db:status().views[name]
+      assert.equal("failed", row.state)
+      local wanted = ('%s/%s.lua: the name "%s" is taken by the database: rename the file'):format(folder, name, name)
+      assert.equal(wanted, row.error)
+      assert.same({nil, wanted, "EVIEW"}, {db.views[name]:get()})
+      assert.same({nil, wanted, "EVIEW"}, {db:reload(name)})
+    end
+    assert.is_true(db.good:rebuild())
+  end)
+
   it("by use raises when it can't be loaded", function ()
     assert.error_matches(function () with_script "return {" end, "expected")
     assert.error_matches(function () with_script "return {version = 1}" end, "neither a reducer")
