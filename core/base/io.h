@@ -19,6 +19,9 @@ enum flume_io_open {
   FLUME_IO_EXCLUSIVE = 8, /* fail with EEXIST when there */
 };
 
+struct flume_job;
+struct flume_alarm;
+
 #define FLUME_IO_LOCK_BYTES 64 /* of a file that is locked */
 
 struct flume_io {
@@ -54,6 +57,11 @@ struct flume_io {
 
   uint64_t (*now_ms)(void *ctx);    /* wall clock, milliseconds since 1970 */
   uint64_t (*hrtime_ns)(void *ctx); /* monotonic clock */
+
+  /* Threads (loop/pool.h). NULL, both: the pool's own threads run jobs and alarms. Else these take them, and run each on
+   * any thread, at any later time, jobs in any order; at_ns 0 takes an alarm back. */
+  void (*submit)(void *ctx, struct flume_job *job);
+  void (*set_alarm)(void *ctx, struct flume_alarm *alarm, uint64_t at_ns);
 };
 
 /* The real thing: POSIX files, malloc, system clocks. */

@@ -1,12 +1,19 @@
-/* Happy path: since grows; every idle sink that is behind asks for the block with its next record. If the block is in
- * the window it is handed over; else it is planned and loaded on a worker thread, and when it is back all sinks are
- * looked at again. While a sink works on a block, the next one is loaded ahead.
+/* Happy path: the log acknowledges records, and tells the pump on the thread that wrote them. Every idle sink that is
+ * behind asks for the block with its next record. If the block is in the window it is handed over; else it is planned
+ * and loaded by a worker, and when it is back all sinks are looked at again. While a sink works on a block, the next
+ * one is loaded ahead. A sink that has consumed its block gets the next one on its own thread, in the same breath.
  *
  * Sinks that build side by side share one pass over the log: a block stays in the window while a sink that keeps pace
  * still needs it, and a sink that is a whole window ahead waits for the others. One that takes its time over a block
  * is left behind, and reads for itself.
  *
- * Failures: a block that can't be read fails the sinks that need it, and nobody else; they can be restarted. */
+ * Failures:
+ *   - A block can't be read: the sinks that need it fail, and no other; they can be restarted.
+ *   - There is no memory for a plan: the same.
+ *   - The log can't follow its writer any more: waits for records that it does not have end with the reason.
+ *
+ * Invariants: a sink is fed only records up to the log's since, in order, none twice; its since never passes the log's;
+ * a deletion that it does not know of keeps it from being fed. */
 #include "view/pump.h"
 
 #include <assert.h>
@@ -15,7 +22,7 @@
 
 #define BLOCK_BYTES (512u << 10)
 #define LOAD_HERE_BYTES (64u << 10) /* smaller blocks are read at once: they were just written */
-#define PACE_RATIO 4u               /* over the quickest: who takes longer over a block is not waited for */
+#define PACE_RATIO 4u               /* over the quickest: a sink that takes longer over a block is not waited for */
 #define PACE_MS 5u                  /* and this much more, since a turn is short */
 #define PATIENCE_MS 100u
 #define PATIENCE_SINK_MS 10u
@@ -24,7 +31,7 @@ struct flume_load {
   struct flume_job job;
   struct flume_pump *pump;
   struct flume_block *block;
-  int64_t deletions; /* of the log, when the block was planned */
+  int64_t deletions; /* of the log, as far as the block knows of them */
   uint64_t number;   /* blocks read before it */
   bool loading;
   bool dropped; /* no longer in the window: to be freed when back */
@@ -32,10 +39,131 @@ struct flume_load {
   struct flume_err err;
 };
 
+static void schedule_all(struct flume_pump *pump);
+
 static void load_free(struct flume_load *load) {
   flume_block_unref(load->block);
   flume_io_free(load->pump->log->io, load);
 }
+
+static uint64_t now_ns(const struct flume_pump *pump) {
+  return pump->log->io->hrtime_ns(pump->log->io->ctx);
+}
+
+/* --- The lock, and the owner's loop ---------------------------------------------------------------------------- */
+
+void flume_pump_lock(struct flume_pump *pump) {
+  uv_mutex_lock(&pump->lock);
+}
+
+static bool is_owner(const struct flume_pump *pump) {
+  uv_thread_t self = uv_thread_self();
+  return uv_thread_equal(&self, &pump->owner) != 0;
+}
+
+/* Owner. Work, and what the loop has still to be told, keep it alive. */
+static void keep_loop(struct flume_pump *pump, bool alive) {
+  if (alive == pump->referenced || pump->closed != NULL) return;
+  pump->referenced = alive;
+  if (alive) uv_ref((uv_handle_t *)&pump->async);
+  else uv_unref((uv_handle_t *)&pump->async);
+}
+
+static bool has_news(const struct flume_pump *pump) {
+  return pump->moved || !flume_queue_empty(&pump->notices) || !flume_queue_empty(&pump->turns);
+}
+
+void flume_pump_unlock(struct flume_pump *pump) {
+  bool here = is_owner(pump), news = has_news(pump), alive = news || pump->busy > 0;
+  bool tells = !pump->told && (news || (!here && pump->busy == 0));
+  if (tells) pump->told = true;
+  if (tells && !here) uv_async_send(&pump->async); /* still locked: the pump can't be closed meanwhile */
+  uv_mutex_unlock(&pump->lock);
+  if (!here) return;
+  keep_loop(pump, alive);
+  if (tells) flume_defer(&pump->log->defer, &pump->drain);
+}
+
+void flume_pump_tell(struct flume_pump *pump, struct flume_notice *notice) {
+  flume_queue_push(&pump->notices, &notice->queue);
+}
+
+void flume_pump_give_turn(struct flume_pump *pump, struct flume_turn *turn) {
+  flume_queue_push(&pump->turns, &turn->queue);
+}
+
+void flume_pump_begin_work(struct flume_pump *pump) {
+  pump->busy++;
+}
+
+void flume_pump_end_work(struct flume_pump *pump) {
+  assert(pump->busy > 0);
+  pump->busy--;
+}
+
+void flume_pump_take_turns(struct flume_pump *pump) {
+  struct flume_queue round, *node;
+  assert(is_owner(pump));
+  if (pump->taking) return;
+  pump->taking = true;
+  flume_queue_init(&round);
+  flume_pump_lock(pump);
+  flume_queue_move(&round, &pump->turns);
+  while ((node = flume_queue_shift(&round)) != NULL) {
+    flume_pump_unlock(pump);
+    struct flume_turn *turn = FLUME_CONTAINER_OF(node, struct flume_turn, queue);
+    turn->run(turn);
+    flume_pump_lock(pump);
+  }
+  pump->taking = false;
+  flume_pump_unlock(pump);
+}
+
+static void tell_observers(struct flume_pump *pump) {
+  if (!pump->moved) return;
+  pump->moved = false;
+  for (struct flume_queue *s = pump->sinks.next; s != &pump->sinks; s = s->next) {
+    struct flume_sink *sink = FLUME_CONTAINER_OF(s, struct flume_sink, queue);
+    int64_t since = sink->since.value;
+    if (since == sink->seen_since) continue;
+    sink->seen_since = since;
+    flume_obv_touch(&sink->since);
+  }
+}
+
+/* A notice may hand in others: these wait for the loop's next turn, so that it gets to poll. */
+static void run_notices(struct flume_pump *pump) {
+  struct flume_queue round, *node;
+  flume_queue_init(&round);
+  flume_pump_lock(pump);
+  pump->told = false;
+  tell_observers(pump);
+  flume_queue_move(&round, &pump->notices);
+  uv_mutex_unlock(&pump->lock);
+  while ((node = flume_queue_shift(&round)) != NULL) {
+    struct flume_notice *notice = FLUME_CONTAINER_OF(node, struct flume_notice, queue);
+    notice->run(notice);
+  }
+}
+
+static void drain(struct flume_pump *pump) {
+  run_notices(pump);
+  flume_pump_take_turns(pump);
+  flume_pump_lock(pump);
+  flume_pump_unlock(pump); /* which looks whether the loop has to stay alive */
+}
+
+static void on_drain(struct flume_deferred *deferred) {
+  drain(FLUME_CONTAINER_OF(deferred, struct flume_pump, drain));
+}
+
+static void on_async(uv_async_t *async) {
+  struct flume_pump *pump = async->data;
+  if (pump->closed == NULL) drain(pump);
+  else flume_defer(&pump->log->defer, &pump->drain);
+}
+
+/* --- Waits --------------------------------------------------------------------------------------------------- */
 
 bool flume_sink_is_stale(const struct flume_sink *sink) {
   struct flume_log *log = sink->pump->log;
@@ -45,68 +173,115 @@ bool flume_sink_is_stale(const struct flume_sink *sink) {
   return false;
 }
 
-static bool has_come_to(const struct flume_sink *sink, int64_t seq) {
+static bool has_reached(const struct flume_sink *sink, int64_t seq) {
   return sink->pump->ready && !sink->restarting && sink->since.value >= seq && !flume_sink_is_stale(sink);
 }
 
-/* --- Waits --------------------------------------------------------------------------------------------------- */
-
-static void on_timer(uv_timer_t *timer);
-
-static void set_timer(struct flume_pump *pump) {
-  uint64_t earliest = 0;
-  struct flume_queue *s, *w;
-  for (s = pump->sinks.next; s != &pump->sinks; s = s->next) {
-    struct flume_sink *sink = FLUME_CONTAINER_OF(s, struct flume_sink, queue);
-    for (w = sink->waits.next; w != &sink->waits; w = w->next) {
-      uint64_t deadline = FLUME_CONTAINER_OF(w, struct flume_wait, queue)->deadline_ms;
-      if (deadline != 0 && (earliest == 0 || deadline < earliest)) earliest = deadline;
-    }
-  }
-  uint64_t now = uv_now(pump->log->loop);
-  if (pump->held_back && (earliest == 0 || earliest > now + PATIENCE_MS)) earliest = now + PATIENCE_MS;
-  if (earliest == 0) uv_timer_stop(&pump->timer);
-  else uv_timer_start(&pump->timer, on_timer, earliest > now ? earliest - now : 0, 0);
+bool flume_sink_has(const struct flume_sink *sink, int64_t seq) {
+  return sink->state != FLUME_SINK_FAILED && has_reached(sink, seq);
 }
 
+/* Why a log can't follow its writer any more; 0: it can. */
+static int lost_status(struct flume_log *log) {
+  flume__log_lock(log);
+  int status = log->following == FLUME_FOLLOWING_LOST ? log->following_why.code : 0;
+  flume__log_unlock(log);
+  return status;
+}
+
+/* 1: it has to go on waiting. */
 static int wait_status(const struct flume_sink *sink, const struct flume_wait *wait, uint64_t now) {
   if (sink->state == FLUME_SINK_FAILED && !sink->restarting) return FLUME_EVIEW;
-  if (has_come_to(sink, wait->seq)) return 0;
-  const struct flume_log *log = sink->pump->log;
-  if (log->following == FLUME_FOLLOWING_LOST && wait->seq > log->since.value) return log->following_why.code;
-  if (wait->deadline_ms != 0 && wait->deadline_ms <= now) return FLUME_ETIMEDOUT;
+  if (has_reached(sink, wait->seq)) return 0;
+  struct flume_log *log = sink->pump->log;
+  if (wait->seq > log->since.value) {
+    int lost = lost_status(log);
+    if (lost != 0) return lost;
+  }
+  if (wait->deadline_ns != 0 && wait->deadline_ns <= now) return FLUME_ETIMEDOUT;
   return 1;
 }
 
-/* Ends the waits that can be ended. They are taken out first: a callback may wait anew. */
+static void run_wait(struct flume_notice *notice) {
+  struct flume_wait *wait = FLUME_CONTAINER_OF(notice, struct flume_wait, notice);
+  wait->cb(wait, wait->status);
+}
+
+static void end_wait(struct flume_sink *sink, struct flume_wait *wait, int status) {
+  assert(status <= 0);
+  if (wait->deadline_ns != 0) flume_pump_end_work(sink->pump);
+  flume_queue_remove(&wait->queue);
+  wait->status = status;
+  wait->notice.run = run_wait;
+  flume_pump_tell(sink->pump, &wait->notice);
+}
+
 static void end_waits(struct flume_sink *sink) {
-  struct flume_queue ended, *node, *next;
-  flume_queue_init(&ended);
-  uint64_t now = uv_now(sink->pump->log->loop);
+  struct flume_queue *node, *next;
+  if (flume_queue_empty(&sink->waits)) return;
+  uint64_t now = now_ns(sink->pump);
   for (node = sink->waits.next; node != &sink->waits; node = next) {
     next = node->next;
-    if (wait_status(sink, FLUME_CONTAINER_OF(node, struct flume_wait, queue), now) > 0) continue;
-    flume_queue_remove(node);
-    flume_queue_push(&ended, node);
-  }
-  while ((node = flume_queue_shift(&ended)) != NULL) {
     struct flume_wait *wait = FLUME_CONTAINER_OF(node, struct flume_wait, queue);
-    wait->cb(wait, wait_status(sink, wait, now));
+    int status = wait_status(sink, wait, now);
+    if (status <= 0) end_wait(sink, wait, status);
   }
 }
 
-static void on_timer(uv_timer_t *timer) {
-  struct flume_pump *pump = timer->data;
-  flume_defer(&pump->log->defer, &pump->schedule);
+/* --- The clock ------------------------------------------------------------------------------------------------- */
+
+static uint64_t earlier(uint64_t a, uint64_t b) {
+  return a == 0 || (b != 0 && b < a) ? b : a;
 }
 
-bool flume_sink_has(const struct flume_sink *sink, int64_t seq) {
-  return sink->state != FLUME_SINK_FAILED && has_come_to(sink, seq);
+static uint64_t earliest_of(const struct flume_sink *sink) {
+  uint64_t earliest = sink->due_ns;
+  for (struct flume_queue *w = sink->waits.next; w != &sink->waits; w = w->next) {
+    earliest = earlier(earliest, FLUME_CONTAINER_OF(w, struct flume_wait, queue)->deadline_ns);
+  }
+  return earliest;
+}
+
+/* The alarm rings once too often rather than once too late: it is moved only to an earlier moment. */
+static void wake_by(struct flume_pump *pump, uint64_t at_ns) {
+  uint64_t earliest = earlier(pump->rings_ns, at_ns);
+  if (earliest == pump->rings_ns || pump->closing) return;
+  pump->rings_ns = earliest;
+  flume_pool_set_alarm(pump->pool, &pump->alarm, earliest);
+}
+
+static void on_alarm(struct flume_alarm *alarm) {
+  struct flume_pump *pump = FLUME_CONTAINER_OF(alarm, struct flume_pump, alarm);
+  struct flume_queue *s, *next;
+  flume_pump_lock(pump);
+  pump->rings_ns = 0;
+  uint64_t now = now_ns(pump), earliest = 0;
+  for (s = pump->sinks.next; s != &pump->sinks; s = next) {
+    next = s->next;
+    struct flume_sink *sink = FLUME_CONTAINER_OF(s, struct flume_sink, queue);
+    if (sink->due_ns != 0 && sink->due_ns <= now) {
+      sink->due_ns = 0;
+      sink->ops->due(sink);
+    }
+    end_waits(sink);
+    earliest = earlier(earliest, earliest_of(sink));
+  }
+  if (pump->held_back) schedule_all(pump);
+  wake_by(pump, earliest);
+  flume_pump_unlock(pump);
+}
+
+void flume_sink_wake_at(struct flume_sink *sink, uint64_t due_ns) {
+  sink->due_ns = due_ns;
+  wake_by(sink->pump, due_ns);
 }
 
 void flume_sink_wait(struct flume_sink *sink, struct flume_wait *wait) {
+  struct flume_pump *pump = sink->pump;
+  if (wait->deadline_ns != 0) flume_pump_begin_work(pump);
   flume_queue_push(&sink->waits, &wait->queue);
-  flume_defer(&sink->pump->log->defer, &sink->pump->schedule);
+  end_waits(sink);
+  wake_by(pump, wait->deadline_ns);
 }
 
 /* --- Blocks -------------------------------------------------------------------------------------------------- */
@@ -121,10 +296,6 @@ static struct flume_load *find_load(struct flume_pump *pump, int64_t seq) {
     if (pump->window[i] != NULL && load_holds(pump->window[i], seq)) return pump->window[i];
   }
   return NULL;
-}
-
-static uint64_t now_ns(const struct flume_pump *pump) {
-  return pump->log->io->hrtime_ns(pump->log->io->ctx);
 }
 
 /* How long a sink may be at a block until it counts as stuck. They take turns, so the more there are the longer. */
@@ -187,16 +358,16 @@ static void drop_load(struct flume_load *load) {
 
 static void load_run(struct flume_job *job) {
   struct flume_load *load = FLUME_CONTAINER_OF(job, struct flume_load, job);
-  load->status = flume_block_load(load->block, &load->err);
-}
-
-static void load_done(struct flume_job *job) {
-  struct flume_load *load = FLUME_CONTAINER_OF(job, struct flume_load, job);
   struct flume_pump *pump = load->pump;
+  load->status = flume_block_load(load->block, &load->err);
+  flume_pump_lock(pump);
+  assert(load->loading && pump->loads > 0);
   load->loading = false;
   pump->loads--;
+  flume_pump_end_work(pump);
   if (load->dropped) load_free(load);
-  flume_defer(&pump->log->defer, &pump->schedule);
+  schedule_all(pump);
+  flume_pump_unlock(pump);
 }
 
 /* Begins to read the block with seq. *out is the load, in the window. FLUME_EAGAIN: no place for it now. */
@@ -213,7 +384,7 @@ static int begin_load(struct flume_pump *pump, int64_t seq, struct flume_load **
   load->pump = pump;
   load->deletions = load->block->deletions;
   load->job.run = load_run;
-  load->job.done = load_done;
+  flume_queue_init(&load->job.queue);
   if (*place != NULL) drop_load(*place);
   *place = load;
   load->number = pump->blocks_read++;
@@ -222,6 +393,7 @@ static int begin_load(struct flume_pump *pump, int64_t seq, struct flume_load **
   } else {
     load->loading = true;
     pump->loads++;
+    flume_pump_begin_work(pump);
     flume_pool_submit_first(pump->pool, &load->job);
   }
   *out = load;
@@ -243,6 +415,14 @@ static void load_ahead(struct flume_pump *pump, const struct flume_block *block)
 
 /* --- Scheduling ---------------------------------------------------------------------------------------------- */
 
+/* A sink that waits for a place in the window goes on when the clock says so, at the latest: the loop stays alive. */
+static void set_held_back(struct flume_pump *pump, bool held_back) {
+  if (held_back == pump->held_back) return;
+  pump->held_back = held_back;
+  if (held_back) flume_pump_begin_work(pump);
+  else flume_pump_end_work(pump);
+}
+
 static void feed(struct flume_sink *sink) {
   struct flume_pump *pump = sink->pump;
   int64_t next = sink->since.value + 1;
@@ -250,7 +430,8 @@ static void feed(struct flume_sink *sink) {
   struct flume_load *load = find_load(pump, next);
   int rv = load != NULL ? 0 : begin_load(pump, next, &load, &err);
   if (rv == FLUME_EAGAIN) {
-    pump->held_back = true;
+    set_held_back(pump, true);
+    wake_by(pump, now_ns(pump) + PATIENCE_MS * 1000000u);
     return;
   }
   if (rv != 0 || load == NULL) {
@@ -265,6 +446,7 @@ static void feed(struct flume_sink *sink) {
     return;
   }
   struct flume_block *block = flume_block_ref(load->block);
+  assert(flume_block_has_next(block, next));
   sink->state = FLUME_SINK_FEEDING;
   sink->feed_ns = now_ns(pump);
   load_ahead(pump, block);
@@ -273,40 +455,61 @@ static void feed(struct flume_sink *sink) {
 
 /* Brings the sink to where all deletions are known to it: what it has not consumed it will pass over. */
 static void learn_deletions(struct flume_sink *sink) {
+  int64_t deletions = sink->pump->log->deletions.value;
+  if (sink->deletions == deletions) return;
   if (flume_sink_is_stale(sink)) {
     sink->state = FLUME_SINK_FORGETTING;
     sink->ops->forget(sink);
   } else {
-    sink->deletions = sink->pump->log->deletions.value;
+    sink->deletions = deletions;
   }
 }
 
 static void schedule_sink(struct flume_sink *sink) {
   struct flume_pump *pump = sink->pump;
-  if (sink->state == FLUME_SINK_IDLE && !sink->restarting) learn_deletions(sink);
+  if (pump->closing || sink->restarting) return;
+  if (sink->state == FLUME_SINK_IDLE) learn_deletions(sink);
   if (sink->deletions != pump->log->deletions.value) return; /* it has to learn of them before it is fed */
   if (sink->state == FLUME_SINK_IDLE && pump->ready && sink->since.value < pump->log->since.value) feed(sink);
 }
 
-static void run_schedule(struct flume_deferred *deferred) {
-  struct flume_pump *pump = FLUME_CONTAINER_OF(deferred, struct flume_pump, schedule);
-  pump->held_back = false;
-  /* Each comes to the end of the list, so that all are in it all the time; a callback may attach and detach any. */
-  for (unsigned left = pump->sinks_count; left > 0 && !flume_queue_empty(&pump->sinks); left--) {
+/* Each goes to the end of the list, so that a different one is looked at first each time. */
+static void schedule_each(struct flume_pump *pump) {
+  set_held_back(pump, false);
+  for (unsigned left = pump->sinks_count; left > 0; left--) {
     struct flume_queue *node = flume_queue_shift(&pump->sinks);
     struct flume_sink *sink = FLUME_CONTAINER_OF(node, struct flume_sink, queue);
     flume_queue_push(&pump->sinks, node);
     schedule_sink(sink);
-    if (sink->state != FLUME_SINK_DETACHED) end_waits(sink);
+    end_waits(sink);
   }
-  if (pump->closing) return;
-  set_timer(pump);
 }
 
-static void on_since(struct flume_observer *observer, int64_t value) {
-  (void)value;
-  struct flume_pump *pump = observer->data;
-  flume_defer(&pump->log->defer, &pump->schedule);
+/* A sink that fails while they are looked at asks for one more round, and for no round within the round. */
+static void schedule_all(struct flume_pump *pump) {
+  if (pump->round != FLUME_PUMP_AT_REST) {
+    pump->round = FLUME_PUMP_AGAIN;
+    return;
+  }
+  do {
+    pump->round = FLUME_PUMP_SCHEDULING;
+    schedule_each(pump);
+  } while (pump->round == FLUME_PUMP_AGAIN);
+  pump->round = FLUME_PUMP_AT_REST;
+}
+
+/* The sink is looked at again; all are when one waits for a place in the window, which may be there now. */
+static void reschedule(struct flume_sink *sink) {
+  schedule_sink(sink);
+  end_waits(sink);
+  if (sink->pump->held_back) schedule_all(sink->pump);
+}
+
+static void on_moved(struct flume_log_listener *listener) {
+  struct flume_pump *pump = FLUME_CONTAINER_OF(listener, struct flume_pump, listener);
+  flume_pump_lock(pump);
+  schedule_all(pump);
+  flume_pump_unlock(pump);
 }
 
 /* --- Sinks --------------------------------------------------------------------------------------------------- */
@@ -316,119 +519,164 @@ static void start_progress(struct flume_sink *sink, int64_t since) {
   sink->start_ns = now_ns(sink->pump);
 }
 
+static void set_since(struct flume_sink *sink, int64_t since) {
+  assert(since >= -1);
+  if (sink->since.value == since) return;
+  sink->since.value = since;
+  sink->pump->moved = true;
+}
+
+static bool is_at_rest(const struct flume_sink *sink) {
+  return sink->state == FLUME_SINK_IDLE || sink->state == FLUME_SINK_FAILED || sink->state == FLUME_SINK_STOPPED;
+}
+
 void flume_sink_attach(struct flume_sink *sink, struct flume_pump *pump, const struct flume_sink_ops *ops,
                        int64_t since, int64_t deletions) {
+  assert(sink->state == FLUME_SINK_DETACHED);
   sink->ops = ops;
   sink->pump = pump;
   sink->state = FLUME_SINK_IDLE;
   sink->restarting = false;
   sink->slow = false;
-  sink->turn_ns = 0;
+  sink->turn_ns = sink->due_ns = 0;
   sink->deletions = deletions;
   sink->failure_seq = -1;
+  sink->seen_since = since;
   flume_obv_init(&sink->since, &pump->log->defer, since);
   flume_queue_init(&sink->waits);
   flume_queue_push(&pump->sinks, &sink->queue);
   pump->sinks_count++;
   start_progress(sink, since);
-  flume_defer(&pump->log->defer, &pump->schedule);
+  reschedule(sink);
 }
 
 void flume_sink_detach(struct flume_sink *sink) {
-  assert(sink->state != FLUME_SINK_FEEDING && sink->state != FLUME_SINK_FORGETTING);
+  assert(is_at_rest(sink));
+  struct flume_pump *pump = sink->pump;
   sink->state = FLUME_SINK_DETACHED;
   flume_queue_remove(&sink->queue);
-  sink->pump->sinks_count--;
-  struct flume_queue *node;
-  while ((node = flume_queue_shift(&sink->waits)) != NULL) {
-    struct flume_wait *wait = FLUME_CONTAINER_OF(node, struct flume_wait, queue);
-    wait->cb(wait, FLUME_ECLOSED);
+  assert(pump->sinks_count > 0);
+  pump->sinks_count--;
+  while (!flume_queue_empty(&sink->waits)) {
+    end_wait(sink, FLUME_CONTAINER_OF(sink->waits.next, struct flume_wait, queue), FLUME_ECLOSED);
   }
+  if (pump->held_back) schedule_all(pump);
+}
+
+void flume_sink_fini(struct flume_sink *sink) {
+  assert(sink->state == FLUME_SINK_DETACHED);
   flume_obv_fini(&sink->since);
 }
 
 void flume_sink_restart(struct flume_sink *sink, int64_t since, int64_t deletions) {
-  assert(sink->state != FLUME_SINK_FEEDING && sink->state != FLUME_SINK_FORGETTING);
+  assert(is_at_rest(sink) && sink->state != FLUME_SINK_STOPPED);
   sink->state = FLUME_SINK_IDLE;
   sink->restarting = false;
   sink->failure = (struct flume_err){0};
   sink->failure_seq = -1;
   sink->deletions = deletions;
   start_progress(sink, since);
-  flume_obv_set(&sink->since, since);
-  flume_defer(&sink->pump->log->defer, &sink->pump->schedule);
+  set_since(sink, since);
+  reschedule(sink);
 }
 
 void flume_sink_fed(struct flume_sink *sink, int64_t since) {
   assert(sink->state == FLUME_SINK_FEEDING);
   sink->state = FLUME_SINK_IDLE;
   note_turn(sink);
-  flume_obv_set(&sink->since, since);
-  flume_defer(&sink->pump->log->defer, &sink->pump->schedule);
+  set_since(sink, since);
+  reschedule(sink);
 }
 
 void flume_sink_unfeed(struct flume_sink *sink) {
-  assert(sink->state == FLUME_SINK_FEEDING);
+  assert(sink->state == FLUME_SINK_FEEDING || sink->state == FLUME_SINK_FORGETTING);
   sink->state = FLUME_SINK_IDLE;
+}
+
+void flume_sink_stop(struct flume_sink *sink) {
+  assert(sink->state != FLUME_SINK_DETACHED);
+  if (sink->state != FLUME_SINK_FAILED) sink->state = FLUME_SINK_STOPPED;
 }
 
 void flume_sink_forgot(struct flume_sink *sink, int64_t deletions) {
   assert(sink->state == FLUME_SINK_FORGETTING);
+  assert(deletions >= sink->deletions);
   sink->state = FLUME_SINK_IDLE;
   sink->deletions = deletions;
-  flume_defer(&sink->pump->log->defer, &sink->pump->schedule);
+  reschedule(sink);
 }
 
 void flume_sink_failed(struct flume_sink *sink, int64_t seq, const struct flume_err *err) {
+  assert(sink->state != FLUME_SINK_DETACHED);
   sink->state = FLUME_SINK_FAILED;
   sink->failure = *err;
   sink->failure_seq = seq;
-  flume_defer(&sink->pump->log->defer, &sink->pump->schedule);
+  end_waits(sink);
+  if (sink->pump->held_back) schedule_all(sink->pump);
 }
 
 /* --- Opening and closing ------------------------------------------------------------------------------------- */
 
 int flume_pump_open(struct flume_pump *pump, struct flume_log *log, struct flume_pool *pool) {
-  *pump = (struct flume_pump){.log = log, .pool = pool, .ready = true};
+  *pump = (struct flume_pump){.log = log, .pool = pool, .ready = true, .owner = uv_thread_self()};
+  int rv = uv_mutex_init(&pump->lock);
+  if (rv != 0) return rv;
+  rv = uv_async_init(log->loop, &pump->async, on_async);
+  if (rv != 0) {
+    uv_mutex_destroy(&pump->lock);
+    return rv;
+  }
+  pump->async.data = pump;
+  uv_unref((uv_handle_t *)&pump->async);
   flume_queue_init(&pump->sinks);
-  flume_deferred_init(&pump->schedule, run_schedule);
-  pump->on_since = (struct flume_observer){.cb = on_since, .data = pump};
-  pump->on_deletion = (struct flume_observer){.cb = on_since, .data = pump};
-  flume_obv_observe(&log->since, &pump->on_since);
-  flume_obv_observe(&log->deletions, &pump->on_deletion);
-  uv_timer_init(log->loop, &pump->timer);
-  pump->timer.data = pump;
+  flume_queue_init(&pump->notices);
+  flume_queue_init(&pump->turns);
+  flume_deferred_init(&pump->drain, on_drain);
+  pump->alarm.run = on_alarm;
+  pump->listener.moved = on_moved;
+  flume__log_listen(log, &pump->listener);
   return 0;
 }
 
 void flume_pump_set_ready(struct flume_pump *pump, bool ready) {
+  flume_pump_lock(pump);
   pump->ready = ready;
-  flume_defer(&pump->log->defer, &pump->schedule);
+  schedule_all(pump);
+  flume_pump_unlock(pump);
 }
 
-static void on_timer_closed(uv_handle_t *handle) {
+static void on_async_closed(uv_handle_t *handle) {
   struct flume_pump *pump = handle->data;
+  uv_mutex_destroy(&pump->lock);
   pump->closed(pump);
 }
 
+/* What the loop was to be told goes first. A load that comes back wakes the loop, and so defers this again. */
 static void close_when_quiet(struct flume_deferred *deferred) {
-  struct flume_pump *pump = FLUME_CONTAINER_OF(deferred, struct flume_pump, schedule);
-  if (pump->loads > 0) return; /* the last one to come back defers this again */
+  struct flume_pump *pump = FLUME_CONTAINER_OF(deferred, struct flume_pump, drain);
+  run_notices(pump);
+  flume_pump_lock(pump);
+  bool has_loads = pump->loads > 0, more = has_news(pump);
+  uv_mutex_unlock(&pump->lock);
+  if (more) flume_defer(&pump->log->defer, &pump->drain);
+  if (more || has_loads) return;
   for (unsigned i = 0; i < FLUME_PUMP_WINDOW; i++) {
     if (pump->window[i] != NULL) load_free(pump->window[i]);
     pump->window[i] = NULL;
   }
-  uv_close((uv_handle_t *)&pump->timer, on_timer_closed);
+  uv_close((uv_handle_t *)&pump->async, on_async_closed);
 }
 
 void flume_pump_close(struct flume_pump *pump, void (*closed)(struct flume_pump *pump)) {
-  assert(pump->sinks_count == 0);
+  assert(is_owner(pump) && pump->sinks_count == 0 && closed != NULL);
+  flume__log_unlisten(pump->log, &pump->listener);
+  flume_pump_lock(pump);
   pump->closing = true;
+  uv_mutex_unlock(&pump->lock);
+  flume_pool_cancel_alarm(pump->pool, &pump->alarm);
+  keep_loop(pump, true);
   pump->closed = closed;
-  flume_observer_stop(&pump->on_since);
-  flume_observer_stop(&pump->on_deletion);
-  uv_timer_stop(&pump->timer);
-  flume_deferred_cancel(&pump->schedule);
-  pump->schedule.run = close_when_quiet;
-  flume_defer(&pump->log->defer, &pump->schedule);
+  flume_deferred_cancel(&pump->drain);
+  pump->drain.run = close_when_quiet;
+  flume_defer(&pump->log->defer, &pump->drain);
 }

@@ -24,7 +24,7 @@
 
 struct lua_seqset {
   struct flume_seqset *set;
-  struct flume_view **views; /* those of its leaves, in the user value too */
+  struct lua_view **views; /* those of its leaves, in the user value too */
   size_t views_count;
 };
 
@@ -39,8 +39,8 @@ static int raise_error(lua_State *L, const struct flume_err *err) {
 
 /* --- Views ------------------------------------------------------------------------------------------------------- */
 
-static struct flume_view *check_kind(lua_State *L, int index, enum flume_view_kind kind) {
-  struct flume_view *view = flume__view_check(L, index);
+static struct lua_view *check_kind(lua_State *L, int index, enum flume_view_kind kind) {
+  struct lua_view *view = flume__view_check(L, index);
   if (view->kind != kind || view->kept.store == NULL || view->vm != NULL) {
     luaL_error(L, "a view of another kind was expected");
   }
@@ -48,10 +48,10 @@ static struct flume_view *check_kind(lua_State *L, int index, enum flume_view_ki
   return view;
 }
 
-static void note_view(lua_State *L, const struct leaves *leaves, struct flume_view *view, int index) {
+static void note_view(lua_State *L, const struct leaves *leaves, struct lua_view *view, int index) {
   struct lua_seqset *self = leaves->self;
   size_t size = (self->views_count + 1) * sizeof *self->views;
-  struct flume_view **views = flume_io_realloc(&flume_io_posix, self->views, size);
+  struct lua_view **views = flume_io_realloc(&flume_io_posix, self->views, size);
   if (views == NULL) {
     luaL_error(L, "not enough memory");
     return;
@@ -65,7 +65,7 @@ static void note_view(lua_State *L, const struct leaves *leaves, struct flume_vi
 static struct lua_seqset *check_set(lua_State *L, int index) {
   struct lua_seqset *self = luaL_checkudata(L, index, TYPE);
   for (size_t i = 0; i < self->views_count; i++) {
-    if (self->views[i]->bitmaps == NULL || self->views[i]->closing) luaL_error(L, "the view is closed");
+    if (self->views[i]->view.bitmaps == NULL || self->views[i]->closing) luaL_error(L, "the view is closed");
     flume__store_await(&self->views[i]->kept);
   }
   if (self->set == NULL) luaL_error(L, "an empty plan");
@@ -111,21 +111,21 @@ static void make_key(lua_State *L, const struct leaves *leaves, int plan, bool i
   struct flume_err err;
   struct flume_seqset *set = NULL;
   lua_rawgeti(L, plan, 2);
-  struct flume_view *view = check_kind(L, lua_gettop(L), FLUME_VIEW_BITMAP);
+  struct lua_view *view = check_kind(L, lua_gettop(L), FLUME_VIEW_BITMAP);
   note_view(L, leaves, view, lua_gettop(L));
   lua_rawgeti(L, plan, 3);
   struct flume_buf *key = &view->kept.key, *packed = &view->kept.packed;
   if (is_bytes) {
     size_t len;
     const char *bytes = luaL_checklstring(L, -1, &len);
-    own(L, into, flume_seqset_of_key(&flume_io_posix, view->bitmaps, bytes, len, &set), &set);
+    own(L, into, flume_seqset_of_key(&flume_io_posix, view->view.bitmaps, bytes, len, &set), &set);
   } else {
     packed->len = key->len = 0;
     if (flume_marshal_encode_sorted(L, lua_gettop(L), packed, &err) != 0) raise_error(L, &err);
     if (flume_key_encode(packed->data, packed->len, key, &err) != 0) raise_error(L, &err);
-    own(L, into, flume_seqset_of_key(&flume_io_posix, view->bitmaps, key->data, key->len, &set), &set);
+    own(L, into, flume_seqset_of_key(&flume_io_posix, view->view.bitmaps, key->data, key->len, &set), &set);
   }
-  flume_bitmaps_trim(view->bitmaps);
+  flume_bitmaps_trim(view->view.bitmaps);
   lua_pop(L, 2);
 }
 
@@ -136,7 +136,7 @@ static void make_range(lua_State *L, int plan, struct children *into) {
   struct flume_err err;
   struct flume_seqset *list = NULL;
   lua_rawgeti(L, plan, 2);
-  struct flume_view *view = check_kind(L, lua_gettop(L), FLUME_VIEW_INDEX);
+  struct lua_view *view = check_kind(L, lua_gettop(L), FLUME_VIEW_INDEX);
   lua_rawgeti(L, plan, 3);
   flume__store_get_range(L, &view->kept.own, lua_gettop(L), &range);
   own(L, into, flume_seqset_of_list(&flume_io_posix, &list), &list);
@@ -293,7 +293,7 @@ static int walk(lua_State *L) {
   struct flume_err err;
   lua_settop(L, 6);
   struct walk walk = {.left = luaL_checkinteger(L, 4), .last_seq = luaL_checkinteger(L, 5)};
-  struct flume_view *view = check_kind(L, 1, FLUME_VIEW_INDEX);
+  struct lua_view *view = check_kind(L, 1, FLUME_VIEW_INDEX);
   walk.set = lua_isnil(L, 3) ? NULL : check_set(L, 3);
   flume__store_get_range(L, &view->kept.own, 2, &range);
   struct flume_store_cursor **cursor = flume__store_push_cursor(L);

@@ -6,30 +6,31 @@
 
 #include "lua/binding/lua_observer.h"
 #include "lua/value/box.h"
-#include "lua/value/marshal.h"
 
 enum { VIEW_UV_PUMP = 1, VIEW_UV_COUNT = 1 };
-
-/* --- Opening ----------------------------------------------------------------------------------------------------- */
 
 static int ref_value(lua_State *L, int index) {
   lua_pushvalue(L, index);
   return luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
-struct flume_view *flume__view_check(lua_State *L, int index) {
-  struct flume_view *self = luaL_checkudata(L, index, FLUME_VIEW_TYPE);
+struct lua_view *flume__view_check_any(lua_State *L, int index) {
+  return luaL_checkudata(L, index, FLUME_VIEW_TYPE);
+}
+
+struct lua_view *flume__view_check(lua_State *L, int index) {
+  struct lua_view *self = flume__view_check_any(L, index);
   if (!self->open || self->closing) luaL_error(L, "the view is closed");
   return self;
 }
 
-static struct flume_view *check_view(lua_State *L) {
+static struct lua_view *check_view(lua_State *L) {
   return flume__view_check(L, 1);
 }
 
 /* load(self, host_bytecode, args...) of a view that has a state of its own -> true | nil, message, code */
 static int view_load(lua_State *L) {
-  struct flume_view *self = luaL_checkudata(L, 1, FLUME_VIEW_TYPE);
+  struct lua_view *self = flume__view_check_any(L, 1);
   size_t len;
   const char *source = luaL_checklstring(L, 2, &len);
   struct flume_buf args;
@@ -47,50 +48,130 @@ static int view_load(lua_State *L) {
   return 1;
 }
 
-/* --- Waiting and calling --------------------------------------------------------------------------------------- */
+/* --- Looking at it ------------------------------------------------------------------------------------------------ */
 
 static int view_since(lua_State *L) {
-  struct flume_view *self = luaL_checkudata(L, 1, FLUME_VIEW_TYPE);
-  lua_pushinteger(L, self->open ? self->sink.since.value : self->meta.since);
+  struct lua_view *self = flume__view_check_any(L, 1);
+  lua_pushinteger(L, self->open ? self->view.sink.since.value : self->view.meta.since);
   return 1;
 }
 
 /* reached(self) -> the last seq that may be in its state: since, or the end of the block that it is at */
 static int view_reached(lua_State *L) {
-  struct flume_view *self = check_view(L);
-  const struct flume_block *block = self->working == FLUME_WORK_FEED ? self->block : NULL;
-  lua_pushinteger(L, block != NULL ? flume_block_last_seq(block) : self->sink.since.value);
+  struct lua_view *self = check_view(L);
+  struct flume_view *view = &self->view;
+  flume_pump_lock(&self->pump->pump);
+  bool is_folding = view->state == FLUME_VIEW_FOLDING;
+  int64_t seq = is_folding ? flume_block_last_seq(view->work.block) : view->sink.since.value;
+  flume_pump_unlock(&self->pump->pump);
+  lua_pushinteger(L, seq);
   return 1;
 }
 
 /* progress(self) -> start, milliseconds since then */
 static int view_progress(lua_State *L) {
-  struct flume_view *self = check_view(L);
-  lua_pushinteger(L, self->sink.start_seq);
-  lua_pushnumber(L, (lua_Number)(uv_hrtime() - self->sink.start_ns) / 1e6);
+  struct lua_view *self = check_view(L);
+  flume_pump_lock(&self->pump->pump);
+  int64_t start_seq = self->view.sink.start_seq;
+  uint64_t start_ns = self->view.sink.start_ns;
+  flume_pump_unlock(&self->pump->pump);
+  lua_pushinteger(L, start_seq);
+  lua_pushnumber(L, (lua_Number)(flume__view_now_ns(&self->view) - start_ns) / 1e6);
   return 2;
+}
+
+struct failure {
+  struct flume_err err;
+  int64_t seq;
+  struct flume_buf *traceback; /* a string */
+};
+
+/* The failure, copied; false when the view has not failed. Nothing may raise while the pump is locked. */
+static bool get_failure(struct lua_view *self, struct failure *failure) {
+  const struct flume_view *view = &self->view;
+  flume_pump_lock(&self->pump->pump);
+  bool has_failed = view->sink.state == FLUME_SINK_FAILED && !view->sink.restarting;
+  if (has_failed) {
+    failure->err = view->sink.failure;
+    failure->seq = view->sink.failure_seq;
+    if (failure->traceback != NULL) flume_buf_append(failure->traceback, view->traceback.data, view->traceback.len);
+  }
+  flume_pump_unlock(&self->pump->pump);
+  return has_failed;
 }
 
 /* failure(self) -> nil | message, seq, traceback, code */
 static int view_failure(lua_State *L) {
-  struct flume_view *self = check_view(L);
-  if (self->sink.state != FLUME_SINK_FAILED || self->sink.restarting) return 0;
-  lua_pushstring(L, self->sink.failure.msg);
-  lua_pushinteger(L, self->sink.failure_seq);
-  lua_pushstring(L, self->traceback.len > 0 ? (const char *)self->traceback.data : "");
-  lua_pushstring(L, flume_err_name(self->sink.failure.code));
+  struct lua_view *self = check_view(L);
+  struct failure failure = {.traceback = NULL};
+  if (!get_failure(self, &failure)) return 0;
+  failure.traceback = flume_box_buf(L);
+  if (!get_failure(self, &failure)) return 0;
+  lua_pushstring(L, failure.err.msg);
+  lua_pushinteger(L, failure.seq);
+  lua_pushstring(L, failure.traceback->len > 0 ? (const char *)failure.traceback->data : "");
+  lua_pushstring(L, flume_err_name(failure.err.code));
   return 4;
 }
 
+/* state(self) -> the name of the engine's state */
+static int view_state(lua_State *L) {
+  struct lua_view *self = check_view(L);
+  flume_pump_lock(&self->pump->pump);
+  enum flume_view_state state = self->view.state;
+  flume_pump_unlock(&self->pump->pump);
+  lua_pushstring(L, flume_view_state_name(state));
+  return 1;
+}
+
+/* reason(self) -> nil | why it started over, or why it stalls; whether it stalls */
+static int view_reason(lua_State *L) {
+  struct lua_view *self = check_view(L);
+  flume_pump_lock(&self->pump->pump);
+  struct flume_err stall = self->view.checkpoint.stall;
+  const char *reason = self->view.reason;
+  flume_pump_unlock(&self->pump->pump);
+  lua_pushstring(L, stall.code != 0 ? stall.msg : reason);
+  lua_pushboolean(L, stall.code != 0);
+  return 2;
+}
+
+/* size(self) -> bytes on disk, when it was opened or after the last checkpoint */
+static int view_size(lua_State *L) {
+  struct lua_view *self = check_view(L);
+  flume_pump_lock(&self->pump->pump);
+  uint64_t size_bytes = self->view.checkpoint.size_bytes;
+  flume_pump_unlock(&self->pump->pump);
+  lua_pushinteger(L, (lua_Integer)size_bytes);
+  return 1;
+}
+
+/* --- Waiting ------------------------------------------------------------------------------------------------------ */
+
 static int view_observe(lua_State *L) {
-  struct flume_view *self = check_view(L);
-  flume__observe(L, self->loop, &self->sink.since, 2);
+  struct lua_view *self = check_view(L);
+  flume__observe(L, self->loop, &self->view.sink.since, 2);
   return 1;
 }
 
 /* has(self, seq) -> boolean */
 static int view_has(lua_State *L) {
-  lua_pushboolean(L, flume_sink_has(&check_view(L)->sink, luaL_checkinteger(L, 2)));
+  struct lua_view *self = check_view(L);
+  lua_Integer seq = luaL_checkinteger(L, 2);
+  flume_pump_lock(&self->pump->pump);
+  bool has = flume_sink_has(&self->view.sink, seq);
+  flume_pump_unlock(&self->pump->pump);
+  lua_pushboolean(L, has);
+  return 1;
+}
+
+/* deletions(self) -> how many of the log's deletions, in their order, it has taken back, or knows not to have consumed */
+static int view_deletions(lua_State *L) {
+  struct lua_view *self = check_view(L);
+  flume_pump_lock(&self->pump->pump);
+  int64_t deletions = self->view.sink.deletions;
+  flume_pump_unlock(&self->pump->pump);
+  lua_pushinteger(L, deletions);
   return 1;
 }
 
@@ -114,7 +195,7 @@ static void on_wait(struct flume_wait *wait, int status) {
 
 /* wait(self, seq, timeout_ms or nil, cb); cb(code or nil) */
 static int view_wait(lua_State *L) {
-  struct flume_view *self = check_view(L);
+  struct lua_view *self = check_view(L);
   lua_Integer seq = luaL_checkinteger(L, 2);
   lua_Number timeout_ms = luaL_optnumber(L, 3, -1);
   luaL_checktype(L, 4, LUA_TFUNCTION);
@@ -127,126 +208,69 @@ static int view_wait(lua_State *L) {
   wait->loop = self->loop;
   wait->wait.cb = on_wait;
   wait->wait.seq = seq;
-  if (timeout_ms >= 0 && timeout_ms < 9e15) { /* else for ever */
-    uv_update_time(self->loop->loop);
-    wait->wait.deadline_ms = uv_now(self->loop->loop) + (uint64_t)timeout_ms + 1;
+  if (timeout_ms >= 0 && timeout_ms < 9e12) { /* else for ever */
+    wait->wait.deadline_ns = flume__view_now_ns(&self->view) + (uint64_t)(timeout_ms * 1e6) + 1;
   }
   wait->cb = cb;
-  flume_sink_wait(&self->sink, &wait->wait);
+  flume_pump_lock(&self->pump->pump);
+  flume_sink_wait(&self->view.sink, &wait->wait);
+  flume_pump_unlock(&self->pump->pump);
   return 0;
 }
 
-/* call(self, cb, name, args...) -> true | nil, message, code; of a view with a state of its own. cb(err, results...) */
-static int view_call(lua_State *L) {
-  struct flume_view *self = check_view(L);
-  luaL_checktype(L, 2, LUA_TFUNCTION);
-  const char *name = luaL_checkstring(L, 3);
-  int cb = ref_value(L, 2);
-  struct flume_view_call *call = flume_io_zalloc(&flume_io_posix, sizeof *call);
-  if (call == NULL) {
+/* --- Asking for something ----------------------------------------------------------------------------------------- */
+
+struct lua_request {
+  struct flume_view_request request;
+  struct lua_view *self;
+  int cb; /* registry */
+};
+
+/* The callback is called with the error, or nil, and the number of the view's version. */
+static void on_request(struct flume_view_request *request, int status, const struct flume_err *err) {
+  struct lua_request *asked = FLUME_CONTAINER_OF(request, struct lua_request, request);
+  struct lua_view *self = asked->self;
+  lua_State *L = self->loop->L;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, asked->cb);
+  luaL_unref(L, LUA_REGISTRYINDEX, asked->cb);
+  if (status == 0) lua_pushnil(L);
+  else flume__push_error(L, status, err);
+  lua_pushinteger(L, self->view.place.number);
+  flume_io_free(&flume_io_posix, asked);
+  flume__loop_call(self->loop, 2);
+}
+
+/* A request with the function at index as its callback. Raises memory errors. */
+static struct flume_view_request *new_request(lua_State *L, struct lua_view *self, int index) {
+  luaL_checktype(L, index, LUA_TFUNCTION);
+  int cb = ref_value(L, index);
+  struct lua_request *asked = flume_io_zalloc(&flume_io_posix, sizeof *asked);
+  if (asked == NULL) {
     luaL_unref(L, LUA_REGISTRYINDEX, cb);
-    return luaL_error(L, "out of memory");
+    luaL_error(L, "out of memory");
+    return NULL;
   }
-  flume_buf_init(&call->args, &flume_io_posix);
-  flume_buf_init(&call->results, &flume_io_posix);
-  call->cb = cb;
-  struct flume_err err;
-  snprintf(call->name, sizeof call->name, "%s", name);
-  int rv = flume_values_put(L, 4, lua_gettop(L), &call->args, &err);
-  if (rv != 0) {
-    flume__view_call_free(L, call);
-    return flume__fail(L, rv, &err);
-  }
-  flume_queue_push(&self->calls, &call->queue);
-  flume__view_next(self);
-  lua_pushboolean(L, 1);
-  return 1;
-}
-
-/* Calls host[name] with what is on the stack from index 3 on. */
-static int call_here(lua_State *L, struct flume_view *self) {
-  const char *name = luaL_checkstring(L, 2);
-  int last = lua_gettop(L);
-  struct flume_buf *args = flume_box_buf(L), *results = flume_box_buf(L);
-  struct flume_err err;
-  int rv = flume_values_put(L, 3, last, args, &err);
-  if (rv == 0) {
-    flume_vm_enter(self->vm);
-    rv = flume_vm_call(self->vm, name, args, results, &err);
-    flume_vm_leave(self->vm);
-  }
-  if (rv != 0) return flume__fail(L, rv, &err);
-  lua_pushboolean(L, 1);
-  int count = flume_values_push(L, results);
-  if (count < 0) return luaL_error(L, "results can't be decoded");
-  return 1 + count;
-}
-
-/* call_now(self, name, args...) -> true, results... | nil, message, code. On this thread, between two records. */
-static int view_call_now(lua_State *L) {
-  struct flume_view *self = luaL_checkudata(L, 1, FLUME_VIEW_TYPE);
-  if (self->vm == NULL) return luaL_error(L, "the view is closed");
-  return call_here(L, self);
-}
-
-static bool is_idle(const struct flume_view *self) {
-  return self->vm != NULL && self->working == FLUME_WORK_NONE && flume_queue_empty(&self->calls) && !self->syncing;
-}
-
-/* call_if_idle(self, name, args...): the same, when nothing is under way for the view and nobody waits; else nil */
-static int view_call_if_idle(lua_State *L) {
-  struct flume_view *self = check_view(L);
-  return is_idle(self) ? call_here(L, self) : 0;
-}
-
-static bool has_page(const struct flume_view *self) {
-  return is_idle(self) && self->kind == FLUME_VIEW_INDEX && self->kept.store != NULL;
-}
-
-/* page_if_idle(self, range, n, min_seq, max_seq, resume) -> as page in store.h, and as of which seq; nil when the view is at
- * work. Of an index, all of which is in the store: its entries become values of this state without a way through its own. */
-static int view_page_if_idle(lua_State *L) {
-  struct flume_view *self = check_view(L);
-  struct flume_err err;
-  if (!has_page(self)) return 0;
-  struct flume_store_page *page = flume__store_begin_page(L, 2);
-  if (!has_page(self)) return 0; /* a finalizer has asked it for something */
-  int64_t seq = self->kept.seq;
-  if (flume__store_read_page(L, page, self->kept.store, &err) != 0) return luaL_error(L, "%s", err.msg);
-  flume__store_push_page(L, page);
-  lua_pushinteger(L, seq);
-  return 3;
+  asked->request.cb = on_request;
+  asked->self = self;
+  asked->cb = cb;
+  return &asked->request;
 }
 
 /* rebuild(self): starts over as soon as nothing is under way */
 static int view_rebuild(lua_State *L) {
-  struct flume_view *self = check_view(L);
-  self->rebuilding = self->sink.restarting = true;
-  self->reason = NULL;
-  flume__view_next(self);
+  flume_view_rebuild(&check_view(L)->view, NULL);
   return 0;
 }
 
 /* revive(self): goes on from the last checkpoint, also after a failure */
 static int view_revive(lua_State *L) {
-  struct flume_view *self = check_view(L);
-  self->reviving = self->sink.restarting = true;
-  flume__view_next(self);
+  flume_view_revive(&check_view(L)->view);
   return 0;
-}
-
-/* reason(self) -> nil | why it started over, or why it stalls */
-static int view_reason(lua_State *L) {
-  struct flume_view *self = check_view(L);
-  if (self->stall.code != 0) lua_pushstring(L, self->stall.msg);
-  else lua_pushstring(L, self->reason);
-  lua_pushboolean(L, self->stall.code != 0);
-  return 2;
 }
 
 /* skips(self, seqs): the records that it passes over, ascending, from the next block on */
 static int view_skips(lua_State *L) {
-  struct flume_view *self = luaL_checkudata(L, 1, FLUME_VIEW_TYPE);
+  struct lua_view *self = flume__view_check_any(L, 1);
   luaL_checktype(L, 2, LUA_TTABLE);
   size_t count = lua_rawlen(L, 2);
   int64_t *seqs = flume_io_alloc(&flume_io_posix, (count + 1) * sizeof *seqs);
@@ -256,183 +280,133 @@ static int view_skips(lua_State *L) {
     seqs[i] = lua_tointeger(L, -1);
     lua_pop(L, 1);
   }
-  flume_io_free(&flume_io_posix, self->new_skips);
-  self->new_skips = seqs;
-  self->new_skips_count = count;
-  if (self->open) flume__view_next(self);
-  else flume__view_take_wishes(self);
+  flume_view_set_skips(&self->view, seqs, count);
   return 0;
 }
 
 /* quiet(self, cb): cb() when nothing is under way and no call waits; from then on it is held, and its store has all of
  * its state, unless it has failed. Also when it is closed before. */
 static int view_quiet(lua_State *L) {
-  struct flume_view *self = check_view(L);
-  luaL_checktype(L, 2, LUA_TFUNCTION);
-  if (self->quiet_cb != LUA_NOREF) return luaL_error(L, "somebody waits for it to be quiet already");
-  self->quiet_cb = ref_value(L, 2);
-  flume_defer(&self->pump->pump.log->defer, &self->nudge);
+  struct lua_view *self = check_view(L);
+  if (self->view.requests.quiet != NULL) return luaL_error(L, "the view is asked to be quiet already");
+  flume_view_quiet(&self->view, new_request(L, self, 2));
   return 0;
 }
 
 /* activate(self, cb): a checkpoint, and then this version is the active one on disk; cb(err), also when it is closed
- * before. EAGAIN: it has started over, and may be asked again when it has caught up. */
+ * before. EAGAIN: it has started over, and may be asked again when it has caught up. A callback that waits is given up. */
 static int view_activate(lua_State *L) {
-  struct flume_view *self = check_view(L);
-  luaL_checktype(L, 2, LUA_TFUNCTION);
-  luaL_unref(L, LUA_REGISTRYINDEX, self->active_cb);
-  self->active_cb = ref_value(L, 2);
-  self->wants_active = true;
-  self->activation_off = false;
-  flume_defer(&self->pump->pump.log->defer, &self->nudge);
+  struct lua_view *self = check_view(L);
+  flume_view_activate(&self->view, new_request(L, self, 2));
   return 0;
 }
 
-/* size(self) -> bytes on disk, when it was opened or after the last checkpoint */
-static int view_size(lua_State *L) {
-  lua_pushinteger(L, (lua_Integer)check_view(L)->size_bytes);
+/* scrub(self, number, cb): cb(err, number of its version) when it has taken back all that is deleted now, and nothing of
+ * that is left in its files; the number is the given one if that took writing them anew. */
+static int view_scrub(lua_State *L) {
+  struct lua_view *self = check_view(L);
+  uint32_t number = (uint32_t)luaL_checkinteger(L, 2);
+  if (self->view.requests.scrub != NULL) return luaL_error(L, "the view is scrubbed already");
+  flume_view_scrub(&self->view, number, new_request(L, self, 3));
+  return 0;
+}
+
+/* fail(self, message): the view, which is held, consumes nothing more, and all that is asked of it answers the message */
+static int view_fail(lua_State *L) {
+  struct lua_view *self = check_view(L);
+  struct flume_err err;
+  flume_err_set(&err, FLUME_EVIEW, "%s", luaL_checkstring(L, 2));
+  flume_view_fail(&self->view, &err);
+  return 0;
+}
+
+/* hold(self, held) -> whether it was held before: a view begins no block while it is held */
+static int view_hold(lua_State *L) {
+  lua_pushboolean(L, flume_view_hold(&check_view(L)->view, lua_toboolean(L, 2)));
   return 1;
 }
 
-/* fail(self, message): the view consumes nothing more, and all that is asked of it answers the message */
-static int view_fail(lua_State *L) {
-  struct flume_view *self = check_view(L);
-  struct flume_err err;
-  flume_err_set(&err, FLUME_EVIEW, "%s", luaL_checkstring(L, 2));
-  self->rebuilding = self->reviving = self->sink.restarting = false;
-  if (self->sink.state == FLUME_SINK_FEEDING) { /* held, so the block has not been begun */
-    flume_block_unref(self->block);
-    self->block = NULL;
-    flume_sink_unfeed(&self->sink);
-  }
-  flume_sink_failed(&self->sink, -1, &err);
-  return 0;
-}
+/* --- Closing ------------------------------------------------------------------------------------------------------ */
 
-/* hold(self, held): an inline view is not fed while it is held */
-static int view_hold(lua_State *L) {
-  struct flume_view *self = check_view(L);
-  self->held = lua_toboolean(L, 2);
-  flume__view_next(self);
-  return 0;
-}
-
-/* --- Closing --------------------------------------------------------------------------------------------------- */
-
-static void release(lua_State *L, struct flume_view *self) {
+static void release(lua_State *L, struct lua_view *self) {
   if (self->released) return;
   self->released = true;
   if (self->vm != NULL) flume_vm_free(self->vm);
   self->vm = NULL;
   luaL_unref(L, LUA_REGISTRYINDEX, self->host);
   self->host = LUA_NOREF;
-  flume_buf_fini(&self->traceback);
+  self->kept.store = NULL; /* the engine's */
   flume__store_fini(&self->kept);
+  flume_view_fini(&self->view);
   flume_extract_free(self->extract);
   self->extract = NULL;
-  flume_bitmaps_free(self->bitmaps);
-  self->bitmaps = NULL;
-  flume_io_free(&flume_io_posix, self->skips);
-  flume_io_free(&flume_io_posix, self->new_skips);
-  flume_io_free(&flume_io_posix, self->dir);
-  self->skips = self->new_skips = NULL;
-  self->dir = NULL;
 }
 
-/* Calls what the reference stands for, if anything, with the error that the status is, or none; gives it up. */
-static void call_ref(struct flume_loop *loop, int ref, int status) {
-  struct flume_err err;
-  if (ref == LUA_NOREF) return;
-  lua_rawgeti(loop->L, LUA_REGISTRYINDEX, ref);
-  luaL_unref(loop->L, LUA_REGISTRYINDEX, ref);
-  if (status == 0) lua_pushnil(loop->L);
-  else flume__push_error(loop->L, flume_err_set(&err, status, "the view was closed"), &err);
-  flume__loop_call(loop, 1);
-}
-
-static void on_idle_closed(uv_handle_t *handle) {
-  struct flume_view *self = handle->data;
+static void on_closed(struct flume_view_request *request, int status, const struct flume_err *err) {
+  struct lua_view *self = FLUME_CONTAINER_OF(request, struct lua_view, end);
   struct flume_loop *loop = self->loop;
-  int quiet_cb = self->quiet_cb, close_cb = self->close_cb, active_cb = self->active_cb;
-  flume_deferred_cancel(&self->slice);
-  flume_deferred_cancel(&self->nudge);
-  flume_sink_detach(&self->sink);
+  int close_cb = self->close_cb;
+  (void)status, (void)err;
   self->open = false;
-  self->quiet_cb = self->close_cb = self->active_cb = LUA_NOREF;
+  self->close_cb = LUA_NOREF;
   release(loop->L, self);
   flume__pump_left(self->pump);
   luaL_unref(loop->L, LUA_REGISTRYINDEX, self->pin);
-  call_ref(loop, quiet_cb, 0);
-  call_ref(loop, active_cb, FLUME_ECLOSED);
-  call_ref(loop, close_cb, 0);
+  if (close_cb == LUA_NOREF) return;
+  lua_rawgeti(loop->L, LUA_REGISTRYINDEX, close_cb);
+  luaL_unref(loop->L, LUA_REGISTRYINDEX, close_cb);
+  lua_pushnil(loop->L);
+  flume__loop_call(loop, 1);
 }
 
-void flume__view_finish_close(struct flume_view *self) {
-  if (self->finishing) return;
-  self->finishing = true;
-  uv_close((uv_handle_t *)&self->idle, on_idle_closed);
-}
-
-/* The callback of closing is never called from inside close. */
-static void begin_close(struct flume_deferred *deferred) {
-  struct flume_view *self = FLUME_CONTAINER_OF(deferred, struct flume_view, slice);
-  flume__view_next(self);
-}
-
-static void close_view(struct flume_view *self) {
+static void close_view(struct lua_view *self, bool drops) {
   self->closing = true;
-  if (self->working != FLUME_WORK_NONE) return; /* goes on from there */
-  self->slice.run = begin_close;
-  flume_defer(&self->pump->pump.log->defer, &self->slice);
+  self->end.cb = on_closed;
+  flume_view_close(&self->view, drops, &self->end);
 }
 
-/* Lua ran out of memory when it was about to keep a view that had been started: nobody else can close it. */
+/* Lua ran out of memory when it was about to keep a view that had been started: nothing else can close it. */
 static void close_left(struct flume_lua_pump *pump) {
-  for (struct flume_queue *node = pump->pump.sinks.next; node != &pump->pump.sinks; node = node->next) {
-    struct flume_view *view = FLUME_CONTAINER_OF(node, struct flume_view, sink.queue);
-    if (!view->closing) close_view(view);
-  }
-}
-
-static void nudge(struct flume_deferred *deferred) {
-  struct flume_view *self = FLUME_CONTAINER_OF(deferred, struct flume_view, nudge);
-  flume__view_tell_active(self);
-  flume__view_next(self);
+  struct lua_view *left = NULL;
+  do {
+    left = NULL;
+    flume_pump_lock(&pump->pump);
+    for (struct flume_queue *node = pump->pump.sinks.next; node != &pump->pump.sinks; node = node->next) {
+      struct flume_view *view = FLUME_CONTAINER_OF(node, struct flume_view, sink.queue);
+      struct lua_view *self = FLUME_CONTAINER_OF(view, struct lua_view, view);
+      if (!self->closing) left = self;
+    }
+    flume_pump_unlock(&pump->pump);
+    if (left != NULL) close_view(left, false);
+  } while (left != NULL);
 }
 
 /* close(self, cb [, "drop"]): a last checkpoint, unless its state is to be dropped; then cb() */
 static int view_close(lua_State *L) {
   static const char *const ends[] = {"keep", "drop", NULL};
-  struct flume_view *self = check_view(L);
+  struct lua_view *self = check_view(L);
   luaL_checktype(L, 2, LUA_TFUNCTION);
-  self->end = (enum flume_view_end)luaL_checkoption(L, 3, "keep", ends);
+  bool drops = luaL_checkoption(L, 3, "keep", ends) == 1;
   self->close_cb = ref_value(L, 2);
-  close_view(self);
+  close_view(self, drops);
   return 0;
 }
 
-static int nothing(lua_State *L) {
-  (void)L;
-  return 0;
-}
-
-/* An open view is pinned: if it is collected, the state is being closed, and nobody has closed the database. */
+/* An open view is pinned: if it is collected, the state is being closed, and the database was not. */
 static int view_gc(lua_State *L) {
-  struct flume_view *self = luaL_checkudata(L, 1, FLUME_VIEW_TYPE);
+  struct lua_view *self = flume__view_check_any(L, 1);
   if (!self->open) {
     release(L, self);
     return 0;
   }
   if (self->pump->log->log == NULL || !self->pump->open) return 0;
   self->loop->ending = true;
-  if (!self->closing) {
-    lua_pushcfunction(L, nothing);
-    self->close_cb = luaL_ref(L, LUA_REGISTRYINDEX);
-    close_view(self);
-  }
+  if (!self->closing) close_view(self, false);
   while (self->open && uv_run(self->loop->loop, UV_RUN_ONCE) != 0) continue;
   return 0;
 }
+
+/* --- Opening ------------------------------------------------------------------------------------------------------ */
 
 static void push_view_metatable(lua_State *L) {
   static const luaL_Reg methods[] = {{"load", view_load},
@@ -445,13 +419,15 @@ static void push_view_metatable(lua_State *L) {
                                      {"reached", view_reached},
                                      {"progress", view_progress},
                                      {"failure", view_failure},
+                                     {"state", view_state},
                                      {"observe", view_observe},
                                      {"has", view_has},
+                                     {"deletions", view_deletions},
                                      {"wait", view_wait},
-                                     {"call", view_call},
-                                     {"call_now", view_call_now},
-                                     {"call_if_idle", view_call_if_idle},
-                                     {"page_if_idle", view_page_if_idle},
+                                     {"call", flume__view_call},
+                                     {"call_now", flume__view_call_now},
+                                     {"call_if_idle", flume__view_call_if_idle},
+                                     {"page_if_idle", flume__view_page_if_idle},
                                      {"close", view_close},
                                      {"rebuild", view_rebuild},
                                      {"revive", view_revive},
@@ -459,7 +435,7 @@ static void push_view_metatable(lua_State *L) {
                                      {"skips", view_skips},
                                      {"quiet", view_quiet},
                                      {"activate", view_activate},
-                                     {"erase", flume__view_erase},
+                                     {"scrub", view_scrub},
                                      {"size", view_size},
                                      {"hold", view_hold},
                                      {"fail", view_fail},
@@ -479,17 +455,15 @@ static int view_new(lua_State *L) {
   lua_Integer memory_bytes = luaL_optinteger(L, 3, 0);
   bool trusted = lua_type(L, 4) == LUA_TSTRING;
   lua_Integer budget = trusted ? 0 : luaL_optinteger(L, 4, 0);
-  struct flume_view *self = lua_newuserdatauv(L, sizeof *self, VIEW_UV_COUNT);
+  struct lua_view *self = lua_newuserdatauv(L, sizeof *self, VIEW_UV_COUNT);
   memset(self, 0, sizeof *self);
-  self->meta.since = -1;
   self->pump = pump;
   pump->close_left = close_left;
   self->loop = pump->log->loop;
-  self->host = self->pin = self->close_cb = self->quiet_cb = self->active_cb = self->erase_cb = LUA_NOREF;
-  flume__view_work_init(self);
-  flume_deferred_init(&self->nudge, nudge);
+  self->host = self->pin = self->close_cb = LUA_NOREF;
   int rv = flume__store_init(&self->kept, &flume_io_posix);
   if (rv != 0) return luaL_error(L, "a view's store: %s", flume_strerror(rv));
+  flume_view_init(&self->view, &pump->pump, is_inline ? &flume__view_inline_ops : &flume__view_script_ops, is_inline);
   lua_pushvalue(L, 1);
   lua_setiuservalue(L, -2, VIEW_UV_PUMP);
   push_view_metatable(L);

@@ -19,9 +19,9 @@ struct measured {
 };
 
 struct explain {
-  struct flume_view *view;
-  struct flume_view *base; /* the view that answers; NULL to begin with the initial state */
-  int64_t base_seq;        /* that it began with */
+  struct lua_view *view;
+  struct lua_view *base; /* the view that answers; NULL to begin with the initial state */
+  int64_t base_seq;      /* that it began with */
   int64_t next;
   int64_t last;
   struct flume_block *block;
@@ -45,7 +45,7 @@ struct explain {
 
 /* --- One record --------------------------------------------------------------------------------------------------- */
 
-static int64_t memory_of(const struct flume_view *view) {
+static int64_t memory_of(const struct lua_view *view) {
   if (view->vm != NULL) return (int64_t)view->vm->budget.memory_bytes;
   lua_State *L = view->loop->L;
   return (int64_t)lua_gc(L, LUA_GCCOUNT) * 1024 + lua_gc(L, LUA_GCCOUNTB);
@@ -60,15 +60,15 @@ static void note(struct explain *self, const struct measured *one) {
   self->slowest[at] = *one;
 }
 
-static bool is_skipped(const struct flume_view *view, int64_t seq) {
-  for (size_t i = 0; i < view->skips_count; i++) {
-    if (view->skips[i] == seq) return true;
+static bool is_skipped(const struct lua_view *view, int64_t seq) {
+  for (size_t i = 0; i < view->view.skips.count; i++) {
+    if (view->view.skips.seqs[i] == seq) return true;
   }
   return false;
 }
 
 static void fold_one(struct explain *self, uint32_t i) {
-  struct flume_view *view = self->view;
+  struct lua_view *view = self->view;
   struct measured one = {.seq = flume_block_seq(self->block, i)};
   uint32_t len;
   if (flume_block_get(self->block, i, &len) == NULL) {
@@ -89,7 +89,7 @@ static void fold_one(struct explain *self, uint32_t i) {
                                    .budget = view->vm != NULL ? &view->vm->budget : NULL};
   int64_t before = memory_of(view);
   uint64_t start = uv_hrtime();
-  self->status = flume_fold_run(flume__view_state(view), &self->fold, &view->traceback, &self->err);
+  self->status = flume_fold_run(flume__view_state(view), &self->fold, &view->view.traceback, &self->err);
   if (skips) {
     self->skipped++;
     return;
@@ -104,8 +104,8 @@ static void fold_one(struct explain *self, uint32_t i) {
 
 static void fold_some(struct explain *self) {
   uint64_t until = uv_hrtime() + SLICE_NS;
-  struct flume_view *view = self->view, *base = self->base;
-  if (view->vm != NULL) flume_vm_enter(view->vm);
+  struct lua_view *view = self->view, *base = self->base;
+  flume__view_enter(view);
   if (base != NULL && base->vm != NULL) flume_vm_enter(base->vm);
   if (base != NULL && base->vm == NULL) flume__store_await(&base->kept);
   view->kept.base = base != NULL ? base->kept.store : NULL;
@@ -122,7 +122,7 @@ static void fold_some(struct explain *self) {
     if (self->status == 0) self->next++;
   }
   if (base != NULL && base->vm != NULL) flume_vm_leave(base->vm);
-  if (view->vm != NULL) flume_vm_leave(view->vm);
+  flume__view_leave(view);
 }
 
 /* --- From slice to slice ------------------------------------------------------------------------------------------ */
@@ -145,7 +145,7 @@ static void push_measured(lua_State *L, const struct measured *one) {
 }
 
 static void push_error(lua_State *L, const struct explain *self) {
-  const struct flume_buf *traceback = &self->view->traceback;
+  const struct flume_buf *traceback = &self->view->view.traceback;
   lua_createtable(L, 0, 3);
   set_integer(L, "seq", self->next);
   lua_pushstring(L, self->err.msg);
@@ -220,8 +220,8 @@ static void run_slice(struct flume_deferred *deferred) {
 }
 
 int flume__view_explain(lua_State *L) {
-  struct flume_view *view = luaL_checkudata(L, 1, FLUME_VIEW_TYPE);
-  struct flume_view *base = lua_isnil(L, 2) ? NULL : flume__view_check(L, 2);
+  struct lua_view *view = flume__view_check_any(L, 1);
+  struct lua_view *base = lua_isnil(L, 2) ? NULL : flume__view_check(L, 2);
   int64_t from = luaL_checkinteger(L, 3), to = luaL_checkinteger(L, 4);
   luaL_checktype(L, 5, LUA_TFUNCTION);
   if (view->open || view->explain != NULL) return luaL_error(L, "a dry run needs a view of its own");
@@ -248,7 +248,7 @@ int flume__view_explain(lua_State *L) {
 }
 
 int flume__view_explain_stop(lua_State *L) {
-  struct flume_view *view = luaL_checkudata(L, 1, FLUME_VIEW_TYPE);
+  struct lua_view *view = flume__view_check_any(L, 1);
   if (view->explain != NULL) view->explain->stopped = true;
   return 0;
 }

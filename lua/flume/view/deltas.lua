@@ -132,21 +132,29 @@ local function take_answer(self, asked, err, since, ...)
   if self.ended or self.round ~= asked.round then return end
   if view:_is_over() then return fail(self, view:_closed_error()) end
   if identity_of(self) ~= self.identity then return start_anew(self) end
-  local counts = instance == view:_current() and (err or since >= self.floor and instance:has(since))
+  local counts = instance == view:_current()
+    and (err or since >= self.floor and instance:has(since) and instance:known_deletions() == asked.deletions)
   if not counts then return later(self, function () await(self, self.floor, asked.step) end) end
   if err then return fail(self, err) end
   self.floor = since
   return asked.done(since, ...)
 end
 
+-- A question to the host. Its answer lacks exactly those deleted records that the view knew at both ends: when it has
+-- learned of more meanwhile, the answer may have been made before or after that.
+local function new_question(self, step, done)
+  local instance = self.view:_current()
+  return {round = self.round, instance = instance, step = step, done = done, deletions = instance:known_deletions()}
+end
+
 local function ask(self, step, done, name, ...)
-  local asked = {round = self.round, instance = self.view:_current(), step = step, done = done}
+  local asked = new_question(self, step, done)
   return self.view:_call_on(asked.instance, function (...) return take_answer(self, asked, ...) end, name, ...)
 end
 
 -- The next page of the range: done(since, items, more). first, last: of an index, whose records' entries.
 local function ask_page(self, step, done, first, last)
-  local asked = {round = self.round, instance = self.view:_current(), step = step, done = done}
+  local asked = new_question(self, step, done)
   return self.view:_call_on(asked.instance, function (err, items, more, since)
     return take_answer(self, asked, err, since, items, more)
   end, "page", self.range, limits.page, first, last, self.resume)

@@ -79,6 +79,11 @@ function Instance:since()
   return self.core:since()
 end
 
+--- How many of the log's deletions, in their order, it has taken back, or knows not to have consumed.
+function Instance:known_deletions()
+  return self.core:deletions()
+end
+
 --- Whether its state has all records up to seq, without those that are deleted.
 function Instance:has(seq)
   return self.core:has(seq)

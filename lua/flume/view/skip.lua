@@ -6,10 +6,12 @@ local rebuild = require "flume.view.rebuild"
 
 local M = {}
 
--- Durable before it counts. true; nil, message, code.
+-- Durable before it counts. The versions fold nothing more meanwhile: each has consumed the record, or passes over it.
+-- true; nil, message, code.
 local function note_skip(view, seq)
   local overrides, versions = view._overrides, view._versions
   if overrides:is_skipped(seq) then return true end
+  local _ <close> = versions:hold_all()
   local consumed = versions:mark_skipped(seq)
   local number = consumed and versions.dirs:is_writable() and versions.dirs:next_number() or nil
   local ok, message, code = overrides:skip(seq, number)

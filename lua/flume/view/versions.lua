@@ -152,6 +152,7 @@ end
 -- Starts the instance on the state at a place (state_dirs.lua), or on none. since; false, reason when that state does
 -- not fit; nil, message, code.
 local function start_at(self, instance, place)
+  instance.core:skips(self.overrides.skips) -- before it is fed
   local since, message, code = instance.core:start(instance.version_text, instance.fingerprint, place,
     instance.begins_behind or -1)
   if not since then return since, message, code end
@@ -159,7 +160,6 @@ local function start_at(self, instance, place)
   instance.number = place and not place.read and place.number or nil
   instance.activates = place and place.activate or false
   self.open[instance] = true
-  instance.core:skips(self.overrides.skips)
   return since
 end
 
@@ -387,12 +387,12 @@ local function take_over(self, old, heir)
     table.move(heir.swaps, 1, #heir.swaps, #self.swaps + 1, self.swaps)
     return build_beside(self, instance, reason_of(old, instance))
   end
+  instance.core:skips(self.overrides.skips)
   local since, message, code = instance.core:adopt(old.core, instance.version_text, instance.fingerprint)
   if not since then return answer(errors.new(message, code)) end
   instance.number, old.number = old.number, nil
   instance.activates, instance.has_skipped = old.activates, old.has_skipped
   self.open[instance] = true
-  instance.core:skips(self.overrides.skips)
   answer_with(self, instance)
   self.reload_error = nil
   if self.pending == old then self.pending = nil end
@@ -558,6 +558,17 @@ function Versions:tell_skips()
   for instance in pairs(self.open) do instance.core:skips(self.overrides.skips) end
 end
 
+--- No instance begins a block until the value that it gives is closed.
+function Versions:hold_all()
+  local held = {}
+  for instance in pairs(self.open) do
+    if not instance.core:hold(true) then held[#held + 1] = instance end
+  end
+  return setmetatable({}, {__close = function ()
+    for _, instance in ipairs(held) do instance.core:hold(false) end
+  end})
+end
+
 --- Whether a skipped record is in the state of the version that answers, or of the pending one.
 function Versions:has_skipped()
   return self.answering.has_skipped or self.pending ~= nil and self.pending.has_skipped
@@ -598,7 +609,7 @@ end
 function Versions:rewrite(done)
   local instance, number = self.answering, self.dirs:next_number()
   self.erasing = {}
-  instance.core:erase(number, function (err, settled_as)
+  instance.core:scrub(number, function (err, settled_as)
     local waiting, ok, message, code = self.erasing, true, nil, nil
     self.erasing = nil
     if not err and settled_as == number then ok, message, code = renumber(self, instance, number) end

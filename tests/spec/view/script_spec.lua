@@ -216,10 +216,10 @@ describe("the fingerprint of a script", function ()
 
   local function reopen(dir, folder)
     local db = fixture.keep(assert(flume.open(dir, {views = folder})))
-    local row = db:status().views[1]
+    local row, begins_at = db:status().views[1], db.v.progress:get().start
     local value = db.v:get()
     db:close()
-    return row.since, value, row.reason
+    return begins_at, value, row.reason
   end
 
   local function built(source, helper)

@@ -1,0 +1,168 @@
+/* Checkpoints: the state, and the seq up to which it was folded, made durable in one commit; with that, perhaps, the
+ * version becomes the active one.
+ *
+ * A checkpoint is due when some time has passed since the last one, when much is pending, when it was asked for, and a
+ * little after the last record, when no more come. It is never ahead of what the log has on disk: the log is synced
+ * before it, where that is needed.
+ *
+ * Failures:
+ *   - The disk is full: the view stalls, and tries again, while there is memory to go on in.
+ *   - Anything else: the view fails. The last checkpoint is what it was. */
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+
+#include "base/err.h"
+#include "view/view.h"
+#include "view/view_dir.h"
+
+#define STALL_NS (1000u * 1000 * 1000)     /* until a checkpoint that found no room is tried again */
+#define PENDING_MAX_BYTES (16u << 20)      /* of a store: then a checkpoint is due */
+#define PENDING_STALLED_BYTES (128u << 20) /* of a store that can't be written: then the view ends */
+
+/* A checkpoint that took t is followed by none for 20 t, and half a second at least: they cost a twentieth at most. */
+#define COMMIT_SHARE 20u
+#define COMMIT_PAUSE_NS (500u * 1000 * 1000)
+
+/* --- When ------------------------------------------------------------------------------------------------------ */
+
+size_t flume__view_pending_bytes(const struct flume_view *view) {
+  size_t bytes = view->store != NULL ? flume_store_pending_bytes(view->store) : 0;
+  return view->bitmaps != NULL ? bytes + flume_bitmaps_pending_bytes(view->bitmaps) : bytes;
+}
+
+bool flume__view_wants_commit(const struct flume_view *view) {
+  const struct flume_view_checkpoint *checkpoint = &view->checkpoint;
+  if (view->place.dir == NULL || view->place.reads_only) return false;
+  if (flume__view_now_ns(view) >= checkpoint->next_ns) return true;
+  return checkpoint->stall.code == 0 && flume__view_pending_bytes(view) > PENDING_MAX_BYTES;
+}
+
+bool flume__view_is_durable(const struct flume_view *view) {
+  return view->meta.since <= view->work.durable_seq;
+}
+
+void flume__view_commit_when_idle(struct flume_view *view) {
+  if (view->checkpoint.freshness != FLUME_VIEW_DIRTY || view->place.dir == NULL || view->place.reads_only) return;
+  if (view->sink.due_ns != 0) return;
+  uint64_t now = flume__view_now_ns(view), next = view->checkpoint.next_ns;
+  flume_sink_wake_at(&view->sink, next > now ? next : now + 1);
+}
+
+bool flume__view_wants_last_commit(const struct flume_view *view) {
+  const struct flume_view_checkpoint *checkpoint = &view->checkpoint;
+  bool keeps = view->place.dir != NULL && !view->place.reads_only && view->store != NULL;
+  bool may = checkpoint->commit_status == 0 && checkpoint->sync_status == 0 && view->sink.state != FLUME_SINK_FAILED;
+  return keeps && may && (view->wants & FLUME_WANT_DROP) == 0 && checkpoint->freshness != FLUME_VIEW_CLEAN;
+}
+
+/* --- Working --------------------------------------------------------------------------------------------------- */
+
+int flume__view_path(const struct flume_view *view, const char *name, char path[FLUME_VIEW_PATH_BYTES],
+                     struct flume_err *err) {
+  int len = snprintf(path, FLUME_VIEW_PATH_BYTES, "%s/%s", view->place.dir, name);
+  if (len > 0 && len < FLUME_VIEW_PATH_BYTES) return 0;
+  return flume_err_set(err, UV_ENAMETOOLONG, "%s/%s: a view's path of more than %d bytes", view->place.dir, name,
+                       FLUME_VIEW_PATH_BYTES - 1);
+}
+
+void flume__view_run_save(struct flume_view *view) {
+  struct flume_view_failure *failed = &view->work.failed;
+  view->checkpoint.commit_status = 0;
+  if (view->bitmaps != NULL) view->checkpoint.commit_status = flume_bitmaps_save(view->bitmaps, &failed->err);
+  else view->checkpoint.commit_status = view->ops->save(view, &failed->err);
+}
+
+static int activate(struct flume_view *view, struct flume_err *err) {
+  struct flume_view_checkpoint *checkpoint = &view->checkpoint;
+  if (checkpoint->activation != FLUME_VIEW_FIRST && checkpoint->activation != FLUME_VIEW_ASKED) return 0;
+  int rv = flume_view_dir_activate(flume__view_io(view), view->place.dir, view->place.number, err);
+  if (rv == 0) checkpoint->activation = FLUME_VIEW_ACTIVE;
+  return rv;
+}
+
+static int commit(struct flume_view *view, struct flume_err *err) {
+  struct flume_view_checkpoint *checkpoint = &view->checkpoint;
+  uint64_t start = flume__view_now_ns(view);
+  int rv = flume_store_commit(view->store, &view->meta, err);
+  checkpoint->committed_bytes = flume_store_size_bytes(view->store);
+  view->ops->end_write(view);
+  if (rv == 0) rv = activate(view, err);
+  uint64_t end = flume__view_now_ns(view), pause = (end - start) * COMMIT_SHARE;
+  checkpoint->next_ns = end + (pause > COMMIT_PAUSE_NS ? pause : COMMIT_PAUSE_NS);
+  if (rv == 0) checkpoint->freshness = FLUME_VIEW_CLEAN;
+  return rv;
+}
+
+/* A state on disk must not know of records that a power cut can still take away. */
+static int sync_log(struct flume_view *view, struct flume_err *err) {
+  if (flume__view_is_durable(view)) return 0;
+  return flume__log_sync_now(view->sink.pump->log, view->meta.since, err);
+}
+
+void flume__view_run_commit(struct flume_view *view, bool saves) {
+  struct flume_view_checkpoint *checkpoint = &view->checkpoint;
+  struct flume_err *err = &view->work.failed.err;
+  checkpoint->commit_status = 0;
+  checkpoint->put_off = false;
+  checkpoint->sync_status = sync_log(view, err);
+  if (checkpoint->sync_status != 0) return;
+  if (saves) flume__view_run_save(view);
+  if (checkpoint->commit_status != 0) return;
+  checkpoint->put_off = !view->ops->begin_write(view);
+  if (!checkpoint->put_off) checkpoint->commit_status = commit(view, err);
+}
+
+/* --- What follows ---------------------------------------------------------------------------------------------- */
+
+/* A checkpoint that found no room is tried again, while there is memory to go on in. */
+void flume__view_settle_commit(struct flume_view *view) {
+  struct flume_view_checkpoint *checkpoint = &view->checkpoint;
+  int rv = checkpoint->commit_status;
+  bool is_full = rv == UV_ENOSPC || rv == -EDQUOT, is_closing = (view->wants & FLUME_WANT_CLOSE) != 0;
+  if (rv == 0) {
+    if (checkpoint->freshness == FLUME_VIEW_CLEAN) checkpoint->stall.code = 0;
+  } else if (is_full && !is_closing && flume__view_pending_bytes(view) < PENDING_STALLED_BYTES) {
+    checkpoint->stall = view->work.failed.err;
+    checkpoint->commit_status = 0;
+    checkpoint->next_ns = flume__view_now_ns(view) + STALL_NS;
+  }
+}
+
+/* A log that can't be synced takes no more appends; its views go on with what it has, and keep the checkpoint they
+ * have. A checkpoint that was put off is still due. */
+void flume__view_committed(struct flume_view *view) {
+  struct flume_view_checkpoint *checkpoint = &view->checkpoint;
+  if (checkpoint->sync_status != 0) checkpoint->commit_status = checkpoint->sync_status;
+  bool is_due = checkpoint->freshness == FLUME_VIEW_DUE && checkpoint->put_off;
+  if (checkpoint->freshness == FLUME_VIEW_DUE && !is_due) checkpoint->freshness = FLUME_VIEW_DIRTY;
+  if (checkpoint->sync_status != 0) return;
+  flume__view_settle_commit(view);
+  bool is_closing = (view->wants & FLUME_WANT_CLOSE) != 0;
+  if (checkpoint->commit_status != 0 && !is_closing) flume__view_fail_at(view, view->meta.since);
+  else flume__view_commit_when_idle(view);
+}
+
+/* --- Being the active version ---------------------------------------------------------------------------------- */
+
+/* What became of making the version the active one: 0, or the error; 1 while it is not known. */
+static int activation_status(const struct flume_view *view, struct flume_err *err) {
+  const struct flume_view_checkpoint *checkpoint = &view->checkpoint;
+  if (checkpoint->activation == FLUME_VIEW_ACTIVE) return 0;
+  bool has_failed = view->sink.state == FLUME_SINK_FAILED;
+  if (!has_failed && checkpoint->commit_status == 0) return 1;
+  *err = has_failed ? view->sink.failure : view->work.failed.err;
+  return err->code != 0 ? err->code : checkpoint->commit_status;
+}
+
+void flume__view_tell_active(struct flume_view *view) {
+  struct flume_err err = {0};
+  if (view->requests.active == NULL || (view->wants & FLUME_WANT_ACTIVE) != 0) return;
+  int status = activation_status(view, &err);
+  if (status > 0) return;
+  if (status < 0) {
+    view->checkpoint.activation = FLUME_VIEW_OFF;
+    view->place.begins_active = false;
+  }
+  flume__view_answer(view, &view->requests.active, status, &err);
+}

@@ -1,0 +1,504 @@
+/* The states of a view, what is next for one that is IDLE, and what may be asked of it. The table is in view.h. */
+#include <assert.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "view/view.h"
+
+/* --- States --------------------------------------------------------------------------------------------------- */
+
+static const char *const names[] = {
+    [FLUME_VIEW_NEW] = "new",
+    [FLUME_VIEW_IDLE] = "idle",
+    [FLUME_VIEW_FOLDING] = "folding",
+    [FLUME_VIEW_RETRACTING] = "retracting",
+    [FLUME_VIEW_CALLING] = "calling",
+    [FLUME_VIEW_RESTORING] = "restoring",
+    [FLUME_VIEW_SAVING] = "saving",
+    [FLUME_VIEW_COMMITTING] = "committing",
+    [FLUME_VIEW_SCRUBBING] = "scrubbing",
+    [FLUME_VIEW_READING] = "reading",
+    [FLUME_VIEW_CLOSED] = "closed",
+};
+
+#define TO(state) (1u << FLUME_VIEW_##state)
+#define WORKING \
+  (TO(FOLDING) | TO(RETRACTING) | TO(CALLING) | TO(RESTORING) | TO(SAVING) | TO(COMMITTING) | TO(SCRUBBING))
+
+static const unsigned transitions[] = {
+    [FLUME_VIEW_NEW] = TO(IDLE) | TO(CLOSED),
+    [FLUME_VIEW_IDLE] = WORKING | TO(READING) | TO(CLOSED),
+    [FLUME_VIEW_FOLDING] = TO(IDLE),
+    [FLUME_VIEW_RETRACTING] = TO(IDLE),
+    [FLUME_VIEW_CALLING] = TO(IDLE),
+    [FLUME_VIEW_RESTORING] = TO(IDLE),
+    [FLUME_VIEW_SAVING] = TO(IDLE) | TO(COMMITTING),
+    [FLUME_VIEW_COMMITTING] = TO(IDLE),
+    [FLUME_VIEW_SCRUBBING] = TO(IDLE),
+    [FLUME_VIEW_READING] = TO(IDLE),
+    [FLUME_VIEW_CLOSED] = 0,
+};
+
+const char *flume_view_state_name(enum flume_view_state state) {
+  return names[state];
+}
+
+static bool is_working(const struct flume_view *view) {
+  return (1u << view->state & WORKING) != 0;
+}
+
+/* A view that is at work, or waits for it, keeps the owner's loop alive. */
+static void count_busy(struct flume_view *view) {
+  bool is_busy = is_working(view) || view->seat != FLUME_SEAT_NONE;
+  if (is_busy == view->is_busy) return;
+  view->is_busy = is_busy;
+  if (is_busy) flume_pump_begin_work(view->sink.pump);
+  else flume_pump_end_work(view->sink.pump);
+}
+
+void flume__view_set_state(struct flume_view *view, enum flume_view_state state) {
+  assert((transitions[view->state] & 1u << state) != 0);
+  view->state = state;
+  count_busy(view);
+}
+
+static void set_seat(struct flume_view *view, enum flume_view_seat seat) {
+  view->seat = seat;
+  count_busy(view);
+}
+
+/* --- Answers -------------------------------------------------------------------------------------------------- */
+
+static void run_request(struct flume_notice *notice) {
+  struct flume_view_request *request = FLUME_CONTAINER_OF(notice, struct flume_view_request, notice);
+  request->cb(request, request->status, &request->err);
+}
+
+static void answer(struct flume_view *view, struct flume_view_request *request, int status,
+                   const struct flume_err *err) {
+  assert(status <= 0);
+  request->status = status;
+  if (err != NULL) request->err = *err;
+  else flume_err_set(&request->err, status, "%s", flume_strerror(status));
+  request->notice.run = run_request;
+  flume_pump_tell(view->sink.pump, &request->notice);
+}
+
+void flume__view_answer(struct flume_view *view, struct flume_view_request **request, int status,
+                        const struct flume_err *err) {
+  struct flume_view_request *waiting = *request;
+  *request = NULL;
+  if (waiting != NULL) answer(view, waiting, status, err);
+}
+
+static void answer_closed(struct flume_view *view, struct flume_view_request **request) {
+  struct flume_err err;
+  flume_err_set(&err, FLUME_ECLOSED, "the view was closed");
+  flume__view_answer(view, request, FLUME_ECLOSED, &err);
+}
+
+/* --- What is next --------------------------------------------------------------------------------------------- */
+
+static void replace_skips(struct flume_view *view) {
+  flume_io_free(flume__view_io(view), view->skips.seqs);
+  view->skips = view->new_skips;
+  view->new_skips = (struct flume_view_skips){0};
+}
+
+void flume__view_take_wishes(struct flume_view *view) {
+  assert(!is_working(view));
+  if ((view->wants & FLUME_WANT_ACTIVE) != 0 && !view->place.reads_only) {
+    view->wants &= ~FLUME_WANT_ACTIVE;
+    view->checkpoint.activation = FLUME_VIEW_ASKED; /* also if it was active: a different one may be so now */
+    view->checkpoint.freshness = FLUME_VIEW_DUE;
+  }
+  if (view->new_skips.seqs != NULL) replace_skips(view);
+}
+
+void flume__view_let_go(struct flume_view *view) {
+  flume_block_unref(view->work.block);
+  view->work.block = NULL;
+  view->wants &= ~FLUME_WANT_RETRACT;
+  bool has_work = view->sink.state == FLUME_SINK_FEEDING || view->sink.state == FLUME_SINK_FORGETTING;
+  if (has_work) flume_sink_unfeed(&view->sink);
+}
+
+void flume__view_fail_at(struct flume_view *view, int64_t seq) {
+  struct flume_view_failure *failed = &view->work.failed;
+  if (view->checkpoint.freshness == FLUME_VIEW_DUE) view->checkpoint.freshness = FLUME_VIEW_DIRTY;
+  flume_buf_fini(&view->traceback);
+  view->traceback = failed->traceback;
+  flume_buf_init(&failed->traceback, flume__view_io(view));
+  flume_sink_failed(&view->sink, seq, &failed->err);
+}
+
+static bool has_failed(const struct flume_view *view) {
+  return view->sink.state == FLUME_SINK_FAILED;
+}
+
+/* A checkpoint is made on a worker; the state of an inline view is brought into the store by the owner before that. */
+static enum flume_view_state saving_state(const struct flume_view *view) {
+  return view->is_inline ? FLUME_VIEW_SAVING : FLUME_VIEW_COMMITTING;
+}
+
+/* Whether the checkpoint that is due can be made. Where it can't, those who wait for it are told. */
+static bool may_commit(struct flume_view *view) {
+  struct flume_view_checkpoint *checkpoint = &view->checkpoint;
+  if (checkpoint->freshness != FLUME_VIEW_DUE) return false;
+  if (view->store == NULL || view->place.dir == NULL) {
+    checkpoint->freshness = FLUME_VIEW_DIRTY;
+    return false;
+  }
+  if (checkpoint->sync_status == 0 && !has_failed(view)) return true;
+  checkpoint->freshness = FLUME_VIEW_DIRTY;
+  if (has_failed(view)) view->work.failed.err = view->sink.failure;
+  checkpoint->commit_status = view->work.failed.err.code;
+  flume__view_tell_active(view);
+  return false;
+}
+
+static struct flume_view_call *take_call(struct flume_view *view) {
+  struct flume_queue *node = flume_queue_shift(&view->calls);
+  assert(node != NULL && view->calling == NULL);
+  return FLUME_CONTAINER_OF(node, struct flume_view_call, queue);
+}
+
+static void cancel_calls(struct flume_view *view) {
+  struct flume_err err;
+  flume_err_set(&err, FLUME_ECLOSED, "the database was closed");
+  while (!flume_queue_empty(&view->calls)) {
+    answer(view, &take_call(view)->request, FLUME_ECLOSED, &err);
+  }
+}
+
+static void end(struct flume_view *view) {
+  assert(view->seat == FLUME_SEAT_WORKING && view->work.block == NULL);
+  flume_sink_detach(&view->sink);
+  flume__view_set_state(view, FLUME_VIEW_CLOSED);
+  flume__view_answer(view, &view->requests.quiet, 0, NULL);
+  answer_closed(view, &view->requests.active);
+  flume__view_answer(view, &view->requests.close, 0, NULL);
+}
+
+/* A view that a newer version has replaced answers what it was asked before. */
+static enum flume_view_state choose_last(struct flume_view *view) {
+  struct flume_err err;
+  flume_err_set(&err, FLUME_ECLOSED, "the view was closed");
+  flume__view_end_scrub(view, FLUME_ECLOSED, &err);
+  if ((view->wants & FLUME_WANT_DROP) != 0 && !flume_queue_empty(&view->calls)) return FLUME_VIEW_CALLING;
+  cancel_calls(view);
+  flume__view_let_go(view);
+  flume_sink_stop(&view->sink);
+  if (!flume__view_wants_last_commit(view)) return FLUME_VIEW_CLOSED;
+  view->checkpoint.freshness = FLUME_VIEW_DUE;
+  return saving_state(view);
+}
+
+/* Nothing is under way and no call waits. A view that keeps itself, or has failed, has nothing to save. */
+static enum flume_view_state choose_quiet(struct flume_view *view) {
+  if (view->requests.quiet == NULL) return FLUME_VIEW_IDLE;
+  if (view->store != NULL && !has_failed(view)) return FLUME_VIEW_SAVING;
+  view->held = true;
+  flume__view_answer(view, &view->requests.quiet, 0, NULL);
+  return FLUME_VIEW_IDLE;
+}
+
+/* What a view that is IDLE does next: a state, IDLE for nothing, CLOSED when all is done. */
+static enum flume_view_state choose(struct flume_view *view) {
+  flume__view_take_wishes(view);
+  if ((view->wants & FLUME_WANT_CLOSE) != 0) return choose_last(view);
+  if ((view->wants & (FLUME_WANT_REBUILD | FLUME_WANT_REVIVE)) != 0) return FLUME_VIEW_RESTORING;
+  if (flume__view_scrub_is_next(view)) return FLUME_VIEW_SCRUBBING;
+  if (may_commit(view)) return saving_state(view);
+  if ((view->wants & FLUME_WANT_RETRACT) != 0 && !view->held) return FLUME_VIEW_RETRACTING;
+  bool has_call = !flume_queue_empty(&view->calls);
+  bool may_feed = view->work.block != NULL && !view->held && view->requests.quiet == NULL;
+  if (has_call && !(view->called_last && may_feed)) return FLUME_VIEW_CALLING;
+  return may_feed ? FLUME_VIEW_FOLDING : choose_quiet(view);
+}
+
+/* Whether choose could find something; that it could is not certain. */
+static bool may_have_work(const struct flume_view *view) {
+  const unsigned at_once = FLUME_WANT_CLOSE | FLUME_WANT_REBUILD | FLUME_WANT_REVIVE | FLUME_WANT_ACTIVE;
+  const struct flume_view_requests *requests = &view->requests;
+  if ((view->wants & at_once) != 0 || view->new_skips.seqs != NULL) return true;
+  if (requests->quiet != NULL || requests->scrub != NULL || !flume_queue_empty(&view->calls)) return true;
+  if (view->checkpoint.freshness == FLUME_VIEW_DUE) return true;
+  return !view->held && ((view->wants & FLUME_WANT_RETRACT) != 0 || view->work.block != NULL);
+}
+
+/* --- Working -------------------------------------------------------------------------------------------------- */
+
+static void take_seat(struct flume_view *view) {
+  struct flume_pump *pump = view->sink.pump;
+  if (view->is_inline) {
+    set_seat(view, FLUME_SEAT_TURNS);
+    flume_pump_give_turn(pump, &view->turn);
+  } else {
+    set_seat(view, FLUME_SEAT_POOL);
+    if (flume_queue_empty(&view->calls)) flume_pool_submit(pump->pool, &view->job);
+    else flume_pool_submit_first(pump->pool, &view->job);
+  }
+}
+
+void flume__view_wake(struct flume_view *view) {
+  if (view->state != FLUME_VIEW_IDLE || view->seat != FLUME_SEAT_NONE || !may_have_work(view)) return;
+  take_seat(view);
+}
+
+static bool is_for_pool(const struct flume_view *view, enum flume_view_state state) {
+  return !view->is_inline || state == FLUME_VIEW_COMMITTING || state == FLUME_VIEW_SCRUBBING;
+}
+
+static void begin(struct flume_view *view, enum flume_view_state state) {
+  const struct flume_log *log = view->sink.pump->log;
+  struct flume_view_work *work = &view->work;
+  work->deletions = log->deletions.value;
+  work->since = log->since.value;
+  work->durable_seq = log->durable_seq;
+  work->failed.status = 0;
+  work->cant_retract = false;
+  if (state == FLUME_VIEW_FOLDING) {
+    assert(work->block != NULL && view->sink.state == FLUME_SINK_FEEDING);
+    view->called_last = false;
+    view->meta.deletions = view->sink.deletions;
+  }
+  if (state == FLUME_VIEW_CALLING) view->calling = take_call(view);
+  if (state == FLUME_VIEW_SCRUBBING) view->called_last = false;
+  if (state == FLUME_VIEW_RESTORING) {
+    work->rebuilds = (view->wants & FLUME_WANT_REBUILD) != 0;
+    view->wants &= ~(FLUME_WANT_REBUILD | FLUME_WANT_REVIVE);
+  }
+  flume__view_set_state(view, state);
+}
+
+static void run(struct flume_view *view) {
+  struct flume_pump *pump = view->sink.pump;
+  flume_pump_unlock(pump);
+  flume__view_run(view);
+  flume_pump_lock(pump);
+  flume__view_ran(view);
+}
+
+/* The pool goes on where the owner's turn has come to something that waits for the disk. */
+static void hand_to_pool(struct flume_view *view) {
+  set_seat(view, FLUME_SEAT_POOL);
+  if (view->ops->announce != NULL) view->ops->announce(view);
+  flume_pool_submit(view->sink.pump->pool, &view->job);
+}
+
+/* Does what is next. False: there is nothing, or a worker goes on with it. */
+static bool step(struct flume_view *view) {
+  enum flume_view_state state = choose(view);
+  if (state == FLUME_VIEW_CLOSED) end(view);
+  if (state == FLUME_VIEW_IDLE || state == FLUME_VIEW_CLOSED) return false;
+  begin(view, state);
+  bool is_here = !view->is_inline || !is_for_pool(view, state);
+  if (is_here) run(view);
+  if (view->state == FLUME_VIEW_IDLE) return true;
+  assert(view->is_inline && is_for_pool(view, view->state));
+  hand_to_pool(view);
+  return false;
+}
+
+/* One thing after the other, until there is nothing, or the others have to have a turn. */
+static void work(struct flume_view *view) {
+  view->seat = FLUME_SEAT_WORKING;
+  bool more = step(view);
+  while (more && !view->is_inline && !flume_pool_is_wanted(view->sink.pump->pool)) more = step(view);
+  if (view->seat != FLUME_SEAT_WORKING) return; /* a worker goes on */
+  set_seat(view, FLUME_SEAT_NONE);
+  if (more) flume__view_wake(view);
+}
+
+/* On a worker. */
+static void run_job(struct flume_job *job) {
+  struct flume_view *view = FLUME_CONTAINER_OF(job, struct flume_view, job);
+  struct flume_pump *pump = view->sink.pump;
+  flume_pump_lock(pump);
+  assert(view->seat == FLUME_SEAT_POOL);
+  if (view->is_inline) {
+    assert(is_for_pool(view, view->state));
+    view->seat = FLUME_SEAT_WORKING;
+    run(view);
+    set_seat(view, FLUME_SEAT_NONE);
+    flume__view_wake(view);
+  } else if (view->state == FLUME_VIEW_IDLE) {
+    work(view);
+  } else {
+    assert(view->state == FLUME_VIEW_READING); /* which wakes the view again when it ends */
+    set_seat(view, FLUME_SEAT_NONE);
+  }
+  flume_pump_unlock(pump);
+}
+
+/* On the owner's thread. */
+static void run_turn(struct flume_turn *turn) {
+  struct flume_view *view = FLUME_CONTAINER_OF(turn, struct flume_view, turn);
+  struct flume_pump *pump = view->sink.pump;
+  flume_pump_lock(pump);
+  assert(view->seat == FLUME_SEAT_TURNS && view->is_inline);
+  if (view->state == FLUME_VIEW_IDLE) work(view);
+  else set_seat(view, FLUME_SEAT_NONE); /* the owner reads it, and wakes it again */
+  flume_pump_unlock(pump);
+}
+
+/* --- Beginning and end ---------------------------------------------------------------------------------------- */
+
+void flume_view_init(struct flume_view *view, struct flume_pump *pump, const struct flume_view_ops *ops,
+                     bool is_inline) {
+  memset(view, 0, sizeof *view);
+  view->ops = ops;
+  view->is_inline = is_inline;
+  view->sink.pump = pump;
+  view->io = pump->log->io;
+  view->job.run = run_job;
+  view->turn.run = run_turn;
+  flume_queue_init(&view->job.queue);
+  flume_queue_init(&view->turn.queue);
+  flume_queue_init(&view->calls);
+  flume_buf_init(&view->traceback, flume__view_io(view));
+  flume_buf_init(&view->work.failed.traceback, flume__view_io(view));
+  view->meta.since = -1;
+  view->place.unusable_from = INT64_MAX;
+}
+
+void flume_view_fini(struct flume_view *view) {
+  const struct flume_io *io = flume__view_io(view);
+  assert(view->state == FLUME_VIEW_NEW || view->state == FLUME_VIEW_CLOSED);
+  if (view->state == FLUME_VIEW_CLOSED) flume_sink_fini(&view->sink);
+  if (view->store != NULL) flume_store_close(view->store);
+  flume_bitmaps_free(view->bitmaps);
+  flume_buf_fini(&view->traceback);
+  flume_buf_fini(&view->work.failed.traceback);
+  flume_io_free(io, view->skips.seqs);
+  flume_io_free(io, view->new_skips.seqs);
+  flume_io_free(io, view->place.dir);
+  view->store = NULL;
+  view->bitmaps = NULL;
+  view->skips.seqs = view->new_skips.seqs = NULL;
+  view->place.dir = NULL;
+}
+
+void flume_view_attach(struct flume_view *view) {
+  struct flume_pump *pump = view->sink.pump;
+  if (view->store != NULL) view->checkpoint.committed_bytes = flume_store_size_bytes(view->store);
+  view->checkpoint.size_bytes = view->checkpoint.committed_bytes;
+  flume_pump_lock(pump);
+  flume__view_set_state(view, FLUME_VIEW_IDLE);
+  flume_sink_attach(&view->sink, pump, &flume__view_sink_ops, view->meta.since, view->meta.deletions);
+  flume__view_wake(view);
+  flume_pump_unlock(pump);
+}
+
+/* --- What may be asked of it ---------------------------------------------------------------------------------- */
+
+static void want(struct flume_view *view, unsigned wants) {
+  view->wants |= wants;
+  flume__view_wake(view);
+}
+
+void flume_view_submit(struct flume_view *view, struct flume_view_call *call) {
+  flume_pump_lock(view->sink.pump);
+  flume_queue_push(&view->calls, &call->queue);
+  if (view->seat == FLUME_SEAT_POOL) flume_pool_hurry(view->sink.pump->pool, &view->job);
+  flume__view_wake(view);
+  flume_pump_unlock(view->sink.pump);
+}
+
+void flume_view_rebuild(struct flume_view *view, const char *why) {
+  flume_pump_lock(view->sink.pump);
+  view->sink.restarting = true;
+  view->reason = why;
+  want(view, FLUME_WANT_REBUILD);
+  flume_pump_unlock(view->sink.pump);
+}
+
+void flume_view_revive(struct flume_view *view) {
+  flume_pump_lock(view->sink.pump);
+  view->sink.restarting = true;
+  want(view, FLUME_WANT_REVIVE);
+  flume_pump_unlock(view->sink.pump);
+}
+
+void flume_view_set_skips(struct flume_view *view, int64_t *seqs, size_t count) {
+  flume_pump_lock(view->sink.pump);
+  flume_io_free(flume__view_io(view), view->new_skips.seqs);
+  view->new_skips = (struct flume_view_skips){seqs, count};
+  if (view->state == FLUME_VIEW_NEW) replace_skips(view);
+  flume__view_wake(view);
+  flume_pump_unlock(view->sink.pump);
+}
+
+bool flume_view_hold(struct flume_view *view, bool held) {
+  flume_pump_lock(view->sink.pump);
+  bool was_held = view->held;
+  view->held = held;
+  flume__view_wake(view);
+  flume_pump_unlock(view->sink.pump);
+  return was_held;
+}
+
+void flume_view_fail(struct flume_view *view, const struct flume_err *err) {
+  flume_pump_lock(view->sink.pump);
+  assert(view->held && view->state != FLUME_VIEW_FOLDING);
+  view->wants &= ~(FLUME_WANT_REBUILD | FLUME_WANT_REVIVE);
+  view->sink.restarting = false;
+  if (view->sink.state == FLUME_SINK_FEEDING) {
+    flume_block_unref(view->work.block);
+    view->work.block = NULL;
+    flume_sink_unfeed(&view->sink);
+  }
+  flume_sink_failed(&view->sink, -1, err);
+  flume_pump_unlock(view->sink.pump);
+}
+
+void flume_view_quiet(struct flume_view *view, struct flume_view_request *request) {
+  flume_pump_lock(view->sink.pump);
+  assert(view->requests.quiet == NULL);
+  view->requests.quiet = request;
+  flume__view_wake(view);
+  flume_pump_unlock(view->sink.pump);
+}
+
+void flume_view_activate(struct flume_view *view, struct flume_view_request *request) {
+  flume_pump_lock(view->sink.pump);
+  view->requests.active = request;
+  want(view, FLUME_WANT_ACTIVE);
+  flume_pump_unlock(view->sink.pump);
+}
+
+void flume_view_scrub(struct flume_view *view, uint32_t number, struct flume_view_request *request) {
+  flume_pump_lock(view->sink.pump);
+  assert(view->requests.scrub == NULL && view->scrub.rewrite == NULL);
+  view->requests.scrub = request;
+  view->scrub.number = number;
+  view->scrub.until = view->sink.pump->log->deletions.value;
+  view->scrub.gone = -1;
+  flume__view_wake(view);
+  flume_pump_unlock(view->sink.pump);
+}
+
+void flume_view_close(struct flume_view *view, bool drop, struct flume_view_request *request) {
+  flume_pump_lock(view->sink.pump);
+  assert(view->state != FLUME_VIEW_NEW);
+  if (request != NULL) view->requests.close = request;
+  if (view->state == FLUME_VIEW_CLOSED) flume__view_answer(view, &view->requests.close, 0, NULL);
+  else want(view, FLUME_WANT_CLOSE | (drop ? FLUME_WANT_DROP : 0));
+  flume_pump_unlock(view->sink.pump);
+}
+
+bool flume_view_begin_reading(struct flume_view *view) {
+  flume_pump_lock(view->sink.pump);
+  bool may = view->state == FLUME_VIEW_IDLE && flume_queue_empty(&view->calls);
+  if (may) flume__view_set_state(view, FLUME_VIEW_READING);
+  flume_pump_unlock(view->sink.pump);
+  return may;
+}
+
+void flume_view_end_reading(struct flume_view *view) {
+  flume_pump_lock(view->sink.pump);
+  flume__view_set_state(view, FLUME_VIEW_IDLE);
+  flume__view_wake(view);
+  flume_pump_unlock(view->sink.pump);
+}

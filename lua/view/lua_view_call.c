@@ -1,0 +1,159 @@
+/* Calls of the functions of a script view's host. A call crosses to the view's state as MessagePack: it waits for its
+ * turn, runs on a worker, and its results come back to the loop. When the view rests, what is short is done on the
+ * owner's thread at once. */
+#include <lauxlib.h>
+
+#include "lua/value/box.h"
+#include "lua/value/marshal.h"
+#include "lua/view/lua_view.h"
+
+struct lua_call {
+  struct flume_view_call call;
+  struct flume_loop *loop;
+  char name[16]; /* of the host's function */
+  struct flume_buf args;
+  struct flume_buf results;
+  int cb; /* registry */
+};
+
+static void call_free(struct lua_call *call) {
+  luaL_unref(call->loop->L, LUA_REGISTRYINDEX, call->cb);
+  flume_buf_fini(&call->args);
+  flume_buf_fini(&call->results);
+  flume_io_free(&flume_io_posix, call);
+}
+
+void flume__view_run_call(struct flume_view *view, struct flume_view_call *base) {
+  struct lua_view *self = FLUME_CONTAINER_OF(view, struct lua_view, view);
+  struct lua_call *call = FLUME_CONTAINER_OF(base, struct lua_call, call);
+  struct flume_view_request *request = &base->request;
+  request->status = flume_vm_call(self->vm, call->name, &call->args, &call->results, &request->err);
+}
+
+/* The callback, nil and the results, to be called. */
+static int push_results(lua_State *L) {
+  struct lua_call *call = lua_touserdata(L, 1);
+  lua_settop(L, 0);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, call->cb);
+  lua_pushnil(L);
+  int count = flume_values_push(L, &call->results);
+  return count >= 0 ? 2 + count : luaL_error(L, "they can't be decoded");
+}
+
+static void on_answer(struct flume_view_request *request, int status, const struct flume_err *why) {
+  struct lua_call *call =
+      FLUME_CONTAINER_OF(FLUME_CONTAINER_OF(request, struct flume_view_call, request), struct lua_call, call);
+  struct flume_loop *loop = call->loop;
+  lua_State *L = loop->L;
+  int top = lua_gettop(L);
+  struct flume_err err = *why;
+  if (status == 0) {
+    lua_pushcfunction(L, push_results);
+    lua_pushlightuserdata(L, call);
+    if (lua_pcall(L, 1, LUA_MULTRET, 0) != LUA_OK) {
+      status = flume_err_set(&err, FLUME_EVIEW, "results: %s", lua_tostring(L, -1));
+      lua_settop(L, top);
+    }
+  }
+  if (status != 0) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, call->cb);
+    flume__push_error(L, status, &err);
+  }
+  flume__loop_call(loop, lua_gettop(L) - top - 1);
+  call_free(call);
+}
+
+/* call(self, cb, name, args...) -> true | nil, message, code; of a view with a state of its own. cb(err, results...) */
+int flume__view_call(lua_State *L) {
+  struct lua_view *self = flume__view_check(L, 1);
+  luaL_checktype(L, 2, LUA_TFUNCTION);
+  const char *name = luaL_checkstring(L, 3);
+  lua_pushvalue(L, 2);
+  int cb = luaL_ref(L, LUA_REGISTRYINDEX);
+  struct lua_call *call = flume_io_zalloc(&flume_io_posix, sizeof *call);
+  if (call == NULL) {
+    luaL_unref(L, LUA_REGISTRYINDEX, cb);
+    return luaL_error(L, "out of memory");
+  }
+  flume_buf_init(&call->args, &flume_io_posix);
+  flume_buf_init(&call->results, &flume_io_posix);
+  call->loop = self->loop;
+  call->cb = cb;
+  call->call.request.cb = on_answer;
+  snprintf(call->name, sizeof call->name, "%s", name);
+  struct flume_err err;
+  int rv = flume_values_put(L, 4, lua_gettop(L), &call->args, &err);
+  if (rv != 0) {
+    call_free(call);
+    return flume__fail(L, rv, &err);
+  }
+  flume_view_submit(&self->view, &call->call);
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+/* --- On the owner's thread ---------------------------------------------------------------------------------------- */
+
+/* Calls host[name] with what is on the stack from index 3 on: true and results; or nil, message, code. */
+static int call_here(lua_State *L, struct lua_view *self) {
+  const char *name = luaL_checkstring(L, 2);
+  int last = lua_gettop(L);
+  struct flume_buf *args = flume_box_buf(L), *results = flume_box_buf(L);
+  struct flume_err err;
+  int rv = flume_values_put(L, 3, last, args, &err);
+  if (rv == 0) {
+    flume_vm_enter(self->vm);
+    rv = flume_vm_call(self->vm, name, args, results, &err);
+    flume_vm_leave(self->vm);
+  }
+  if (rv != 0) return flume__fail(L, rv, &err);
+  lua_pushboolean(L, 1);
+  int count = flume_values_push(L, results);
+  if (count < 0) return luaL_error(L, "results can't be decoded");
+  return 1 + count;
+}
+
+/* call_now(self, name, args...) -> true, results... | nil, message, code. On this thread, between two records. */
+int flume__view_call_now(lua_State *L) {
+  struct lua_view *self = flume__view_check_any(L, 1);
+  if (self->vm == NULL) return luaL_error(L, "the view is closed");
+  return call_here(L, self);
+}
+
+/* protected(self, name, args...): call_here, with the view's work kept away */
+static int call_protected(lua_State *L) {
+  return call_here(L, lua_touserdata(L, lua_upvalueindex(1)));
+}
+
+/* call_if_idle(self, name, args...): the same, when nothing is under way for the view and no call waits; else nil */
+int flume__view_call_if_idle(lua_State *L) {
+  struct lua_view *self = flume__view_check(L, 1);
+  if (self->vm == NULL) return 0;
+  int args = lua_gettop(L);
+  lua_pushlightuserdata(L, self);
+  lua_pushcclosure(L, call_protected, 1);
+  lua_insert(L, 1);
+  if (!flume_view_begin_reading(&self->view)) return 0;
+  int status = lua_pcall(L, args, LUA_MULTRET, 0);
+  flume_view_end_reading(&self->view);
+  return status == LUA_OK ? lua_gettop(L) : lua_error(L);
+}
+
+/* page_if_idle(self, range, n, min_seq, max_seq, resume) -> as page in view_store.h, and as of which seq; nil when the view
+ * is at work. Of an index, all of which is in the store: its entries become values of this state without a way through
+ * its own. */
+int flume__view_page_if_idle(lua_State *L) {
+  struct lua_view *self = flume__view_check(L, 1);
+  struct flume_err err;
+  if (self->vm == NULL || self->kind != FLUME_VIEW_INDEX) return 0;
+  struct flume_store_page *page = flume__store_begin_page(L, 2);
+  if (!self->open || self->closing || !flume_view_begin_reading(&self->view)) return 0;
+  int64_t seq = self->kept.seq;
+  int rv = self->kept.store == NULL ? FLUME_EAGAIN : flume__store_read_page(L, page, self->kept.store, &err);
+  flume_view_end_reading(&self->view);
+  if (rv == FLUME_EAGAIN) return 0;
+  if (rv != 0) return luaL_error(L, "%s", err.msg);
+  flume__store_push_page(L, page);
+  lua_pushinteger(L, seq);
+  return 3;
+}
