@@ -210,6 +210,25 @@ static int columns(lua_State *L) {
   return 1;
 }
 
+/* open(path) → a file descriptor to read from, nil, and whether it is a regular file; nil, message, errno. A named pipe
+ * does not make the call wait for its writer. */
+static int open_input(lua_State *L) {
+  const char *path = luaL_checkstring(L, 1);
+  struct stat status;
+  int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+  if (fd < 0) return luaL_fileresult(L, 0, path);
+  lua_pushinteger(L, fd);
+  lua_pushnil(L);
+  lua_pushboolean(L, fstat(fd, &status) == 0 && S_ISREG(status.st_mode));
+  return 3;
+}
+
+/* close(fd) */
+static int close_input(lua_State *L) {
+  close((int)luaL_checkinteger(L, 1));
+  return 0;
+}
+
 /* read(fd, max_bytes, timeout_ms) → what has come; "" when nothing has in time, or a signal did; nil at the end;
  * nil, message, errno. A timeout of -1 is for ever. */
 static int read_some(lua_State *L) {
@@ -276,6 +295,8 @@ int flume_terminal_open(lua_State *L) {
                                        {"is_dumb", is_dumb_terminal},
                                        {"is_utf8", is_utf8},
                                        {"columns", columns},
+                                       {"open", open_input},
+                                       {"close", close_input},
                                        {"read", read_some},
                                        {"output_state", output_state},
                                        {"reader_gone", reader_gone},

@@ -5,13 +5,13 @@
  * the keys of that object compared, by sorting, when it closes; so ordinary objects pay a few instructions a key. */
 #include "codec/json.h"
 
-#include <locale.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "codec/float_text.h"
 #include "codec/json_text.h"
 #include "codec/msgpack.h"
 
@@ -24,6 +24,7 @@ struct reader {
   struct flume_buf *out;
   struct flume_err *err;
   unsigned depth; /* containers around p */
+  bool is_stored; /* what JavaScript reads is read, flume_json_stored_to_msgpack */
 };
 
 static int fail_at(struct reader *r, const uint8_t *at, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
@@ -87,15 +88,16 @@ static uint8_t *store_utf8(uint8_t *to, uint32_t code) {
   return to;
 }
 
-/* A \u escape, with its second half where it is the first of a surrogate pair; r->p is at the backslash. */
+/* A \u escape, with its second half where it is the first of a surrogate pair; r->p is at the backslash. A half alone
+ * stands for itself. */
 static int read_unicode(struct reader *r, uint8_t **to) {
   int32_t code = read_hex4(r->p + 2, r->end);
-  int32_t low;
+  int32_t low = -1;
   if (code < 0) return fail_at(r, r->p, "\\u needs four hexadecimal digits");
-  if (code >= 0xdc00 && code <= 0xdfff) return fail_at(r, r->p, "second half of a surrogate pair without the first");
-  if (code >= 0xd800 && code <= 0xdbff) {
-    low = r->end - r->p >= 8 && r->p[6] == '\\' && r->p[7] == 'u' ? read_hex4(r->p + 8, r->end) : -1;
-    if (low < 0xdc00 || low > 0xdfff) return fail_at(r, r->p, "first half of a surrogate pair without the second");
+  if (code >= 0xd800 && code <= 0xdbff && r->end - r->p >= 8 && r->p[6] == '\\' && r->p[7] == 'u') {
+    low = read_hex4(r->p + 8, r->end);
+  }
+  if (low >= 0xdc00 && low <= 0xdfff) {
     code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
     r->p += 6;
   }
@@ -140,7 +142,8 @@ static int read_string_text(struct reader *r, uint8_t **to) {
     } else {
       if (*r->p < 0x20) return fail_at(r, r->p, "control character 0x%02x in a string", *r->p);
       len = flume__utf8_len(r->p, r->end);
-      if (len == 0) return fail_at(r, r->p, "byte 0x%02x is not valid UTF-8", *r->p);
+      if (len == 0 && !r->is_stored) return fail_at(r, r->p, "byte 0x%02x is not valid UTF-8", *r->p);
+      if (len == 0) len = 1;
       memcpy(*to, r->p, len);
       *to += len;
       r->p += len;
@@ -183,18 +186,6 @@ static inline int read_string(struct reader *r) {
 
 /* --- Numbers -------------------------------------------------------------------------------------------------- */
 
-/* strtod of a number that ends before a NUL, with '.' as the point. */
-static int read_double(const char *text, double *v) {
-  locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0);
-  locale_t before;
-  if (c == (locale_t)0) return FLUME_ENOMEM;
-  before = uselocale(c);
-  *v = strtod(text, NULL);
-  uselocale(before);
-  freelocale(c);
-  return 0;
-}
-
 static const double powers_of_ten[] = {
     1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
     1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
@@ -212,6 +203,7 @@ struct number {
   bool negative;
   bool integral;      /* no fraction, no exponent */
   bool exact;         /* magnitude holds all digits */
+  size_t digits_len;  /* of the digits, with the point; they begin behind the sign */
   uint64_t magnitude; /* the digits, read without the point */
   int64_t exponent;   /* of ten */
 };
@@ -249,30 +241,34 @@ static int scan_number(struct reader *r, struct number *n) {
     if (is_digit(r->p, r->end)) return fail_at(r, r->p, "a number can't go on after a leading 0");
   }
   read_digits(r, n);
+  n->digits_len = (size_t)(r->p - n->from) - n->negative;
   if (r->p < r->end && *r->p == '.') {
     const uint8_t *point = r->p++;
     if (!is_digit(r->p, r->end)) return fail_expected(r, "a digit");
     read_digits(r, n);
     n->exponent = point + 1 - r->p;
     n->integral = false;
+    n->digits_len = (size_t)(r->p - n->from) - n->negative;
   }
   if (r->p < r->end && (*r->p | 0x20) == 'e') return read_exponent(r, n);
   return 0;
 }
 
-/* The nearest double by strtod, which wants a NUL behind. */
+/* The nearest double, without the sign. In what is not stored yet it has to keep an integer's digits. */
 static int convert_double(struct reader *r, const struct number *n, double *v) {
-  size_t len = (size_t)(r->p - n->from);
+  const char *digits = (const char *)n->from + n->negative;
   char local[128];
-  char *text = len < sizeof local ? local : flume_io_alloc(r->out->io, len + 1);
-  int rv;
-  if (text == NULL) return flume_err_nomem(r->err);
-  memcpy(text, n->from, len);
-  text[len] = '\0';
-  rv = read_double(text, v);
-  if (text != local) flume_io_free(r->out->io, text);
-  if (rv != 0) return flume_err_nomem(r->err);
-  return isinf(*v) ? fail_at(r, n->from, "number out of range") : 0;
+  size_t size = n->digits_len + 24;
+  char *buf = size <= sizeof local ? local : flume_io_alloc(r->out->io, size);
+  if (buf == NULL) return flume_err_nomem(r->err);
+  *v = flume_float_read(digits, n->digits_len, n->exponent, buf);
+  if (buf != local) flume_io_free(r->out->io, buf);
+  if (r->is_stored) return 0;
+  if (isinf(*v)) return fail_at(r, n->from, "number out of range");
+  if (!n->integral || flume_float_keeps(*v, digits, n->digits_len)) return 0;
+  return fail_at(r, n->from,
+                 "an integer beyond 64 bits would lose digits; a string keeps them, and 1.5e20 says that it "
+                 "is rounded");
 }
 
 static int read_float(struct reader *r, const struct number *n) {
@@ -281,11 +277,11 @@ static int read_float(struct reader *r, const struct number *n) {
     /* Both operands are exact, so the one rounding of the operation gives the nearest double. */
     v = (double)n->magnitude;
     v = n->exponent < 0 ? v / powers_of_ten[-n->exponent] : v * powers_of_ten[n->exponent];
-    if (n->negative) v = -v;
   } else {
     int rv = convert_double(r, n, &v);
     if (rv != 0) return rv;
   }
+  if (n->negative) v = -v;
   return flume_msgpack_write_float(r->out, v) == 0 ? 0 : flume_err_nomem(r->err);
 }
 
@@ -387,6 +383,33 @@ static inline int pass_comma(struct reader *r, uint8_t close, const char *expect
   return *r->p++ == ',';
 }
 
+/* The end of the container at p, by its brackets alone; NULL when it has none. */
+static const uint8_t *find_closing(const uint8_t *p, const uint8_t *end) {
+  size_t open = 0;
+  bool in_string = false;
+  for (; p < end; p++) {
+    if (in_string && *p == '\\') p++;
+    else if (*p == '"') in_string = !in_string;
+    else if (!in_string && (*p == '[' || *p == '{')) open++;
+    else if (!in_string && (*p == ']' || *p == '}') && --open == 0) return p + 1;
+  }
+  return NULL;
+}
+
+/* The container at r->p is too deep for a value: its text stands for it. */
+static int read_as_text(struct reader *r) {
+  const uint8_t *end = find_closing(r->p, r->end);
+  int rv;
+  if (end == NULL) return fail_at(r, r->p, "nested deeper than %d, and not closed", FLUME_MSGPACK_MAX_DEPTH);
+  rv = flume_msgpack_write_str(r->out, r->p, (size_t)(end - r->p));
+  r->p = end;
+  return rv == 0 ? 0 : flume_err_nomem(r->err);
+}
+
+static inline bool is_text_only(const struct reader *r) {
+  return r->is_stored && r->depth >= FLUME_MSGPACK_MAX_DEPTH;
+}
+
 static int enter(struct reader *r, size_t *header_off) {
   if (++r->depth > FLUME_MSGPACK_MAX_DEPTH) {
     return fail_at(r, r->p, "nested deeper than %d", FLUME_MSGPACK_MAX_DEPTH);
@@ -477,8 +500,8 @@ static int read_value(struct reader *r) {
   if (r->p >= r->end) return fail_expected(r, "a value");
   switch (*r->p) {
     case '"': r->p++; return read_string(r);
-    case '{': return read_object(r);
-    case '[': return read_array(r);
+    case '{': return is_text_only(r) ? read_as_text(r) : read_object(r);
+    case '[': return is_text_only(r) ? read_as_text(r) : read_array(r);
     case 't': return read_word(r, "true", 0xc3);
     case 'f': return read_word(r, "false", 0xc2);
     case 'n': return read_word(r, "null", 0xc0);
@@ -497,9 +520,9 @@ static int read_value(struct reader *r) {
   }
 }
 
-int flume_json_to_msgpack(const char *text, size_t len, struct flume_buf *out, struct flume_err *err) {
+static int read_text(const char *text, size_t len, bool is_stored, struct flume_buf *out, struct flume_err *err) {
   const uint8_t *start = (const uint8_t *)text;
-  struct reader r = {.start = start, .p = start, .end = start + len, .out = out, .err = err};
+  struct reader r = {.start = start, .p = start, .end = start + len, .out = out, .err = err, .is_stored = is_stored};
   size_t before = out->len;
   int rv;
   if (len > UINT32_MAX) return flume_err_set(err, FLUME_E2BIG, "a JSON text of %zu bytes", len);
@@ -510,4 +533,12 @@ int flume_json_to_msgpack(const char *text, size_t len, struct flume_buf *out, s
   }
   if (rv != 0) out->len = before;
   return rv;
+}
+
+int flume_json_to_msgpack(const char *text, size_t len, struct flume_buf *out, struct flume_err *err) {
+  return read_text(text, len, false, out, err);
+}
+
+int flume_json_stored_to_msgpack(const char *text, size_t len, struct flume_buf *out, struct flume_err *err) {
+  return read_text(text, len, true, out, err);
 }

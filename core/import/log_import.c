@@ -164,8 +164,10 @@ int flume_import_next_json(struct flume_import *import, struct flume_buf *out, s
   int rv = next_found(import, &found, err);
   if (rv == 1) rv = decode(import, &found, &packed, err);
   if (rv == 1) {
-    int written = flume_msgpack_to_json(packed.data, packed.len, out, err);
-    if (written != 0) rv = written;
+    struct flume_err why;
+    int written = flume_msgpack_to_json(packed.data, packed.len, FLUME_JSON_EXACT, out, NULL, &why);
+    if (written == FLUME_ENOMEM) rv = flume_err_nomem(err);
+    else if (written != 0) rv = fail(import, found.off, why.msg, err);
   }
   flume_buf_fini(&packed);
   return rv;

@@ -37,23 +37,51 @@ static int push_packed(lua_State *L, const uint8_t *data, size_t len) {
   return 0;
 }
 
-int flume__value_push(lua_State *L, enum flume_codec codec, const uint8_t *data, uint32_t len) {
-  if (codec == FLUME_CODEC_MSGPACK) return push_packed(L, data, len);
+/* Pushes a box with the MessagePack of a record's JSON text. 0, or FLUME_ECORRUPT and nothing pushed. */
+static int push_unpacked(lua_State *L, const uint8_t *data, uint32_t len, struct flume_buf **packed,
+                         struct flume_err *err) {
+  *packed = flume_box_buf(L);
+  int rv = flume_json_stored_to_msgpack((const char *)data, len, *packed, err);
+  if (rv == 0) return 0;
+  lua_pop(L, 1);
+  if (rv == FLUME_ENOMEM) luaL_error(L, "out of memory");
+  flume_err_wrap(err, "not JSON");
+  return err->code = FLUME_ECORRUPT;
+}
+
+int flume__value_push(lua_State *L, enum flume_codec codec, const uint8_t *data, uint32_t len, struct flume_err *err) {
+  struct flume_buf *packed;
   if (codec == FLUME_CODEC_RAW) {
     lua_pushlstring(L, (const char *)data, len);
     return 0;
   }
-  struct flume_buf *packed = flume_box_buf(L);
-  struct flume_err err;
-  int rv = flume_json_to_msgpack((const char *)data, len, packed, &err);
-  if (rv == 0) rv = push_packed(L, packed->data, packed->len);
-  flume_buf_fini(packed);
-  if (rv != 0) {
-    lua_pop(L, 1);
-    return FLUME_ECORRUPT;
+  if (codec == FLUME_CODEC_MSGPACK) {
+    return push_packed(L, data, len) == 0 ? 0 : flume_err_set(err, FLUME_ECORRUPT, "not valid MessagePack");
   }
-  lua_remove(L, -2);
+  int rv = push_unpacked(L, data, len, &packed, err);
+  if (rv != 0) return rv;
+  rv = push_packed(L, packed->data, packed->len);
+  flume_buf_fini(packed);
+  lua_remove(L, rv == 0 ? -2 : -1);
+  return rv == 0 ? 0 : flume_err_set(err, FLUME_ECORRUPT, "not a value");
+}
+
+int flume__json_push_lazy(lua_State *L, const uint8_t *data, uint32_t len, struct flume_err *err) {
+  struct flume_buf *packed;
+  int rv = push_unpacked(L, data, len, &packed, err);
+  if (rv != 0) return rv;
+  size_t size = packed->len;
+  const char *bytes = lua_pushlstring(L, (const char *)packed->data, size);
+  flume_buf_fini(packed);
+  flume_record_push(L, (const uint8_t *)bytes, (uint32_t)size, lua_gettop(L));
+  lua_insert(L, -3);
+  lua_pop(L, 2);
   return 0;
+}
+
+int flume__fail_decoding(lua_State *L, int64_t seq, struct flume_err *err) {
+  flume_err_wrap(err, "record %lld can't be decoded", (long long)seq);
+  return flume__fail(L, err->code, err);
 }
 
 /* --- Encoding ------------------------------------------------------------------------------------------------- */
@@ -71,7 +99,7 @@ static int encode_value(lua_State *L, enum flume_codec codec, int index, struct 
   struct flume_buf packed;
   flume_buf_init(&packed, out->io);
   int rv = flume_marshal_encode(L, index, &packed, err);
-  if (rv == 0) rv = flume_msgpack_to_json(packed.data, packed.len, out, err);
+  if (rv == 0) rv = flume_msgpack_to_json(packed.data, packed.len, FLUME_JSON_EXACT, out, NULL, err);
   flume_buf_fini(&packed);
   return rv;
 }
@@ -262,6 +290,64 @@ static int log_append_lines(lua_State *L) {
   return 1;
 }
 
+/* The MessagePack value of size bytes into the batch, in the codec of the log. */
+static int encode_packed(const struct flume_lua_log *self, const uint8_t *data, size_t size, struct flume_buf *buf,
+                         struct flume_buf *ends, struct flume_err *err) {
+  struct flume_value v;
+  const uint8_t *p = data;
+  int rv = flume_msgpack_check(data, size);
+  if (rv != 0) return flume_err_set(err, FLUME_EINVAL, "not a value: it is nested too deep, or no MessagePack");
+  (void)flume_msgpack_read(&p, data + size, &v);
+  if (self->codec == FLUME_CODEC_JSON) {
+    rv = flume_msgpack_to_json(data, size, FLUME_JSON_EXACT, buf, NULL, err);
+  } else if (self->codec == FLUME_CODEC_RAW && v.type != FLUME_TYPE_STR) {
+    rv = flume_err_set(err, FLUME_EINVAL, "a log of raw bytes takes strings alone");
+  } else if (self->codec == FLUME_CODEC_RAW) {
+    rv = flume_buf_append(buf, v.str.data, v.str.len) == 0 ? 0 : flume_err_nomem(err);
+  } else {
+    rv = flume_buf_append(buf, data, size) == 0 ? 0 : flume_err_nomem(err);
+  }
+  if (rv == 0 && flume_buf_append(ends, &buf->len, sizeof buf->len) != 0) rv = flume_err_nomem(err);
+  return rv;
+}
+
+/* append_packed(self, bytes, max_bytes, cb) -> count, bytes used | nil, message, code, number of the bad value. The whole
+ * MessagePack values at the beginning of bytes, about max_bytes of them, are one batch, up to the first bad one; cb is
+ * not called when there are none. */
+static int log_append_packed(lua_State *L) {
+  struct flume_lua_log *self = flume__log_check(L, 1);
+  size_t len, max_bytes = (size_t)luaL_checkinteger(L, 3), count = 0;
+  const uint8_t *bytes = (const uint8_t *)luaL_checklstring(L, 2, &len), *p = bytes, *end = bytes + len;
+  struct request *request = request_new(L, self, 4);
+  struct flume_buf *buf = take_buf(L), ends;
+  struct flume_err err = {0};
+  int rv = 0;
+  flume_buf_init(&ends, buf->io);
+  while (p < end && buf->len < max_bytes && rv == 0) {
+    const uint8_t *value = p;
+    bool is_whole = flume_msgpack_skip(&p, end) == 0;
+    if (!is_whole && *value != 0xc1) break; /* no value begins with 0xc1; the rest of any other may come yet */
+    rv = encode_packed(self, value, (size_t)((is_whole ? p : value + 1) - value), buf, &ends, &err);
+    if (rv == 0) count++;
+    else p = value;
+  }
+  bool is_bad = rv != 0 && count == 0;
+  struct flume_slice *slices = count > 0 ? finish_slices(buf, &ends, count) : NULL;
+  flume_buf_fini(&ends);
+  if (count > 0 && slices == NULL) rv = flume_err_nomem(&err);
+  else if (count > 0) rv = flume_log_append(self->log, &request->req, slices, count, on_request, &err);
+  if (rv != 0 || count == 0) request_free(L, request);
+  if (rv != 0) {
+    int pushed = flume__fail(L, rv, &err);
+    if (!is_bad) return pushed;
+    lua_pushinteger(L, 1);
+    return pushed + 1;
+  }
+  lua_pushinteger(L, (lua_Integer)count);
+  lua_pushinteger(L, p - bytes);
+  return 2;
+}
+
 /* Up to max_bytes of records of the import into the batch. 1 when there may be more, 0 at the end, or what is wrong. */
 static int encode_import(const struct flume_lua_log *self, struct flume_import *import, size_t max_bytes,
                          struct flume_buf *buf, struct flume_buf *ends, struct flume_err *err) {
@@ -346,10 +432,8 @@ static int log_get(lua_State *L) {
   int rv = read_record(L, self, seq, &record, &err);
   if (rv != 0) return flume__fail(L, rv, &err);
   lua_pushboolean(L, 1);
-  rv = flume__value_push(L, self->codec, record.data, record.len);
-  if (rv == 0) return 2;
-  flume_err_set(&err, rv, "record %lld can't be decoded", (long long)seq);
-  return flume__fail(L, rv, &err);
+  rv = flume__value_push(L, self->codec, record.data, record.len, &err);
+  return rv == 0 ? 2 : flume__fail_decoding(L, seq, &err);
 }
 
 /* record(self, seq) -> lazy record or plain value | nil, message, code; of a log of MessagePack */
@@ -379,11 +463,8 @@ static int log_get_list(lua_State *L) {
     int rv = read_record(L, self, seq, &record, &err);
     if (rv == FLUME_EDELETED || rv == FLUME_ENOENT) continue;
     if (rv != 0) return flume__fail(L, rv, &err);
-    rv = flume__value_push(L, self->codec, record.data, record.len);
-    if (rv != 0) {
-      flume_err_set(&err, rv, "record %lld can't be decoded", (long long)seq);
-      return flume__fail(L, rv, &err);
-    }
+    rv = flume__value_push(L, self->codec, record.data, record.len, &err);
+    if (rv != 0) return flume__fail_decoding(L, seq, &err);
     if (lua_istable(L, -1)) tables++;
     lua_rawseti(L, 5, i);
   }
@@ -431,10 +512,8 @@ static int log_deleted(lua_State *L) {
   uint32_t len = 0;
   const uint8_t *data = flume_block_get(block, 0, &len);
   lua_pushboolean(L, 1);
-  rv = flume__value_push(L, self->codec, data, len);
-  if (rv == 0) return 2;
-  flume_err_set(&err, rv, "record %lld can't be decoded", (long long)seq);
-  return flume__fail(L, rv, &err);
+  rv = flume__value_push(L, self->codec, data, len, &err);
+  return rv == 0 ? 2 : flume__fail_decoding(L, seq, &err);
 }
 
 /* observe_deletions(self, fn) -> observer with a method stop; fn(deletion_count) */
@@ -535,6 +614,7 @@ static void push_log_metatable(lua_State *L) {
                                      {"append_wait", log_append_wait},
                                      {"append_lines", log_append_lines},
                                      {"append_import", log_append_import},
+                                     {"append_packed", log_append_packed},
                                      {"sync", log_sync},
                                      {"del", log_del},
                                      {"get", log_get},

@@ -24,9 +24,15 @@ struct flume_lua_log {
 /* The log at index; raises when it is something else, or closed. */
 struct flume_lua_log *flume__log_check(lua_State *L, int index);
 
-/* Pushes the plain value that the bytes of a record are, nil as flume.null: 0, or FLUME_ECORRUPT and nothing pushed. Raises memory
- * errors. */
-int flume__value_push(lua_State *L, enum flume_codec codec, const uint8_t *data, uint32_t len);
+/* Pushes the plain value that the bytes of a record are, nil as flume.null: 0, or FLUME_ECORRUPT with the reason in err,
+ * and nothing pushed. Raises memory errors. */
+int flume__value_push(lua_State *L, enum flume_codec codec, const uint8_t *data, uint32_t len, struct flume_err *err);
+
+/* The same for JSON, but an array or object is pushed as a lazy record, which keeps the order of its keys. */
+int flume__json_push_lazy(lua_State *L, const uint8_t *data, uint32_t len, struct flume_err *err);
+
+/* Puts "record SEQ can't be decoded" before the reason in err, and pushes nil, the message and the code. */
+int flume__fail_decoding(lua_State *L, int64_t seq, struct flume_err *err);
 
 /* log_maintain.c: more methods of a log. */
 extern const luaL_Reg flume__log_maintenance[];

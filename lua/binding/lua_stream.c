@@ -11,6 +11,7 @@ struct cursor {
   struct flume_stream *stream; /* NULL once closed */
   struct flume_lua_log *log;   /* kept by the user value */
   bool lazy;
+  bool has_values; /* records are decoded */
 };
 
 /* User values of a cursor: its log, and with lazy the userdata of the block that it is in. */
@@ -53,18 +54,21 @@ static int cursor_next(lua_State *L) {
     return 1;
   }
   if (rv < 0) return flume__fail(L, rv, &err);
-  int block_index = self->lazy ? push_block(L, record.block) : 0;
+  bool is_packed = self->log->codec == FLUME_CODEC_MSGPACK;
+  if (!self->has_values) {
+    lua_pushinteger(L, record.seq);
+    return 1;
+  }
+  int block_index = self->lazy && is_packed ? push_block(L, record.block) : 0;
   lua_pushinteger(L, record.seq);
   rv = 0;
-  if (self->lazy) flume_record_push(L, record.data, record.len, block_index);
-  else rv = flume__value_push(L, self->log->codec, record.data, record.len);
-  if (rv == 0) {
-    lua_pushnil(L);
-    lua_pushinteger(L, record.len);
-    return 4;
-  }
-  flume_err_set(&err, rv, "record %lld can't be decoded", (long long)record.seq);
-  return flume__fail(L, rv, &err);
+  if (block_index != 0) flume_record_push(L, record.data, record.len, block_index);
+  else if (self->lazy) rv = flume__json_push_lazy(L, record.data, record.len, &err);
+  else rv = flume__value_push(L, self->log->codec, record.data, record.len, &err);
+  if (rv != 0) return flume__fail_decoding(L, record.seq, &err);
+  lua_pushnil(L);
+  lua_pushinteger(L, record.len);
+  return 4;
 }
 
 static int cursor_new(lua_State *L) {
@@ -76,7 +80,9 @@ static int cursor_new(lua_State *L) {
                               .live = lua_toboolean(L, 6),
                               .old = lua_toboolean(L, 7)};
   struct cursor *self = lua_newuserdatauv(L, sizeof *self, UV_COUNT);
-  *self = (struct cursor){.log = log, .lazy = lua_toboolean(L, 8) && log->codec == FLUME_CODEC_MSGPACK};
+  *self = (struct cursor){.log = log,
+                          .lazy = lua_toboolean(L, 8) && log->codec != FLUME_CODEC_RAW,
+                          .has_values = lua_isnone(L, 9) || lua_toboolean(L, 9)};
   lua_pushvalue(L, 1);
   lua_setiuservalue(L, -2, UV_LOG);
   if (luaL_newmetatable(L, CURSOR_TYPE)) {

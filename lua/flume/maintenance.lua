@@ -5,6 +5,7 @@ local async = require "flume.async"
 local errors = require "flume.errors"
 local Log = require "flume.log.init"
 local scrub = require "flume.view.scrub"
+local undecodable = require "flume.log.undecodable"
 
 local M = {}
 
@@ -98,7 +99,10 @@ end
 
 function M.check(db, given, cb)
   return run(db, "check", given, cb, function (views_dir, progress, finish)
-    return db.log.core:check(views_dir, progress, finish)
+    return db.log.core:check(views_dir, progress, function (err, report)
+      if report then undecodable.add_to(report, db.log) end
+      finish(err, report)
+    end)
   end)
 end
 

@@ -230,14 +230,16 @@ function flume.decode(bytes) end
 ---@class flume.Json
 flume.json = {}
 
---- A value as JSON text.
+--- A value as JSON text. Keys that are numbers or booleans become text. What JSON can't say is refused with its path (EINVAL):
+--- nan, infinities, strings that are not UTF-8, two keys with the same text.
 ---@param value flume.Value
 ---@return string? text
 ---@return string? message
 ---@return flume.Code? code
 function flume.json.encode(value) end
 
---- The value that a JSON text stands for; null inside it is flume.null.
+--- The value that a JSON text stands for; null inside it is flume.null. An integer beyond 64 bits that would lose
+--- digits is refused. Half of a surrogate pair (\ud83d alone) becomes three bytes; encode writes these as that escape.
 ---@param text string
 ---@return flume.Value? value
 ---@return string? message

@@ -12,6 +12,7 @@
 -- the tables they stand for, flume.null, flume.array and flume.map are named where a plain table would mean another
 -- value.
 
+local core = require "flume.core"
 local flume = require "flume"
 
 local M = {}
@@ -61,12 +62,7 @@ local function number(value)
   if value == -math.huge then return "-math.huge" end
   if value == math.mininteger and math.type(value) == "integer" then return "math.mininteger" end
   if math.type(value) == "integer" then return ("%d"):format(value) end
-  for digits = 14, 17 do
-    local text = ("%%.%dg"):format(digits):format(value)
-    if tonumber(text) == value then
-      return text:find "[%.e]" and text or text .. ".0"
-    end
-  end
+  return core.float_text(value)
 end
 
 -- tostring, whatever the value's metatable does.

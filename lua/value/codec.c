@@ -3,8 +3,10 @@
 #include "lua/value/codec.h"
 
 #include <lauxlib.h>
+#include <math.h>
 
 #include "core/base/hash.h"
+#include "core/codec/float_text.h"
 #include "core/codec/json.h"
 #include "core/codec/key.h"
 #include "core/codec/msgpack.h"
@@ -105,9 +107,33 @@ static int json_encode(lua_State *L) {
   struct flume_buf *packed = take_buf(L, 1), *out = take_buf(L, 2);
   struct flume_err err;
   luaL_checkany(L, 1);
-  if (flume_marshal_encode(L, 1, packed, &err) != 0) return push_failure(L, &err);
-  if (flume_msgpack_to_json(packed->data, packed->len, out, &err) != 0) return push_failure(L, &err);
+  int rv = flume_marshal_encode(L, 1, packed, &err);
+  if (rv == 0) rv = flume_msgpack_to_json(packed->data, packed->len, FLUME_JSON_TEXT_KEYS, out, NULL, &err);
+  if (rv != 0) return push_failure(L, &err);
   lua_pushlstring(L, (const char *)out->data, out->len);
+  return 1;
+}
+
+static int json_show(lua_State *L) {
+  struct flume_buf *packed = take_buf(L, 1), *out = take_buf(L, 2);
+  struct flume_json_loss loss;
+  struct flume_err err;
+  luaL_checkany(L, 1);
+  int rv = flume_marshal_encode_sorted(L, 1, packed, &err);
+  if (rv == 0) rv = flume_msgpack_to_json(packed->data, packed->len, FLUME_JSON_LOSSY, out, &loss, &err);
+  if (rv != 0) return push_failure(L, &err);
+  lua_pushlstring(L, (const char *)out->data, out->len);
+  if (!loss.values && !loss.keys) return 1;
+  lua_pushstring(L, loss.what);
+  lua_pushboolean(L, !loss.values);
+  return 3;
+}
+
+static int float_text(lua_State *L) {
+  char text[FLUME_FLOAT_TEXT_SIZE];
+  double v = luaL_checknumber(L, 1);
+  if (isfinite(v)) lua_pushlstring(L, text, flume_float_text(v, text));
+  else lua_pushstring(L, isnan(v) ? "nan" : v < 0 ? "-inf" : "inf");
   return 1;
 }
 
@@ -121,10 +147,11 @@ static int json_decode(lua_State *L) {
 }
 
 int flume__codec_open(lua_State *L) {
-  static const luaL_Reg plain[] = {{"decode", decode},     {"record", record},     {"table", to_table},
-                                   {"is_array", is_array}, {"distinct", distinct}, {NULL, NULL}};
+  static const luaL_Reg plain[] = {
+      {"decode", decode},     {"record", record},         {"table", to_table}, {"is_array", is_array},
+      {"distinct", distinct}, {"float_text", float_text}, {NULL, NULL}};
   static const luaL_Reg boxed[] = {{"encode", encode}, {"encode_sorted", encode_sorted}, {NULL, NULL}};
-  static const luaL_Reg json[] = {{"encode", json_encode}, {"decode", json_decode}, {NULL, NULL}};
+  static const luaL_Reg json[] = {{"encode", json_encode}, {"decode", json_decode}, {"show", json_show}, {NULL, NULL}};
   luaL_newlib(L, plain);
   flume_box_buf(L);
   luaL_setfuncs(L, boxed, 1);

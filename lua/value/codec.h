@@ -10,8 +10,11 @@
  *   record(bytes)       a lazy record over the bytes (a plain value if they are no map or array)
  *   table(item)         the plain value a record stands for; any other value as it is
  *   is_array(value)     whether it would be stored as an array
- *   json.encode(value)  JSON text
+ *   json.encode(value)  JSON text; nil, message, "EINVAL" for what JSON can't say
  *   json.decode(text)   the value
+ *   json.show(value)    JSON text whatever the value, the keys of tables in order; behind it nil, or what the text lacks,
+ *                       and whether that is the type of keys alone
+ *   float_text(number)  the shortest decimal text that reads back as the float; "nan", "inf" and "-inf"
  *   null, array, map    see marshal.h
  * Values or bytes that can't be converted give nil, message, code; a malformed record raises. Returns 1, as an opener
  * for luaL_requiref. Raises memory errors. */

@@ -32,8 +32,9 @@ static void push_item(lua_State *L, const struct flume_fold *fold, const struct 
     return;
   }
   if (ways->transforms) lua_pushvalue(L, AT_TRANSFORM);
-  if (flume__value_push(L, ways->bytes ? FLUME_CODEC_RAW : fold->codec, data, len) != 0) {
-    luaL_error(L, "the record can't be decoded");
+  struct flume_err err;
+  if (flume__value_push(L, ways->bytes ? FLUME_CODEC_RAW : fold->codec, data, len, &err) != 0) {
+    luaL_error(L, "the record can't be decoded: %s", err.msg);
   }
   if (ways->transforms) {
     lua_pushinteger(L, seq);

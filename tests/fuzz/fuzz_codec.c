@@ -20,9 +20,9 @@ static void from_msgpack(const uint8_t *data, size_t len) {
   struct flume_err err;
   flume_buf_init(&text, &flume_io_posix);
   flume_buf_init(&packed, &flume_io_posix);
-  if (flume_msgpack_to_json(data, len, &text, &err) == 0) {
+  if (flume_msgpack_to_json(data, len, FLUME_JSON_LOSSY, &text, NULL, &err) == 0) {
     EXPECT(flume_msgpack_check(data, len) == 0);
-    EXPECT(flume_json_to_msgpack((const char *)text.data, text.len, &packed, &err) == 0);
+    EXPECT(flume_json_stored_to_msgpack((const char *)text.data, text.len, &packed, &err) == 0);
     EXPECT(flume_msgpack_check(packed.data, packed.len) == 0);
   }
   flume_buf_fini(&text);

@@ -13,9 +13,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
   flume_buf_init(&text_again, &flume_io_posix);
   if (flume_json_to_msgpack((const char *)data, len, &packed, &err) == 0) {
     EXPECT(flume_msgpack_check(packed.data, packed.len) == 0);
-    EXPECT(flume_msgpack_to_json(packed.data, packed.len, &text, &err) == 0);
+    EXPECT(flume_msgpack_to_json(packed.data, packed.len, FLUME_JSON_EXACT, &text, NULL, &err) == 0);
     EXPECT(flume_json_to_msgpack((const char *)text.data, text.len, &again, &err) == 0);
-    EXPECT(flume_msgpack_to_json(again.data, again.len, &text_again, &err) == 0);
+    EXPECT(flume_msgpack_to_json(again.data, again.len, FLUME_JSON_EXACT, &text_again, NULL, &err) == 0);
     EXPECT(text.len == text_again.len && memcmp(text.data, text_again.data, text.len) == 0);
   } else {
     EXPECT(err.code != 0 && err.msg[0] != '\0');

@@ -23,13 +23,15 @@ lists what else it knows), or runs the lines of Lua that come on standard
 input. db, flume and every view by its name are in scope.
 
 commands
-  append [FILE|-]      appends lines of JSON; --skip-bad passes over bad lines
+  append [FILE|-]      appends lines of JSON; --skip-bad passes over bad lines;
+                       --msgpack appends what stream --msgpack prints
   import [FILE|-]      appends what is in another format: --from FORMAT (json,
                        flumelog-offset, async-append-only-log), --skip-bad;
                        --bits N: how wide flumelog-offset's pointers are
   get SEQ              prints a record
   stream               prints records; --gt N --gte N --lt N --lte N bound them,
-                       --limit N --reverse; --live goes on with new ones
+                       --limit N --reverse; --live goes on with new ones;
+                       --msgpack prints them as MessagePack, without any loss
   tail                 prints the last records: -n N of them (10), -f goes on
   NAME.METHOD [ARG…]   calls a method of a view; arguments are JSON, or strings;
                        q.query '[{"$filter": …}]' asks the built-in query view
@@ -214,7 +216,9 @@ local function run_guarded(request, fn)
     return done, message
   end, explain)
   if not ok then done, message = nil, tostring(done) end
-  if done then return OK end
+  local losses = out:take_losses()
+  if losses then complain(losses) end
+  if done then return losses and FAILED or OK end
   if message then complain(message == runner.INTERRUPTED and "interrupted" or message) end
   return FAILED
 end

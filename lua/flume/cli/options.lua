@@ -25,6 +25,7 @@ local OPTIONS = {
   ["-h"] = {name = "help"},
   ["--version"] = {name = "version"},
   ["--no-rc"] = {name = "no_rc", of = {[""] = true}},
+  ["--msgpack"] = {name = "msgpack", of = {append = true, stream = true}},
   ["--skip-bad"] = {name = "skip_bad", of = {append = true, import = true}},
   ["--from"] = {name = "from", takes = A_FORMAT, of = {import = true}},
   ["--bits"] = {name = "bits", takes = "32, 48 or 53", of = {import = true}},

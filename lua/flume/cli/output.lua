@@ -1,6 +1,6 @@
 -- What commands print: values for people (Lua, see flume.pretty) or, with --json, for programs (a JSON text a line).
 
-local flume = require "flume"
+local core = require "flume.core"
 local pretty = require "flume.pretty"
 local runner = require "flume.cli.runner"
 local terminal = require "flume.terminal"
@@ -18,7 +18,9 @@ function M.new(options)
   local self = setmetatable({
     json = options.json or false,
     file = options.file or io.stdout,
+    prints_packed = false,                       -- records are printed as MessagePack
     is_tty = is_tty,
+    losses = {count = 0, first = nil},           -- values whose JSON text lacks something, and what the first one lacks
     width = nil,                                 -- in columns, below
     ascii = is_tty and not terminal.is_utf8(),   -- what is no ASCII would not be legible
   }, M)
@@ -48,16 +50,30 @@ function M:line(text)
   check(self.file:write(text, "\n"))
 end
 
-local function to_json(value)
+-- value as JSON text. What JSON can't say is noted; of a record, that a key was no string too.
+function M:_to_json(value, seq)
   if value == nil then return "null" end
-  local text, message = flume.json.encode(value)
-  if not text then runner.fail(message) end
+  local text, lost, only_keys = core.json.show(value)
+  if not text then runner.fail(lost) end
+  if lost and (seq or not only_keys) then
+    self.losses.count = self.losses.count + 1
+    self.losses.first = self.losses.first or (seq and ("record %d: "):format(seq) or "") .. lost
+  end
   return text
+end
+
+-- What the JSON text printed since the last call lacks, in words; nil when it lacks nothing.
+function M:take_losses()
+  local losses = self.losses
+  if losses.count == 0 then return nil end
+  self.losses = {count = 0, first = nil}
+  local others = losses.count > 1 and (", nor have %d others"):format(losses.count - 1) or ""
+  return ("%s%s; stream --msgpack and backup copy a log without loss"):format(losses.first, others)
 end
 
 -- One result.
 function M:value(value)
-  if self.json then return self:line(to_json(value)) end
+  if self.json then return self:line(self:_to_json(value)) end
   local text = pretty.top(value, self)
   self:line(self.is_tty and harmless(text) or text)
 end
@@ -65,7 +81,7 @@ end
 -- One of many results, on one line. first and second are what an iterator gave: one value, or a pair.
 function M:row(first, second)
   if self.json then
-    self:line(to_json(second == nil and first or {first, second}))
+    self:line(self:_to_json(second == nil and first or {first, second}))
   elseif second == nil then
     local text = type(first) == "string" and first or pretty.line(first, self)
     self:line(self.is_tty and harmless(text) or text)
@@ -76,8 +92,9 @@ end
 
 -- One of the deltas of a view, on one line: what has to be done, and behind that a key or position, a value and a seq.
 function M:delta(op, key, value, seq)
-  local as_text = self.json and to_json or function (cell) return pretty.line(cell, self) end
-  local text = self.json and to_json(op) or op
+  local as_text = self.json and function (cell) return self:_to_json(cell) end
+    or function (cell) return pretty.line(cell, self) end
+  local text = self.json and self:_to_json(op) or op
   if seq ~= nil then
     local cells = {text, as_text(key), as_text(value), as_text(seq)}
     text = table.concat(cells, self.json and "," or "\t")
@@ -88,11 +105,20 @@ end
 
 -- A record of the log. As JSON its value alone, so that the output can be appended to another log.
 function M:record(seq, value)
-  if self.json then
-    self:line(to_json(value))
+  if self.prints_packed then
+    self:packed(value)
+  elseif self.json then
+    self:line(self:_to_json(value, seq))
   else
     self:line(("%d\t%s"):format(seq, pretty.line(value, self)))
   end
+end
+
+-- A value as MessagePack, with nothing behind it.
+function M:packed(value)
+  local bytes, message = core.encode(value)
+  if not bytes then runner.fail(message) end
+  check(self.file:write(bytes))
 end
 
 -- Rows of cells under a header; see pretty.columns.

@@ -11,6 +11,7 @@ local errors = require "flume.errors"
 local observable = require "flume.observable"
 local options = require "flume.options"
 local stream = require "flume.log.stream"
+local undecodable = require "flume.log.undecodable"
 
 local OPTIONS = {
   sync = "string", interval_ms = "integer", max_record_bytes = "integer", segment_bytes = "integer",
@@ -308,7 +309,10 @@ function Log:check(given, cb)
   check_open(self, 2)
   local callback, progress = Log.maintenance("check", given, cb)
   return async.call(function (done)
-    local ok, message, code = self.core:check(nil, progress, done)
+    local ok, message, code = self.core:check(nil, progress, function (err, report)
+      if report then undecodable.add_to(report, self) end
+      done(err, report)
+    end)
     if not ok then done(errors.new(message, code)) end
   end, callback)
 end

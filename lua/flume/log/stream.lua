@@ -52,8 +52,9 @@ local function open(log, range, transform, owner)
   if range.live and range.reverse then error("db:stream: live and reverse exclude each other", 3) end
   local shape = shape_of(range)
   local first, last = interval(range)
+  if range.values == false then transform = nil end
   local cursor, message, code = core.cursor(log.core, first, last, range.limit or -1, range.reverse or false,
-    range.live or false, range.old ~= false, (range.lazy and not transform) or false)
+    range.live or false, range.old ~= false, (range.lazy and not transform) or false, range.values ~= false)
   local self = setmetatable({
     log = log,
     cursor = cursor,

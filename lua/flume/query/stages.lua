@@ -238,8 +238,11 @@ local compile_reduce
 local function field_name(value)
   if value == nil then return "undefined" end
   if value == core.null then return "null" end
-  if type(value) == "number" then return tostring(math.tointeger(value) or value) end
-  return values.is_container(value) and core.json.encode(value) or tostring(value)
+  if type(value) == "number" then
+    local integer = math.tointeger(value)
+    return integer and ("%d"):format(integer) or core.float_text(value)
+  end
+  return values.is_container(value) and core.json.show(value) or tostring(value)
 end
 
 -- $group beside another reduce: an object with a field for each value, in it one for each value of the next path.

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "codec/float_text.h"
 #include "codec/msgpack.h"
 #include "test.h"
 
@@ -26,7 +27,7 @@ static const char *again_len(const char *text, size_t len) {
     what = err.msg;
   } else {
     CHECK_INT_EQ(flume_msgpack_check(packed.data, packed.len), 0);
-    CHECK_INT_EQ(flume_msgpack_to_json(packed.data, packed.len, &json, &err), 0);
+    CHECK_INT_EQ(flume_msgpack_to_json(packed.data, packed.len, FLUME_JSON_EXACT, &json, NULL, &err), 0);
     if (json.len >= sizeof result) json.len = sizeof result - 1;
     memcpy(result, json.data, json.len);
     result[json.len] = '\0';
@@ -41,12 +42,14 @@ static const char *again(const char *text) {
   return again_len(text, strlen(text));
 }
 
+static struct flume_json_loss loss;
+
 /* The JSON text of MessagePack bytes, or the error's text. Valid until the next call. */
-static const char *to_json(const void *data, size_t len) {
+static const char *to_json(enum flume_json_mode mode, const void *data, size_t len) {
   static char result[4096];
   struct flume_buf json;
   flume_buf_init(&json, &flume_io_posix);
-  if (flume_msgpack_to_json(data, len, &json, &err) != 0) {
+  if (flume_msgpack_to_json(data, len, mode, &json, &loss, &err) != 0) {
     CHECK_INT_EQ(json.len, 0);
     snprintf(result, sizeof result, "%s", err.msg);
   } else {
@@ -75,7 +78,7 @@ TEST(values_round_trip) {
     "null", "true", "false", "0", "-1", "9223372036854775807", "-9223372036854775808", "1.5", "-0.1", "3.0", "\"\"",
     "\"text\"", "[]", "{}", "[1,2,[3,{\"a\":[]}]]", "{\"a\":1,\"b\":{\"c\":null}}",
     "\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\"", "\"\\\"\\\\\\b\\f\\n\\r\\t\\u0001\\u001f\"",
-    "[0.1,0.2,1e+300,1e-10,123456.789]", "\"/\x7f\"", "0.30000000000000004", "4.94065645841247e-324",
+    "[0.1,0.2,1e+300,1e-10,123456.789]", "\"/\x7f\"", "0.30000000000000004", "5e-324", "\"\\ud83d\"", "\"a\\udc00\\ud83db\"",
     "1.7976931348623157e+308", "-0.0", "{\"\":0}", "[[0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17],[0]]",
   };
   for (size_t i = 0; i < sizeof same / sizeof same[0]; i++) CHECK_STR_EQ(again(same[i]), same[i]);
@@ -95,7 +98,7 @@ TEST(integers_and_floats_keep_their_kind) {
   CHECK(read_number("-9223372036854775808").i == INT64_MIN);
   CHECK(read_number("9223372036854775808").type == FLUME_TYPE_FLOAT);
   CHECK(read_number("9223372036854775808").f == 9223372036854775808.0);
-  CHECK(read_number("-9223372036854775809").type == FLUME_TYPE_FLOAT);
+  CHECK(read_number("-9223372036854775808000").f == -9223372036854775808000.0);
   CHECK(read_number("18446744073709551616").f == 18446744073709551616.0);
   CHECK(read_number("1.0").type == FLUME_TYPE_FLOAT);
   CHECK(read_number("1e0").type == FLUME_TYPE_FLOAT);
@@ -132,7 +135,7 @@ TEST(random_floats_survive_the_text) {
     if (!isfinite(v)) continue;
     packed.len = json.len = back.len = 0;
     flume_msgpack_write_float(&packed, v);
-    if (flume_msgpack_to_json(packed.data, packed.len, &json, &err) != 0 ||
+    if (flume_msgpack_to_json(packed.data, packed.len, FLUME_JSON_EXACT, &json, NULL, &err) != 0 ||
         flume_json_to_msgpack((char *)json.data, json.len, &back, &err) != 0 || back.len != packed.len ||
         memcmp(back.data, packed.data, packed.len) != 0) {
       printf("  %.17g became %.*s\n", v, (int)json.len, (char *)json.data);
@@ -171,9 +174,7 @@ TEST(errors_name_the_column) {
     {"\"\\x\"", "column 3: expected an escape, one of \"\\/bfnrtu but found 'x'"},
     {"\"\\", "column 3: expected an escape, one of \"\\/bfnrtu but found the end of the text"},
     {"\"\\u12g4\"", "column 2: \\u needs four hexadecimal digits"},
-    {"\"\\ud800x\"", "column 2: first half of a surrogate pair without the second"},
-    {"\"\\ud800\\u0041\"", "column 2: first half of a surrogate pair without the second"},
-    {"\"\\udc00\"", "column 2: second half of a surrogate pair without the first"},
+    {"\"\\ud83\"", "column 2: \\u needs four hexadecimal digits"},
     {"\"a\xff\"", "column 3: byte 0xff is not valid UTF-8"},
     {"\"\xc0\x80\"", "column 2: byte 0xc0 is not valid UTF-8"},
     {"\"\xed\xa0\x80\"", "column 2: byte 0xed is not valid UTF-8"},
@@ -225,18 +226,136 @@ TEST(depth_is_limited) {
   CHECK_STR_EQ(again(text), "column 129: nested deeper than 128");
 }
 
-TEST(values_that_json_can_not_represent) {
-  CHECK_STR_EQ(to_json("\xcb\x7f\xf0\x00\x00\x00\x00\x00\x00", 9), "null");
-  CHECK_STR_EQ(to_json("\xcb\x7f\xf8\x00\x00\x00\x00\x00\x00", 9), "null");
-  CHECK_STR_EQ(to_json("\xa3""a\xff""b", 4), "\"a\\ufffdb\"");
-  CHECK_STR_EQ(to_json("\xa4\xe2\x82\xed\xa0", 5), "\"\\ufffd\\ufffd\\ufffd\\ufffd\"");
-  CHECK_STR_EQ(to_json("\x84\x01\x02\xc3\xc0\xc0\x05\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00\x06", 17),
+/* What JavaScript's JSON.stringify writes for a string that was cut between the two halves of an emoji. */
+TEST(half_a_surrogate_pair_is_kept) {
+  CHECK_STR_EQ(again("\"\\ud83d\""), "\"\\ud83d\"");
+  CHECK_STR_EQ(again("[\"a\\ud83d\",\"\\uDE00b\"]"), "[\"a\\ud83d\",\"\\ude00b\"]");
+  CHECK_STR_EQ(again("\"\\ud83d\\u0041\""), "\"\\ud83dA\"");
+  CHECK_STR_EQ(again("\"\\ud83d\\ud83d\\ude00\""), "\"\\ud83d\xf0\x9f\x98\x80\"");
+  CHECK_STR_EQ(again("{\"\\udfff\":0}"), "{\"\\udfff\":0}");
+  /* As bytes a whole pair would read back as one character. */
+  CHECK_STR_EQ(to_json(FLUME_JSON_EXACT, "\xa6\xed\xa0\xbd\xed\xb8\x80", 7),
+               "value: a string that is not UTF-8 has no JSON form");
+}
+
+TEST(integers_beyond_64_bits_lose_no_digit) {
+  static const char *const kept[] = {
+    "9223372036854775808", "18446744073709551616", "123456789012345680000", "100000000000000000000",
+    "-295147905179352830000", "10000000000000000000000000000000000000000",
+  };
+  static const char *const refused[] = {
+    "12345678901234567890", "-9223372036854775809", "18446744073709551615", "100000000000000000000000001",
+  };
+  for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++) CHECK(read_number(kept[i]).f == strtod(kept[i], NULL));
+  for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
+    CHECK_STR_EQ(again(refused[i]), "column 1: an integer beyond 64 bits would lose digits; a string keeps them, and "
+                                    "1.5e20 says that it is rounded");
+  }
+  CHECK(read_number("12345678901234567890.0").f == 12345678901234567890.0);
+}
+
+/* The MessagePack of a text that is in a log already, or NULL. Valid until the next call. */
+static const struct flume_buf *stored(const char *text) {
+  static struct flume_buf packed;
+  flume_buf_fini(&packed);
+  flume_buf_init(&packed, &flume_io_posix);
+  return flume_json_stored_to_msgpack(text, strlen(text), &packed, &err) == 0 ? &packed : NULL;
+}
+
+TEST(what_is_stored_is_read_as_javascript_does) {
+  struct flume_value v;
+  const uint8_t *p = stored("12345678901234567890")->data;
+  CHECK_INT_EQ(flume_msgpack_read(&p, p + 9, &v), 0);
+  CHECK(v.type == FLUME_TYPE_FLOAT && v.f == 12345678901234567890.0);
+  p = stored("-1e999")->data;
+  CHECK_INT_EQ(flume_msgpack_read(&p, p + 9, &v), 0);
+  CHECK(isinf(v.f) && v.f < 0);
+  CHECK_INT_EQ(memcmp(stored("\"a\xff\"")->data, "\xa2""a\xff", 3), 0);
+  CHECK(stored("{oops}") == NULL);
+  CHECK_STR_EQ(err.msg, "column 2: expected a key in quotes but found 'o'");
+}
+
+TEST(what_is_stored_deeper_than_128_is_a_string) {
+  const struct flume_buf *packed;
+  char text[600];
+  memset(text, '[', 128);
+  strcpy(text + 128, "[{\"a]\":\"\\\"\"}],2");
+  memset(text + strlen(text), ']', 128);
+  text[128 + 15 + 128] = '\0';
+  packed = stored(text);
+  if (!CHECK(packed != NULL)) return;
+  CHECK_INT_EQ(flume_msgpack_check(packed->data, packed->len), 0);
+  CHECK_INT_EQ(memcmp(packed->data + 127, "\x92\xad[{\"a]\":\"\\\"\"}]\x02", 16), 0);
+  strcpy(text + 128, "[1");
+  CHECK(stored(text) == NULL);
+  CHECK_STR_EQ(err.msg, "column 129: nested deeper than 128, and not closed");
+}
+
+TEST(what_json_can_not_say_is_refused) {
+  static const struct {
+    const char *bytes;
+    size_t len;
+    const char *exact, *text_keys;
+  } cases[] = {
+    {"\xcb\x7f\xf8\x00\x00\x00\x00\x00\x00", 9, "value: nan has no JSON form", NULL},
+    {"\x81\xa1""a\x92\x01\xcb\xff\xf0\x00\x00\x00\x00\x00\x00", 14, "value.a[2]: an infinity has no JSON form", NULL},
+    {"\x81\xa3""b c\xa1\xff", 7, "value[\"b c\"]: a string that is not UTF-8 has no JSON form", NULL},
+    {"\x91\xd4\x01\x02", 4, "value[1]: a MessagePack extension value has no JSON form", NULL},
+    {"\x81\x91\x01\x02", 4, "value[...]: a key that is no string has no JSON form", NULL},
+    {"\x82\x01\xa1""a\xa1""1\xa1""b", 8, "value[1]: a key that is no string has no JSON form",
+     "two keys have the same JSON form"},
+    {"\x82\xc3\x01\xa4true\x02", 9, "value[true]: a key that is no string has no JSON form",
+     "two keys have the same JSON form"},
+    {"\x81\x05\x82\xa1""a\x01\xa1""b\xcb\x7f\xf8\x00\x00\x00\x00\x00\x00", 17,
+     "value[5]: a key that is no string has no JSON form", "value[5].b: nan has no JSON form"},
+    {"\x91", 1, "not valid MessagePack", NULL},
+    {"\x01\x01", 2, "not valid MessagePack", NULL},
+    {"", 0, "not valid MessagePack", NULL},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    const char *expected = cases[i].text_keys != NULL ? cases[i].text_keys : cases[i].exact;
+    CHECK_STR_EQ(to_json(FLUME_JSON_EXACT, cases[i].bytes, cases[i].len), cases[i].exact);
+    CHECK(strstr(to_json(FLUME_JSON_TEXT_KEYS, cases[i].bytes, cases[i].len), expected) != NULL);
+  }
+  CHECK_STR_EQ(to_json(FLUME_JSON_TEXT_KEYS, "\x84\x01\x02\xc3\xc0\xc0\x05\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00\x06", 17),
                "{\"1\":2,\"true\":null,\"null\":5,\"1.5\":6}");
-  CHECK_STR_EQ(to_json("\x81\x91\x01\x02", 4), "a map key that is an array or a map has no JSON form");
-  CHECK_STR_EQ(to_json("\x91\xd4\x01\x02", 4), "a MessagePack extension value has no JSON form");
-  CHECK_STR_EQ(to_json("\x91", 1), "not valid MessagePack");
-  CHECK_STR_EQ(to_json("\x01\x01", 2), "not valid MessagePack");
-  CHECK_STR_EQ(to_json("", 0), "not valid MessagePack");
+}
+
+TEST(what_a_lossy_text_lacks_is_told) {
+  CHECK_STR_EQ(to_json(FLUME_JSON_LOSSY, "\xcb\x7f\xf0\x00\x00\x00\x00\x00\x00", 9), "null");
+  CHECK_STR_EQ(loss.what, "value: an infinity has no JSON form");
+  CHECK_STR_EQ(to_json(FLUME_JSON_LOSSY, "\xa3""a\xff""b", 4), "\"a\\ufffdb\"");
+  CHECK(loss.values && !loss.keys);
+  CHECK_STR_EQ(to_json(FLUME_JSON_LOSSY, "\xa4\xe2\x82\xed\xa0", 5), "\"\\ufffd\\ufffd\\ufffd\\ufffd\"");
+  CHECK_STR_EQ(to_json(FLUME_JSON_LOSSY, "\x82\x07\xa1x\xa1y\x08", 7), "{\"7\":\"x\",\"y\":8}");
+  CHECK(!loss.values && loss.keys);
+  CHECK_STR_EQ(to_json(FLUME_JSON_LOSSY, "\x82\x01\xa1""a\xa1""1\xa1""b", 8), "{\"1\":\"a\",\"1\":\"b\"}");
+  CHECK(loss.values && loss.keys);
+  CHECK_STR_EQ(to_json(FLUME_JSON_LOSSY, "\x82\x91\x01\x02\xa1y\xd4\x01\x02", 9), "{\"null\":2,\"y\":null}");
+  CHECK_STR_EQ(loss.what, "value[...]: a key that is no string has no JSON form");
+  CHECK_STR_EQ(to_json(FLUME_JSON_LOSSY, "\x81\xa1y\x08", 4), "{\"y\":8}");
+  CHECK(!loss.values && !loss.keys);
+}
+
+TEST(floats_have_the_shortest_text) {
+  static const char *const same[] = {
+    "0.07", "0.29", "4.35", "1.1", "-2.675", "0.0001", "1e-5", "1.5e-7", "100.0", "1e+22", "123456789.12", "5e-324",
+    "2.2250738585072014e-308", "1.7976931348623157e+308", "0.30000000000000004", "9007199254740992.0", "1e+16",
+  };
+  for (size_t i = 0; i < sizeof same / sizeof same[0]; i++) CHECK_STR_EQ(again(same[i]), same[i]);
+  for (int cents = 0; cents < 100000; cents++) {
+    char plain[40];
+    snprintf(plain, sizeof plain, "%.15g", cents / 100.0);
+    if (strchr(plain, '.') == NULL) strcat(plain, ".0");
+    CHECK_STR_EQ(again(plain), plain);
+  }
+  for (int exponent = -1074; exponent < 1024; exponent++) { /* the floats below a power of two are closer */
+    char text[FLUME_FLOAT_TEXT_SIZE], printed[40];
+    double v = ldexp(1, exponent);
+    size_t len = flume_float_text(v, text);
+    CHECK(strtod(text, NULL) == v);
+    if (!CHECK(len <= (size_t)snprintf(printed, sizeof printed, "%.17g", v) + 2)) printf("  %s, not %s\n", text, printed);
+  }
 }
 
 TEST(the_locale_does_not_matter) {
@@ -269,7 +388,7 @@ TEST(random_damage_never_hurts) {
     for (size_t i = 0; i < len; i++) {
       bytes[i] = (uint8_t)(rand_r(&seed) % 3 == 0 ? rand_r(&seed) : 0x80 + rand_r(&seed) % 64);
     }
-    (void)to_json(bytes, len);
+    (void)to_json((enum flume_json_mode)(round % 3), bytes, len);
     free(bytes);
   }
 }
@@ -298,7 +417,7 @@ TEST(every_allocation_may_fail) {
     flume_buf_init(&json, &io);
     allowed = n;
     rv = flume_json_to_msgpack(text, len, &packed, &err);
-    if (rv == 0) rv = flume_msgpack_to_json(packed.data, packed.len, &json, &err);
+    if (rv == 0) rv = flume_msgpack_to_json(packed.data, packed.len, FLUME_JSON_EXACT, &json, NULL, &err);
     if (rv != 0) {
       CHECK_INT_EQ(rv, FLUME_ENOMEM);
       CHECK_STR_EQ(err.msg, "out of memory");

@@ -64,7 +64,7 @@ static int take_back(const char *json) {
 static void check_packed(const uint8_t *data, size_t len, const char *expected) {
   struct flume_buf json;
   flume_buf_init(&json, &flume_io_posix);
-  CHECK_INT_EQ(flume_msgpack_to_json(data, len, &json, &err), 0);
+  CHECK_INT_EQ(flume_msgpack_to_json(data, len, FLUME_JSON_TEXT_KEYS, &json, NULL, &err), 0);
   MUST(flume_buf_append(&json, "", 1) == 0);
   CHECK_STR_EQ((const char *)json.data, expected);
   flume_buf_fini(&json);

@@ -401,9 +401,32 @@ describe("JSON", function()
     assert.equal('{"7":"x"}', flume.json.encode { [7] = "x" })
     assert.equal("integer", math.type(flume.json.decode "3"))
     assert.equal("float", math.type(flume.json.decode "3.0"))
-    assert.equal("null", flume.json.encode(0 / 0))
     assert.is_nil((flume.json.decode "null"))
-    assert.equal('"\\ufffd"', flume.json.encode "\xff")
+    assert.equal('"\\ud83d"', flume.json.encode(flume.json.decode '"\\ud83d"'))
+  end)
+
+  it("refuses what it can't say, with the path", function ()
+    for message, value in pairs {
+      ["value.a.b: nan has no JSON form"] = {a = {b = 0 / 0}},
+      ["value[2]: an infinity has no JSON form"] = {1, -math.huge},
+      ["value: a string that is not UTF-8 has no JSON form"] = "\xff",
+      ['value["x y"]: a string that is not UTF-8 has no JSON form'] = {["x y"] = "\xed\xa0\xbd\xed\xb8\x80"},
+    } do
+      assert.same({nil, message, "EINVAL"}, {flume.json.encode(value)})
+    end
+    local text, message, code = flume.json.encode {[1] = "a", ["1"] = "b"}
+    assert.same({nil, "EINVAL"}, {text, code})
+    assert.equal(": two keys have the same JSON form", message:match ":.*")
+    assert.same({nil, "column 6: an integer beyond 64 bits would lose digits; a string keeps them, and 1.5e20 says "
+      .. "that it is rounded", "EINVAL"}, {flume.json.decode '{"n":12345678901234567890}'})
+  end)
+
+  it("has the shortest text of a float", function ()
+    for cents = 1, 99999 do
+      local text = ("%d.%02d"):format(cents // 100, cents % 100):gsub("0$", "")
+      if flume.json.encode(cents / 100) ~= text then assert.equal(text, flume.json.encode(cents / 100)) end
+    end
+    assert.equal("[1e-7,5e-324,0.30000000000000004]", flume.json.encode {1e-7, 5e-324, 0.1 + 0.2})
   end)
 
   it("says where a text is wrong", function()

@@ -61,8 +61,33 @@ describe("flume.log.offset", function ()
 
   it("names the record that is no JSON, and goes on behind it", function ()
     local log = fixture.keep(assert(flume.log.offset(file_with {"1", "{oops", "3"})))
-    assert.same({nil, "record 13 can't be decoded", "ECORRUPT"}, {log:get(13)})
+    assert.same({nil, "record 13 can't be decoded: not JSON: column 2: expected a key in quotes but found 'o'",
+      "ECORRUPT"}, {log:get(13)})
     assert.equal(3, log:get(30))
+    assert.same({{30}, {13}, {0}}, fixture.collect(log:stream{reverse = true, values = false}))
+    local report = assert(log:check())
+    assert.is_false(report.ok)
+    assert.same({{file = "log.offset", offset = 13, seq = 13, what = "not JSON: column 2: expected a key in quotes but "
+      .. "found 'o'; db:del(13) deletes the record"}}, report.problems)
+    assert.is_true(log:del(13))
+    assert.same({ok = true, problems = {}}, {ok = log:check().ok, problems = log:check().problems})
+  end)
+
+  it("reads what JavaScript writes and reads", function ()
+    local deep = ("["):rep(130) .. ("]"):rep(130)
+    local values = {'{"t":"\\ud83d"}', deep, '{"n":12345678901234567890}', '"a\xff"', '{"n":1e999}', '{"t":"last"}'}
+    local db = open(file_with(values))
+    db:use("count", flume.reduce(1, function (n) return n + 1 end, 0))
+    assert.equal(6, db.count:get())
+    local read = {}
+    for value in db:stream{seqs = false} do read[#read + 1] = value end
+    assert.same({t = "\xed\xa0\xbd"}, read[1])
+    local inner = read[2]
+    for _ = 1, 127 do inner = inner[1] end
+    assert.same({"[[]]"}, inner)
+    assert.same({{n = 12345678901234567890.0}, "a\xff", {n = math.huge}, {t = "last"}}, {table.unpack(read, 3)})
+    assert.is_true(db:check().ok)
+    assert.equal('{"t":"\\ud83d"}', flume.json.encode(read[1]))
   end)
 
   it("refuses a file that isn't an offset log, and leaves it as it is", function ()

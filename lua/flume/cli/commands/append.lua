@@ -5,64 +5,19 @@
 -- before any later one is sent: the lines before the bad one are sent again alone. A line that is too long for a record
 -- is not kept while it comes.
 --
--- A signal ends it between two chunks: what is under way is waited for, and counted.
+-- A signal ends it between two chunks: the whole lines that were read are stored, and counted.
 
 local flume = require "flume"
+local input = require "flume.cli.input"
 local progress = require "flume.cli.progress"
 local runner = require "flume.cli.runner"
-local terminal = require "flume.terminal"
 
 local M = {}
 
 local CHUNK_BYTES = 256 * 1024
 local MAX_LINE_BYTES = 256 * 1024 * 1024
 local IN_FLIGHT = 4
-local STDIN = 0
 local WAIT_MS = 200
-local BYTE_ORDER_MARK = "^\xef\xbb\xbf"
-
--- --- Where the bytes come from ------------------------------------------------------------------------------------
-
--- A source has read(wait_ms), which returns bytes, "" when there are none yet, nil at the end, nil and a message on
--- failure; and total, the number of bytes, when that is known.
-
--- How many bytes a file has from its place on; nil when it is a pipe or the like.
-local function bytes_left(file)
-  local here = file:seek "cur"
-  local last = here and file:seek "end"
-  return last and file:seek("set", here) and last - here
-end
-
--- What standard input has is asked of a file of its own, for that moves: the descriptor is read without a buffer.
-local function stdin_source()
-  local here, twin = io.stdin:seek "cur", io.open("/dev/stdin", "rb")
-  local total = here and twin and bytes_left(twin)
-  if twin then twin:close() end
-  return {
-    total = total and total - here,
-    read = function (wait_ms)
-      local bytes, why = terminal.read(STDIN, CHUNK_BYTES, wait_ms)
-      return bytes, why and "standard input: " .. why
-    end,
-  }
-end
-
-local function file_source(path)
-  local file, message = io.open(path, "rb")
-  if not file then return nil, message end
-  return {
-    total = bytes_left(file),
-    read = function ()
-      local bytes, why = file:read(CHUNK_BYTES)
-      return bytes, why and ("%s: %s"):format(path, why)
-    end,
-  }
-end
-
-local function open_source(path)
-  if not path or path == "-" then return stdin_source() end
-  return file_source(path)
-end
 
 -- --- Lines --------------------------------------------------------------------------------------------------------
 
@@ -98,7 +53,6 @@ local function new(db, source, skip_bad)
     partial = {},       -- pieces of a line whose end has not come yet
     partial_bytes = 0,
     overlong = false,   -- the line that comes is refused: its rest is passed over
-    begun = false,      -- something came
     ended = false,      -- the source is at its end
     in_flight = 0,
     lines_sent = 0,     -- lines of all chunks that were dealt with
@@ -237,12 +191,11 @@ end
 -- Reads once. Returns whether something came.
 function Append:_read()
   local idle = self.in_flight == 0 and self.ready_bytes == 0
-  local bytes, message = self.source.read(idle and WAIT_MS or 0)
+  local bytes, message = self.source:read(idle and WAIT_MS or 0)
   if not bytes then
     self:_end_of_input(message)
   elseif bytes ~= "" then
-    self:_take(self.begun and bytes or (bytes:gsub(BYTE_ORDER_MARK, "")))
-    self.begun = true
+    self:_take(bytes)
     return true
   end
   return false
@@ -284,8 +237,9 @@ function Append:run(label)
   bar:finish()
 end
 
--- Waits for what is under way, whatever signal comes.
+-- Sends the whole lines that were read, and waits for what is under way, whatever signal comes.
 function Append:settle()
+  if self.ready_bytes > 0 and not self.problem then self:_flush() end
   while self.in_flight > 0 do flume.step() end
 end
 
@@ -307,7 +261,8 @@ end
 
 -- Returns true, or nil and what went wrong.
 function M.run(db, request, output)
-  local source, message = open_source(request.words[1])
+  if request.msgpack then return require "flume.cli.commands.append_msgpack".run(db, request, output) end
+  local source <close>, message = input.open(request.words[1])
   if not source then return nil, ("%s: %s"):format(request.command, message) end
   local state = new(db, source, request.skip_bad)
   local ok, err = pcall(state.run, state, request.command)

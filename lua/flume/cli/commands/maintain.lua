@@ -63,7 +63,8 @@ end
 -- "00000000000000000000.flume: byte 120 (record 3): record checksum mismatch"
 local function line_of(finding)
   local record = finding.seq and (" (record %d)"):format(finding.seq) or ""
-  return ("%s: byte %d%s: %s"):format(finding.file, finding.offset, record, finding.what)
+  local byte = finding.offset and (": byte %d"):format(finding.offset) or ""
+  return ("%s%s%s: %s"):format(finding.file, byte, record, finding.what)
 end
 
 local function print_report(report, output)
@@ -95,13 +96,21 @@ local function repair(db, request, output)
   return nil, count(#after.problems, "problem") .. " left"
 end
 
+-- What helps against the problems of a report. Each record that can't be decoded tells its own way out.
+local function hint_of(report)
+  for _, problem in ipairs(report.problems) do
+    if not problem.what:find("deletes the record", 1, true) then return "; check --repair keeps what is good" end
+  end
+  return ""
+end
+
 function M.check(db, request, output)
   if request.repair then return repair(db, request, output) end
   local report, message = run_check(db)
   if not report then return nil, "check: " .. message end
   print_report(report, output)
   if report.ok then return true end
-  return nil, count(#report.problems, "problem") .. "; check --repair keeps what is good"
+  return nil, count(#report.problems, "problem") .. hint_of(report)
 end
 
 return M

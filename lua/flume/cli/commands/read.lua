@@ -18,7 +18,7 @@ function M.get(db, request, output)
     return true
   end
   -- a lazy record keeps the order of its keys
-  for _, record in db:stream{gte = seq, lte = seq, lazy = true} do output:value(record) end
+  for at, record in db:stream{gte = seq, lte = seq, lazy = true} do output:record(at, record) end
   return true
 end
 
@@ -86,8 +86,12 @@ end
 function M.stream(db, request, output)
   local range = {
     gt = request.gt, gte = request.gte, lt = request.lt, lte = request.lte,
-    limit = request.limit, reverse = request.reverse, lazy = output.json,
+    limit = request.limit, reverse = request.reverse, lazy = output.json or request.msgpack,
   }
+  if request.msgpack then
+    if output.is_tty then return nil, "stream: --msgpack writes bytes, for a file or a pipe, not for a terminal" end
+    output.prints_packed = true
+  end
   if request.live and request.reverse then return nil, "stream: --live and --reverse exclude each other" end
   if request.live then return follow(db, range, output) end
   print_range(db, range, output)
@@ -104,7 +108,7 @@ end
 function M.tail(db, request, output)
   local count = request.count or TAIL_COUNT
   if count < 0 then return nil, ("tail: -n wants a number that is not negative, got %d"):format(count) end
-  local range = {gte = tail_start(db, count), lazy = output.json}
+  local range = {gte = runner.run(tail_start, db, count), lazy = output.json}
   if request.follow then return follow(db, range, output) end
   print_range(db, range, output)
   return true

@@ -66,6 +66,13 @@ function Console:complain(message)
   io.stderr:write(title, message, "\n")
 end
 
+-- Tells what the JSON that was printed lacks. Returns whether it lacks nothing.
+function Console:_tell_losses()
+  local losses = self.output:take_losses()
+  if losses then self:complain(losses) end
+  return not losses
+end
+
 function Console:note(text)
   self.output:line(self.colours:paint(colour.NOTE, text))
 end
@@ -151,7 +158,7 @@ function Console:evaluate(chunk)
   if not ok then self:complain(repl.located(tostring(result))) end
   if self.timer then self:note(("%.3f s"):format(progress.now() - started)) end
   self.output:flush()
-  return ok and result
+  return self:_tell_losses() and ok and result
 end
 
 -- --- Lines --------------------------------------------------------------------------------------------------------
@@ -161,7 +168,7 @@ function Console:_command(name, words, where)
   local message = dot.run(self, name, words)
   if message then self:complain(where .. message) end
   self.output:flush()
-  return not message
+  return self:_tell_losses() and not message
 end
 
 -- Deals with one line. Returns whether all went well.

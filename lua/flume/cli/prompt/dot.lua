@@ -176,11 +176,12 @@ local function dump(console, file)
   end)
   to_file:flush()
   bar:finish()
+  return to_file:take_losses()
 end
 
 COMMANDS.dump = {
   usage = ".dump [FILE]", about = "all records as lines of JSON", example = ".dump all.jsonl",
-  words = 1,
+  words = 1, more = "To copy a database, records that JSON can't say included: .backup DIR.",
   run = function (console, words)
     if not words[1] then return dump(console, io.stdout) end
     local present = io.open(words[1], "rb")
@@ -190,7 +191,7 @@ COMMANDS.dump = {
     end
     local file <close>, message = io.open(words[1], "wb")
     if not file then return message end
-    dump(console, file)
+    return dump(console, file)
   end,
 }
 
