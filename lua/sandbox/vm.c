@@ -197,14 +197,33 @@ void flume_vm_free(struct flume_vm *vm) {
   free(vm);
 }
 
+static uv_once_t locale_once = UV_ONCE_INIT;
+static locale_t c_locale; /* NULL when there is no memory for it; lives as long as the process */
+
+static void make_c_locale(void) {
+  c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+}
+
+/* Scripts see the C locale, whatever the process has: a state must not depend on how a number is written there. */
+static void enter_locale(struct flume_vm *vm) {
+  uv_once(&locale_once, make_c_locale);
+  vm->locale = c_locale != (locale_t)0 ? uselocale(c_locale) : (locale_t)0;
+}
+
+static void leave_locale(struct flume_vm *vm) {
+  if (vm->locale != (locale_t)0) uselocale(vm->locale);
+}
+
 void flume_vm_enter(struct flume_vm *vm) {
   atomic_store_explicit(&vm->wanted, true, memory_order_relaxed);
   uv_mutex_lock(&vm->mutex);
   atomic_store_explicit(&vm->wanted, false, memory_order_relaxed);
+  enter_locale(vm);
   flume_budget_begin(vm->L, &vm->budget);
 }
 
 void flume_vm_leave(struct flume_vm *vm) {
+  leave_locale(vm);
   uv_mutex_unlock(&vm->mutex);
 }
 

@@ -31,6 +31,21 @@ function M.check_version(name, version)
   if kind == "string" and #version > VERSION_MAX_BYTES then
     invalid('view "%s": a version of more than %d bytes', name, VERSION_MAX_BYTES)
   end
+  if version ~= version then invalid('view "%s": version is nan, which is like no version', name) end
+end
+
+--- The text that tells versions apart: the same for the same version in any locale, and for no other. Floats have as
+--- many digits as it takes, 14 at least; "" stands for none.
+function M.version_text(version)
+  if version == nil then return "" end
+  if math.type(version) ~= "float" then return tostring(version) end
+  local text
+  for digits = 14, 17 do
+    text = ("%%.%dg"):format(digits):format(version)
+    if tonumber(text) == version then break end
+  end
+  text = text:gsub("[^0-9a-zA-Z+-]+", ".") -- the locale's decimal point
+  return text:find "^[0-9-]+$" and text .. ".0" or text
 end
 
 --- methods: name -> type; functions: name -> function.

@@ -69,7 +69,7 @@ end
 
 local function add_describe(host, options, definition, used, fingerprint)
   function host.describe()
-    local text, print, uses, stamp = nil, fingerprint, nil, nil
+    local text, print, uses, stamp = definition_of.version_text(definition.version), fingerprint, nil, nil
     if used then
       text, print, uses, stamp = world.import "uses".stamp(options.name, definition.version, used, fingerprint)
     end

@@ -6,9 +6,11 @@
 
 local world = ...
 local core = world.core
-local invalid = world.import "definition".invalid
+local definition_of = world.import "definition"
 local iterator_of = world.import "iterators".iterator_of
 local ranges = world.import "ranges"
+
+local invalid, version_text = definition_of.invalid, definition_of.version_text
 
 local M = {}
 
@@ -328,7 +330,7 @@ end
 -- What makes the private instance what it is: the version, or without one the source; parameters; what it skips.
 local function stamp_of(each, hash)
   local version = ("source %016x"):format(each.fingerprint)
-  if each.version ~= nil then version = "version " .. tostring(each.version) end
+  if each.version ~= nil then version = "version " .. version_text(each.version) end
   local params = each.params ~= nil and core.encode_sorted(each.params) or ""
   for _, text in ipairs {each.name, version, params, table.concat(each.skips, ",")} do
     hash = core.fingerprint_bytes(text, hash)
@@ -336,7 +338,7 @@ local function stamp_of(each, hash)
   return hash
 end
 
---- What tells apart the versions of a view that uses others: the text of its version, nil for none, and the fingerprint
+--- What tells apart the versions of a view that uses others: the text of its version, "" for none, and the fingerprint
 --- of the rest. And the names of what it uses.
 function M.stamp(name, version, used, fingerprint)
   local names, hash, sources = {}, 0, fingerprint
@@ -347,8 +349,8 @@ function M.stamp(name, version, used, fingerprint)
   end
   local stamp = ("%016x"):format(hash)
   sources = core.fingerprint_bytes(stamp, sources)
-  if version == nil then return nil, sources, names, stamp end
-  local text = tostring(version)
+  if version == nil then return "", sources, names, stamp end
+  local text = version_text(version)
   if #text > VERSION_MAX_BYTES then
     invalid('view "%s": a version of more than %d bytes, of a view that uses others', name, VERSION_MAX_BYTES)
   end

@@ -103,7 +103,7 @@ local function new(script, handle, host, described)
     methods = described.methods,
     builtin = described.builtin,
     version = described.version,
-    version_text = described.version_text or described.version ~= nil and tostring(described.version) or "",
+    version_text = described.version_text, -- "" without a version
     uses = described.uses,      -- names of the views that it uses; nil for none
     saw = nil,                  -- name of a used view -> what that view was when the instance was made
     stamp = described.stamp,    -- of all that it uses: the same text for the same views
