@@ -1,10 +1,12 @@
 # flume: an embedded database made of one append-only log and many views in Lua.
 #
 #   make            the library, the Lua module and the binary, in build/
-#   make demo       installs what is missing, builds, and shows what flume does on real data
-#   make test       installs what is missing, builds, and runs every test
+#   make demo       installs missing packages, builds, and shows flume on real data
+#   make test       installs missing packages, builds, and runs every test; FILE=PATH runs one file
 #   make install    PREFIX=/usr/local DESTDIR=
-#   make help       everything else
+#   make help       all targets
+#
+# Sources are found by their folders: a new file in core/, lua/, bin/, tests/c/ or tests/fuzz/ needs no line here.
 
 VERSION = 0.1.0
 PREFIX = /usr/local
@@ -18,7 +20,7 @@ OPTIMIZE = -O2 -g
 SANITIZE =
 BUILD = build
 LUA_CFLAGS = $(shell pkg-config --cflags $(LUA) libuv 2>/dev/null)
-# Core's headers are included by their paths from core/, the boundary's by theirs from the root.
+# Headers of core/ are included by their paths from core/ ("log/log.h"), those of lua/ by their paths from the root.
 CPPFLAGS_ALL = -I. -Icore -D_GNU_SOURCE -DFLUME_VERSION='"$(VERSION)"' $(LUA_CFLAGS) $(CPPFLAGS)
 CFLAGS_ALL = -std=gnu11 -fPIC -fvisibility=hidden -pthread $(CWARNS) $(OPTIMIZE) $(SANITIZE) $(CFLAGS)
 LDLIBS_CORE = -luv -llmdb -lroaring -lpthread -lm
@@ -32,7 +34,7 @@ BIN_OBJ = $(BIN_SRC:%.c=$(BUILD)/obj/%.o)
 C_TEST_SRC = $(sort $(shell find tests/c -name 'test_*.c'))
 C_TESTS = $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(C_TEST_SRC)))
 
-# The build tree has the shape of an installed one.
+# The build tree has the layout of an installation.
 MODULE = $(BUILD)/lib/lua/$(LUA_ABI)/flume.so
 TEXT_MODULE = $(BUILD)/lib/lua/$(LUA_ABI)/flume/text.so
 SHARE = $(BUILD)/share/lua/$(LUA_ABI)
@@ -53,26 +55,26 @@ $(BUILD)/obj/%.o: %.c Makefile
 	@echo CC $<
 	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c $< -o $@
 
-# For the tests, which look inside. The libraries for others are in $(BUILD)/lib.
+# All symbols, for the tests. The libraries for other programs are in $(BUILD)/lib (packaging/package.mk).
 $(BUILD)/libflume.a: $(CORE_OBJ)
 	@echo AR $@
 	@rm -f $@
 	@ar rcs $@ $^
 
-# No liblua here: the program that loads the module brings it.
+# Without liblua: the program that loads the module has it.
 $(MODULE): $(LUA_OBJ) $(CORE_OBJ) packaging/module.map
 	@mkdir -p $(@D)
 	@echo LD $@
 	@$(CC) -shared $(CFLAGS_ALL) -Wl,--version-script=packaging/module.map -o $@ $(LUA_OBJ) $(CORE_OBJ) $(LDFLAGS) \
 	  $(LDLIBS_CORE)
 
-# What search needs, apart from the rest: utf8proc and libstemmer.
+# A module of its own for search: a program without search needs neither utf8proc nor libstemmer.
 $(TEXT_MODULE): $(BUILD)/obj/text/text.o
 	@mkdir -p $(@D)
 	@echo LD $@
 	@$(CC) -shared $(CFLAGS_ALL) -o $@ $^ $(LDFLAGS) -lutf8proc -lstemmer
 
-# Links to the sources: what is changed there needs no make.
+# Links to the sources: a changed Lua file needs no make.
 $(SHARE)/flume: $(wildcard lua/flume/* views)
 	@rm -rf $@
 	@mkdir -p $@
@@ -98,7 +100,7 @@ env:
 	@echo 'export MANPATH="$(abspath $(BUILD))/share/man:$${MANPATH:-}"'
 	@echo 'export LUA_CPATH="$(abspath $(BUILD))/lib/lua/$(LUA_ABI)/?.so;$${LUA_CPATH:-;}"'
 
-# --- What has to be installed ---------------------------------------------------------------------------------------
+# --- Packages that are needed ---------------------------------------------------------------------------------------
 
 BUILD_PACKAGES = gcc make pkg-config lua5.4 liblua5.4-dev libuv1-dev liblmdb-dev libroaring-dev libedit-dev libutf8proc-dev \
   libstemmer-dev
@@ -107,7 +109,7 @@ TEST_PACKAGES = $(BUILD_PACKAGES) lua-busted lua-messagepack lua-luv lua-cjson l
 LINT_PACKAGES = $(TEST_PACKAGES) lua-check cppcheck clang-format clang-tidy
 BENCH_PACKAGES = $(BUILD_PACKAGES) libsqlite3-dev sqlite3 lua-sql-sqlite3
 
-# Installs what is missing; needs root (or sudo) only when something is.
+# Installs missing packages. It needs root (or sudo) only when a package is missing.
 define ensure
 @missing=$$(for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
 if [ -n "$$missing" ]; then \
@@ -125,7 +127,7 @@ deps-test:
 	$(call ensure,$(TEST_PACKAGES))
 	@command -v npm >/dev/null || ! apt-cache show npm >/dev/null 2>&1 || $(MAKE) --no-print-directory deps-interop
 
-# The originals that tests/interop compares flume with are npm's; without Node those tests are skipped.
+# The JavaScript modules that tests/interop compares flume with come from npm. Without Node those tests are skipped.
 deps-interop:
 	$(call ensure,nodejs npm)
 
@@ -145,9 +147,12 @@ FILE_PROGRAMS = $(patsubst %.c,$(BUILD)/tests/%,$(patsubst fuzz_%,test_fuzz_%,$(
 NEEDED_PROGRAMS = $(if $(FILE),$(FILE_PROGRAMS),test-programs)
 export NAME
 
+# As many compilers as there are processors, where the caller's make has no -j of its own.
+PARALLEL = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc))
+
 # The build runs in a make of its own: the packages that were just installed change the answers of pkg-config.
 test: deps-test
-	@$(MAKE) --no-print-directory built-tests
+	@$(MAKE) --no-print-directory $(PARALLEL) built-tests
 	@tests/run $(BUILD) '$(BUSTED)' $(FILE)
 
 built-tests: all $(NEEDED_PROGRAMS)
@@ -167,19 +172,19 @@ $(BUILD)/tests/%: %.c $(TEST_SUPPORT) $(BUILD)/libflume.a
 	@$(CC) $(CPPFLAGS_ALL) $(TEST_CPPFLAGS) $(CFLAGS_ALL) -MMD -MP -MF $@.d -o $@ $< $(TEST_SUPPORT) $(BUILD)/libflume.a $(LDFLAGS) \
 	  $(LDLIBS_CORE)
 
-# LMDB in it, so that its system calls can be recorded.
+# Linked with liblmdb.a, so that LMDB's system calls can be recorded.
 $(BUILD)/tests/test_crash_store: LDLIBS_CORE = -luv -l:liblmdb.a -lroaring -lpthread
 $(BUILD)/tests/test_crash_store: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=%,open close pwrite write writev fdatasync fsync \
   ftruncate msync rename mkdir unlink rmdir)
 $(BUILD)/tests/test_faults_store: LDLIBS_CORE = -luv -l:liblmdb.a -lroaring -lpthread
 $(BUILD)/tests/test_faults_store: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=%,pwrite writev fdatasync)
-# Where CRoaring finds no memory.
+# CRoaring's allocations fail in it.
 $(BUILD)/tests/test_faults_bitmap_index: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=roaring_bitmap_%,create create_with_capacity and or \
   andnot copy portable_deserialize_safe)
-# Where the system gives no threads, or none of what goes with them.
+# Threads, mutexes, condition variables and async handles can't be created in it.
 $(BUILD)/tests/test_pool: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=uv_%,mutex_init cond_init async_init thread_create)
 $(BUILD)/tests/test_maintenance_offset: LDFLAGS += -Wl,--wrap=uv_rwlock_init
-# Where LMDB itself refuses.
+# LMDB's functions fail in it.
 $(BUILD)/tests/test_faults_lmdb: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=mdb_%,env_create env_open env_set_mapsize env_info \
   env_stat env_get_fd env_sync env_copy2 reader_check txn_begin txn_renew txn_commit dbi_open get put drop cursor_open \
   cursor_get cursor_put cursor_del)
@@ -192,7 +197,7 @@ $(BUILD)/tests/kill9: tests/crash/kill9.c $(TEST_SUPPORT) $(BUILD)/libflume.a
 	@echo CC $<
 	@$(CC) $(CPPFLAGS_ALL) $(TEST_CPPFLAGS) $(CFLAGS_ALL) -o $@ $< $(TEST_SUPPORT) $(BUILD)/libflume.a $(LDFLAGS) $(LDLIBS_CORE)
 
-# With the binding in it, and realloc wrapped so that memory can be refused.
+# Linked with the binding; realloc is wrapped, so that allocations fail.
 $(BUILD)/tests/test_lua_memory: tests/crash/test_lua_memory.c tests/c/support/support.h $(LUA_OBJ) $(BUILD)/libflume.a
 	@mkdir -p $(@D)
 	@echo CC $<
@@ -217,7 +222,7 @@ $(BUILD)/bin/lua: tests/support/lua.c
 	@echo CC $<
 	@$(CC) $(CPPFLAGS_ALL) $(TEST_CPPFLAGS) $(CFLAGS_ALL) -Wl,-E -o $@ $< $(LDFLAGS) $(shell pkg-config --libs $(LUA) 2>/dev/null)
 
-# What the C tests reach of core; without asserts, as a failing one is not to be reached.
+# The lines and branches of core that the C tests reach. Without asserts: their failing branches can't be reached.
 coverage: deps-test
 	@rm -rf build-coverage
 	@$(MAKE) --no-print-directory covered BUILD=build-coverage SANITIZE='--coverage -DNDEBUG -DFLUME_COVERAGE'
@@ -227,20 +232,23 @@ covered: $(C_TESTS)
 	@for t in $(C_TESTS); do echo RUN $$t; $$t >$$t.log 2>&1 || { cat $$t.log; exit 1; }; done
 	@tests/coverage $(BUILD)
 
-# LMDB keeps pointers into the middle of its blocks, which may therefore seem lost where a child of a test just ends.
+# LMDB keeps pointers into the middle of its blocks. Valgrind may report these as "possibly lost" where the child of a
+# test ends by _exit; so only definite leaks count.
 VALGRIND = valgrind -q --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite --error-exitcode=1
 
 valgrind: deps-test
 	$(call ensure,valgrind)
-	@$(MAKE) --no-print-directory all test-programs
-	@for t in $(C_TESTS); do echo VALGRIND $$t; $(VALGRIND) $$t || exit 1; done
+	@$(MAKE) --no-print-directory $(PARALLEL) built-tests
+	@for t in $(if $(FILE),$(FILE_PROGRAMS),$(C_TESTS)); do \
+	  echo VALGRIND $$t; $(VALGRIND) $$t $(NAME) >$$t.log 2>&1 || { cat $$t.log; exit 1; }; tail -n 1 $$t.log; \
+	done
 
-# Crashes: every one that a simulated disk allows, and kill -9 of a writing process over and over.
+# Every crash that the simulated disk allows, and kill -9 of a writing process many times.
 crash: deps-test
 	@$(MAKE) --no-print-directory all test-programs
 	@tests/crash/run $(BUILD) '$(BUSTED)'
 
-# libFuzzer, FUZZ_SECONDS for each target; what it finds is left in build/fuzz, and becomes a file of the corpus.
+# libFuzzer, FUZZ_SECONDS for each target. An input that fails is left in build/fuzz; add it to tests/fuzz/corpus.
 FUZZ_SECONDS = 20
 FUZZ_NAMES = $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_TARGETS = $(FUZZ_NAMES:%=$(BUILD)/fuzz/fuzz_%)
@@ -270,7 +278,7 @@ $(BUILD)/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $(FUZZ_OBJ)
 .SECONDARY: $(FUZZ_OBJ)
 -include $(FUZZ_OBJ:.o=.d)
 
-# The same targets on the files of the corpus alone, for every run of the tests.
+# The same targets on the files of the corpus, for make test.
 FUZZ_TESTS = $(FUZZ_NAMES:%=$(BUILD)/tests/test_fuzz_%)
 
 fuzz-tests: $(FUZZ_TESTS)
@@ -292,7 +300,8 @@ lint-sources:
 	@echo CLANG-FORMAT; clang-format --dry-run -Werror $(FORMATTED)
 	@echo LUACHECK; luacheck -q lua views tests demo packaging examples
 	@echo CPPCHECK; cppcheck -q --std=c11 --error-exitcode=1 --inline-suppr --enable=warning,portability \
-	  --suppress=missingInclude --suppress=nullPointerRedundantCheck -D_GNU_SOURCE -I. -Icore core lua bin text
+	  --suppress=missingInclude --suppress=nullPointerRedundantCheck -D_GNU_SOURCE -I. -Icore $(TEST_CPPFLAGS) core lua bin \
+	  text tests/c tests/crash tests/fuzz tests/support
 	@echo CLANG-TIDY; clang-tidy -quiet $(CORE_SRC) $(LUA_SRC) text/text.c -- -std=gnu11 $(CPPFLAGS_ALL) 2>/dev/null
 
 format:
@@ -327,14 +336,17 @@ clean:
 
 help:
 	@echo 'make              build the libraries, the Lua module and the binary into build/'
-	@echo 'make demo         install what is missing, build, and show flume on the Debian package index'
-	@echo 'make test         install what is missing, build, and run every test'
+	@echo 'make demo         install missing packages, build, and show flume on the Debian package index'
+	@echo 'make test         install missing packages, build, and run every test'
+	@echo '                  FILE=tests/spec/view/view_spec.lua: one file or folder;  NAME=TEXT: the tests of that name'
 	@echo 'make bench        measure flume beside SQLite and LMDB'
-	@echo 'make install      PREFIX=$(PREFIX) DESTDIR=;  make uninstall takes away what it put there'
+	@echo 'make install      PREFIX=$(PREFIX) DESTDIR=;  make uninstall removes the installed files'
 	@echo 'make doc          the reference of the Lua API as HTML, in build/doc'
-	@echo 'make deb          Debian packages, in build/deb;  make rock  what LuaRocks makes of it'
-	@echo 'make first-use    what the README says, done on a clean clone in a new Debian'
-	@echo 'make lint         clang-format, luacheck, cppcheck, clang-tidy, layers'
-	@echo 'make asan, tsan   the tests on a build with a sanitizer;  make valgrind  the C tests under valgrind'
-	@echo 'make fuzz, crash  hostile bytes; kill -9'
+	@echo 'make deb          Debian packages, in build/deb;  make rock  the rock, built and tried'
+	@echo 'make first-use    the commands of the README on a clean clone in a new Debian'
+	@echo 'make lint         layers, clang-format, luacheck, cppcheck, clang-tidy;  make format  clang-format -i'
+	@echo 'make layers       checks which folder includes and requires which'
+	@echo 'make asan, tsan   the tests on a build with a sanitizer (FILE, NAME);  make valgrind  the C tests under valgrind (FILE, NAME)'
+	@echo 'make coverage     the lines and branches of core that the C tests reach'
+	@echo 'make fuzz, crash  libFuzzer;  all simulated crashes, and kill -9'
 	@echo 'make env          prints what to eval for using the build tree'

@@ -1,4 +1,4 @@
-# The libraries as others link them, and putting everything where it belongs: install, uninstall, rock, deb, doc.
+# The libraries for other programs, and the targets install, uninstall, rock, deb and doc.
 
 SOVERSION = 0
 SHARED = $(BUILD)/lib/libflume.so.$(VERSION)
@@ -19,7 +19,7 @@ $(SHARED): $(CORE_OBJ) packaging/libflume.map
 	@ln -sf $(@F) $(@D)/libflume.so.$(SOVERSION)
 	@ln -sf $(@F) $(@D)/libflume.so
 
-# One object, in which what the header does not declare is local: it can't collide with a program's own names.
+# One object in which every symbol that flume.h does not declare is local, so that it can't collide with a program's own.
 $(STATIC): $(CORE_OBJ)
 	@mkdir -p $(@D)
 	@echo AR $@
@@ -41,8 +41,8 @@ ZSHDIR = $(PREFIX)/share/zsh/site-functions
 
 PC = $(BUILD)/obj/flume.pc
 
-# What is installed: mode (or "link"), file (or what it links to), and where. Uninstalling takes away these, and nothing
-# else.
+# The installed files: mode (or "link"), file (or target of the link), and place. Uninstalling removes these files and no
+# others.
 define LUA_FILES
 $(foreach file,$(LUA_MODULES),644 $(file) $(LUADIR)/$(file:lua/%=%)
 )$(foreach file,$(VIEWS),644 $(file) $(LUADIR)/flume/$(file)
@@ -65,7 +65,7 @@ link libflume.so.$(VERSION) $(LIBDIR)/libflume.so
 $(LUA_FILES)
 endef
 
-# $(call place,FILES): puts the files of that list in their places.
+# $(call place,FILES): installs the files of that list.
 define place
 @printf '%s\n' "$$$(1)" | while read -r mode file to; do \
   mkdir -p "$(DESTDIR)$${to%/*}" || exit 1; \
@@ -84,7 +84,7 @@ install: all
 	@[ -n "$(DESTDIR)" ] || BINDIR="$(BINDIR)" LIBDIR="$(LIBDIR)" MANDIR="$(MANDIR)" LUADIR="$(LUADIR)" \
 	  LUALIBDIR="$(LUALIBDIR)" LUA="$(LUA)" packaging/search_paths
 
-# The module alone: what the rockspec uses.
+# The Lua module alone, for the rockspec.
 module: $(MODULE) $(TEXT_MODULE)
 
 install-lua: $(MODULE) $(TEXT_MODULE)
@@ -100,7 +100,7 @@ uninstall:
 
 .PHONY: rock deb
 
-# Built from a clean copy of the source and used.
+# Built from a clean copy of the sources, and tried.
 rock:
 	$(call ensure,$(BUILD_PACKAGES) luarocks)
 	@rm -rf $(BUILD)/rock
@@ -120,7 +120,7 @@ deb:
 	@cd $(BUILD)/deb && lintian --fail-on error,warning *.changes
 	@tests/packages/deb $(BUILD)/deb
 
-# What the README says to do first, in a new Debian (root only) or else in a folder, on a clean clone; and the packages.
+# The first commands of the README on a clean clone: in a new Debian (root only), or in a folder. Then the packages.
 .PHONY: first-use deps-first-use
 first-use: deb
 	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory deps-first-use && env -u MAKEFLAGS tests/first_use/run; \

@@ -1,4 +1,4 @@
-/* What the fuzz targets share. */
+/* Shared by the fuzz targets. */
 #ifndef FLUME_FUZZ_H
 #define FLUME_FUZZ_H
 
@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Ends the process when it isn't so, in every build. */
+/* Aborts when the condition is false, also in builds without asserts. */
 #define EXPECT(cond)                                                    \
   do {                                                                  \
     if (!(cond)) {                                                      \

@@ -1,6 +1,6 @@
-/* A sequence of calls on a log that lives on a simulated disk, against an array that says what it should hold: appends of
- * all kinds, deletes, reads, streams, syncs, compactions, closing and opening, kills, and power cuts that leave some of
- * what was not durable. The bytes of the input are the calls and their arguments. */
+/* A sequence of calls on a log on a simulated disk, beside an array of the records that the log must have. The calls are
+ * appends of all kinds, deletes, reads, streams, syncs, compactions, closing and opening, kills, and power cuts that leave
+ * a part of the writes that were not durable. The bytes of the input are the calls and their arguments. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,7 +28,7 @@ static struct {
   struct flume_log *log;
   struct record records[RECORDS_MAX];
   int64_t count;    /* submitted */
-  int64_t promised; /* there after any crash: up to this seq */
+  int64_t promised; /* the records up to this seq are there after any crash */
   int pending;
 } f;
 

@@ -1,5 +1,7 @@
-/* Any bytes as MessagePack: what is read as a value can be written as JSON and as a key, and read again. Keys sort as
- * bytes and are prefix-free. */
+/* Any bytes as MessagePack, and as a key.
+ *
+ * - A value that can be read can be written as JSON and as a key, and reads back from both.
+ * - A key that can be decoded encodes to the same bytes. */
 #include "base/buf.h"
 #include "codec/json.h"
 #include "codec/key.h"

@@ -1,4 +1,4 @@
-/* Any text as JSON: what is read becomes a value, whose text reads as the same value. */
+/* Any text as JSON: a text that can be read becomes a value, and the text of that value reads as the same value. */
 #include "base/buf.h"
 #include "codec/json.h"
 #include "codec/msgpack.h"

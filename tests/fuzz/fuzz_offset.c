@@ -1,8 +1,9 @@
-/* A flumelog-offset file: a row of records in one of the three framings, then triples of offset and mask, cut anywhere.
- * The log opens or says ECORRUPT; what it then holds can be read, both ways and one by one, and no other record; a log
- * that opens for writing takes an append and has it after reopening. An import of the same file ends, and gives as many
- * records as there are; so it does when the bytes are taken for an async-append-only-log file. */
-#include <assert.h>
+/* A flumelog-offset file of some records in one of the three framings, with changed bytes, cut at any place.
+ *
+ * - The log opens, or the error is ECORRUPT and names a byte.
+ * - Its records can be read forwards, backwards and one by one, with the same result.
+ * - A log that opens for writing takes an append, and has the record after reopening.
+ * - An import of the file ends. It ends, too, when the bytes are read as an async-append-only-log file. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 #include "flume.h"
 #include "import/log_import.h"
 #include "base/io.h"
+#include "fuzz.h"
 
 static char dir[64];
 static char path[128];
@@ -46,8 +48,8 @@ static void write_file(const uint8_t *data, size_t len) {
   fclose(file);
 }
 
-/* Byte 0: the framing, and how many edits; byte 1: how many records; then their lengths; the edits; the cut. The rest
- * fills the records, and stands behind them. */
+/* Byte 0 has the framing and the number of edits, byte 1 the number of records. The lengths of the records, the edits and
+ * the cut follow. The rest of the input fills the records, and is written behind them. */
 static void make_file(const uint8_t *input, size_t len) {
   static const enum flume_offset_bits all[] = {FLUME_OFFSET_32, FLUME_OFFSET_48, FLUME_OFFSET_53};
   static uint8_t data[16384];
@@ -83,11 +85,11 @@ static int read_all(struct flume_log *log, bool reverse) {
   int count = 0;
   flume_range_init(&range);
   range.reverse = reverse;
-  assert(flume_stream_open(&stream, log, &range, &err) == 0);
+  EXPECT(flume_stream_open(&stream, log, &range, &err) == 0);
   while (flume_stream_next(stream, &record, &err) == 1) {
     struct flume_record again;
-    assert(flume_log_get(log, record.seq, &again, &err) == 0);
-    assert(again.len == record.len && memcmp(again.data, record.data, record.len) == 0);
+    EXPECT(flume_log_get(log, record.seq, &again, &err) == 0);
+    EXPECT(again.len == record.len && memcmp(again.data, record.data, record.len) == 0);
     flume_record_release(&again);
     flume_record_release(&record);
     count++;
@@ -96,8 +98,8 @@ static int read_all(struct flume_log *log, bool reverse) {
   return count;
 }
 
-/* How many records the import gives, or finds to be no JSON. */
-static void take_over(enum flume_import_format format) {
+/* Imports the file to its end. */
+static void import_all(enum flume_import_format format) {
   struct flume_import import;
   struct flume_err err;
   struct flume_buf out;
@@ -105,8 +107,9 @@ static void take_over(enum flume_import_format format) {
   flume_buf_init(&out, &flume_io_posix);
   int rv = 1, turns = 0;
   while ((rv = flume_import_next_json(&import, &out, &err)) != 0) {
-    assert(rv == 1 || rv == FLUME_ECORRUPT || rv == FLUME_EINVAL);
-    assert(++turns <= 20000);
+    EXPECT(rv == 1 || rv == FLUME_ECORRUPT || rv == FLUME_EINVAL);
+    turns++;
+    EXPECT(turns <= 20000);
     out.len = 0;
   }
   flume_buf_fini(&out);
@@ -117,21 +120,19 @@ static void try_log(uv_loop_t *loop) {
   struct flume_log *log;
   struct flume_err err;
   if (flume_log_open_offset(&log, loop, path, NULL, &err) != 0) {
-    assert(err.code == FLUME_ECORRUPT && strstr(err.msg, "byte") != NULL);
+    EXPECT(err.code == FLUME_ECORRUPT && strstr(err.msg, "byte") != NULL);
     return;
   }
   int count = read_all(log, false);
-  assert(read_all(log, true) == count);
+  EXPECT(read_all(log, true) == count);
   struct flume_slice record = {"fuzz", 4};
   int64_t seq = -1;
-  assert(flume_log_append_wait(log, &record, 1, &seq, &err) == 0);
+  EXPECT(flume_log_append_wait(log, &record, 1, &seq, &err) == 0);
   close_log(log, loop);
-  assert(flume_log_open_offset(&log, loop, path, NULL, &err) == 0);
-  assert(flume_log_since(log) == seq && read_all(log, false) == count + 1);
+  EXPECT(flume_log_open_offset(&log, loop, path, NULL, &err) == 0);
+  EXPECT(flume_log_since(log) == seq && read_all(log, false) == count + 1);
   close_log(log, loop);
 }
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
   uv_loop_t loop;
@@ -139,10 +140,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
   make_dir();
   flume_io_remove_all(&flume_io_posix, beside);
   make_file(data, len);
-  take_over(FLUME_IMPORT_OFFSET);
-  take_over(FLUME_IMPORT_ASYNC);
+  import_all(FLUME_IMPORT_OFFSET);
+  import_all(FLUME_IMPORT_ASYNC);
   try_log(&loop);
   uv_run(&loop, UV_RUN_DEFAULT);
-  assert(uv_loop_close(&loop) == 0);
+  EXPECT(uv_loop_close(&loop) == 0);
   return 0;
 }

@@ -1,6 +1,9 @@
-/* A segment with edits: as it was when its process died, or closed in order, cut anywhere, bytes changed, bytes added.
- * The log opens or says ECORRUPT; what it then holds can be read, both ways, or is ECORRUPT; and a log that opens for
- * writing takes an append and has it after reopening. A log that is repaired is sound, and opens. */
+/* A segment of a killed writer or of a closed log, cut at any place, with changed and added bytes.
+ *
+ * - The log opens, or the error is ECORRUPT.
+ * - Its records can be read in both directions, or the read fails with ECORRUPT.
+ * - A log that opens for writing takes an append, and has the record after reopening.
+ * - A log that was repaired is sound, and opens. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,7 +39,7 @@ static void close_log(struct flume_log *log, uv_loop_t *loop) {
   while (!closed) uv_run(loop, UV_RUN_ONCE);
 }
 
-/* What the edits start from. */
+/* The segments before the edits. */
 static struct {
   uint8_t data[4096];
   size_t len;

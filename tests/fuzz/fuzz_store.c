@@ -1,9 +1,11 @@
-/* A view's store whose rows are anything: what is written in LMDB's terms, past the store's own functions, is read back
- * by them. They give what is there, or an error; a store that opens for writing takes a commit and has it.
+/* A view's store with any rows. The rows are written with LMDB's functions and read with the store's.
  *
- * (LMDB trusts its own pages: bytes changed in data.mdb itself are none of this target's business. See tests/README.md.)
+ * - The store's functions give the rows, or an error.
+ * - A store that opens for writing takes a commit, and has it after reopening.
  *
- * The input is a row of entries: a byte for the database, a byte for the length of the key, the key, a byte for the
+ * LMDB trusts its own pages, so this target changes no bytes of data.mdb itself; tests/c/store/test_store_damage.c does.
+ *
+ * The input is a list of entries: a byte for the database, a byte for the length of the key, the key, a byte for the
  * length of the value, the value. */
 #include <lmdb.h>
 #include <stdio.h>
@@ -33,7 +35,7 @@ static const char *in_dir(const char *name) {
   return path;
 }
 
-/* The next length and bytes of the input; what is missing is empty. */
+/* The next length and bytes of the input. The bytes are fewer, or none, where the input ends. */
 static MDB_val take(const uint8_t **data, size_t *len) {
   size_t want = *len > 0 ? **data : 0;
   if (*len > 0) (*data)++, (*len)--;

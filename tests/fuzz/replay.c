@@ -1,5 +1,5 @@
-/* Runs a fuzz target on files instead of libFuzzer: on each one in the directories that are its arguments, or, when there
- * are none, in tests/fuzz/corpus/NAME for a program called test_fuzz_NAME. */
+/* Runs a fuzz target on files, without libFuzzer: on each file of the directories that are its arguments. Without arguments
+ * the directory of test_fuzz_NAME is tests/fuzz/corpus/NAME. */
 #include <dirent.h>
 #include <string.h>
 
@@ -13,7 +13,7 @@ static void run_file(const char *path) {
   if (file == NULL) return;
   size_t len = fread(data, 1, sizeof data, file);
   fclose(file);
-  uint8_t *exact = malloc(len > 0 ? len : 1); /* so that a sanitizer sees where it ends */
+  uint8_t *exact = malloc(len > 0 ? len : 1); /* a sanitizer then notices reads behind the end */
   if (exact == NULL) abort();
   memcpy(exact, data, len);
   fprintf(stderr, "%s\n", path);

@@ -43,7 +43,7 @@ static inline bool crash_backup_is_whole(struct crash *crash) {
 /* A damaged log can be repaired again after the power went in the midst of it; once it was, it opens. */
 static inline bool crash_repair(struct crash *crash) {
   if (crash->oracle.repaired) return true;
-  struct flume_report report;
+  struct flume_report report = {0};
   int rv = (crash->offset ? flume_log_repair_offset : flume_log_repair)(CRASH_DIR, &crash->sim.io, &report, &crash_err);
   if (!CHECK_INT_EQ(rv, 0)) printf("%s\n", crash_err.msg);
   if (rv != 0) return false;

@@ -143,8 +143,8 @@ static inline int image_order(const void *a, const void *b) {
 
 /* What is in the directory, but for the lock; ordered by name. */
 static inline void image_take(struct image *image, const char *dir) {
-  struct image_listing listing = {image, dir};
   image->count = 0;
+  struct image_listing listing = {image, dir}; /* cppcheck-suppress ctuuninitvar */
   MUST(flume_io_posix.list(NULL, dir, image_take_entry, &listing) == 0);
   qsort(image->files, (size_t)image->count, sizeof image->files[0], image_order);
 }
