@@ -23,6 +23,7 @@ LUA_CFLAGS = $(shell pkg-config --cflags $(LUA) libuv 2>/dev/null)
 # Headers of core/ are included by their paths from core/ ("log/log.h"), those of lua/ by their paths from the root.
 CPPFLAGS_ALL = -I. -Icore -D_GNU_SOURCE -DFLUME_VERSION='"$(VERSION)"' $(LUA_CFLAGS) $(CPPFLAGS)
 CFLAGS_ALL = -std=gnu11 -fPIC -fvisibility=hidden -pthread $(CWARNS) $(OPTIMIZE) $(SANITIZE) $(CFLAGS)
+WITH_ICU ?= $(shell pkg-config --exists icu-uc && echo 1 || echo 0)
 LDLIBS_CORE = -luv -llmdb -lroaring -lpthread -lm
 
 CORE_SRC = $(sort $(shell find core -name '*.c'))
@@ -31,6 +32,7 @@ BIN_SRC = $(wildcard bin/*.c)
 CORE_OBJ = $(CORE_SRC:%.c=$(BUILD)/obj/%.o)
 LUA_OBJ = $(LUA_SRC:%.c=$(BUILD)/obj/%.o)
 BIN_OBJ = $(BIN_SRC:%.c=$(BUILD)/obj/%.o)
+TEXT_OBJ = $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard text/*.c))
 C_TEST_SRC = $(sort $(shell find tests/c -name 'test_*.c'))
 C_TESTS = $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(C_TEST_SRC)))
 
@@ -68,11 +70,13 @@ $(MODULE): $(LUA_OBJ) $(CORE_OBJ) packaging/module.map
 	@$(CC) -shared $(CFLAGS_ALL) -Wl,--version-script=packaging/module.map -o $@ $(LUA_OBJ) $(CORE_OBJ) $(LDFLAGS) \
 	  $(LDLIBS_CORE)
 
-# A module of its own for search: a program without search needs neither utf8proc nor libstemmer.
-$(TEXT_MODULE): $(BUILD)/obj/text/text.o
+# A module of its own for search: a program without search needs neither utf8proc, libstemmer nor ICU. ICU is optional.
+$(TEXT_OBJ): CPPFLAGS_ALL += $(if $(filter 1,$(WITH_ICU)),-DFLUME_WITH_ICU $(shell pkg-config --cflags icu-uc))
+$(TEXT_MODULE): $(TEXT_OBJ)
 	@mkdir -p $(@D)
 	@echo LD $@
-	@$(CC) -shared $(CFLAGS_ALL) -o $@ $^ $(LDFLAGS) -lutf8proc -lstemmer
+	@$(CC) -shared $(CFLAGS_ALL) -o $@ $^ $(LDFLAGS) -lutf8proc -lstemmer \
+	  $(if $(filter 1,$(WITH_ICU)),$(shell pkg-config --libs icu-uc))
 
 # Links to the sources: a changed Lua file needs no make.
 $(SHARE)/flume: $(wildcard lua/flume/* views)
@@ -91,7 +95,7 @@ $(BINARY): $(BIN_OBJ)
 	@echo LD $@
 	@$(CC) $(CFLAGS_ALL) -Wl,-E -o $@ $^ $(LDFLAGS) $(shell pkg-config --libs $(LUA) libedit 2>/dev/null)
 
--include $(CORE_OBJ:.o=.d) $(LUA_OBJ:.o=.d) $(BIN_OBJ:.o=.d) $(BUILD)/obj/text/text.d
+-include $(CORE_OBJ:.o=.d) $(LUA_OBJ:.o=.d) $(BIN_OBJ:.o=.d) $(TEXT_OBJ:.o=.d)
 
 # eval "$(make -s env)" makes flume, its manuals, require "flume" and the built-in views work without installing.
 env:
@@ -103,7 +107,7 @@ env:
 # --- Packages that are needed ---------------------------------------------------------------------------------------
 
 BUILD_PACKAGES = gcc make pkg-config lua5.4 liblua5.4-dev libuv1-dev liblmdb-dev libroaring-dev libedit-dev libutf8proc-dev \
-  libstemmer-dev
+  libstemmer-dev libicu-dev
 TEST_PACKAGES = $(BUILD_PACKAGES) lua-busted lua-messagepack lua-luv lua-cjson lua-cqueues lua-copas lua-socket \
   lua-ldoc luarocks mandoc tmux zsh
 LINT_PACKAGES = $(TEST_PACKAGES) lua-check cppcheck clang-format clang-tidy
@@ -291,7 +295,7 @@ $(BUILD)/tests/test_fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/replay.c $(TEST_SUPPO
 
 # --- Looking at the source --------------------------------------------------------------------------------------------
 
-FORMATTED = $(sort $(shell find core lua -name '*.[ch]') $(wildcard bin/*.[ch] text/*.c examples/c/*.c))
+FORMATTED = $(sort $(shell find core lua -name '*.[ch]') $(wildcard bin/*.[ch] text/*.[ch] examples/c/*.c))
 
 lint: deps-lint layers
 	@$(MAKE) --no-print-directory lint-sources
@@ -302,7 +306,7 @@ lint-sources:
 	@echo CPPCHECK; cppcheck -q --std=c11 --error-exitcode=1 --inline-suppr --enable=warning,portability \
 	  --suppress=missingInclude --suppress=nullPointerRedundantCheck -D_GNU_SOURCE -I. -Icore $(TEST_CPPFLAGS) core lua bin \
 	  text tests/c tests/crash tests/fuzz tests/support
-	@echo CLANG-TIDY; clang-tidy -quiet $(CORE_SRC) $(LUA_SRC) text/text.c -- -std=gnu11 $(CPPFLAGS_ALL) 2>/dev/null
+	@echo CLANG-TIDY; clang-tidy -quiet $(CORE_SRC) $(LUA_SRC) $(wildcard text/*.c) -- -std=gnu11 $(CPPFLAGS_ALL) 2>/dev/null
 
 format:
 	clang-format -i $(FORMATTED)

@@ -33,26 +33,27 @@ end
 
 -- --- Words of a record -------------------------------------------------------------------------------------------
 
-local function add_place(places, order, word, place)
-  local list = places[word]
+-- words: {places = {word -> list}, order = list of the words}
+local function add_place(words, word, place)
+  local list = words.places[word]
   if not list then
     list = {0}
-    places[word] = list
-    order[#order + 1] = word
+    words.places[word] = list
+    words.order[#words.order + 1] = word
   end
   list[#list + 1] = place
 end
 
 -- The places of each term and of each other word of an item, with room for len in front, and len.
 local function places_of(item)
-  local terms, words = {order = {}}, {order = {}}
+  local terms, words = {places = {}, order = {}}, {places = {}, order = {}}
   local place, len = 0, 0
   local function add(text)
     if type(text) ~= "string" then return end
     local as_written, stems = analyse(text)
     for i, stem in ipairs(stems) do
-      add_place(terms, terms.order, stem, place + i)
-      if as_written[i] ~= stem then add_place(words, words.order, as_written[i], place + i) end
+      add_place(terms, stem, place + i)
+      if as_written[i] ~= stem then add_place(words, as_written[i], place + i) end
     end
     len = len + #stems
     place = place + #stems + FIELD_GAP
@@ -61,9 +62,9 @@ local function places_of(item)
   return terms, words, len
 end
 
-local function emit_places(emit, kind, places, len)
-  for _, word in ipairs(places.order) do
-    local list = places[word]
+local function emit_places(emit, kind, words, len)
+  for _, word in ipairs(words.order) do
+    local list = words.places[word]
     list[1] = len
     emit({kind, word}, list)
   end

@@ -35,6 +35,7 @@ local WORDS = {
 local function names(spec)
   local list = {}
   for name in pairs(spec) do list[#list + 1] = name end
+  table.sort(list)
   return table.concat(list, ", ")
 end
 

@@ -119,6 +119,12 @@ function M.find(host, name)
   return path and (host.read(path)) or nil
 end
 
+-- A module in C has no source that a fingerprint could cover: its version stands for it.
+local function note_version(host, name, module)
+  local version = type(module) == "table" and module.version
+  if type(version) == "string" then host.on_load(name, ("return %q"):format(version)) end
+end
+
 local function add_loading(env, host, guard)
   local loaded = {}
 
@@ -137,6 +143,7 @@ local function add_loading(env, host, guard)
     if loaded[name] ~= nil then return loaded[name] end
     if host.natives and host.natives[name] then
       loaded[name] = host.open_native(name)
+      note_version(host, name, loaded[name])
       return loaded[name]
     end
     if not is_module_name(name) then
@@ -190,7 +197,9 @@ function M.trusted(host)
   rawset(_G, "require", function (name)
     local path = package.loaded[name] == nil and package.searchpath(name, package.path)
     if path then host.on_load(name, assert(host.read(path))) end
-    return load_module(name)
+    local value = load_module(name)
+    if host.natives and host.natives[name] then note_version(host, name, value) end
+    return value
   end)
   return _G
 end

@@ -22,7 +22,7 @@ local STEPS_PER_BYTE = 10 -- of the budget, for finding the words of a text
 -- flume.text for a state with a budget.
 local function charged_text(text)
   return {
-    languages = text.languages,
+    languages = text.languages, version = text.version, segments = text.segments,
     analyser = function (language)
       local analyse = text.analyser(language)
       return function (s)

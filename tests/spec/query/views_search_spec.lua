@@ -163,6 +163,46 @@ describe("flume.text", function ()
     assert.equal("漢 字 と a か な", (words "漢字とaかな"))
   end)
 
+  it("keeps the voicing marks of kana, composed or not", function ()
+    assert.equal("ガ ラ ス a", (words "ガラスa"))
+    assert.equal("ガ ラ ス a", (words "カ\u{3099}ラスa"))
+    assert.equal("ガ パ", (words "ｶﾞﾊﾟ"))
+  end)
+
+  it("keeps the marks of scripts in which they make other letters or vowels", function ()
+    for _, word in ipairs {"שָׁלוֹם", "مُدَرِّس", "हिन्दी", "தமிழ்", "กำ"} do
+      assert.equal((words(word)), (words(word .. " ")))
+      assert.equal(1, #flume_text.analyser()(word), word)
+    end
+    assert.not_equal((words "हिन्दी"), (words "हन्द"))
+    assert.not_equal((words "שָׁלוֹם"), (words "שלום"))
+    assert.not_equal((words "مُدَرِّس"), (words "مدرس"))
+    assert.not_equal((words "ガ"), (words "カ"))
+    assert.equal("u e ο елка и", (words "ů ệ ὀ ёлка й"))
+  end)
+
+  it("takes U+200B for a separator of words, and leaves out other invisible characters", function ()
+    assert.equal("foo bar", (words "foo\u{200b}bar"))
+    assert.equal("foobar", (words "foo\u{ad}b\u{2060}a\u{200d}r"))
+  end)
+
+  it("finds words in scripts without spaces with ICU, else takes a run for a word", function ()
+    if not flume_text.segments then
+      assert.equal("ภาษาไทยง่าย", (words "ภาษาไทยง่าย"))
+      return
+    end
+    assert.equal("ภาษา ไทย ง่าย นิด เดียว", (words "ภาษาไทยง่ายนิดเดียว"))
+    assert.equal("a ภาษา ไทย 7", (words "a ภาษาไทย 7"))
+    assert.equal("ພາສາ ລາວ", (words "ພາສາລາວ"))
+    assert.equal(2, #flume_text.analyser()("សួស្តីពិភពលោក"))
+    assert.truthy(#flume_text.analyser()(("ภาษาไทย"):rep(5000)) == 10000)
+  end)
+
+  it("has a version, which stands for its data too", function ()
+    assert.matches("^%d+, Unicode [%d.]+", flume_text.version)
+    assert.equal(flume_text.segments, flume_text.version:find("ICU", 1, true) ~= nil)
+  end)
+
   it("takes invalid UTF-8 for a separator of words", function ()
     assert.equal("a b c", (words "a\xffb\xc3 \xe2\x82c"))
     assert.equal("a b", (words "a\0b"))
@@ -317,6 +357,38 @@ describe("the search view", function ()
     db:use("s", "search", {params = {fields = "text", language = "english"}})
     db:append {{body = "Running foxes"}, {text = "foxes"}}
     assert.same({0}, found(db.s, "fox runs"))
+  end)
+
+  it("finds a word in the midst of a sentence without spaces", function ()
+    if not flume_text.segments then return end
+    local view = search({fields = "text"}, {{text = "ภาษาไทยง่ายนิดเดียว"}, {text = "ไม่มี"}})
+    assert.same({0}, found(view, "ไทย"))
+    assert.same({0}, found(view, "ง่ายนิดเดียว"))
+    assert.same({}, found(view, "ลาว"))
+  end)
+
+  it("tells voiced kana from others", function ()
+    local view = search({fields = "text"}, {{text = "ガラス"}, {text = "カラス"}})
+    assert.same({0}, found(view, "ガラス"))
+    assert.same({1}, found(view, "カラス"))
+  end)
+
+  it("is rebuilt when flume.text has a new version", function ()
+    local dir = fixture.dir()
+    local function reason_with(version)
+      package.loaded["flume.text"] = setmetatable({version = version}, {__index = flume_text})
+      local db = assert(flume.open(dir, {mapper = function (value) return value end})) -- so it runs in this state
+      db:use("s", "search", {params = {fields = "text"}})
+      assert(db:append {text = "word"})
+      local count, reason = db.s:count "word", db.s.reason
+      assert(db:close())
+      package.loaded["flume.text"] = flume_text
+      return count, reason
+    end
+    finally(function () package.loaded["flume.text"] = flume_text end)
+    assert.equal(1, (reason_with "1"))
+    assert.same({2, nil}, {reason_with "1"})
+    assert.same({3, "the source has changed"}, {reason_with "2"})
   end)
 
   it("is charged for the words that it finds", function ()
