@@ -107,7 +107,6 @@ static void read_block(struct reader *r, int64_t since) {
   struct flume_block *block;
   struct flume_err err;
   int rv = flume__log_plan(r->log, seq, reverse, max_bytes, &block, &err);
-  if (rv == FLUME_ENOENT && strcmp(r->log->ops->kind, "offset") == 0) return; /* no record begins there, or behind it */
   expect(&r->bad_errors, rv == 0);
   if (rv != 0) return;
   expect(&r->bad_errors, flume_block_load(block, &err) == 0);
@@ -170,12 +169,11 @@ static void reader_run(void *arg) {
     int64_t since = r->log->since.value;
     expect(&r->bad_counts, since >= last_since && durable <= since);
     last_since = since;
-    if (since >= 0) {
-      read_block(r, since);
-      read_deletions(r, since);
-      read_one(r, since);
-      if (r->syncs && atomic_load(&r->rounds) % 16 == 0) sync_some(r, since);
-    }
+    if (since < 0) continue;
+    read_block(r, since);
+    read_deletions(r, since);
+    read_one(r, since);
+    if (r->syncs && atomic_load(&r->rounds) % 16 == 0) sync_some(r, since);
     atomic_fetch_add(&r->rounds, 1);
   }
 }
