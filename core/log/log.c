@@ -1,6 +1,7 @@
 #include "log/log.h"
 
 #include <assert.h>
+#include <pthread.h>
 #include <string.h>
 
 #include "base/crc32c.h"
@@ -26,18 +27,19 @@ static void run_close(struct flume_deferred *deferred) {
 
 /* --- Locks and listeners ------------------------------------------------------------------------------------- */
 
-static uintptr_t this_thread(void) {
-  return (uintptr_t)uv_thread_self();
+static bool is_held_by(const struct flume_log *log, uintptr_t thread) {
+  return atomic_load_explicit(&log->lock_holder, memory_order_relaxed) == thread;
 }
 
 bool flume__log_is_locked(const struct flume_log *log) {
-  return atomic_load_explicit(&log->lock_holder, memory_order_relaxed) == this_thread();
+  return is_held_by(log, (uintptr_t)pthread_self());
 }
 
 void flume__log_lock(struct flume_log *log) {
-  assert(!flume__log_is_locked(log));
+  uintptr_t self = (uintptr_t)pthread_self();
+  assert(!is_held_by(log, self));
   uv_mutex_lock(&log->lock);
-  atomic_store_explicit(&log->lock_holder, this_thread(), memory_order_relaxed);
+  atomic_store_explicit(&log->lock_holder, self, memory_order_relaxed);
 }
 
 void flume__log_unlock(struct flume_log *log) {
@@ -50,17 +52,21 @@ void flume__log_listen(struct flume_log *log, struct flume_log_listener *listene
   assert(listener->moved != NULL);
   uv_mutex_lock(&log->listening);
   flume_queue_push(&log->listeners, &listener->queue);
+  log->listeners_count++;
   uv_mutex_unlock(&log->listening);
 }
 
 void flume__log_unlisten(struct flume_log *log, struct flume_log_listener *listener) {
   uv_mutex_lock(&log->listening);
   flume_queue_remove(&listener->queue);
+  assert(log->listeners_count > 0);
+  log->listeners_count--;
   uv_mutex_unlock(&log->listening);
 }
 
 void flume__log_moved(struct flume_log *log) {
   assert(!flume__log_is_locked(log));
+  if (log->listeners_count == 0) return;
   uv_mutex_lock(&log->listening);
   for (struct flume_queue *node = log->listeners.next; node != &log->listeners; node = node->next) {
     struct flume_log_listener *listener = FLUME_CONTAINER_OF(node, struct flume_log_listener, queue);
@@ -75,11 +81,13 @@ void flume__log_fail(struct flume_log *log, int code, const struct flume_err *er
   if (log->failure.code == 0) {
     log->failure = *err;
     log->failure.code = code;
+    log->failed = true;
   }
   flume__log_unlock(log);
 }
 
 int flume__log_failure(struct flume_log *log, struct flume_err *err) {
+  if (!log->failed) return 0;
   flume__log_lock(log);
   int code = log->failure.code;
   if (code != 0 && err != NULL) *err = log->failure;
@@ -118,6 +126,8 @@ static int init_locks(struct flume_log *log) {
   rv = uv_mutex_init(&log->listening);
   if (rv != 0) goto err_after_sync_lock;
   atomic_init(&log->lock_holder, 0);
+  atomic_init(&log->listeners_count, 0);
+  atomic_init(&log->failed, false);
   log->sync_failed = 0;
   return 0;
 
@@ -154,7 +164,7 @@ static void on_defer_closed(struct flume_defer *defer) {
   struct flume_log *log = FLUME_CONTAINER_OF(defer, struct flume_log, defer);
   flume_log_close_cb cb = log->close_cb;
   void *data = log->close_data;
-  assert(flume_queue_empty(&log->listeners));
+  assert(flume_queue_empty(&log->listeners) && log->listeners_count == 0);
   uv_mutex_destroy(&log->listening);
   uv_mutex_destroy(&log->sync_lock);
   uv_mutex_destroy(&log->lock);

@@ -94,13 +94,14 @@ struct flume_log {
   const struct flume_io *io;
   uv_loop_t *loop;
   struct flume_defer defer;
-  uv_mutex_t lock;                /* see above */
-  _Atomic(uintptr_t) lock_holder; /* the thread that holds it; 0: none. For assertions */
-  uv_mutex_t sync_lock;           /* see above */
-  int sync_failed;                /* guarded by sync_lock: the errno of the first sync that failed; 0 */
-  uv_mutex_t listening;           /* guards listeners, and is held while they are told */
-  struct flume_queue listeners;   /* struct flume_log_listener */
-  struct flume_obv since;         /* its value is changed with the lock held */
+  uv_mutex_t lock;                  /* see above */
+  _Atomic(uintptr_t) lock_holder;   /* the thread that holds it; 0: none. For assertions */
+  uv_mutex_t sync_lock;             /* see above */
+  int sync_failed;                  /* guarded by sync_lock: the errno of the first sync that failed; 0 */
+  uv_mutex_t listening;             /* guards listeners, and is held while they are told */
+  struct flume_queue listeners;     /* struct flume_log_listener */
+  _Atomic uint32_t listeners_count; /* so that a log without any takes no mutex to tell them */
+  struct flume_obv since;           /* its value is changed with the lock held */
   _Atomic int64_t durable_seq; /* the last record that is known to be on disk: <= since, if it is read before since */
   /* How many deletions the log ever had, from its beginning on; it only grows. Each has the ordinal that this number
    * had before it. A seq that is deleted again adds none. */
@@ -113,6 +114,7 @@ struct flume_log {
   struct flume_deferred finish;
   enum flume_following following;
   struct flume_err following_why; /* see flume_log_following; guarded by lock, as following */
+  _Atomic bool failed;            /* there is a failure */
   struct flume_err failure;       /* code != 0: why the log takes no more appends; guarded by lock */
   struct flume_deferred close_later;
   flume_log_close_cb close_cb;
