@@ -1,9 +1,9 @@
 #include "base/io.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "base/err.h"
+#include "base/path.h"
 
 void *flume_io_alloc(const struct flume_io *io, size_t size) {
   return io->realloc(io->ctx, NULL, size > 0 ? size : 1);
@@ -80,7 +80,7 @@ int flume_io_copy(const struct flume_io *io, const char *from, const char *to, u
 }
 
 int flume_io_sync_name(const struct flume_io *io, const char *path) {
-  char parent[4096];
+  char parent[FLUME_PATH_MAX];
   size_t len = strlen(path);
   if (len >= sizeof parent) return UV_ENAMETOOLONG;
   while (len > 1 && path[len - 1] == '/') len--;
@@ -102,7 +102,7 @@ static int dir_exists(const struct flume_io *io, const char *path) {
 /* A directory that is there may have been left by a process that was killed before it could make the name durable: so,
  * before anything is put into the last one that is there, its name is synced too. */
 int flume_io_mkdir_all(const struct flume_io *io, const char *path) {
-  char part[4096];
+  char part[FLUME_PATH_MAX];
   size_t len = strlen(path), there = len;
   if (len == 0 || len >= sizeof part) return UV_ENAMETOOLONG;
   memcpy(part, path, len + 1);
@@ -130,10 +130,10 @@ struct removal {
 
 static int remove_entry(void *arg, const char *name) {
   struct removal *removal = arg;
-  char path[4096];
-  int len = snprintf(path, sizeof path, "%s/%s", removal->dir, name);
-  if (len < 0 || (size_t)len >= sizeof path) return UV_ENAMETOOLONG;
-  int rv = removal->io->unlink(removal->io->ctx, path);
+  char path[FLUME_PATH_MAX];
+  int rv = flume_path_join(path, sizeof path, removal->dir, name);
+  if (rv != 0) return rv;
+  rv = removal->io->unlink(removal->io->ctx, path);
   if (rv == UV_EISDIR || rv == UV_EPERM) rv = flume_io_remove_all(removal->io, path);
   return rv == UV_ENOENT ? 0 : rv;
 }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "base/err.h"
+#include "base/path.h"
 
 void flume_follow_init(struct flume_follow *follow, struct flume_log *log, uint32_t poll_ms) {
   *follow = (struct flume_follow){.log = log, .poll_ms = poll_ms, .lock_file = -1};
@@ -19,40 +20,40 @@ void flume_follow_fini(struct flume_follow *follow) {
   close_lock(follow);
 }
 
-/* --- The note ------------------------------------------------------------------------------------------------- */
+/* --- The high watermark ------------------------------------------------------------------------------------------------- */
 
 static int open_lock(struct flume_follow *follow, struct flume_err *err) {
   const struct flume_log *log = follow->log;
-  char path[4096];
-  int len = snprintf(path, sizeof path, "%s/lock", log->dir);
-  if (len < 0 || (size_t)len >= sizeof path) return flume_err_set(err, UV_ENAMETOOLONG, "%s", log->dir);
+  char path[FLUME_PATH_MAX];
+  int rv = flume__lock_file_path(log->dir, path, sizeof path, err);
+  if (rv != 0) return rv;
   if (follow->names_changed && follow->lock_file >= 0 && log->io->is_at(log->io->ctx, follow->lock_file, path) != 1) {
     close_lock(follow);
   }
   if (follow->lock_file >= 0) return 0;
-  int rv = log->io->open(log->io->ctx, path, FLUME_IO_READ);
+  rv = log->io->open(log->io->ctx, path, FLUME_IO_READ);
   if (rv == UV_ENOENT || rv == UV_ENOTDIR) return 0;
   if (rv < 0) return flume_err_set(err, rv, "opening %s: %s", path, flume_strerror(rv));
   follow->lock_file = rv;
   return 0;
 }
 
-/* The note is read after the lock was looked at: a writer that is gone by then said everything before. */
+/* The high watermark is read after the lock was looked at: a writer that is gone by then said everything before. */
 int flume__follow_bound_locked(struct flume_follow *follow, struct flume_bound *bound, struct flume_err *err) {
   assert(flume__log_is_locked(follow->log));
   const struct flume_log *log = follow->log;
-  *bound = (struct flume_bound){.note = {.since = FLUME_SEQ_MAX, .deleted_end_off = UINT64_MAX}};
+  *bound = (struct flume_bound){.watermark = {.since = FLUME_SEQ_MAX, .deleted_end_off = UINT64_MAX}};
   int rv = open_lock(follow, err);
   if (rv != 0 || follow->lock_file < 0) return rv;
   bound->alive = log->io->locked(log->io->ctx, follow->lock_file) == 1;
-  struct flume_note note;
-  rv = flume_note_read(log->io, follow->lock_file, log->id, &note);
+  struct flume_watermark watermark;
+  rv = flume__watermark_read(log->io, follow->lock_file, log->id, &watermark);
   if (rv != 0 && rv != FLUME_ENOENT) {
     return flume_err_set(err, rv, "reading %s/lock: %s", log->dir, flume_strerror(rv));
   }
-  if (!bound->alive && rv == 0) follow->dead_writer = note.writer;
+  if (!bound->alive && rv == 0) follow->dead_writer = watermark.writer;
   bound->unknown = bound->alive && rv == FLUME_ENOENT;
-  if (bound->alive && rv == 0) bound->note = note;
+  if (bound->alive && rv == 0) bound->watermark = watermark;
   return 0;
 }
 
@@ -67,14 +68,14 @@ int flume_follow_bound_holds(struct flume_follow *follow, const struct flume_bou
   struct flume_bound now;
   int rv = flume_follow_bound(follow, &now, err);
   if (rv != 0) return rv;
-  return now.alive == bound->alive && now.unknown == bound->unknown && now.note.writer == bound->note.writer;
+  return now.alive == bound->alive && now.unknown == bound->unknown && now.watermark.writer == bound->watermark.writer;
 }
 
 int flume_follow_check(const struct flume_follow *follow, const struct flume_bound *bound, struct flume_err *err) {
   struct flume_log *log = follow->log;
   int64_t since = log->since.value;
-  if (!bound->alive || bound->unknown || bound->note.since >= since) return 0;
-  if (bound->note.writer == follow->dead_writer) return 0;
+  if (!bound->alive || bound->unknown || bound->watermark.since >= since) return 0;
+  if (bound->watermark.writer == follow->dead_writer) return 0;
   struct flume_block *block;
   if (flume_log_read(log, since, true, 1, &block, NULL) == 0) {
     flume_block_unref(block);
@@ -82,7 +83,7 @@ int flume_follow_check(const struct flume_follow *follow, const struct flume_bou
   }
   return flume_err_set(err, FLUME_ECORRUPT,
                        "%s: the log ends at seq %lld, but had %lld when it was read: it was replaced by an older copy",
-                       log->dir, (long long)bound->note.since, (long long)since);
+                       log->dir, (long long)bound->watermark.since, (long long)since);
 }
 
 int flume_follow_sync(const struct flume_io *io, int file, const char *path, struct flume_err *err) {

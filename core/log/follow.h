@@ -1,6 +1,6 @@
 /* What the read-only handles of logs on disk have in common: each sees what its writer does. Loop thread only.
  *
- * The writer says in the file "lock" of the log's directory how far it has acknowledged (note.h). A look reads that, and
+ * The writer says in the file "lock" of the log's directory how far it has acknowledged (lock_file.h). A look reads that, and
  * the kind of log takes what it allows; the system's file events, or a timer, tell when it is time to look. */
 #ifndef FLUME_FOLLOW_H
 #define FLUME_FOLLOW_H
@@ -20,7 +20,7 @@ struct flume_follow {
   int64_t told_deletions;     /* how many deletions the observers were told of */
   bool names_changed;         /* files may have been replaced or removed; the kind's to clear */
   int lock_file;              /* -1 until there is one */
-  uint64_t dead_writer;       /* flume_note.writer of one that was seen to be gone */
+  uint64_t dead_writer;       /* flume_watermark.writer of one that was seen to be gone */
   /* The kind's: takes what is new. 1: there is more, to be asked for in the loop's next turn; 0; or an error, with which
    * the following ends for good. */
   int (*run)(struct flume_follow *follow, struct flume_err *err);
@@ -29,7 +29,7 @@ struct flume_follow {
 
 /* How far a look may go. */
 struct flume_bound {
-  struct flume_note note;
+  struct flume_watermark watermark;
   bool alive;   /* somebody has the lock */
   bool unknown; /* and hasn't said yet how far the log goes */
 };

@@ -7,6 +7,7 @@
 #include "base/crc32c.h"
 #include "base/err.h"
 #include "log/frame.h"
+#include "log/group_commit.h"
 #include "log/report.h"
 
 #define DEFAULT_MAX_RECORD_BYTES (256u << 20)
@@ -207,6 +208,22 @@ static int check_writable(struct flume_log *log, struct flume_err *err) {
   return flume__log_failure(log, err);
 }
 
+int flume__log_check_writer(const struct flume_log *log, struct flume_err *err) {
+  if (log->readonly) return flume_err_set(err, FLUME_EREADONLY, "%s is open read-only", log->name);
+  return flume__lock_file_check(&log->lock_file, log->name, err);
+}
+
+int flume__log_check_options(const struct flume_log_options *options, struct flume_err *err) {
+  if (options->sync > FLUME_SYNC_OS) return flume_err_set(err, FLUME_EINVAL, "unknown sync mode %d", options->sync);
+  if (options->damaged && !options->readonly) {
+    return flume_err_set(err, FLUME_EINVAL, "a damaged log can only be opened read-only");
+  }
+  if (options->poll_ms > 0 && !options->readonly) {
+    return flume_err_set(err, FLUME_EINVAL, "only a log that is opened read-only looks for what others write");
+  }
+  return 0;
+}
+
 static int check_batch(const struct flume_log *log, const struct flume_slice *records, size_t count,
                        struct flume_err *err) {
   if (count == 0) return flume_err_set(err, FLUME_EINVAL, "an empty batch");
@@ -239,7 +256,14 @@ int flume_log_append_wait(struct flume_log *log, const struct flume_slice *recor
   int rv = check_writable(log, err);
   if (rv == 0) rv = check_batch(log, records, count, err);
   if (rv != 0) return rv;
-  return log->ops->append_wait(log, records, count, seq, err);
+  if (log->group != NULL) return flume__group_append_wait(log->group, records, count, seq, err);
+  struct flume_append req = {.cb = NULL};
+  rv = log->ops->append(log, &req, records, count, err);
+  if (rv != 0) return rv;
+  flume_queue_remove(&req.queue); /* it was finished at once, and needs no callback */
+  assert(req.status == 0);
+  *seq = req.seq;
+  return 0;
 }
 
 int flume_log_sync(struct flume_log *log, struct flume_append *req, flume_append_cb cb, struct flume_err *err) {

@@ -25,6 +25,7 @@
 
 #include "base/io.h"
 #include "log/block.h"
+#include "log/lock_file.h"
 #include "loop/defer.h"
 #include "loop/observable.h"
 
@@ -43,12 +44,9 @@ struct flume_log_ops {
   const char *kind;   /* "file", "memory", "offset" */
   const char *erased; /* what becomes of the bytes of a deleted record: "removed", "overwritten" */
 
-  /* Takes the records and later calls flume__append_finish. Sizes are checked. */
+  /* Takes the records and calls flume__append_finish: at once, or later when the log has a group. Sizes are checked. */
   int (*append)(struct flume_log *log, struct flume_append *req, const struct flume_slice *records, size_t count,
                 struct flume_err *err);
-  /* As append, done when it returns; FLUME_EBUSY when it can't be. */
-  int (*append_wait)(struct flume_log *log, const struct flume_slice *records, size_t count, int64_t *seq,
-                     struct flume_err *err);
   int (*sync)(struct flume_log *log, struct flume_append *req, struct flume_err *err);
   int (*del)(struct flume_log *log, struct flume_append *req, const int64_t *seqs, size_t count, struct flume_err *err);
 
@@ -107,10 +105,14 @@ struct flume_log {
    * had before it. A seq that is deleted again adds none. */
   struct flume_obv deletions;
   enum flume_log_state state;
+  bool readonly;
   uint32_t max_record_bytes;
   uint8_t id[16];
-  char *dir;                   /* NULL for a log without one */
-  struct flume_queue finished; /* struct flume_append whose callback is due */
+  char *dir;                        /* NULL for a log without one */
+  const char *name;                 /* the path by which it was opened, for texts; borrowed */
+  struct flume_lock_file lock_file; /* a writer's, of a log on disk */
+  struct flume_group *group;        /* through which all writes go; NULL: records are durable when they are appended */
+  struct flume_queue finished;      /* struct flume_append whose callback is due */
   struct flume_deferred finish;
   enum flume_following following;
   struct flume_err following_why; /* see flume_log_following; guarded by lock, as following */
@@ -156,6 +158,11 @@ int flume__log_sync_begin(struct flume_log *log);
 int flume__log_sync_end(struct flume_log *log, int rv);
 
 /* --- Appends --------------------------------------------------------------------------------------------------- */
+
+/* 0 when this handle may write; FLUME_EREADONLY; FLUME_ELOCKED in a process that was forked from the writer. */
+int flume__log_check_writer(const struct flume_log *log, struct flume_err *err);
+/* What is wrong with the options that all logs on disk have: FLUME_EINVAL. */
+int flume__log_check_options(const struct flume_log_options *options, struct flume_err *err);
 
 /* The callback fires in the loop's next turn, or at the end of this one when now is called from the loop. */
 void flume__append_finish(struct flume_log *log, struct flume_append *req, int status, int64_t seq);

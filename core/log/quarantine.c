@@ -4,16 +4,12 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/path.h"
 
 void flume_aside_init(struct flume_aside *aside, const struct flume_io *io, const char *dir) {
   aside->io = io;
   aside->dir = dir;
   aside->path[0] = '\0';
-}
-
-static int join(char *path, size_t size, const char *dir, const char *name) {
-  int len = snprintf(path, size, "%s/%s", dir, name);
-  return len > 0 && (size_t)len < size ? 0 : UV_ENAMETOOLONG;
 }
 
 static bool exists(const struct flume_io *io, const char *path) {
@@ -30,7 +26,7 @@ static int make(struct flume_aside *aside) {
   do {
     char name[40];
     snprintf(name, sizeof name, FLUME_ASIDE_PREFIX "%llu", (unsigned long long)time_ms++);
-    rv = join(aside->path, sizeof aside->path, aside->dir, name);
+    rv = flume_path_join(aside->path, sizeof aside->path, aside->dir, name);
   } while (rv == 0 && exists(io, aside->path));
   if (rv == 0) rv = io->mkdir(io->ctx, aside->path);
   return rv == 0 ? io->sync_dir(io->ctx, aside->dir) : rv;
@@ -42,20 +38,20 @@ int flume_aside_make(struct flume_aside *aside, struct flume_err *err) {
 }
 
 int flume_aside_name(const struct flume_aside *aside, const char *name, char *path, size_t size) {
-  return join(path, size, aside->path, name);
+  return flume_path_join(path, size, aside->path, name);
 }
 
 int flume_aside_put(struct flume_aside *aside, const char *name, struct flume_err *err) {
   const struct flume_io *io = aside->io;
-  char from[4096], to[4096];
-  int rv = join(from, sizeof from, aside->dir, name);
+  char from[FLUME_PATH_MAX], to[FLUME_PATH_MAX];
+  int rv = flume_path_join(from, sizeof from, aside->dir, name);
   int file = rv == 0 ? io->open(io->ctx, from, FLUME_IO_READ) : rv;
   if (file == UV_ENOENT) return 0;
   int64_t size = file >= 0 ? io->size(io->ctx, file) : file;
   if (file >= 0) io->close(io->ctx, file);
   if (size < 0) return flume_err_set(err, (int)size, "%s: %s", from, flume_strerror((int)size));
   rv = make(aside);
-  if (rv == 0) rv = join(to, sizeof to, aside->path, name);
+  if (rv == 0) rv = flume_path_join(to, sizeof to, aside->path, name);
   if (rv == 0) rv = flume_io_copy(io, from, to, (uint64_t)size);
   if (rv == 0) rv = io->sync_dir(io->ctx, aside->path);
   return rv == 0 ? 0 : flume_err_set(err, rv, "copying %s to %s: %s", from, aside->path, flume_strerror(rv));

@@ -35,14 +35,7 @@ static void on_work_done(uv_work_t *work, int status) {
 
 /* What the lock file has is the process that has, or had, the log open for writing. */
 static bool is_written_here(const struct flume_log *log) {
-  const struct flume_io *io = log->io;
-  char path[4096], text[16] = {0};
-  int len = snprintf(path, sizeof path, "%s/lock", log->dir);
-  int file = len > 0 && (size_t)len < sizeof path ? io->open(io->ctx, path, FLUME_IO_READ) : -1;
-  if (file < 0) return false;
-  int64_t read = io->read(io->ctx, file, text, sizeof text - 1, 0);
-  io->close(io->ctx, file);
-  return read > 0 && atoi(text) == (int)uv_os_getpid();
+  return flume__lock_file_holder(log->io, log->dir) == uv_os_getpid();
 }
 
 enum flume_store_sharing flume_tasks_sharing(const struct flume_tasks *tasks) {

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/path.h"
 #include "maintenance/view_files.h"
 
 #define PIECE_BYTES (8u << 20)
@@ -21,8 +22,7 @@ int flume_backup_fail(struct flume_backup_task *task, int rv, const char *path) 
 }
 
 int flume_backup_path(const struct flume_backup_task *task, const char *name, char *path, size_t size) {
-  int len = snprintf(path, size, "%s/%s", task->partial, name);
-  return len > 0 && (size_t)len < size ? 0 : UV_ENAMETOOLONG;
+  return flume_path_join(path, size, task->partial, name);
 }
 
 static const struct flume_io *io_of(const struct flume_backup_task *task) {
@@ -52,7 +52,7 @@ static int check_room(struct flume_backup_task *task) {
 
 static int begin(struct flume_backup_task *task) {
   const struct flume_io *io = io_of(task);
-  char path[4096];
+  char path[FLUME_PATH_MAX];
   int rv = check_room(task);
   if (rv != 0) return rv;
   task->made = true;
@@ -72,7 +72,7 @@ static int begin(struct flume_backup_task *task) {
 static int open_portion(struct flume_backup_task *task) {
   const struct flume_io *io = io_of(task);
   struct flume_portion *portion = &task->portions[task->at];
-  char from[4096], to[4096], name[4096];
+  char from[FLUME_PATH_MAX], to[FLUME_PATH_MAX], name[FLUME_PATH_MAX];
   int rv = task->kind->name(task, portion, from, name, sizeof name);
   if (rv == 0) rv = flume_backup_path(task, name, to, sizeof to);
   if (rv != 0) return flume_backup_fail(task, rv, task->partial);
@@ -135,7 +135,7 @@ static int copy_portions(struct flume_backup_task *task) {
 
 int flume_backup_put(struct flume_backup_task *task, const char *name, const struct flume_buf *bytes) {
   const struct flume_io *io = io_of(task);
-  char path[4096];
+  char path[FLUME_PATH_MAX];
   if (bytes->len == 0) return 0;
   int rv = flume_backup_path(task, name, path, sizeof path);
   int file = rv == 0 ? io->open(io->ctx, path, FLUME_IO_WRITE | FLUME_IO_CREATE | FLUME_IO_EXCLUSIVE) : rv;
@@ -158,7 +158,7 @@ static void parent_of(const char *dir, char *parent, size_t size) {
 
 static int finish(struct flume_backup_task *task) {
   const struct flume_io *io = io_of(task);
-  char path[4096], parent[4096];
+  char path[FLUME_PATH_MAX], parent[FLUME_PATH_MAX];
   parent_of(task->dir, parent, sizeof parent);
   int rv = task->kind->finish(task);
   if (rv != 0) return rv;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/path.h"
 
 #define STORE "data.mdb"
 #define STORE_LOCK "lock.mdb"
@@ -18,11 +19,6 @@ struct copying {
 };
 
 static int copy_tree(const struct copying *copying);
-
-static int join(char *path, size_t size, const char *dir, const char *name) {
-  int len = snprintf(path, size, "%s/%s", dir, name);
-  return len > 0 && (size_t)len < size ? 0 : UV_ENAMETOOLONG;
-}
 
 static int copy_store(const struct copying *copying) {
   struct flume_store_meta meta;
@@ -56,9 +52,9 @@ static int copy_file(const struct copying *copying, const char *from, const char
 
 static int copy_entry(void *arg, const char *name) {
   const struct copying *copying = arg;
-  char from[4096], to[4096];
-  int rv = join(from, sizeof from, copying->from, name);
-  if (rv == 0) rv = join(to, sizeof to, copying->to, name);
+  char from[FLUME_PATH_MAX], to[FLUME_PATH_MAX];
+  int rv = flume_path_join(from, sizeof from, copying->from, name);
+  if (rv == 0) rv = flume_path_join(to, sizeof to, copying->to, name);
   if (rv != 0 || strcmp(name, STORE_LOCK) == 0) return rv;
   struct copying below = *copying;
   below.from = from;
@@ -93,9 +89,9 @@ static bool is_of_view(int rv) {
 
 static int copy_view(void *arg, const char *name) {
   const struct copying *views = arg;
-  char from[4096], to[4096];
-  int rv = join(from, sizeof from, views->from, name);
-  if (rv == 0) rv = join(to, sizeof to, views->to, name);
+  char from[FLUME_PATH_MAX], to[FLUME_PATH_MAX];
+  int rv = flume_path_join(from, sizeof from, views->from, name);
+  if (rv == 0) rv = flume_path_join(to, sizeof to, views->to, name);
   if (rv != 0) return rv;
   for (int i = 0; i < TRIES; i++) {
     struct flume_copied copied = {.bytes = 0};
@@ -136,10 +132,10 @@ struct checking {
 
 static int check_version(void *arg, const char *name) {
   const struct checking *view = arg;
-  char path[4096], file[128];
+  char path[FLUME_PATH_MAX], file[128];
   struct flume_store_meta meta;
   struct flume_err why;
-  int rv = join(path, sizeof path, view->dir, name);
+  int rv = flume_path_join(path, sizeof path, view->dir, name);
   if (rv != 0 || name[strspn(name, "0123456789")] != '\0') return rv;
   rv = flume_store_check(view->io, path, view->sharing, &meta, &why);
   if (rv == 0 || rv == FLUME_ENOENT) return 0;
@@ -150,8 +146,8 @@ static int check_version(void *arg, const char *name) {
 
 static int check_view(void *arg, const char *name) {
   const struct checking *views = arg;
-  char path[4096];
-  int rv = join(path, sizeof path, views->dir, name);
+  char path[FLUME_PATH_MAX];
+  int rv = flume_path_join(path, sizeof path, views->dir, name);
   if (rv != 0) return rv;
   struct checking view = {views->io, path, name, views->sharing, views->report};
   rv = views->io->list(views->io->ctx, path, check_version, &view);

@@ -3,7 +3,6 @@
  * The sealed segments are copied from their files as they are when it is their turn: a compaction may put others in
  * their place meanwhile, with the same records. The active one only grows. */
 #include <assert.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -17,11 +16,8 @@ struct file_backup {
 
 static int name(const struct flume_backup_task *task, const struct flume_portion *portion, char *from, char *to,
                 size_t size) {
-  const char *dir = flume_task_log(&task->task)->dir;
-  long long first_seq = (long long)portion->first_seq;
-  int from_len = snprintf(from, size, "%s/%020lld" FLUME_SEGMENT_SUFFIX, dir, first_seq);
-  int to_len = snprintf(to, size, "log/%020lld" FLUME_SEGMENT_SUFFIX, first_seq);
-  return from_len > 0 && (size_t)from_len < size && to_len > 0 && (size_t)to_len < size ? 0 : UV_ENAMETOOLONG;
+  int rv = flume_segment_path(flume_task_log(&task->task)->dir, portion->first_seq, from, size);
+  return rv == 0 ? flume_segment_path("log", portion->first_seq, to, size) : rv;
 }
 
 static int finish(struct flume_backup_task *task) {
@@ -29,19 +25,19 @@ static int finish(struct flume_backup_task *task) {
 }
 
 static int take_stock_locked(struct flume_backup_task *task) {
-  const struct log_file *log = (const struct log_file *)flume_task_log(&task->task);
+  const struct file_log *log = (const struct file_log *)flume_task_log(&task->task);
   assert(flume__log_is_locked(&log->log));
   const struct flume_io *io = log->log.io;
   const struct flume_segment *active = flume__file_active(log);
-  task->portions = flume_io_alloc(io, log->segments_count * sizeof *task->portions);
+  task->portions = flume_io_alloc(io, log->segments.count * sizeof *task->portions);
   if (task->portions == NULL) return flume_err_nomem(&task->task.err);
-  task->portions_count = log->segments_count;
+  task->portions_count = log->segments.count;
   for (size_t i = 0; i < task->portions_count; i++) {
-    bool sealed = log->segments[i] != active;
+    bool sealed = log->segments.list[i] != active;
     uint64_t bytes = sealed ? log->segment_bytes : active->data_end_off;
     if (!sealed && active->next_seq == active->first_seq) bytes = FLUME_SEGMENT_HEADER_BYTES;
     task->portions[i] =
-        (struct flume_portion){.first_seq = log->segments[i]->first_seq, .bytes = bytes, .whole = sealed};
+        (struct flume_portion){.first_seq = log->segments.list[i]->first_seq, .bytes = bytes, .whole = sealed};
   }
   task->req->since = log->log.since.value;
   if (log->deletions.deleted.count == 0) return 0;
@@ -67,8 +63,8 @@ static const struct flume_backup_kind file_kind = {
 
 int flume__file_backup(struct flume_log *base, const char *dir, const char *views_dir, struct flume_backup *req,
                        struct flume_err *err) {
-  struct log_file *log = (struct log_file *)base;
-  if (log->segments_count == 0) return flume_err_set(err, FLUME_ECORRUPT, "%s: nothing of it is good", base->dir);
+  struct file_log *log = (struct file_log *)base;
+  if (log->segments.count == 0) return flume_err_set(err, FLUME_ECORRUPT, "%s: nothing of it is good", base->dir);
   struct file_backup *task = flume_io_zalloc(base->io, sizeof *task);
   if (task == NULL) return flume_err_nomem(err);
   task->base.kind = &file_kind;

@@ -38,13 +38,13 @@ static void fini(struct flume_check_task *base) {
 static const struct flume_check_kind file_kind = {.step = step, .measure = measure, .fini = fini};
 
 int flume__file_check(struct flume_log *base, const char *views_dir, struct flume_check *req, struct flume_err *err) {
-  struct log_file *log = (struct log_file *)base;
+  struct file_log *log = (struct file_log *)base;
   struct file_check *check = flume_io_zalloc(base->io, sizeof *check);
   if (check == NULL) return flume_err_nomem(err);
   check->base.kind = &file_kind;
   check->base.req = req;
   check->live_seq = -1;
-  if (!log->readonly) {
+  if (!log->log.readonly) {
     flume__log_lock(base);
     check->live_seq = flume__file_active(log)->first_seq;
     check->live_off = flume__file_active(log)->data_end_off; /* end_off belongs to the commit that may be under way */

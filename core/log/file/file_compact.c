@@ -41,15 +41,15 @@ struct compact_task {
   struct flume_segment *made; /* what is to take its place; NULL until it is published */
 };
 
-static struct log_file *log_of(const struct compact_task *task) {
-  return (struct log_file *)flume_task_log(&task->task);
+static struct file_log *log_of(const struct compact_task *task) {
+  return (struct file_log *)flume_task_log(&task->task);
 }
 
 /* --- On a worker thread -------------------------------------------------------------------------------------- */
 
 /* Opened anew, as the log's own segments belong to the loop. */
 static int open_candidate(struct compact_task *task, const struct candidate *candidate, struct flume_segment **out) {
-  struct log_file *log = log_of(task);
+  struct file_log *log = log_of(task);
   struct flume_err *err = &task->task.err;
   struct flume_segment *segment = flume_segment_new(log->log.io, log->log.dir, candidate->first_seq);
   if (segment == NULL) return flume_err_nomem(err);
@@ -153,22 +153,22 @@ static void end(struct flume_task *base) {
   req->cb(req, status, status == 0 ? NULL : &err);
 }
 
-static size_t deleted_before(const struct log_file *log, int64_t seq) {
+static size_t deleted_before(const struct file_log *log, int64_t seq) {
   return (size_t)flume_tombstones_count(&log->deletions.deleted, seq - 1);
 }
 
 /* What is deleted now, and the sealed segments that it is in. */
 static int plan(struct compact_task *task) {
-  const struct log_file *log = log_of(task);
+  const struct file_log *log = log_of(task);
   const struct flume_io *io = log->log.io;
   size_t all = deleted_before(log, log->next_seq);
   task->gone = flume_io_alloc(io, all * sizeof *task->gone);
-  task->candidates = flume_io_alloc(io, log->segments_count * sizeof *task->candidates);
+  task->candidates = flume_io_alloc(io, log->segments.count * sizeof *task->candidates);
   if (task->gone == NULL || task->candidates == NULL) return flume_err_nomem(&task->task.err);
   flume_tombstones_copy(&log->deletions.deleted, task->gone);
-  for (size_t i = 0; i + 1 < log->segments_count; i++) {
-    struct candidate candidate = {.first_seq = log->segments[i]->first_seq,
-                                  .next_seq = log->segments[i + 1]->first_seq};
+  for (size_t i = 0; i + 1 < log->segments.count; i++) {
+    struct candidate candidate = {.first_seq = log->segments.list[i]->first_seq,
+                                  .next_seq = log->segments.list[i + 1]->first_seq};
     candidate.gone_at = deleted_before(log, candidate.first_seq);
     candidate.gone_count = deleted_before(log, candidate.next_seq) - candidate.gone_at;
     if (candidate.gone_count > 0) task->candidates[task->candidates_count++] = candidate;
@@ -185,7 +185,7 @@ static void on_rolled(struct flume_append *req, int status, int64_t seq, const s
   else flume_task_fail(&task->task, status);
 }
 
-static bool holds_deleted(struct log_file *log, const struct flume_segment *segment) {
+static bool holds_deleted(struct file_log *log, const struct flume_segment *segment) {
   flume__log_lock(&log->log);
   bool holds =
       deleted_before(log, segment->next_seq) - deleted_before(log, segment->first_seq) > segment->removed_count;
@@ -194,8 +194,8 @@ static bool holds_deleted(struct log_file *log, const struct flume_segment *segm
 }
 
 int flume__file_compact(struct flume_log *base, struct flume_compact *req, struct flume_err *err) {
-  struct log_file *log = (struct log_file *)base;
-  if (log->readonly) return flume_err_set(err, FLUME_EREADONLY, "%s is open read-only", base->dir);
+  struct file_log *log = (struct file_log *)base;
+  if (log->log.readonly) return flume_err_set(err, FLUME_EREADONLY, "%s is open read-only", base->dir);
   if (log->compacting) return flume_err_set(err, FLUME_EBUSY, "%s is being compacted already", base->dir);
   struct compact_task *task = flume_io_zalloc(base->io, sizeof *task);
   if (task == NULL) return flume_err_nomem(err);
@@ -205,7 +205,7 @@ int flume__file_compact(struct flume_log *base, struct flume_compact *req, struc
   task->task.end = end;
   task->roll.cb = on_rolled;
   bool seals = holds_deleted(log, flume__file_active(log));
-  if (seals && flume__file_submit(log, FLUME_COMMIT_ROLL, &task->roll) != 0) {
+  if (seals && flume__group_submit(&log->group, FLUME_COMMIT_ROLL, &task->roll) != 0) {
     flume_io_free(base->io, task);
     return flume_err_nomem(err);
   }

@@ -13,16 +13,16 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/path.h"
 #include "log/file/file_log.h"
 
-static int deleted_path(const struct log_file *log, char *path, size_t size) {
-  int len = snprintf(path, size, "%s/deleted", log->log.dir);
-  return len > 0 && (size_t)len < size ? 0 : UV_ENAMETOOLONG;
+static int deleted_path(const struct file_log *log, char *path, size_t size) {
+  return flume_path_join(path, size, log->log.dir, "deleted");
 }
 
 /* --- Loading ------------------------------------------------------------------------------------------------- */
 
-static int take_all(struct log_file *log, const struct flume_buf *file, struct flume_err *err) {
+static int take_all(struct file_log *log, const struct flume_buf *file, struct flume_err *err) {
   uint64_t bad_off;
   int rv = flume_deletions_read(&log->deletions, file, log->log.id, &bad_off);
   if (rv != FLUME_ECORRUPT) return rv == 0 ? 0 : flume_err_nomem(err);
@@ -32,16 +32,16 @@ static int take_all(struct log_file *log, const struct flume_buf *file, struct f
 /* Only what was acknowledged can be deleted: a log that ends before it has lost more than a torn tail. So has one that
  * ends before what the last note says. A reader is no judge of that, as the writer may have gone on since it read the
  * segments. */
-static int check_acknowledged(const struct log_file *log, struct flume_err *err) {
+static int check_acknowledged(const struct file_log *log, struct flume_err *err) {
   int64_t last = flume_tombstones_last(&log->deletions.deleted);
-  if (log->readonly) return 0;
-  if (last <= log->log.since.value) return flume__note_check(log, err);
+  if (log->log.readonly) return 0;
+  if (last <= log->log.since.value) return flume__file_check_watermark(log, err);
   const struct flume_segment *active = flume__file_active(log);
   return flume_err_set(err, FLUME_ECORRUPT, "%s: byte %llu (seq %lld): the log ends here, but seq %lld was deleted",
                        active->path, (unsigned long long)active->end_off, (long long)log->next_seq, (long long)last);
 }
 
-static int write_end(struct log_file *log, int64_t deletions) {
+static int write_end(struct file_log *log, int64_t deletions) {
   const struct flume_io *io = log->log.io;
   uint8_t header[FLUME_FRAME_HEADER_BYTES];
   flume_deletions_put_end(header, deletions, log->deletions.end_off, io->now_ms(io->ctx), log->log.id);
@@ -50,7 +50,7 @@ static int write_end(struct log_file *log, int64_t deletions) {
 
 /* Cuts a torn frame, and puts the end frame where it is missing. Without one the frames before it may be in the system's
  * cache alone, also after a sync that failed, and the file's name as well: both are made durable. */
-static int settle(struct log_file *log, const struct flume_buf *file, struct flume_err *err) {
+static int settle(struct file_log *log, const struct flume_buf *file, struct flume_err *err) {
   const struct flume_io *io = log->log.io;
   size_t end_off = (size_t)log->deletions.end_off;
   int rv = io->truncate(io->ctx, log->deleted_file, end_off);
@@ -64,7 +64,7 @@ static int settle(struct log_file *log, const struct flume_buf *file, struct flu
 }
 
 /* The bytes of the file from off to end_off. */
-static int read_bytes(const struct log_file *log, uint64_t off, uint64_t end_off, struct flume_buf *bytes,
+static int read_bytes(const struct file_log *log, uint64_t off, uint64_t end_off, struct flume_buf *bytes,
                       struct flume_err *err) {
   const struct flume_io *io = log->log.io;
   size_t len = (size_t)(end_off - off);
@@ -75,7 +75,7 @@ static int read_bytes(const struct log_file *log, uint64_t off, uint64_t end_off
   return 0;
 }
 
-static int64_t measure(const struct log_file *log, struct flume_err *err) {
+static int64_t measure(const struct file_log *log, struct flume_err *err) {
   const struct flume_io *io = log->log.io;
   int64_t size = io->size(io->ctx, log->deleted_file);
   if (size >= 0) return size;
@@ -83,18 +83,18 @@ static int64_t measure(const struct log_file *log, struct flume_err *err) {
 }
 
 /* 0; UV_ENOENT when nothing was ever deleted. */
-static int open_existing(struct log_file *log, struct flume_err *err) {
+static int open_existing(struct file_log *log, struct flume_err *err) {
   const struct flume_io *io = log->log.io;
   if (log->deleted_file >= 0) return 0;
-  char path[4096];
+  char path[FLUME_PATH_MAX];
   int rv = deleted_path(log, path, sizeof path);
-  if (rv == 0) rv = io->open(io->ctx, path, log->readonly ? FLUME_IO_READ : FLUME_IO_WRITE);
+  if (rv == 0) rv = io->open(io->ctx, path, log->log.readonly ? FLUME_IO_READ : FLUME_IO_WRITE);
   if (rv < 0) return flume_err_set(err, rv, "opening %s/deleted: %s", log->log.dir, flume_strerror(rv));
   log->deleted_file = rv;
   return 0;
 }
 
-int flume__deleted_load(struct log_file *log, struct flume_err *err) {
+int flume__deleted_load(struct file_log *log, struct flume_err *err) {
   int rv = open_existing(log, err);
   if (rv != 0) return rv == UV_ENOENT ? check_acknowledged(log, err) : rv;
   int64_t size = measure(log, err);
@@ -104,7 +104,7 @@ int flume__deleted_load(struct log_file *log, struct flume_err *err) {
   rv = read_bytes(log, 0, (uint64_t)size, &file, err);
   if (rv == 0) rv = take_all(log, &file, err);
   if (rv == 0) rv = check_acknowledged(log, err);
-  if (rv == 0 && !log->deletions.ended && !log->readonly) rv = settle(log, &file, err);
+  if (rv == 0 && !log->deletions.ended && !log->log.readonly) rv = settle(log, &file, err);
   flume_buf_fini(&file);
   log->log.deletions.value = (int64_t)log->deletions.deleted.count;
   return rv;
@@ -113,7 +113,7 @@ int flume__deleted_load(struct log_file *log, struct flume_err *err) {
 /* --- Following ----------------------------------------------------------------------------------------------- */
 
 /* Takes over what stands between what was read and end_off, as far as it is good. */
-static int take_more(struct log_file *log, uint64_t end_off, struct flume_err *err) {
+static int take_more(struct file_log *log, uint64_t end_off, struct flume_err *err) {
   struct flume_buf more;
   flume_buf_init(&more, log->log.io);
   uint64_t bad_off;
@@ -130,7 +130,7 @@ static int take_more(struct log_file *log, uint64_t end_off, struct flume_err *e
   return rv;
 }
 
-int flume__deleted_follow(struct log_file *log, uint64_t end_off, struct flume_err *err) {
+int flume__deleted_follow(struct file_log *log, uint64_t end_off, struct flume_err *err) {
   assert(flume__log_is_locked(&log->log));
   if (end_off <= log->deletions.end_off) return 0;
   int rv = open_existing(log, err);
@@ -147,17 +147,17 @@ int flume__deleted_follow(struct log_file *log, uint64_t end_off, struct flume_e
 
 /* --- Writing ------------------------------------------------------------------------------------------------- */
 
-static int64_t seq_of(const struct flume_commit *commit, uint32_t i) {
-  return (int64_t)flume_get_le64(flume_deletions_seq(&commit->bytes, i));
+static int64_t seq_of(const struct file_commit *commit, uint32_t i) {
+  return (int64_t)flume_get_le64(flume_deletions_seq(&commit->base.bytes, i));
 }
 
-static void set_seq(struct flume_commit *commit, uint32_t i, int64_t seq) {
-  flume_put_le64(flume_deletions_seq(&commit->bytes, i), (uint64_t)seq);
+static void set_seq(struct file_commit *commit, uint32_t i, int64_t seq) {
+  flume_put_le64(flume_deletions_seq(&commit->base.bytes, i), (uint64_t)seq);
 }
 
-int flume__deleted_take(struct flume_commit *commit, const int64_t *seqs, size_t count) {
-  const struct flume_io *io = commit->log->log.io;
-  int rv = flume_deletions_reserve(&commit->bytes, count);
+int flume__deleted_take(struct file_commit *commit, const int64_t *seqs, size_t count) {
+  const struct flume_io *io = flume__commit_log(commit)->log.io;
+  int rv = flume_deletions_reserve(&commit->base.bytes, count);
   if (rv != 0) return rv;
   int64_t *sorted = flume_io_alloc(io, count * sizeof *sorted);
   if (sorted == NULL) return FLUME_ENOMEM;
@@ -168,26 +168,26 @@ int flume__deleted_take(struct flume_commit *commit, const int64_t *seqs, size_t
     if (i > 0 && sorted[i] == sorted[i - 1]) continue;
     set_seq(commit, kept++, sorted[i]);
   }
-  commit->count = kept;
+  commit->base.count = kept;
   flume_io_free(io, sorted);
   return 0;
 }
 
-int flume__deleted_reserve(struct flume_commit *commit) {
-  assert(flume__log_is_locked(&commit->log->log));
+int flume__deleted_reserve(struct file_commit *commit) {
+  assert(flume__log_is_locked(&flume__commit_log(commit)->log));
   uint32_t kept = 0;
-  for (uint32_t i = 0; i < commit->count; i++) {
+  for (uint32_t i = 0; i < commit->base.count; i++) {
     int64_t seq = seq_of(commit, i);
-    if (flume_tombstones_has(&commit->log->deletions.deleted, seq)) continue;
+    if (flume_tombstones_has(&flume__commit_log(commit)->deletions.deleted, seq)) continue;
     set_seq(commit, kept++, seq);
   }
-  commit->count = kept;
-  return flume_tombstones_reserve(&commit->log->deletions.deleted, kept);
+  commit->base.count = kept;
+  return flume_tombstones_reserve(&flume__commit_log(commit)->deletions.deleted, kept);
 }
 
-static int open_new(struct log_file *log) {
+static int open_new(struct file_log *log) {
   const struct flume_io *io = log->log.io;
-  char path[4096];
+  char path[FLUME_PATH_MAX];
   int rv = deleted_path(log, path, sizeof path);
   if (rv != 0) return rv;
   int file = io->open(io->ctx, path, FLUME_IO_WRITE | FLUME_IO_CREATE);
@@ -201,41 +201,42 @@ static int open_new(struct log_file *log) {
   return 0;
 }
 
-static int write_frame(struct flume_commit *commit) {
-  struct log_file *log = commit->log;
+static int write_frame(struct file_commit *commit) {
+  struct file_log *log = flume__commit_log(commit);
   const struct flume_io *io = log->log.io;
-  flume_deletions_put(&commit->bytes, commit->count, (int64_t)log->deletions.deleted.count, log->deletions.end_off,
-                      io->now_ms(io->ctx), log->log.id, 0);
-  int rv = flume_io_write_full(io, log->deleted_file, commit->bytes.data, commit->bytes.len, log->deletions.end_off);
+  flume_deletions_put(&commit->base.bytes, commit->base.count, (int64_t)log->deletions.deleted.count,
+                      log->deletions.end_off, io->now_ms(io->ctx), log->log.id, 0);
+  int rv = flume_io_write_full(io, log->deleted_file, commit->base.bytes.data, commit->base.bytes.len,
+                               log->deletions.end_off);
   return rv == 0 ? io->sync(io->ctx, log->deleted_file) : rv;
 }
 
-int flume__deleted_write(struct flume_commit *commit) {
-  struct log_file *log = commit->log;
-  if (commit->count == 0) return 0;
+int flume__deleted_write(struct file_commit *commit) {
+  struct file_log *log = flume__commit_log(commit);
+  if (commit->base.count == 0) return 0;
   int rv = log->deleted_file >= 0 ? 0 : open_new(log);
   if (rv == 0) rv = write_frame(commit);
   if (rv != 0) {
-    return flume_err_set(&commit->err, rv, "writing deletions in %s: %s", log->log.dir, flume_strerror(rv));
+    return flume_err_set(&commit->base.err, rv, "writing deletions in %s: %s", log->log.dir, flume_strerror(rv));
   }
-  log->deletions.end_off += commit->bytes.len;
+  log->deletions.end_off += commit->base.bytes.len;
   /* Should this fail, the deletes are on disk even so, and a torn end frame is what a crash may leave as well. */
-  log->deleted_unsynced = write_end(log, (int64_t)log->deletions.deleted.count + commit->count) == 0;
+  log->deleted_unsynced = write_end(log, (int64_t)log->deletions.deleted.count + commit->base.count) == 0;
   return 0;
 }
 
-int flume__deleted_end(struct flume_commit *commit) {
-  struct log_file *log = commit->log;
+int flume__deleted_end(struct file_commit *commit) {
+  struct file_log *log = flume__commit_log(commit);
   if (!log->deleted_unsynced) return 0;
   int rv = log->log.io->sync(log->log.io->ctx, log->deleted_file);
-  if (rv != 0) return flume_err_set(&commit->err, rv, "syncing %s/deleted: %s", log->log.dir, flume_strerror(rv));
+  if (rv != 0) return flume_err_set(&commit->base.err, rv, "syncing %s/deleted: %s", log->log.dir, flume_strerror(rv));
   log->deleted_unsynced = false;
   return 0;
 }
 
-void flume__deleted_publish(struct flume_commit *commit) {
-  struct log_file *log = commit->log;
+void flume__deleted_publish(struct file_commit *commit) {
+  struct file_log *log = flume__commit_log(commit);
   assert(flume__log_is_locked(&log->log));
-  for (uint32_t i = 0; i < commit->count; i++) flume_tombstones_add(&log->deletions.deleted, seq_of(commit, i));
+  for (uint32_t i = 0; i < commit->base.count; i++) flume_tombstones_add(&log->deletions.deleted, seq_of(commit, i));
   flume_obv_set(&log->log.deletions, (int64_t)log->deletions.deleted.count);
 }

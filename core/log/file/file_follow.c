@@ -1,6 +1,6 @@
 /* Following a writer.
  *
- * Happy path: an append writes its frame, syncs it, and puts the last seq into the note (log_file_note.c). The file event
+ * Happy path: an append writes its frame, syncs it, and puts the last seq into the note (file_watermark.c). The file event
  * of that wakes the reader, who reads the note, then the frames up to it, verifying every byte, and lets since grow. When
  * a segment is at its end the next one has the name that begins with the next seq.
  *
@@ -31,13 +31,14 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/path.h"
 
-static struct log_file *log_of(const struct flume_follow *follow) {
-  return (struct log_file *)follow->log;
+static struct file_log *log_of(const struct flume_follow *follow) {
+  return (struct file_log *)follow->log;
 }
 
 /* Of what was read; what is shown ends with since. */
-static int64_t last_seq(struct log_file *log) {
+static int64_t last_seq(struct file_log *log) {
   flume__log_lock(&log->log);
   int64_t next_seq = flume__file_active(log)->next_seq;
   flume__log_unlock(&log->log);
@@ -51,7 +52,7 @@ static int sync_file(const struct flume_segment *segment, struct flume_err *err)
 }
 
 /* The size of the active segment's file, which never goes below what was read of it. */
-static int measure(struct log_file *log, uint64_t *file_bytes, struct flume_err *err) {
+static int measure(struct file_log *log, uint64_t *file_bytes, struct flume_err *err) {
   struct flume_segment *segment = flume__file_active(log);
   int64_t size = segment->io->size(segment->io->ctx, segment->file);
   if (size < 0) return flume_err_set(err, (int)size, "reading %s: %s", segment->path, flume_strerror((int)size));
@@ -69,7 +70,7 @@ static int measure(struct log_file *log, uint64_t *file_bytes, struct flume_err 
 }
 
 /* Begins a tail of the active segment, unless the segment ends where the file does: then *any is false. */
-static int begin_tail(struct log_file *log, uint64_t file_bytes, struct flume_segment *tail, bool *any,
+static int begin_tail(struct file_log *log, uint64_t file_bytes, struct flume_segment *tail, bool *any,
                       struct flume_err *err) {
   struct flume_segment *active = flume__file_active(log);
   assert(flume__log_is_locked(&log->log));
@@ -82,7 +83,7 @@ static int begin_tail(struct log_file *log, uint64_t file_bytes, struct flume_se
 
 /* Takes more frames of the active segment, *taken_bytes of them: 1; 0 when there are none. Readers of the segment see
  * them at once, but not beyond since. */
-static int take_frames(struct log_file *log, const struct flume_bound *bound, size_t max_bytes, uint64_t *taken_bytes,
+static int take_frames(struct file_log *log, const struct flume_bound *bound, size_t max_bytes, uint64_t *taken_bytes,
                        struct flume_err *err) {
   struct flume_segment *active = flume__file_active(log), tail;
   uint64_t file_bytes;
@@ -95,7 +96,7 @@ static int take_frames(struct log_file *log, const struct flume_bound *bound, si
   flume__log_unlock(&log->log);
   if (rv != 0 || !any) return rv;
   uint64_t end_off = tail.end_off;
-  int taken = flume_segment_follow(&tail, bound->note.since, max_bytes, err);
+  int taken = flume_segment_follow(&tail, bound->watermark.since, max_bytes, err);
   if (taken == 1 && !bound->alive && tail.next_seq > tail.offsets_seq) rv = sync_file(active, err);
   if (taken == 1 && rv == 0) {
     flume__log_lock(&log->log);
@@ -108,19 +109,19 @@ static int take_frames(struct log_file *log, const struct flume_bound *bound, si
 }
 
 /* Puts the segment that follows the active one into the list. FLUME_ENOMEM. */
-static int add_next(struct log_file *log, struct flume_segment *next) {
+static int add_next(struct file_log *log, struct flume_segment *next) {
   assert(flume__log_is_locked(&log->log));
   struct flume_segment *active = flume__file_active(log);
   assert(next->first_seq == active->next_seq);
-  if (flume__file_reserve_segment(log) != 0 || flume__file_loaded_reserve(log) != 0) return FLUME_ENOMEM;
+  if (flume__segments_reserve(&log->segments) != 0) return FLUME_ENOMEM;
   next->loaded = true;
-  if (active->loaded) flume__file_loaded_add(log, active);
-  flume__file_add_segment(log, next);
+  if (active->loaded) flume__segments_loaded(&log->segments, active);
+  flume__segments_add(&log->segments, next);
   return 0;
 }
 
 /* Opens the segment that begins where the active one ends: 1; 0 when there is none yet. */
-static int next_segment(struct log_file *log, struct flume_err *err) {
+static int next_segment(struct file_log *log, struct flume_err *err) {
   int64_t next_seq = last_seq(log) + 1;
   if (next_seq == flume__file_active(log)->first_seq) return 0;
   struct flume_segment *next = flume_segment_new(log->log.io, log->log.dir, next_seq);
@@ -147,26 +148,27 @@ err_after_new:
   return rv;
 }
 
-static int ends_early(struct log_file *log, const struct flume_bound *bound, struct flume_err *err) {
+static int ends_early(struct file_log *log, const struct flume_bound *bound, struct flume_err *err) {
   flume__log_lock(&log->log);
   const struct flume_segment *active = flume__file_active(log);
-  int rv = flume_err_set(
-      err, FLUME_ECORRUPT, "%s: byte %llu (seq %lld): the log was acknowledged up to seq %lld, but ends here",
-      active->path, (unsigned long long)active->end_off, (long long)active->next_seq, (long long)bound->note.since);
+  int rv = flume_err_set(err, FLUME_ECORRUPT,
+                         "%s: byte %llu (seq %lld): the log was acknowledged up to seq %lld, but ends here",
+                         active->path, (unsigned long long)active->end_off, (long long)active->next_seq,
+                         (long long)bound->watermark.since);
   flume__log_unlock(&log->log);
   return rv;
 }
 
 /* Takes what the bound allows, about max_bytes of it. 1: there is more to take. */
-static int take_all(struct log_file *log, const struct flume_bound *bound, size_t max_bytes, struct flume_err *err) {
+static int take_all(struct file_log *log, const struct flume_bound *bound, size_t max_bytes, struct flume_err *err) {
   size_t left = max_bytes;
-  while (last_seq(log) < bound->note.since) {
+  while (last_seq(log) < bound->watermark.since) {
     if (left == 0) return 1;
     uint64_t bytes;
     int rv = take_frames(log, bound, left, &bytes, err);
     if (rv == 0) rv = next_segment(log, err);
     if (rv < 0) return rv;
-    if (rv == 0) return bound->note.since == FLUME_SEQ_MAX ? 0 : ends_early(log, bound, err);
+    if (rv == 0) return bound->watermark.since == FLUME_SEQ_MAX ? 0 : ends_early(log, bound, err);
     left = bytes < left ? left - (size_t)bytes : 0;
   }
   return 0;
@@ -175,7 +177,7 @@ static int take_all(struct log_file *log, const struct flume_bound *bound, size_
 /* If the writer who said that whole frames count has been followed by another writer meanwhile, the new writer may not
  * have synced what was just read. */
 static int sync_if_passed_on(struct flume_follow *follow, const struct flume_bound *bound, struct flume_err *err) {
-  if (!bound->alive || bound->note.since != FLUME_SEQ_MAX) return 0;
+  if (!bound->alive || bound->watermark.since != FLUME_SEQ_MAX) return 0;
   int rv = flume_follow_bound_holds(follow, bound, err);
   if (rv == 0) rv = sync_file(flume__file_active(log_of(follow)), err);
   return rv < 0 ? rv : 0;
@@ -184,28 +186,26 @@ static int sync_if_passed_on(struct flume_follow *follow, const struct flume_bou
 /* --- Files that were replaced --------------------------------------------------------------------------------- */
 
 /* Puts an unopened segment in the place of the one whose file was replaced. */
-static int reopen_segment(struct log_file *log, size_t i, struct flume_err *err) {
-  struct flume_segment *old = log->segments[i];
-  struct flume_segment *fresh = flume_segment_new(log->log.io, log->log.dir, old->first_seq);
+static int reopen_segment(struct file_log *log, size_t i, struct flume_err *err) {
+  struct flume_segment *fresh = flume_segment_new(log->log.io, log->log.dir, log->segments.list[i]->first_seq);
   if (fresh == NULL) return flume_err_nomem(err);
   flume__log_lock(&log->log);
-  flume__file_loaded_remove(log, old);
-  log->segments[i] = fresh;
+  struct flume_segment *old = flume__segments_replace(&log->segments, i, fresh);
   flume__log_unlock(&log->log);
   flume_segment_unref(old);
   return 0;
 }
 
 /* The lock keeps the file open: a segment that is not used may be closed otherwise. */
-static int is_in_place(struct log_file *log, const struct flume_segment *segment) {
+static int is_in_place(struct file_log *log, const struct flume_segment *segment) {
   flume__log_lock(&log->log);
   int rv = segment->file < 0 ? 1 : segment->io->is_at(segment->io->ctx, segment->file, segment->path);
   flume__log_unlock(&log->log);
   return rv;
 }
 
-static int check_segment(struct log_file *log, size_t i, struct flume_err *err) {
-  struct flume_segment *segment = log->segments[i];
+static int check_segment(struct file_log *log, size_t i, struct flume_err *err) {
+  struct flume_segment *segment = log->segments.list[i];
   int rv = is_in_place(log, segment);
   if (rv == 1) return 0;
   if (rv < 0) return flume_err_set(err, rv, "%s: the log was removed: %s", segment->path, flume_strerror(rv));
@@ -217,47 +217,47 @@ static int check_segment(struct log_file *log, size_t i, struct flume_err *err) 
 }
 
 /* A repair puts another file in its place. */
-static int check_deleted(struct log_file *log, struct flume_err *err) {
-  char path[4096];
-  int len = snprintf(path, sizeof path, "%s/deleted", log->log.dir);
-  if (len < 0 || (size_t)len >= sizeof path) return flume_err_set(err, UV_ENAMETOOLONG, "%s", log->log.dir);
+static int check_deleted(struct file_log *log, struct flume_err *err) {
+  char path[FLUME_PATH_MAX];
+  int rv = flume_path_join(path, sizeof path, log->log.dir, "deleted");
+  if (rv != 0) return flume_err_set(err, rv, "%s: %s", log->log.dir, flume_strerror(rv));
   flume__log_lock(&log->log);
-  int rv = log->deleted_file < 0 ? 1 : log->log.io->is_at(log->log.io->ctx, log->deleted_file, path);
+  rv = log->deleted_file < 0 ? 1 : log->log.io->is_at(log->log.io->ctx, log->deleted_file, path);
   flume__log_unlock(&log->log);
   if (rv == 1) return 0;
   if (rv == 0) return flume_err_set(err, FLUME_ECORRUPT, "%s: byte 0: the log was repaired while it was read", path);
   return flume_err_set(err, rv, "%s: the log was removed: %s", path, flume_strerror(rv));
 }
 
-static int check_names(struct log_file *log, struct flume_err *err) {
+static int check_names(struct file_log *log, struct flume_err *err) {
   int rv = check_deleted(log, err);
-  for (size_t i = 0; i < log->segments_count && rv == 0; i++) rv = check_segment(log, i, err);
+  for (size_t i = 0; i < log->segments.count && rv == 0; i++) rv = check_segment(log, i, err);
   return rv;
 }
 
 /* --- Looking -------------------------------------------------------------------------------------------------- */
 
-static void publish(struct log_file *log, const struct flume_bound *bound) {
+static void publish(struct file_log *log, const struct flume_bound *bound) {
   flume__log_lock(&log->log);
   int64_t since = flume__file_active(log)->next_seq - 1;
   assert(since >= log->log.since.value);
   log->next_seq = since + 1;
   flume_obv_set(&log->log.since, since);
-  if (!bound->alive || bound->note.since != FLUME_SEQ_MAX) log->log.durable_seq = since;
+  if (!bound->alive || bound->watermark.since != FLUME_SEQ_MAX) log->log.durable_seq = since;
   flume__log_unlock(&log->log);
 }
 
 /* Takes what there is, records first: deletes are of records that are there. What was taken before damage is shown. 1:
  * there is more. */
 static int take(struct flume_follow *follow, const struct flume_bound *bound, struct flume_err *err) {
-  struct log_file *log = log_of(follow);
+  struct file_log *log = log_of(follow);
   int taken = take_all(log, bound, FLUME_FOLLOW_BYTES, err);
   int rv = taken < 0 ? 0 : sync_if_passed_on(follow, bound, err);
   if (rv != 0) return rv;
   publish(log, bound);
   if (taken != 0) return taken;
   flume__log_lock(&log->log);
-  rv = flume__deleted_follow(log, bound->note.deleted_end_off, err);
+  rv = flume__deleted_follow(log, bound->watermark.deleted_end_off, err);
   flume__log_unlock(&log->log);
   return rv;
 }
@@ -287,7 +287,7 @@ static int look(struct flume_follow *follow, struct flume_err *err) {
 /* --- Beginning and ending ------------------------------------------------------------------------------------- */
 
 /* Nobody writes, or the one who has just begun hasn't yet said how far the log goes: it keeps whatever is whole. */
-static int recover_whole(struct log_file *log, struct flume_err *err) {
+static int recover_whole(struct file_log *log, struct flume_err *err) {
   struct flume_segment *active = flume__file_active(log);
   struct flume_damage damage;
   struct flume_err why;
@@ -327,14 +327,14 @@ int flume__follow_deletes(struct flume_follow *follow, struct flume_err *err) {
   assert(flume__log_is_locked(follow->log));
   struct flume_bound bound;
   int rv = flume__follow_bound_locked(follow, &bound, err);
-  return rv == 0 ? flume__deleted_follow(log_of(follow), bound.note.deleted_end_off, err) : rv;
+  return rv == 0 ? flume__deleted_follow(log_of(follow), bound.watermark.deleted_end_off, err) : rv;
 }
 
 static void on_closed(struct flume_follow *follow) {
   flume__file_drained(log_of(follow));
 }
 
-int flume__follow_new(struct log_file *log, uint32_t poll_ms, struct flume_err *err) {
+int flume__follow_new(struct file_log *log, uint32_t poll_ms, struct flume_err *err) {
   struct flume_follow *follow = flume_io_zalloc(log->log.io, sizeof *follow);
   if (follow == NULL) return flume_err_nomem(err);
   flume_follow_init(follow, &log->log, poll_ms);
@@ -344,7 +344,7 @@ int flume__follow_new(struct log_file *log, uint32_t poll_ms, struct flume_err *
   return 0;
 }
 
-void flume__follow_free(struct log_file *log) {
+void flume__follow_free(struct file_log *log) {
   if (log->follow == NULL) return;
   flume_follow_fini(log->follow);
   flume_io_free(log->log.io, log->follow);

@@ -6,9 +6,9 @@
 #include "log/follow.h"
 
 /* Sets log->follow. poll_ms: as in struct flume_log_options. FLUME_ENOMEM. */
-int flume__follow_new(struct log_file *log, uint32_t poll_ms, struct flume_err *err);
+int flume__follow_new(struct file_log *log, uint32_t poll_ms, struct flume_err *err);
 /* Undoes that, if it was done; the watch must be closed, or never have been opened. */
-void flume__follow_free(struct log_file *log);
+void flume__follow_free(struct file_log *log);
 
 /* While the log is being opened, when its last segment, which is open, was not closed in order: finds out what is there.
  * Errors as flume_log_open. */

@@ -13,22 +13,8 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/path.h"
 #include "log/file/file_follow.h"
-
-int flume__file_reserve_segment(struct log_file *log) {
-  if (log->segments_count < log->segments_cap) return 0;
-  size_t cap = log->segments_cap > 0 ? log->segments_cap * 2 : 8;
-  struct flume_segment **segments = flume_io_realloc(log->log.io, log->segments, cap * sizeof(struct flume_segment *));
-  if (segments == NULL) return FLUME_ENOMEM;
-  log->segments = segments;
-  log->segments_cap = cap;
-  return 0;
-}
-
-void flume__file_add_segment(struct log_file *log, struct flume_segment *segment) {
-  assert(log->segments_count < log->segments_cap);
-  log->segments[log->segments_count++] = segment;
-}
 
 int flume__file_gap(const struct flume_segment *segment, int64_t next_seq, struct flume_err *err) {
   return flume_err_set(err, FLUME_ECORRUPT,
@@ -37,50 +23,39 @@ int flume__file_gap(const struct flume_segment *segment, int64_t next_seq, struc
 }
 
 static int each_name(void *arg, const char *name) {
-  struct log_file *log = arg;
+  struct file_log *log = arg;
   const struct flume_io *io = log->log.io;
-  if (flume_segment_is_temporary(name) && !log->readonly) { /* a segment whose creation was cut short */
-    char path[4096];
-    int len = snprintf(path, sizeof path, "%s/%s", log->log.dir, name);
-    return len > 0 && (size_t)len < sizeof path ? io->unlink(io->ctx, path) : UV_ENAMETOOLONG;
+  if (flume_segment_is_temporary(name) && !log->log.readonly) { /* a segment whose creation was cut short */
+    char path[FLUME_PATH_MAX];
+    int rv = flume_path_join(path, sizeof path, log->log.dir, name);
+    return rv == 0 ? io->unlink(io->ctx, path) : rv;
   }
   int64_t first_seq = flume_segment_seq_of(name);
   if (first_seq < 0) return 0; /* not ours */
-  int rv = flume__file_reserve_segment(log);
-  if (rv != 0) return rv;
   struct flume_segment *segment = flume_segment_new(io, log->log.dir, first_seq);
   if (segment == NULL) return FLUME_ENOMEM;
-  flume__file_add_segment(log, segment);
-  return 0;
+  int rv = flume__segments_collect(&log->segments, segment);
+  if (rv != 0) flume_segment_unref(segment);
+  return rv;
 }
 
-static int by_first_seq(const void *a, const void *b) {
-  const struct flume_segment *x = *(struct flume_segment *const *)a;
-  const struct flume_segment *y = *(struct flume_segment *const *)b;
-  return (x->first_seq > y->first_seq) - (x->first_seq < y->first_seq);
-}
-
-static int create_first(struct log_file *log, struct flume_err *err) {
+static int create_first(struct file_log *log, struct flume_err *err) {
   int rv = uv_random(NULL, NULL, log->log.id, sizeof log->log.id, 0, NULL);
   if (rv != 0) return flume_err_set(err, rv, "making an id for %s: %s", log->log.dir, flume_strerror(rv));
-  if (flume__file_reserve_segment(log) != 0) return flume_err_nomem(err);
   rv = flume_io_sync_name(log->log.io, log->log.dir); /* it may be there, and its name not be durable: see io.c */
   if (rv != 0) return flume_err_set(err, rv, "syncing the name of %s: %s", log->log.dir, flume_strerror(rv));
   struct flume_segment *segment = flume_segment_new(log->log.io, log->log.dir, 0);
   if (segment == NULL) return flume_err_nomem(err);
   rv = flume_segment_create(segment, log->log.dir, log->log.id, err);
-  if (rv != 0) {
-    flume_segment_unref(segment);
-    return rv;
-  }
-  flume__file_add_segment(log, segment);
-  return 0;
+  if (rv == 0 && flume__segments_collect(&log->segments, segment) != 0) rv = flume_err_nomem(err);
+  if (rv != 0) flume_segment_unref(segment);
+  return rv;
 }
 
 /* Makes sure that what is reported as recovered is on disk, and that nothing bad is left behind it. A log that was
  * closed in order may have crashed just before the sync of its end, so it is synced as well. One that was not may have
  * been killed between a rename and the sync of the directory: then its names are synced too. */
-static int settle_tail(struct log_file *log, const struct flume_damage *damage, struct flume_err *err) {
+static int settle_tail(struct file_log *log, const struct flume_damage *damage, struct flume_err *err) {
   struct flume_segment *active = flume__file_active(log);
   const struct flume_io *io = log->log.io;
   int rv = 0;
@@ -95,23 +70,23 @@ static int settle_tail(struct log_file *log, const struct flume_damage *damage, 
 }
 
 /* Opens the last segment; with damaged, the last one whose header is good, and none when there is none. */
-static int open_active(struct log_file *log, bool damaged, struct flume_err *err) {
+static int open_active(struct file_log *log, bool damaged, struct flume_err *err) {
   struct flume_err why;
-  while (log->segments_count > 0) {
-    int rv = flume_segment_open(flume__file_active(log), log->readonly, &why);
+  while (log->segments.count > 0) {
+    int rv = flume_segment_open(flume__file_active(log), log->log.readonly, &why);
     if (rv == 0) return 0;
     if (rv != FLUME_ECORRUPT || !damaged) {
       if (err != NULL) *err = why;
       return rv;
     }
-    flume_segment_unref(log->segments[--log->segments_count]);
+    flume__segments_drop_last(&log->segments);
   }
   return 0;
 }
 
-static int load_active(struct log_file *log, bool damaged, struct flume_damage *damage, struct flume_err *err) {
+static int load_active(struct file_log *log, bool damaged, struct flume_damage *damage, struct flume_err *err) {
   int rv = open_active(log, damaged, err);
-  if (rv != 0 || log->segments_count == 0) return rv;
+  if (rv != 0 || log->segments.count == 0) return rv;
   struct flume_segment *active = flume__file_active(log);
   memcpy(log->log.id, active->log_id, 16);
   struct flume_err why;
@@ -129,16 +104,16 @@ static int load_active(struct log_file *log, bool damaged, struct flume_damage *
 
 /* The end frame said how far the segment goes. If its index turns out to be damaged the offsets come from a scan, and
  * the writer cuts the bad index, which carries no records, before anything is appended behind it. */
-int flume__file_load_active(struct log_file *log, struct flume_err *err) {
+int flume__file_load_active(struct file_log *log, struct flume_err *err) {
   assert(flume__log_is_locked(&log->log) && !flume__file_active(log)->loaded);
   struct flume_segment *active = flume__file_active(log);
   int64_t next_seq = active->next_seq;
   struct flume_damage damage;
   struct flume_err why;
-  int rv = log->readonly ? flume_segment_load_to(active, active->end_off, &damage, &why)
-                         : flume_segment_load(active, &damage, &why);
+  int rv = log->log.readonly ? flume_segment_load_to(active, active->end_off, &damage, &why)
+                             : flume_segment_load(active, &damage, &why);
   if (rv == FLUME_ECORRUPT && damage.torn && active->next_seq == next_seq) {
-    log->unsettled = !log->readonly;
+    log->unsettled = !log->log.readonly;
     rv = 0;
   }
   if (rv == 0 && active->next_seq != next_seq) {
@@ -157,7 +132,7 @@ int flume__file_load_active(struct log_file *log, struct flume_err *err) {
   return rv;
 }
 
-int flume__file_settle_active(struct log_file *log, struct flume_err *err) {
+int flume__file_settle_active(struct file_log *log, struct flume_err *err) {
   if (!log->unsettled) return 0;
   struct flume_damage damage = {.why = "a bad index"};
   int rv = flume__log_sync_begin(&log->log);
@@ -168,14 +143,14 @@ int flume__file_settle_active(struct log_file *log, struct flume_err *err) {
 }
 
 /* Without records in the active segment, the one before may not be sealed yet: the process died while it rolled. */
-static int seal_previous(struct log_file *log, struct flume_err *err) {
+static int seal_previous(struct file_log *log, struct flume_err *err) {
   struct flume_segment *active = flume__file_active(log);
-  if (log->segments_count < 2 || active->next_seq > active->first_seq) return 0;
+  if (log->segments.count < 2 || active->next_seq > active->first_seq) return 0;
   flume__log_lock(&log->log);
-  int rv = flume__file_loaded_reserve(log);
+  int rv = flume__segments_reserve(&log->segments);
   flume__log_unlock(&log->log);
   if (rv != 0) return flume_err_nomem(err);
-  struct flume_segment *previous = log->segments[log->segments_count - 2];
+  struct flume_segment *previous = log->segments.list[log->segments.count - 2];
   struct flume_damage damage = {0};
   struct flume_err why;
   rv = flume_segment_open(previous, false, &why);
@@ -183,7 +158,7 @@ static int seal_previous(struct log_file *log, struct flume_err *err) {
   if (rv == FLUME_ENOENT) rv = flume_segment_load(previous, &damage, &why);
   if (rv == FLUME_ECORRUPT && damage.torn) rv = 0;
   flume__log_lock(&log->log);
-  if (previous->loaded) flume__file_loaded_add(log, previous);
+  if (previous->loaded) flume__segments_loaded(&log->segments, previous);
   flume__log_unlock(&log->log);
   if (rv != 0) {
     if (err != NULL) *err = why;
@@ -194,7 +169,7 @@ static int seal_previous(struct log_file *log, struct flume_err *err) {
   return rv == 0 ? flume_segment_seal(previous, err) : rv;
 }
 
-static int load_deleted(struct log_file *log, bool damaged, struct flume_err *err) {
+static int load_deleted(struct file_log *log, bool damaged, struct flume_err *err) {
   int rv;
   if (log->follow != NULL) {
     flume__log_lock(&log->log);
@@ -209,49 +184,48 @@ static int load_deleted(struct log_file *log, bool damaged, struct flume_err *er
   return rv;
 }
 
-static int list_segments(struct log_file *log, struct flume_err *err) {
+static int list_segments(struct file_log *log, struct flume_err *err) {
   const struct flume_io *io = log->log.io;
   int rv = io->list(io->ctx, log->log.dir, each_name, log);
   if (rv != 0) return flume_err_set(err, rv, "listing %s: %s", log->log.dir, flume_strerror(rv));
-  if (log->segments_count == 0) return 0;
-  qsort(log->segments, log->segments_count, sizeof(struct flume_segment *), by_first_seq);
+  flume__segments_sort(&log->segments);
   return 0;
 }
 
 /* A reader may have listed the directory just before the writer began the next segment. */
-static int list_again(struct log_file *log, struct flume_err *err) {
-  while (log->segments_count > 0) flume_segment_unref(log->segments[--log->segments_count]);
+static int list_again(struct file_log *log, struct flume_err *err) {
+  flume__segments_clear(&log->segments);
   return list_segments(log, err);
 }
 
-int flume__file_recover(struct log_file *log, bool damaged, struct flume_err *err) {
+int flume__file_recover(struct file_log *log, bool damaged, struct flume_err *err) {
   int rv = list_segments(log, err);
   if (rv != 0) return rv;
   struct flume_damage damage = {0};
-  bool fresh = log->segments_count == 0;
+  bool fresh = log->segments.count == 0;
   if (fresh) {
-    if (log->readonly) return flume_err_set(err, FLUME_ENOENT, "%s: there is no log here", log->log.dir);
+    if (log->log.readonly) return flume_err_set(err, FLUME_ENOENT, "%s: there is no log here", log->log.dir);
     rv = create_first(log, err);
   } else {
-    if (log->segments[0]->first_seq != 0 && damaged) { /* nothing is before the damage */
-      while (log->segments_count > 0) flume_segment_unref(log->segments[--log->segments_count]);
+    if (log->segments.list[0]->first_seq != 0 && damaged) { /* nothing is before the damage */
+      flume__segments_clear(&log->segments);
       return 0;
     }
-    if (log->segments[0]->first_seq != 0) {
+    if (log->segments.list[0]->first_seq != 0) {
       return flume_err_set(err, FLUME_ECORRUPT, "%s: the segment with seq 0 is missing; the first one is %s",
-                           log->log.dir, log->segments[0]->path);
+                           log->log.dir, log->segments.list[0]->path);
     }
     rv = load_active(log, damaged, &damage, err);
-    if (rv == FLUME_ECORRUPT && log->readonly && flume__file_active(log)->sealed) {
+    if (rv == FLUME_ECORRUPT && log->log.readonly && flume__file_active(log)->sealed) {
       rv = list_again(log, err);
       if (rv == 0) rv = load_active(log, damaged, &damage, err);
     }
   }
   if (rv != 0) return rv;
-  log->next_seq = log->segments_count > 0 ? flume__file_active(log)->next_seq : 0;
+  log->next_seq = log->segments.count > 0 ? flume__file_active(log)->next_seq : 0;
   log->log.since.value = log->log.durable_seq = log->next_seq - 1;
   rv = load_deleted(log, damaged, err);
-  if (rv != 0 || fresh || log->readonly) return rv;
+  if (rv != 0 || fresh || log->log.readonly) return rv;
   rv = settle_tail(log, &damage, err);
   return rv == 0 ? seal_previous(log, err) : rv;
 }

@@ -9,8 +9,6 @@
 #include "base/err.h"
 #include "log/file/file_follow.h"
 
-#define LOADED_MAX_BYTES ((size_t)16 << 20)
-
 struct file_block {
   struct flume_block block;
   struct flume_segment *segment; /* a reference */
@@ -48,83 +46,18 @@ static int file_block_load(struct flume_block *base, struct flume_err *err) {
   return 0;
 }
 
-static struct flume_segment *segment_of(const struct log_file *log, int64_t seq) {
-  size_t low = 0, high = log->segments_count;
-  while (high - low > 1) {
-    size_t mid = low + (high - low) / 2;
-    if (log->segments[mid]->first_seq <= seq) low = mid;
-    else high = mid;
-  }
-  return log->segments[low];
-}
-
-/* Drops the offsets of the least recently used sealed segments. Blocks have copies of what they need. */
-static void drop_loaded(struct log_file *log) {
-  assert(flume__log_is_locked(&log->log));
-  while (log->loaded_bytes > LOADED_MAX_BYTES && log->loaded_count > 1) {
-    struct flume_segment *oldest = log->loaded[0];
-    log->loaded_bytes -= oldest->offsets_cap * sizeof(uint32_t);
-    flume_segment_unload(oldest);
-    if (atomic_load(&oldest->refs) == 1) { /* no block reads from it: its file can go too */
-      oldest->io->close(oldest->io->ctx, oldest->file);
-      oldest->file = -1;
-    }
-    memmove(log->loaded, log->loaded + 1, --log->loaded_count * sizeof(struct flume_segment *));
-  }
-}
-
-static void touch_loaded(struct log_file *log, struct flume_segment *segment) {
-  size_t i = 0;
-  while (i < log->loaded_count && log->loaded[i] != segment) i++;
-  if (i == log->loaded_count) return;
-  memmove(log->loaded + i, log->loaded + i + 1, (log->loaded_count - i - 1) * sizeof(struct flume_segment *));
-  log->loaded[log->loaded_count - 1] = segment;
-}
-
-/* Room for one, and for the one that a commit which rolls has reserved and adds when it is back. */
-int flume__file_loaded_reserve(struct log_file *log) {
-  assert(flume__log_is_locked(&log->log));
-  if (log->loaded_cap - log->loaded_count >= 2) return 0;
-  size_t cap = log->loaded_cap > 0 ? log->loaded_cap * 2 : 8;
-  struct flume_segment **loaded = flume_io_realloc(log->log.io, log->loaded, cap * sizeof(struct flume_segment *));
-  if (loaded == NULL) return FLUME_ENOMEM;
-  log->loaded = loaded;
-  log->loaded_cap = cap;
-  return 0;
-}
-
-void flume__file_loaded_add(struct log_file *log, struct flume_segment *segment) {
-  assert(flume__log_is_locked(&log->log) && log->loaded_count < log->loaded_cap);
-  assert(segment->loaded);
-  log->loaded[log->loaded_count++] = segment;
-  log->loaded_bytes += segment->offsets_cap * sizeof(uint32_t);
-  drop_loaded(log);
-}
-
-void flume__file_loaded_remove(struct log_file *log, const struct flume_segment *segment) {
-  assert(flume__log_is_locked(&log->log));
-  size_t i = 0;
-  while (i < log->loaded_count && log->loaded[i] != segment) i++;
-  if (i == log->loaded_count) return;
-  log->loaded_bytes -= segment->offsets_cap * sizeof(uint32_t);
-  memmove(log->loaded + i, log->loaded + i + 1, (--log->loaded_count - i) * sizeof(struct flume_segment *));
-}
-
-void flume__file_replace(struct log_file *log, struct flume_segment *segment) {
+void flume__file_replace(struct file_log *log, struct flume_segment *segment) {
   flume_segment_unload(segment); /* it is loaded again when it is read */
   flume__log_lock(&log->log);
-  size_t i = log->segments_count - 1;
-  while (log->segments[i]->first_seq != segment->first_seq) i--;
-  struct flume_segment *old = log->segments[i];
-  flume__file_loaded_remove(log, old);
-  log->segments[i] = segment;
+  size_t i = flume__segments_find(&log->segments, segment->first_seq);
+  struct flume_segment *old = flume__segments_replace(&log->segments, i, segment);
   flume__log_unlock(&log->log);
   flume_segment_unref(old);
 }
 
 /* A reader may find that the writer has compacted the segment since it last looked: then records are missing in it that
  * it does not know to be deleted yet. */
-static int open_sealed(struct log_file *log, struct flume_segment *segment, struct flume_err *err) {
+static int open_sealed(struct file_log *log, struct flume_segment *segment, struct flume_err *err) {
   int rv = flume_segment_open(segment, true, err);
   if (rv != 0 || log->follow == NULL) return rv;
   rv = flume__follow_deletes(log->follow, err);
@@ -134,8 +67,8 @@ static int open_sealed(struct log_file *log, struct flume_segment *segment, stru
   return rv;
 }
 
-static int load_sealed(struct log_file *log, struct flume_segment *segment, int64_t next_seq, struct flume_err *err) {
-  if (flume__file_loaded_reserve(log) != 0) return flume_err_nomem(err);
+static int load_sealed(struct file_log *log, struct flume_segment *segment, int64_t next_seq, struct flume_err *err) {
+  if (flume__segments_reserve(&log->segments) != 0) return flume_err_nomem(err);
   int rv = segment->file >= 0 ? 0 : open_sealed(log, segment, err);
   if (rv != 0) return rv;
   if (memcmp(segment->log_id, log->log.id, 16) != 0) {
@@ -155,24 +88,23 @@ static int load_sealed(struct log_file *log, struct flume_segment *segment, int6
     segment->loaded = false;
     return flume__file_gap(segment, next_seq, err);
   }
-  flume__file_loaded_add(log, segment);
+  flume__segments_loaded(&log->segments, segment);
   return 0;
 }
 
 /* The segment that holds seq, with its offsets in memory. */
-static int find_segment(struct log_file *log, int64_t seq, struct flume_segment **out, struct flume_err *err) {
+static int find_segment(struct file_log *log, int64_t seq, struct flume_segment **out, struct flume_err *err) {
   assert(flume__log_is_locked(&log->log));
-  struct flume_segment *segment = segment_of(log, seq);
+  size_t i = flume__segments_find(&log->segments, seq);
+  struct flume_segment *segment = log->segments.list[i];
   if (!segment->loaded && segment == flume__file_active(log)) {
     int rv = flume__file_load_active(log, err);
     if (rv != 0) return rv;
   } else if (!segment->loaded) {
-    size_t i = log->segments_count - 1;
-    while (log->segments[i] != segment) i--;
-    int rv = load_sealed(log, segment, log->segments[i + 1]->first_seq, err);
+    int rv = load_sealed(log, segment, log->segments.list[i + 1]->first_seq, err);
     if (rv != 0) return rv;
   } else {
-    touch_loaded(log, segment);
+    flume__segments_touch(&log->segments, segment);
   }
   *out = segment;
   return 0;
@@ -235,7 +167,7 @@ static struct file_block *block_new(struct flume_segment *segment, uint32_t from
 
 int flume__file_plan(struct flume_log *base, int64_t seq, bool reverse, size_t max_bytes, struct flume_block **out,
                      struct flume_err *err) {
-  struct log_file *log = (struct log_file *)base;
+  struct file_log *log = (struct file_log *)base;
   struct flume_segment *segment;
   int rv = find_segment(log, seq, &segment, err);
   if (rv != 0) return rv;
@@ -256,18 +188,18 @@ int flume__file_plan(struct flume_log *base, int64_t seq, bool reverse, size_t m
 /* --- Deleted records ----------------------------------------------------------------------------------------- */
 
 int64_t flume__file_deleted_count(const struct flume_log *base, int64_t seq) {
-  const struct log_file *log = (const struct log_file *)base;
+  const struct file_log *log = (const struct file_log *)base;
   return flume_tombstones_count(&log->deletions.deleted, seq);
 }
 
 int64_t flume__file_deletion_at(const struct flume_log *base, int64_t ordinal) {
   assert(ordinal >= 0 && ordinal < base->deletions.value);
-  return ((const struct log_file *)base)->deletions.deleted.order[ordinal];
+  return ((const struct file_log *)base)->deletions.deleted.order[ordinal];
 }
 
 int flume__file_plan_one(struct flume_log *base, int64_t seq, struct flume_block **out, struct flume_err *err) {
   struct flume_segment *segment;
-  int rv = find_segment((struct log_file *)base, seq, &segment, err);
+  int rv = find_segment((struct file_log *)base, seq, &segment, err);
   if (rv != 0) return rv;
   assert(seq >= segment->first_seq && seq < segment->next_seq);
   uint32_t at = (uint32_t)(seq - segment->first_seq);
@@ -278,5 +210,5 @@ int flume__file_plan_one(struct flume_log *base, int64_t seq, struct flume_block
 }
 
 bool flume__file_is_lost(const struct flume_log *base, int64_t seq) {
-  return flume_tombstones_has(&((const struct log_file *)base)->deletions.lost, seq);
+  return flume_tombstones_has(&((const struct file_log *)base)->deletions.lost, seq);
 }

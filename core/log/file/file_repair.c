@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/path.h"
 #include "log/file/file_log.h"
 #include "log/file/file_verify.h"
 #include "log/file/segment_writer.h"
@@ -26,11 +27,6 @@ struct repair {
   struct flume_checker checker;
   struct flume_aside aside;
 };
-
-static int join(char *path, size_t size, const char *dir, const char *name) {
-  int len = snprintf(path, size, "%s/%s", dir, name);
-  return len > 0 && (size_t)len < size ? 0 : UV_ENAMETOOLONG;
-}
 
 static int tell(struct repair *repair, const char *name, int64_t seq, const char *what, struct flume_err *err) {
   int rv = flume_report_add(repair->report, FLUME_FINDING_REPAIR, name, 0, seq, "%s", what);
@@ -69,9 +65,9 @@ static int add_all_lost(struct repair *repair, struct flume_err *err) {
 
 static int replace_deleted(struct repair *repair, const struct flume_buf *bytes, struct flume_err *err) {
   const struct flume_io *io = repair->io;
-  char path[4096], temporary[4096];
-  int rv = join(path, sizeof path, repair->dir, "deleted");
-  if (rv == 0) rv = join(temporary, sizeof temporary, repair->dir, "deleted" FLUME_TEMPORARY_SUFFIX);
+  char path[FLUME_PATH_MAX], temporary[FLUME_PATH_MAX];
+  int rv = flume_path_join(path, sizeof path, repair->dir, "deleted");
+  if (rv == 0) rv = flume_path_join(temporary, sizeof temporary, repair->dir, "deleted" FLUME_TEMPORARY_SUFFIX);
   int file = rv == 0 ? io->open(io->ctx, temporary, FLUME_IO_WRITE | FLUME_IO_CREATE) : rv;
   if (file < 0) return flume_err_set(err, file, "creating %s: %s", temporary, flume_strerror(file));
   rv = flume_io_write_full(io, file, bytes->data, bytes->len, 0);
@@ -263,8 +259,8 @@ static int mend(struct repair *repair, struct flume_err *err) {
 }
 
 /* What was said of the files before says nothing of those that are there now. */
-static int forget_note(const struct repair *repair, int lock, struct flume_err *err) {
-  int rv = flume_note_remove(repair->io, lock);
+static int forget_watermark(const struct repair *repair, int lock_file, struct flume_err *err) {
+  int rv = flume__watermark_remove(repair->io, lock_file);
   return rv == 0 ? 0 : flume_err_set(err, rv, "writing %s/lock: %s", repair->dir, flume_strerror(rv));
 }
 
@@ -277,15 +273,16 @@ int flume_log_repair(const char *dir, const struct flume_io *io, struct flume_re
   int rv = flume_checker_open(&repair.checker, repair.io, dir, -1, 0, &before, err);
   flume_checker_fini(&repair.checker);
   flume_report_fini(&before);
-  int lock;
-  if (rv == 0) rv = flume__file_lock(repair.io, dir, &lock, err);
+  struct flume_lock_file lock;
+  flume__lock_file_init(&lock, repair.io, dir);
+  if (rv == 0) rv = flume__lock_file_take(&lock, dir, err);
   if (rv != 0) return rv;
   rv = check_all(&repair, err);
   if (rv == 0 && report->damages > 0) {
     rv = mend(&repair, err);
-    if (rv == 0) rv = forget_note(&repair, lock, err);
+    if (rv == 0) rv = forget_watermark(&repair, lock.file, err);
   }
   flume_checker_fini(&repair.checker);
-  repair.io->close(repair.io->ctx, lock);
+  flume__lock_file_release(&lock);
   return rv;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/path.h"
 #include "log/quarantine.h"
 
 /* The file's name without its directory. */
@@ -16,29 +17,29 @@ static int no_memory(int rv, struct flume_err *err) {
   return rv == 0 ? 0 : flume_err_nomem(err);
 }
 
-/* --- The note ------------------------------------------------------------------------------------------------ */
+/* --- The high watermark ------------------------------------------------------------------------------------------------ */
 
 /* Before all else, so that the other files have at least what it says. Zeros when there is none. */
-static int read_note(const struct flume_checker *checker, uint8_t *bytes, struct flume_err *err) {
+static int read_watermark(const struct flume_checker *checker, uint8_t *bytes, struct flume_err *err) {
   const struct flume_io *io = checker->io;
-  char path[4096];
-  memset(bytes, 0, FLUME_NOTE_BYTES);
-  int len = snprintf(path, sizeof path, "%s/lock", checker->dir);
-  if (len < 0 || (size_t)len >= sizeof path) return flume_err_set(err, UV_ENAMETOOLONG, "%s", checker->dir);
+  char path[FLUME_PATH_MAX];
+  memset(bytes, 0, FLUME_WATERMARK_BYTES);
+  int rv = flume__lock_file_path(checker->dir, path, sizeof path, err);
+  if (rv != 0) return rv;
   int file = io->open(io->ctx, path, FLUME_IO_READ);
   if (file == UV_ENOENT) return 0;
   if (file < 0) return flume_err_set(err, file, "opening %s: %s", path, flume_strerror(file));
-  int rv = flume_io_read_full(io, file, bytes, FLUME_NOTE_BYTES, FLUME_IO_LOCK_BYTES);
+  rv = flume_io_read_full(io, file, bytes, FLUME_WATERMARK_BYTES, FLUME_IO_LOCK_BYTES);
   io->close(io->ctx, file);
-  if (rv == 0 || rv == FLUME_ECORRUPT) return 0; /* shorter: no note */
+  if (rv == 0 || rv == FLUME_ECORRUPT) return 0; /* shorter: no high watermark */
   return flume_err_set(err, rv, "reading %s: %s", path, flume_strerror(rv));
 }
 
-static void take_note(struct flume_checker *checker, const uint8_t *bytes) {
-  struct flume_note note;
-  if (flume_note_get(bytes, checker->log_id, &note) != 0) return;
-  checker->note = note;
-  if (note.since == FLUME_SEQ_MAX) checker->note.since = -1;
+static void take_watermark(struct flume_checker *checker, const uint8_t *bytes) {
+  struct flume_watermark watermark;
+  if (flume__watermark_get(bytes, checker->log_id, &watermark) != 0) return;
+  checker->watermark = watermark;
+  if (watermark.since == FLUME_SEQ_MAX) checker->watermark.since = -1;
 }
 
 /* --- The directory ------------------------------------------------------------------------------------------- */
@@ -123,14 +124,14 @@ static int vote(struct flume_checker *checker, struct flume_err *err) {
 
 static int read_deleted(const struct flume_checker *checker, struct flume_buf *bytes, struct flume_err *err) {
   const struct flume_io *io = checker->io;
-  char path[4096];
-  int len = snprintf(path, sizeof path, "%s/deleted", checker->dir);
-  if (len < 0 || (size_t)len >= sizeof path) return flume_err_set(err, UV_ENAMETOOLONG, "%s", checker->dir);
+  char path[FLUME_PATH_MAX];
+  int rv = flume_path_join(path, sizeof path, checker->dir, "deleted");
+  if (rv != 0) return flume_err_set(err, rv, "%s: %s", checker->dir, flume_strerror(rv));
   int file = io->open(io->ctx, path, FLUME_IO_READ);
   if (file == UV_ENOENT) return 0;
   if (file < 0) return flume_err_set(err, file, "opening %s: %s", path, flume_strerror(file));
   int64_t size = io->size(io->ctx, file);
-  int rv = size < 0 ? (int)size : flume_buf_reserve(bytes, (size_t)size);
+  rv = size < 0 ? (int)size : flume_buf_reserve(bytes, (size_t)size);
   if (rv == 0) rv = flume_io_read_full(io, file, bytes->data, (size_t)size, 0);
   io->close(io->ctx, file);
   if (rv != 0) return flume_err_set(err, rv, "reading %s: %s", path, flume_strerror(rv));
@@ -142,7 +143,7 @@ static int read_deleted(const struct flume_checker *checker, struct flume_buf *b
 static int check_end_of_deleted(struct flume_checker *checker, const struct flume_buf *bytes) {
   if (checker->deletions_damaged || checker->live_seq >= 0) return 0;
   uint64_t end_off = checker->deletions.end_off;
-  if (end_off < checker->note.deleted_end_off) {
+  if (end_off < checker->watermark.deleted_end_off) {
     checker->deletions_damaged = true;
     return flume_report_add(checker->report, FLUME_FINDING_DAMAGE, "deleted", end_off, -1,
                             "deletes that were acknowledged are missing at the end");
@@ -221,7 +222,7 @@ int flume_checker_verify(const struct flume_checker *checker, size_t i, const st
   }
   if (first_seq == checker->live_seq && (uint64_t)size > checker->live_off) size = (int64_t)checker->live_off;
   int64_t known_seq = flume_tombstones_last(&checker->deletions.deleted);
-  if (known_seq < checker->note.since) known_seq = checker->note.since;
+  if (known_seq < checker->watermark.since) known_seq = checker->watermark.since;
   int64_t bound_seq = last ? (checker->live_seq < 0 ? known_seq + 1 : 0) : checker->segments[i + 1].first_seq;
   flume_verify_init(verify, segment, (uint64_t)size, last, bound_seq, ops, arg);
   *out = segment;
@@ -337,16 +338,16 @@ static int check_removed(struct flume_checker *checker, struct flume_err *err) {
 int flume_checker_open(struct flume_checker *checker, const struct flume_io *io, const char *dir, int64_t live_seq,
                        uint64_t live_off, struct flume_report *report, struct flume_err *err) {
   *checker = (struct flume_checker){.io = io, .dir = dir, .report = report, .live_seq = live_seq, .live_off = live_off};
-  uint8_t note[FLUME_NOTE_BYTES];
-  checker->note.since = -1;
+  uint8_t bytes[FLUME_WATERMARK_BYTES];
+  checker->watermark.since = -1;
   flume_deletions_init(&checker->deletions, io);
   flume_buf_init(&checker->lost, io);
   flume_buf_init(&checker->removed, io);
-  int rv = read_note(checker, note, err);
+  int rv = read_watermark(checker, bytes, err);
   if (rv == 0) rv = list(checker, err);
   if (rv == 0) rv = vote(checker, err);
   if (rv != 0) return rv;
-  take_note(checker, note);
+  take_watermark(checker, bytes);
   rv = check_deleted(checker, err);
   report->deleted = checker->deletions.deleted.count;
   return rv;

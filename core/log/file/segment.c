@@ -7,11 +7,13 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/path.h"
 
 static const uint8_t magic[8] = {'f', 'l', 'u', 'm', 'e', 'l', 'o', 'g'};
 
 #define HARDEN_BYTES (1u << 20) /* at a time */
 #define NAME_DIGITS 20
+#define NAME_BYTES (NAME_DIGITS + sizeof FLUME_SEGMENT_SUFFIX)
 #define INDEX_BODY_HEADER_BYTES 12 /* checksum, offset of the index frame before this one */
 #define END_BODY_BYTES 12          /* checksum, offset of the last index frame */
 #define END_BYTES (FLUME_FRAME_HEADER_BYTES + END_BODY_BYTES)
@@ -29,8 +31,12 @@ bool flume_segment_is_temporary(const char *name) {
   return len == NAME_DIGITS + sizeof suffix - 1 && strcmp(name + NAME_DIGITS, suffix) == 0;
 }
 
+int flume_segment_path(const char *dir, int64_t first_seq, char *path, size_t size) {
+  return flume_path_format(path, size, dir, "%020lld" FLUME_SEGMENT_SUFFIX, (long long)first_seq);
+}
+
 struct flume_segment *flume_segment_new(const struct flume_io *io, const char *dir, int64_t first_seq) {
-  size_t path_bytes = strlen(dir) + sizeof "/00000000000000000000" FLUME_SEGMENT_SUFFIX;
+  size_t path_bytes = strlen(dir) + sizeof "/" + NAME_BYTES;
   struct flume_segment *segment = flume_io_zalloc(io, sizeof *segment);
   if (segment == NULL) return NULL;
   segment->path = flume_io_alloc(io, path_bytes);
@@ -38,7 +44,7 @@ struct flume_segment *flume_segment_new(const struct flume_io *io, const char *d
     flume_io_free(io, segment);
     return NULL;
   }
-  snprintf(segment->path, path_bytes, "%s/%020lld" FLUME_SEGMENT_SUFFIX, dir, (long long)first_seq);
+  flume_segment_path(dir, first_seq, segment->path, path_bytes); /* it fits */
   atomic_init(&segment->refs, 1);
   segment->io = io;
   segment->file = -1;
@@ -76,9 +82,8 @@ static void put_header(uint8_t *header, int64_t first_seq, const uint8_t *log_id
 }
 
 static int temporary_path(const struct flume_segment *segment, char *path, size_t size, struct flume_err *err) {
-  int len = snprintf(path, size, "%s" FLUME_TEMPORARY_SUFFIX, segment->path);
-  if (len > 0 && (size_t)len < size) return 0;
-  return flume_err_set(err, UV_ENAMETOOLONG, "%s", segment->path);
+  int rv = flume_path_append(path, size, segment->path, FLUME_TEMPORARY_SUFFIX);
+  return rv == 0 ? 0 : flume_err_set(err, rv, "%s: %s", segment->path, flume_strerror(rv));
 }
 
 static int write_header(const struct flume_segment *segment, const uint8_t *log_id) {
@@ -91,7 +96,7 @@ static int write_header(const struct flume_segment *segment, const uint8_t *log_
 
 int flume_segment_draft(struct flume_segment *segment, const uint8_t *log_id, struct flume_err *err) {
   const struct flume_io *io = segment->io;
-  char temporary[4096];
+  char temporary[FLUME_PATH_MAX];
   int rv = temporary_path(segment, temporary, sizeof temporary, err);
   if (rv != 0) return rv;
   segment->file = io->open(io->ctx, temporary, FLUME_IO_WRITE | FLUME_IO_CREATE);
@@ -110,7 +115,7 @@ int flume_segment_draft(struct flume_segment *segment, const uint8_t *log_id, st
 
 int flume_segment_publish(struct flume_segment *segment, const char *dir, struct flume_err *err) {
   const struct flume_io *io = segment->io;
-  char temporary[4096];
+  char temporary[FLUME_PATH_MAX];
   int rv = temporary_path(segment, temporary, sizeof temporary, err);
   if (rv != 0) return rv;
   const char *step = "syncing";
@@ -127,7 +132,7 @@ int flume_segment_publish(struct flume_segment *segment, const char *dir, struct
 }
 
 void flume_segment_undraft(struct flume_segment *segment) {
-  char temporary[4096];
+  char temporary[FLUME_PATH_MAX];
   if (temporary_path(segment, temporary, sizeof temporary, NULL) != 0) return;
   segment->io->unlink(segment->io->ctx, temporary);
 }

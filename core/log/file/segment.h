@@ -52,7 +52,9 @@ int64_t flume_segment_seq_of(const char *name);
 /* Whether the name is that of a temporary file, which a crash has left behind. */
 bool flume_segment_is_temporary(const char *name);
 
-/* "DIR/00000000000000000000.flume"; a segment that owns its path, with one reference. NULL: no memory. */
+/* "DIR/00000000000000000000.flume". UV_ENAMETOOLONG. */
+int flume_segment_path(const char *dir, int64_t first_seq, char *path, size_t size);
+/* A segment with that path, that owns its path, with one reference. NULL: no memory. */
 struct flume_segment *flume_segment_new(const struct flume_io *io, const char *dir, int64_t first_seq);
 struct flume_segment *flume_segment_ref(struct flume_segment *segment);
 void flume_segment_unref(struct flume_segment *segment);

@@ -129,14 +129,6 @@ static int memory_append(struct flume_log *base, struct flume_append *req, const
   return rv;
 }
 
-static int memory_append_wait(struct flume_log *base, const struct flume_slice *records, size_t count, int64_t *seq,
-                              struct flume_err *err) {
-  struct memory_log *log = (struct memory_log *)base;
-  int rv = store(log, records, count, err);
-  if (rv == 0) *seq = log->next_seq - 1;
-  return rv;
-}
-
 static int memory_sync(struct flume_log *base, struct flume_append *req, struct flume_err *err) {
   (void)err;
   flume__append_finish(base, req, 0, base->since.value);
@@ -330,7 +322,6 @@ static const struct flume_log_ops memory_ops = {
     .kind = "memory",
     .erased = "removed",
     .append = memory_append,
-    .append_wait = memory_append_wait,
     .sync = memory_sync,
     .del = memory_del,
     .plan = memory_plan,

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/path.h"
 #include "log/offset/offset_log.h"
 #include "maintenance/backup.h"
 
@@ -18,8 +19,8 @@ struct offset_backup {
   char name[FILE_NAME_BYTES];
 };
 
-static struct log_offset *log_of(const struct flume_backup_task *task) {
-  return (struct log_offset *)flume_task_log(&task->task);
+static struct offset_log *log_of(const struct flume_backup_task *task) {
+  return (struct offset_log *)flume_task_log(&task->task);
 }
 
 static int name(const struct flume_backup_task *task, const struct flume_portion *portion, char *from, char *to,
@@ -33,7 +34,7 @@ static int name(const struct flume_backup_task *task, const struct flume_portion
 }
 
 static int take_stock(struct flume_backup_task *task) {
-  const struct log_offset *log = log_of(task);
+  const struct offset_log *log = log_of(task);
   struct offset_backup *backup = (struct offset_backup *)task;
   task->portions = flume_io_alloc(log->log.io, sizeof *task->portions);
   if (task->portions == NULL) return flume_err_nomem(&task->task.err);
@@ -65,7 +66,7 @@ static int take_part(const struct flume_deletions *all, size_t kept, uint64_t en
 /* A set of the log as its file has it now, without what is behind the end of the copy; it is put into the copy. The
  * first ones, kept of them, were there when the copy was begun: views count them. */
 static int copy_set(struct flume_backup_task *task, const char *set_name, size_t kept, struct flume_deletions *part) {
-  struct log_offset *log = log_of(task);
+  struct offset_log *log = log_of(task);
   const struct offset_backup *backup = (const struct offset_backup *)task;
   const struct flume_io *io = log->log.io;
   char to[FILE_NAME_BYTES + 32];
@@ -88,7 +89,7 @@ static int copy_set(struct flume_backup_task *task, const char *set_name, size_t
 static int zero_late(struct flume_backup_task *task, const struct flume_deletions *deleted) {
   const struct offset_backup *backup = (const struct offset_backup *)task;
   const struct flume_io *io = log_of(task)->log.io;
-  char path[4096];
+  char path[FLUME_PATH_MAX];
   if (deleted->deleted.count <= backup->deleted) return 0;
   int rv = flume_backup_path(task, backup->name, path, sizeof path);
   int file = rv == 0 ? io->open(io->ctx, path, FLUME_IO_WRITE) : rv;
@@ -102,15 +103,15 @@ static int zero_late(struct flume_backup_task *task, const struct flume_deletion
   return rv == 0 ? 0 : flume_backup_fail(task, rv, path);
 }
 
-static int put_note(struct flume_backup_task *task) {
+static int put_superblock(struct flume_backup_task *task) {
   const struct offset_backup *backup = (const struct offset_backup *)task;
-  const struct log_offset *log = log_of(task);
-  struct flume_offset_note note = {.durable_off = backup->end_off, .limit_off = backup->end_off};
+  const struct offset_log *log = log_of(task);
+  struct flume_offset_superblock superblock = {.durable_off = backup->end_off, .limit_off = backup->end_off};
   char to[FILE_NAME_BYTES + 32];
   struct flume_buf bytes;
   snprintf(to, sizeof to, "%s.flume/note", backup->name);
   flume_buf_init(&bytes, log->log.io);
-  int rv = flume__offset_note_put(log, &note, &bytes);
+  int rv = flume__offset_superblock_put(log, &superblock, &bytes);
   rv = rv == 0 ? flume_backup_put(task, to, &bytes) : flume_err_nomem(&task->task.err);
   flume_buf_fini(&bytes);
   return rv;
@@ -120,13 +121,13 @@ static int put_note(struct flume_backup_task *task) {
 static int finish(struct flume_backup_task *task) {
   const struct flume_io *io = log_of(task)->log.io;
   struct flume_deletions zeros, deleted;
-  if (log_of(task)->noted_bits == 0) return 0;
+  if (log_of(task)->superblock_bits == 0) return 0;
   flume_deletions_init(&zeros, io);
   flume_deletions_init(&deleted, io);
   int rv = copy_set(task, "zeros", 0, &zeros);
   if (rv == 0) rv = copy_set(task, "deleted", ((const struct offset_backup *)task)->deleted, &deleted);
   if (rv == 0) rv = zero_late(task, &deleted);
-  if (rv == 0) rv = put_note(task);
+  if (rv == 0) rv = put_superblock(task);
   flume_deletions_fini(&deleted);
   flume_deletions_fini(&zeros);
   return rv;
@@ -141,7 +142,7 @@ static const struct flume_backup_kind offset_kind = {
 
 int flume__offset_backup(struct flume_log *base, const char *dir, const char *views_dir, struct flume_backup *req,
                          struct flume_err *err) {
-  struct log_offset *log = (struct log_offset *)base;
+  struct offset_log *log = (struct offset_log *)base;
   const char *own_name = flume__offset_name(log);
   if (log->damaged) {
     return flume_err_set(err, FLUME_ECORRUPT, "%s is damaged, and a copy would end there; check --repair mends it",
@@ -153,7 +154,7 @@ int flume__offset_backup(struct flume_log *base, const char *dir, const char *vi
   task->base.kind = &offset_kind;
   task->base.req = req;
   strcpy(task->name, own_name);
-  bool beside = log->noted_bits != 0;
+  bool beside = log->superblock_bits != 0;
   snprintf(task->base.log_dir, sizeof task->base.log_dir, "%s%s", beside ? own_name : "", beside ? ".flume" : "");
   snprintf(task->base.views_name, sizeof task->base.views_name, "%s.flume/views", own_name);
   return flume_backup_go(&task->base, &log->tasks, dir, beside ? views_dir : NULL, err);

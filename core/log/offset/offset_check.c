@@ -26,7 +26,7 @@ static void measure(const struct flume_check_task *base, uint64_t *done_bytes, u
 
 static void fini(struct flume_check_task *base) {
   struct offset_check *check = (struct offset_check *)base;
-  const struct log_offset *log = (const struct log_offset *)flume_task_log(&base->task);
+  const struct offset_log *log = (const struct offset_log *)flume_task_log(&base->task);
   base->req->report.deleted = flume__offset_gone(log)->count;
   base->req->report.segments = 1;
   flume_offset_verify_fini(&check->verify);
@@ -35,12 +35,12 @@ static void fini(struct flume_check_task *base) {
 static const struct flume_check_kind offset_kind = {.step = step, .measure = measure, .fini = fini};
 
 int flume__offset_check(struct flume_log *base, const char *views_dir, struct flume_check *req, struct flume_err *err) {
-  struct log_offset *log = (struct log_offset *)base;
+  struct offset_log *log = (struct offset_log *)base;
   struct offset_check *check = flume_io_zalloc(base->io, sizeof *check);
   if (check == NULL) return flume_err_nomem(err);
   check->base.kind = &offset_kind;
   check->base.req = req;
   flume_offset_verify_init(&check->verify, log, &req->report);
-  if (!log->readonly) check->verify.live_off = log->data_end_off;
+  if (!log->log.readonly) check->verify.live_off = log->data_end_off;
   return flume_check_go(&check->base, &log->tasks, views_dir, err);
 }

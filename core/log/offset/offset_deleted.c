@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/path.h"
 #include "log/offset/offset_log.h"
 
 void flume__offset_set_init(struct flume_offset_set *set, const struct flume_io *io, const char *name) {
@@ -21,20 +22,20 @@ void flume__offset_set_fini(struct flume_offset_set *set, const struct flume_io 
   flume_deletions_init(&set->seqs, io);
 }
 
-static int fail(const struct log_offset *log, const struct flume_offset_set *set, const char *doing, int rv,
+static int fail(const struct offset_log *log, const struct flume_offset_set *set, const char *doing, int rv,
                 struct flume_err *err) {
   return flume_err_set(err, rv, "%s %s/%s: %s", doing, log->log.dir, set->name, flume_strerror(rv));
 }
 
-static int open_file(struct log_offset *log, struct flume_offset_set *set, const char *suffix, int mode) {
-  char name[32], path[4096];
+static int open_file(struct offset_log *log, struct flume_offset_set *set, const char *suffix, int mode) {
+  char name[32], path[FLUME_PATH_MAX];
   snprintf(name, sizeof name, "%s%s", set->name, suffix);
   int rv = flume__offset_path(log, name, path, sizeof path);
   return rv == 0 ? log->log.io->open(log->log.io->ctx, path, mode) : rv;
 }
 
 /* Takes over what the file has between the end of what is known and end_off. */
-static int take_more(struct log_offset *log, struct flume_offset_set *set, uint64_t end_off, struct flume_buf *bytes,
+static int take_more(struct offset_log *log, struct flume_offset_set *set, uint64_t end_off, struct flume_buf *bytes,
                      struct flume_err *err) {
   const struct flume_io *io = log->log.io;
   int64_t size = io->size(io->ctx, set->file);
@@ -53,10 +54,10 @@ static int take_more(struct log_offset *log, struct flume_offset_set *set, uint6
   return rv;
 }
 
-int flume__offset_set_load(struct log_offset *log, struct flume_offset_set *set, uint64_t end_off,
+int flume__offset_set_load(struct offset_log *log, struct flume_offset_set *set, uint64_t end_off,
                            struct flume_err *err) {
   if (set->file < 0) {
-    int rv = open_file(log, set, "", log->readonly ? FLUME_IO_READ : FLUME_IO_WRITE);
+    int rv = open_file(log, set, "", log->log.readonly ? FLUME_IO_READ : FLUME_IO_WRITE);
     if (rv == UV_ENOENT || rv == UV_ENOTDIR) return 0;
     if (rv < 0) return fail(log, set, "opening", rv, err);
     set->file = rv;
@@ -68,7 +69,7 @@ int flume__offset_set_load(struct log_offset *log, struct flume_offset_set *set,
   return rv;
 }
 
-int flume__offset_set_read(struct log_offset *log, struct flume_offset_set *set, struct flume_buf *bytes) {
+int flume__offset_set_read(struct offset_log *log, struct flume_offset_set *set, struct flume_buf *bytes) {
   const struct flume_io *io = log->log.io;
   int file = open_file(log, set, "", FLUME_IO_READ);
   int64_t size = file >= 0 ? io->size(io->ctx, file) : file;
@@ -80,9 +81,9 @@ int flume__offset_set_read(struct log_offset *log, struct flume_offset_set *set,
 }
 
 /* A writer puts another file in its place when it opens the log. */
-static int check_name(struct log_offset *log, struct flume_offset_set *set, struct flume_err *err) {
+static int check_name(struct offset_log *log, struct flume_offset_set *set, struct flume_err *err) {
   const struct flume_io *io = log->log.io;
-  char path[4096];
+  char path[FLUME_PATH_MAX];
   int rv = flume__offset_path(log, set->name, path, sizeof path);
   if (rv != 0) return fail(log, set, "reading", rv, err);
   rv = io->is_at(io->ctx, set->file, path);
@@ -91,7 +92,7 @@ static int check_name(struct log_offset *log, struct flume_offset_set *set, stru
   return 0;
 }
 
-int flume__offset_set_follow(struct log_offset *log, struct flume_offset_set *set, uint64_t end_off,
+int flume__offset_set_follow(struct offset_log *log, struct flume_offset_set *set, uint64_t end_off,
                              struct flume_err *err) {
   int rv = set->file >= 0 ? check_name(log, set, err) : 0;
   if (rv == 0) rv = flume__offset_set_load(log, set, end_off, err);
@@ -101,9 +102,9 @@ int flume__offset_set_follow(struct log_offset *log, struct flume_offset_set *se
 }
 
 /* Writes a new file, and puts it in the place of the old one. */
-static int replace(struct log_offset *log, struct flume_offset_set *set, const struct flume_buf *bytes) {
+static int replace(struct offset_log *log, struct flume_offset_set *set, const struct flume_buf *bytes) {
   const struct flume_io *io = log->log.io;
-  char from[4096], to[4096], name[32];
+  char from[FLUME_PATH_MAX], to[FLUME_PATH_MAX], name[32];
   snprintf(name, sizeof name, "%s.new", set->name);
   int rv = flume__offset_path(log, name, from, sizeof from);
   if (rv == 0) rv = flume__offset_path(log, set->name, to, sizeof to);
@@ -124,7 +125,7 @@ static int replace(struct log_offset *log, struct flume_offset_set *set, const s
   return 0;
 }
 
-int flume__offset_set_rewrite(struct log_offset *log, struct flume_offset_set *set, struct flume_err *err) {
+int flume__offset_set_rewrite(struct offset_log *log, struct flume_offset_set *set, struct flume_err *err) {
   if (set->seqs.ended || (set->file < 0 && set->seqs.deleted.count == 0)) return 0;
   const struct flume_io *io = log->log.io;
   struct flume_buf bytes;
@@ -141,14 +142,14 @@ int flume__offset_set_rewrite(struct log_offset *log, struct flume_offset_set *s
   return rv;
 }
 
-static int open_new(struct log_offset *log, struct flume_offset_set *set) {
+static int open_new(struct offset_log *log, struct flume_offset_set *set) {
   int file = open_file(log, set, "", FLUME_IO_WRITE | FLUME_IO_CREATE);
   if (file < 0) return file;
   set->file = file;
   return log->log.io->sync_dir(log->log.io->ctx, log->log.dir);
 }
 
-int flume__offset_set_write(struct log_offset *log, struct flume_offset_set *set, struct flume_buf *bytes,
+int flume__offset_set_write(struct offset_log *log, struct flume_offset_set *set, struct flume_buf *bytes,
                             uint32_t count, struct flume_err *err) {
   const struct flume_io *io = log->log.io;
   if (count == 0) return 0;
@@ -173,7 +174,7 @@ void flume__offset_set_publish(struct flume_offset_set *set, const struct flume_
   }
 }
 
-int flume__offset_set_end(struct log_offset *log, struct flume_offset_set *set, struct flume_err *err) {
+int flume__offset_set_end(struct offset_log *log, struct flume_offset_set *set, struct flume_err *err) {
   if (!set->unsynced) return 0;
   int rv = log->log.io->sync(log->log.io->ctx, set->file);
   if (rv != 0) return fail(log, set, "syncing", rv, err);

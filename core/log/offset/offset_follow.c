@@ -6,7 +6,7 @@
  * with one write and goes on with one for each batch, so that what is there of one that is under way is its beginning.
  *
  * A record that is not whole yet is left until there is more of it; it is never cut by a reader. What may be shown beside
- * a writer, and what without one, is told in log_file_follow.c and is the same here.
+ * a writer, and what without one, is told in file_follow.c and is the same here.
  *
  * Deletes come with the file "deleted", whose frames are on disk before a record is overwritten. What another program
  * overwrites among the records that were read before is seen by whoever reads it, and by views when the log is opened
@@ -23,19 +23,19 @@ static struct flume_offset_follow *own(struct flume_follow *follow) {
   return FLUME_CONTAINER_OF(follow, struct flume_offset_follow, follow);
 }
 
-static struct log_offset *log_of(const struct flume_offset_follow *follow) {
-  return (struct log_offset *)follow->follow.log;
+static struct offset_log *log_of(const struct flume_offset_follow *follow) {
+  return (struct offset_log *)follow->follow.log;
 }
 
-int flume__offset_follow_bound(struct log_offset *log, struct flume_bound *bound, struct flume_err *err) {
+int flume__offset_follow_bound(struct offset_log *log, struct flume_bound *bound, struct flume_err *err) {
   return flume_follow_bound(&log->follow->follow, bound, err);
 }
 
-int flume__offset_follow_holds(struct log_offset *log, const struct flume_bound *bound, struct flume_err *err) {
+int flume__offset_follow_holds(struct offset_log *log, const struct flume_bound *bound, struct flume_err *err) {
   return flume_follow_bound_holds(&log->follow->follow, bound, err);
 }
 
-int flume__offset_follow_sync(struct log_offset *log, struct flume_err *err) {
+int flume__offset_follow_sync(struct offset_log *log, struct flume_err *err) {
   return flume_follow_sync(log->log.io, log->file->file, log->file->path, err);
 }
 
@@ -58,11 +58,11 @@ static void watch_beside(struct flume_offset_follow *follow) {
 }
 
 /* The note says which log this is, and how far it is on disk: known from the first writer of flume's on. */
-static int read_note(struct log_offset *log, struct flume_err *err) {
+static int read_note(struct offset_log *log, struct flume_err *err) {
   uint8_t id[sizeof log->log.id];
-  uint32_t noted_bits = log->noted_bits;
+  uint32_t noted_bits = log->superblock_bits;
   memcpy(id, log->log.id, sizeof id);
-  int rv = flume__offset_note_load(log, err);
+  int rv = flume__offset_superblock_load(log, err);
   if (rv != 0 || noted_bits == 0 || memcmp(id, log->log.id, sizeof id) == 0) return rv;
   return flume_err_set(err, FLUME_ECORRUPT, "%s: the log was replaced by another while it was being read",
                        log->file->path);
@@ -81,7 +81,7 @@ static int read_bound(struct flume_offset_follow *follow, struct flume_bound *bo
 /* --- Records -------------------------------------------------------------------------------------------------- */
 
 /* The same file, which is not shorter than what was read of it. */
-static int measure(const struct log_offset *log, uint64_t *size, struct flume_err *err) {
+static int measure(const struct offset_log *log, uint64_t *size, struct flume_err *err) {
   const struct flume_io *io = log->log.io;
   const char *path = log->file->path;
   int rv = io->is_at(io->ctx, log->file->file, path);
@@ -99,7 +99,7 @@ static int measure(const struct log_offset *log, uint64_t *size, struct flume_er
                        (long long)bytes, (long long)flume__offset_last_seq(log));
 }
 
-int flume__offset_ends_early(const struct log_offset *log, const struct flume_offset_scan *scan, int64_t since,
+int flume__offset_ends_early(const struct offset_log *log, const struct flume_offset_scan *scan, int64_t since,
                              struct flume_err *err) {
   bool at_end = scan->off == scan->window.file_bytes;
   return flume_err_set(err, FLUME_ECORRUPT, "%s: byte %llu: the log was acknowledged up to seq %lld, but here %s",
@@ -109,7 +109,7 @@ int flume__offset_ends_early(const struct log_offset *log, const struct flume_of
 
 /* What is no record and lies within the file may have been read while it was written: so it is read once more. */
 static int check_stuck(struct flume_offset_follow *follow, struct flume_offset_scan *scan, struct flume_err *err) {
-  struct log_offset *log = log_of(follow);
+  struct offset_log *log = log_of(follow);
   if (scan->off == scan->window.file_bytes || follow->searched_bytes == scan->window.file_bytes) return 0;
   flume_window_forget(&scan->window);
   int rv = flume__offset_scan_records(log, scan, err);
@@ -119,7 +119,7 @@ static int check_stuck(struct flume_offset_follow *follow, struct flume_offset_s
 }
 
 /* The seq of the last record: what was scanned is not in the log's index yet. */
-static int64_t last_found(const struct log_offset *log, const struct flume_offset_scan *scan) {
+static int64_t last_found(const struct offset_log *log, const struct flume_offset_scan *scan) {
   const struct flume_offset_index *index = scan->index;
   return index->count > 0 ? (int64_t)flume_offset_index_at(index, index->count - 1) : flume__offset_last_seq(log);
 }
@@ -127,9 +127,9 @@ static int64_t last_found(const struct log_offset *log, const struct flume_offse
 /* Records as far as the bound goes: 1 when there are more. */
 static int scan(struct flume_offset_follow *follow, struct flume_offset_scan *scan, const struct flume_bound *bound,
                 struct flume_err *err) {
-  struct log_offset *log = log_of(follow);
+  struct offset_log *log = log_of(follow);
   scan->acknowledged = bound->alive;
-  scan->last_seq = bound->note.since;
+  scan->last_seq = bound->watermark.since;
   scan->until_off = scan->off + FLUME_FOLLOW_BYTES;
   scan->window.step_bytes = 4096; /* most of the time it is little that is new */
   if (log->index.count == 0 && scan->index->count == 0) {
@@ -139,14 +139,14 @@ static int scan(struct flume_offset_follow *follow, struct flume_offset_scan *sc
   int rv = flume__offset_scan_records(log, scan, err);
   if (rv < 0) return rv;
   if (rv == 1) return (int64_t)scan->off <= scan->last_seq;
-  if (bound->note.since == FLUME_SEQ_MAX) return bound->alive ? 0 : check_stuck(follow, scan, err);
-  if (last_found(log, scan) >= bound->note.since) return 0;
-  return flume__offset_ends_early(log, scan, bound->note.since, err);
+  if (bound->watermark.since == FLUME_SEQ_MAX) return bound->alive ? 0 : check_stuck(follow, scan, err);
+  if (last_found(log, scan) >= bound->watermark.since) return 0;
+  return flume__offset_ends_early(log, scan, bound->watermark.since, err);
 }
 
 /* --- Deletes -------------------------------------------------------------------------------------------------- */
 
-int flume__offset_take_gone(struct log_offset *log, struct flume_err *err) {
+int flume__offset_take_gone(struct offset_log *log, struct flume_err *err) {
   const struct flume_tombstones *deleted = &log->deleted.seqs.deleted;
   if (flume_tombstones_reserve(&log->gone, deleted->count) != 0) return flume_err_nomem(err);
   for (; log->gone_taken < deleted->count; log->gone_taken++) {
@@ -157,14 +157,14 @@ int flume__offset_take_gone(struct log_offset *log, struct flume_err *err) {
   return 0;
 }
 
-static int take_deletes(struct log_offset *log, const struct flume_bound *bound, struct flume_err *err) {
-  int rv = flume__offset_set_follow(log, &log->deleted, bound->note.deleted_end_off, err);
+static int take_deletes(struct offset_log *log, const struct flume_bound *bound, struct flume_err *err) {
+  int rv = flume__offset_set_follow(log, &log->deleted, bound->watermark.deleted_end_off, err);
   return rv == 0 ? flume__offset_take_gone(log, err) : rv;
 }
 
 /* New records of zeros: those that stand in the file "zeros" are what they are, the others were deleted by another
  * program. Beside a writer that would be its own doing, of which the file "deleted" will tell. */
-static int take_zeros(struct log_offset *log, const struct flume_offset_scan *scan, const struct flume_bound *bound,
+static int take_zeros(struct offset_log *log, const struct flume_offset_scan *scan, const struct flume_bound *bound,
                       struct flume_err *err) {
   size_t count;
   const int64_t *found = flume__offset_scan_zeros(scan, &count);
@@ -190,7 +190,7 @@ static int take_zeros(struct log_offset *log, const struct flume_offset_scan *sc
 /* --- Looking -------------------------------------------------------------------------------------------------- */
 
 /* The records that were found, and nothing when there is no memory for them. */
-static int take_found(struct log_offset *log, const struct flume_offset_scan *found) {
+static int take_found(struct offset_log *log, const struct flume_offset_scan *found) {
   assert(flume__log_is_locked(&log->log));
   int rv = flume_offset_index_reserve(&log->index, found->index->count);
   for (uint64_t i = 0; i < found->index->count && rv == 0; i++) {
@@ -199,28 +199,28 @@ static int take_found(struct log_offset *log, const struct flume_offset_scan *fo
   return rv;
 }
 
-static int publish(struct log_offset *log, const struct flume_offset_scan *found, const struct flume_bound *bound,
+static int publish(struct offset_log *log, const struct flume_offset_scan *found, const struct flume_bound *bound,
                    struct flume_err *err) {
   assert(flume__log_is_locked(&log->log) && found->off >= log->data_end_off);
   if (take_found(log, found) != 0) return flume_err_nomem(err);
   int64_t since = flume__offset_last_seq(log);
   log->end_off = log->data_end_off = log->next_off = found->off;
   flume_obv_set(&log->log.since, since);
-  if (!bound->alive || bound->note.since != FLUME_SEQ_MAX) log->log.durable_seq = since;
+  if (!bound->alive || bound->watermark.since != FLUME_SEQ_MAX) log->log.durable_seq = since;
   return 0;
 }
 
 /* The writer who acknowledged what is written, synced or not, may have been followed by another writer meanwhile. */
 static int sync_if_passed_on(struct flume_offset_follow *follow, const struct flume_bound *bound,
                              struct flume_err *err) {
-  if (!bound->alive || bound->note.since != FLUME_SEQ_MAX) return 0;
+  if (!bound->alive || bound->watermark.since != FLUME_SEQ_MAX) return 0;
   int rv = flume_follow_bound_holds(&follow->follow, bound, err);
   if (rv == 0) rv = flume__offset_follow_sync(log_of(follow), err);
   return rv < 0 ? rv : 0;
 }
 
 /* Records first: deletes are of records that are there. What was found before damage is shown. */
-static int take_found_and_deletes(struct log_offset *log, const struct flume_offset_scan *found, bool whole,
+static int take_found_and_deletes(struct offset_log *log, const struct flume_offset_scan *found, bool whole,
                                   const struct flume_bound *bound, struct flume_err *err) {
   int rv = publish(log, found, bound, err);
   if (rv == 0 && whole) rv = take_deletes(log, bound, err);
@@ -232,7 +232,7 @@ static int take_found_and_deletes(struct log_offset *log, const struct flume_off
 /* Takes what there is. 1: there is more. */
 static int take(struct flume_offset_follow *follow, uint64_t size, const struct flume_bound *bound,
                 struct flume_err *err) {
-  struct log_offset *log = log_of(follow);
+  struct offset_log *log = log_of(follow);
   struct flume_offset_scan found;
   struct flume_offset_index index;
   if (!bound->alive && size > log->data_end_off) {
@@ -257,7 +257,7 @@ static int take(struct flume_offset_follow *follow, uint64_t size, const struct 
 /* What was wrong may come of a writer that has begun, or another that cuts a torn record, meanwhile: then it is time for
  * another look. */
 static int look_again(struct flume_offset_follow *follow, uint64_t size, const struct flume_bound *bound, int rv) {
-  struct log_offset *log = log_of(follow);
+  struct offset_log *log = log_of(follow);
   if (rv != FLUME_ECORRUPT) return rv;
   if (flume_follow_bound_holds(&follow->follow, bound, NULL) != 1) return 1;
   int64_t now = log->log.io->size(log->log.io->ctx, log->file->file);
@@ -286,7 +286,7 @@ bool flume__offset_follow_closed(const struct flume_offset_follow *follow) {
 }
 
 static void on_closed(struct flume_follow *follow) {
-  flume__offset_drained((struct log_offset *)follow->log);
+  flume__offset_drained((struct offset_log *)follow->log);
 }
 
 static void on_beside_closed(struct flume_watch *watch) {
@@ -294,7 +294,7 @@ static void on_beside_closed(struct flume_watch *watch) {
   flume__offset_drained(log_of(follow));
 }
 
-int flume__offset_follow_new(struct log_offset *log, uint32_t poll_ms, struct flume_err *err) {
+int flume__offset_follow_new(struct offset_log *log, uint32_t poll_ms, struct flume_err *err) {
   struct flume_offset_follow *follow = flume_io_zalloc(log->log.io, sizeof *follow);
   if (follow == NULL) return flume_err_nomem(err);
   flume_follow_init(&follow->follow, &log->log, poll_ms);
@@ -304,7 +304,7 @@ int flume__offset_follow_new(struct log_offset *log, uint32_t poll_ms, struct fl
   return 0;
 }
 
-void flume__offset_follow_free(struct log_offset *log) {
+void flume__offset_follow_free(struct offset_log *log) {
   if (log->follow == NULL) return;
   flume_follow_fini(&log->follow->follow);
   flume_io_free(log->log.io, log->follow);

@@ -13,18 +13,18 @@ struct flume_offset_follow {
 };
 
 /* Sets log->follow. poll_ms: as in struct flume_log_options. FLUME_ENOMEM. */
-int flume__offset_follow_new(struct log_offset *log, uint32_t poll_ms, struct flume_err *err);
+int flume__offset_follow_new(struct offset_log *log, uint32_t poll_ms, struct flume_err *err);
 /* Undoes that, if it was done; the watches must be closed, or never have been opened. */
-void flume__offset_follow_free(struct log_offset *log);
+void flume__offset_follow_free(struct offset_log *log);
 
 /* As flume_follow_bound, flume_follow_bound_holds and flume_follow_sync. */
-int flume__offset_follow_bound(struct log_offset *log, struct flume_bound *bound, struct flume_err *err);
-int flume__offset_follow_holds(struct log_offset *log, const struct flume_bound *bound, struct flume_err *err);
-int flume__offset_follow_sync(struct log_offset *log, struct flume_err *err);
+int flume__offset_follow_bound(struct offset_log *log, struct flume_bound *bound, struct flume_err *err);
+int flume__offset_follow_holds(struct offset_log *log, const struct flume_bound *bound, struct flume_err *err);
+int flume__offset_follow_sync(struct offset_log *log, struct flume_err *err);
 /* Takes over what the file "deleted" had when it was read last. FLUME_ENOMEM. */
-int flume__offset_take_gone(struct log_offset *log, struct flume_err *err);
+int flume__offset_take_gone(struct offset_log *log, struct flume_err *err);
 /* FLUME_ECORRUPT, with a text: the records end before the one that was acknowledged last. */
-int flume__offset_ends_early(const struct log_offset *log, const struct flume_offset_scan *scan, int64_t since,
+int flume__offset_ends_early(const struct offset_log *log, const struct flume_offset_scan *scan, int64_t since,
                              struct flume_err *err);
 
 /* The log is open: looks once, and from then on whenever something changes. */

@@ -6,35 +6,36 @@
  * A reader beside a writer reads up to where that one has acknowledged, and believes that.
  *
  * Failures: bytes that are no frame are a torn tail when no frame begins behind them, or when the note says that all of
- * them were being written (log_offset_note.c); a writer cuts them, a reader passes over them. Anything else is damage.
+ * them were being written (offset_superblock.c); a writer cuts them, a reader passes over them. Anything else is damage.
  * A delete whose record still has its bytes was interrupted; a writer finishes it. */
 #include <stdio.h>
 
 #include "base/bytes.h"
 #include "base/err.h"
+#include "base/path.h"
 #include "log/offset/offset_follow.h"
 
-static int fail(const struct log_offset *log, const char *doing, int rv, struct flume_err *err) {
+static int fail(const struct offset_log *log, const char *doing, int rv, struct flume_err *err) {
   return flume_err_set(err, rv, "%s %s: %s", doing, log->file->path, flume_strerror(rv));
 }
 
 /* --- The file ------------------------------------------------------------------------------------------------ */
 
-static int open_file(struct log_offset *log, struct flume_err *err) {
+static int open_file(struct offset_log *log, struct flume_err *err) {
   const struct flume_io *io = log->log.io;
   struct flume_offset_file *file = log->file;
   if (file->file >= 0) return 0;
-  int rv = io->open(io->ctx, file->path, log->readonly ? FLUME_IO_READ : FLUME_IO_WRITE);
-  if (rv == UV_ENOENT && !log->readonly) rv = io->open(io->ctx, file->path, FLUME_IO_WRITE | FLUME_IO_CREATE);
+  int rv = io->open(io->ctx, file->path, log->log.readonly ? FLUME_IO_READ : FLUME_IO_WRITE);
+  if (rv == UV_ENOENT && !log->log.readonly) rv = io->open(io->ctx, file->path, FLUME_IO_WRITE | FLUME_IO_CREATE);
   if (rv < 0) return fail(log, "opening", rv, err);
   file->file = rv;
   return 0;
 }
 
 /* Which framing it is: what the note says, or the first record, or the caller for a file without one. */
-int flume__offset_choose_bits(struct log_offset *log, struct flume_window *window, uint32_t asked,
+int flume__offset_choose_bits(struct offset_log *log, struct flume_window *window, uint32_t asked,
                               struct flume_err *err) {
-  uint32_t noted = log->noted_bits;
+  uint32_t noted = log->superblock_bits;
   int found = window->file_bytes > 0 ? flume_offset_detect(window) : 0;
   if (found < 0) return fail(log, "reading", found, err);
   uint32_t bits = noted != 0 ? noted : found != 0 ? (uint32_t)found : asked != 0 ? asked : FLUME_OFFSET_32;
@@ -52,7 +53,7 @@ int flume__offset_choose_bits(struct log_offset *log, struct flume_window *windo
 
 /* Whether a file without any record can be what a crash left of a first one: zeros, or the beginning of a record of less
  * than 16 MiB. What is none of that may be anything, and is not touched. */
-static int check_first(const struct log_offset *log, struct flume_window *window, struct flume_err *err) {
+static int check_first(const struct offset_log *log, struct flume_window *window, struct flume_err *err) {
   const uint8_t *bytes;
   uint64_t size = window->file_bytes;
   size_t len = size < FLUME_OFFSET_SECTOR_BYTES ? (size_t)size : FLUME_OFFSET_SECTOR_BYTES;
@@ -64,15 +65,15 @@ static int check_first(const struct log_offset *log, struct flume_window *window
   return flume_err_set(err, FLUME_ECORRUPT, "%s: byte 0: this is no flumelog-offset file", log->file->path);
 }
 
-int flume__offset_check_tail(struct log_offset *log, struct flume_offset_scan *scan, struct flume_err *err) {
+int flume__offset_check_tail(struct offset_log *log, struct flume_offset_scan *scan, struct flume_err *err) {
   struct flume_offset_record next;
   uint64_t bytes = scan->window.file_bytes;
   const char *path = log->file->path, *why = scan->why;
-  if (scan->off < log->note.durable_off) {
+  if (scan->off < log->superblock.durable_off) {
     return flume_err_set(err, FLUME_ECORRUPT, "%s: byte %llu: %s", path, (unsigned long long)scan->off,
                          scan->off == bytes ? "the file ends here, and was longer" : why);
   }
-  if (scan->off == bytes || (log->note.open && bytes <= log->note.limit_off)) return 0;
+  if (scan->off == bytes || (log->superblock.open && bytes <= log->superblock.limit_off)) return 0;
   int rv = flume_offset_find(&scan->window, scan->off, log->file->bits, &next);
   if (rv < 0) return fail(log, "reading", rv, err);
   if (rv == 0) return scan->off == 0 ? check_first(log, &scan->window, err) : 0;
@@ -83,7 +84,7 @@ int flume__offset_check_tail(struct log_offset *log, struct flume_offset_scan *s
 /* --- Deletions ----------------------------------------------------------------------------------------------- */
 
 /* The set has no seqs but those of records, and of those of which nobody knows any more. */
-static int check_set(const struct log_offset *log, const struct flume_offset_set *set, struct flume_err *err) {
+static int check_set(const struct offset_log *log, const struct flume_offset_set *set, struct flume_err *err) {
   const struct flume_tombstones *seqs = &set->seqs.deleted;
   for (size_t i = 0; i < seqs->count; i++) {
     if (seqs->order[i] < 0 || flume_offset_index_has(&log->index, (uint64_t)seqs->order[i])) continue;
@@ -94,7 +95,7 @@ static int check_set(const struct log_offset *log, const struct flume_offset_set
 }
 
 /* Records of zeros that are not there any more: a crash took them before they were acknowledged. */
-static int drop_stale_zeros(struct log_offset *log, const struct flume_offset_scan *scan, struct flume_err *err) {
+static int drop_stale_zeros(struct offset_log *log, const struct flume_offset_scan *scan, struct flume_err *err) {
   struct flume_tombstones *noted = &log->zeros.seqs.deleted, kept;
   size_t count;
   const int64_t *found = flume__offset_scan_zeros(scan, &count);
@@ -113,8 +114,8 @@ static int drop_stale_zeros(struct log_offset *log, const struct flume_offset_sc
 }
 
 /* What another program deleted, in the order of the file. It is not in the file "deleted" yet. */
-static int add_foreign_deletes(struct log_offset *log, const struct flume_offset_scan *scan, struct flume_err *err) {
-  struct flume_tombstones *gone = log->readonly ? &log->gone : &log->deleted.seqs.deleted;
+static int add_foreign_deletes(struct offset_log *log, const struct flume_offset_scan *scan, struct flume_err *err) {
+  struct flume_tombstones *gone = log->log.readonly ? &log->gone : &log->deleted.seqs.deleted;
   size_t count;
   const int64_t *found = flume__offset_scan_zeros(scan, &count);
   if (flume_tombstones_reserve(gone, count) != 0) return flume_err_nomem(err);
@@ -125,7 +126,7 @@ static int add_foreign_deletes(struct log_offset *log, const struct flume_offset
   return 0;
 }
 
-static int finish_deletes(struct log_offset *log, const struct flume_offset_scan *scan, struct flume_err *err) {
+static int finish_deletes(struct offset_log *log, const struct flume_offset_scan *scan, struct flume_err *err) {
   const int64_t *seqs = (const int64_t *)(const void *)scan->unzeroed.data;
   for (size_t i = 0; i < scan->unzeroed.len / sizeof *seqs; i++) {
     int rv = flume__offset_zero(log, (uint64_t)seqs[i]);
@@ -135,11 +136,11 @@ static int finish_deletes(struct log_offset *log, const struct flume_offset_scan
 }
 
 /* Beside a writer, a record of zeros that is not known yet is one that it is deleting. */
-static int settle_deletions(struct log_offset *log, const struct flume_offset_scan *scan, bool damaged,
+static int settle_deletions(struct offset_log *log, const struct flume_offset_scan *scan, bool damaged,
                             struct flume_err *err) {
   int rv = damaged ? 0 : check_set(log, &log->deleted, err);
   if (rv == 0) rv = drop_stale_zeros(log, scan, err);
-  if (rv == 0 && log->readonly) rv = flume__offset_take_gone(log, err);
+  if (rv == 0 && log->log.readonly) rv = flume__offset_take_gone(log, err);
   if (rv == 0 && !scan->acknowledged) rv = add_foreign_deletes(log, scan, err);
   log->log.deletions.value = (int64_t)flume__offset_gone(log)->count;
   return rv;
@@ -147,32 +148,32 @@ static int settle_deletions(struct log_offset *log, const struct flume_offset_sc
 
 /* --- All of it ----------------------------------------------------------------------------------------------- */
 
-static int sync_file(const struct log_offset *log, struct flume_err *err) {
+static int sync_file(const struct offset_log *log, struct flume_err *err) {
   int rv = log->log.io->sync(log->log.io->ctx, log->file->file);
   return rv == 0 ? 0 : fail(log, "syncing", rv, err);
 }
 
 /* Cuts a torn tail, and makes the rest durable: another program may have written it, or a crash may have left it in the
  * system's cache alone. */
-static int settle_records(struct log_offset *log, const struct flume_offset_scan *scan, bool noted,
+static int settle_records(struct offset_log *log, const struct flume_offset_scan *scan, bool noted,
                           struct flume_err *err) {
   const struct flume_io *io = log->log.io;
   bool torn = scan->off < scan->window.file_bytes;
-  if (noted && !torn && !log->note.open && log->note.durable_off == scan->off) return 0;
+  if (noted && !torn && !log->superblock.open && log->superblock.durable_off == scan->off) return 0;
   int rv = noted ? 0 : uv_random(NULL, NULL, log->log.id, sizeof log->log.id, 0, NULL);
   if (rv == 0 && torn) rv = io->truncate(io->ctx, log->file->file, scan->off);
   if (rv != 0) return fail(log, "cutting", rv, err);
   if (!noted) rv = flume_io_sync_name(io, log->file->path);
   if (rv != 0) return fail(log, "syncing", rv, err);
   rv = sync_file(log, err);
-  log->note = (struct flume_offset_note){.durable_off = scan->off, .limit_off = scan->off};
-  return rv == 0 ? flume__offset_note_sync(log, err) : rv;
+  log->superblock = (struct flume_offset_superblock){.durable_off = scan->off, .limit_off = scan->off};
+  return rv == 0 ? flume__offset_superblock_sync(log, err) : rv;
 }
 
 /* What a writer changes, in an order that any crash may interrupt: records, deletes, and the bytes of deleted records. */
-static int settle(struct log_offset *log, const struct flume_offset_scan *scan, struct flume_err *err) {
-  int rv = settle_records(log, scan, log->noted_bits != 0, err);
-  if (rv == 0) log->noted_bits = log->file->bits;
+static int settle(struct offset_log *log, const struct flume_offset_scan *scan, struct flume_err *err) {
+  int rv = settle_records(log, scan, log->superblock_bits != 0, err);
+  if (rv == 0) log->superblock_bits = log->file->bits;
   if (rv == 0) rv = flume__offset_set_rewrite(log, &log->zeros, err);
   if (rv == 0) rv = flume__offset_set_rewrite(log, &log->deleted, err);
   if (rv != 0 || scan->unzeroed.len == 0) return rv;
@@ -181,9 +182,9 @@ static int settle(struct log_offset *log, const struct flume_offset_scan *scan, 
 }
 
 /* Reads the records, with everything known that is beside the file; bound: how far. */
-static int read_records(struct log_offset *log, struct flume_offset_scan *scan, const struct flume_bound *bound,
+static int read_records(struct offset_log *log, struct flume_offset_scan *scan, const struct flume_bound *bound,
                         struct flume_err *err) {
-  int64_t since = bound->note.since;
+  int64_t since = bound->watermark.since;
   scan->acknowledged = bound->alive && !bound->unknown;
   scan->last_seq = since;
   int rv = flume__offset_scan_records(log, scan, err);
@@ -195,37 +196,37 @@ static int read_records(struct log_offset *log, struct flume_offset_scan *scan, 
 }
 
 /* What is asked for is what there is before damage: which then is no failure. */
-static int pass_over(struct log_offset *log, bool damaged, int rv) {
+static int pass_over(struct offset_log *log, bool damaged, int rv) {
   if (rv != FLUME_ECORRUPT || !damaged) return rv;
   log->damaged = true;
   return 0;
 }
 
-static int recover(struct log_offset *log, struct flume_offset_scan *scan, uint32_t bits,
+static int recover(struct offset_log *log, struct flume_offset_scan *scan, uint32_t bits,
                    const struct flume_bound *bound, bool damaged, struct flume_err *err) {
-  bool noted = log->noted_bits != 0;
+  bool noted = log->superblock_bits != 0;
   int rv = flume__offset_choose_bits(log, &scan->window, bits, err);
   if (rv == 0 && noted) rv = pass_over(log, damaged, flume__offset_set_load(log, &log->zeros, UINT64_MAX, err));
   if (rv == 0 && noted) {
-    uint64_t end_off = bound->note.deleted_end_off;
+    uint64_t end_off = bound->watermark.deleted_end_off;
     rv = pass_over(log, damaged, flume__offset_set_load(log, &log->deleted, end_off, err));
   }
   if (rv == 0 && log->follow != NULL && (!bound->alive || bound->unknown)) rv = flume__offset_follow_sync(log, err);
   if (rv == 0) rv = pass_over(log, damaged, read_records(log, scan, bound, err));
-  if (rv == 0) rv = settle_deletions(log, scan, damaged || log->readonly, err);
-  return rv != 0 || log->readonly ? rv : settle(log, scan, err);
+  if (rv == 0) rv = settle_deletions(log, scan, damaged || log->log.readonly, err);
+  return rv != 0 || log->log.readonly ? rv : settle(log, scan, err);
 }
 
-static bool has_note(const struct log_offset *log) {
+static bool has_note(const struct offset_log *log) {
   const struct flume_io *io = log->log.io;
-  char path[4096];
+  char path[FLUME_PATH_MAX];
   int file = UV_ENAMETOOLONG;
   if (flume__offset_path(log, "note", path, sizeof path) == 0) file = io->open(io->ctx, path, FLUME_IO_READ);
   if (file >= 0) io->close(io->ctx, file);
   return file >= 0;
 }
 
-int flume__offset_look(struct log_offset *log, struct flume_err *err) {
+int flume__offset_look(struct offset_log *log, struct flume_err *err) {
   const struct flume_io *io = log->log.io;
   int file = has_note(log) ? UV_EEXIST : io->open(io->ctx, log->file->path, FLUME_IO_READ);
   if (file < 0) return 0;
@@ -242,12 +243,12 @@ int flume__offset_look(struct log_offset *log, struct flume_err *err) {
 
 /* The file as it is now, with what the note says of it: *size. The note comes first, as the file only grows behind what
  * it says. */
-static int begin(struct log_offset *log, struct flume_bound *bound, bool damaged, uint64_t *size,
+static int begin(struct offset_log *log, struct flume_bound *bound, bool damaged, uint64_t *size,
                  struct flume_err *err) {
   const struct flume_io *io = log->log.io;
-  *bound = (struct flume_bound){.note = {.since = FLUME_SEQ_MAX, .deleted_end_off = UINT64_MAX}};
+  *bound = (struct flume_bound){.watermark = {.since = FLUME_SEQ_MAX, .deleted_end_off = UINT64_MAX}};
   int rv = open_file(log, err);
-  if (rv == 0) rv = pass_over(log, damaged, flume__offset_note_load(log, err));
+  if (rv == 0) rv = pass_over(log, damaged, flume__offset_superblock_load(log, err));
   if (rv == 0 && log->follow != NULL) rv = flume__offset_follow_bound(log, bound, err);
   if (rv != 0) return rv;
   int64_t bytes = io->size(io->ctx, log->file->file);
@@ -257,7 +258,7 @@ static int begin(struct log_offset *log, struct flume_bound *bound, bool damaged
 }
 
 /* Whether what looked like damage may come of a writer that was changing the files while they were read. */
-static bool is_changing(struct log_offset *log, const struct flume_bound *bound, uint64_t size) {
+static bool is_changing(struct offset_log *log, const struct flume_bound *bound, uint64_t size) {
   const struct flume_io *io = log->log.io;
   if (log->follow == NULL) return false;
   if (io->size(io->ctx, log->file->file) != (int64_t)size) return true;
@@ -265,7 +266,7 @@ static bool is_changing(struct log_offset *log, const struct flume_bound *bound,
 }
 
 /* As before it was read. */
-static void forget(struct log_offset *log) {
+static void forget(struct offset_log *log) {
   flume_offset_index_fini(&log->index);
   flume__offset_set_fini(&log->zeros, log->log.io);
   flume__offset_set_fini(&log->deleted, log->log.io);
@@ -275,7 +276,7 @@ static void forget(struct log_offset *log) {
   log->log.since.value = log->log.durable_seq = -1;
 }
 
-int flume__offset_recover(struct log_offset *log, uint32_t bits, bool damaged, struct flume_err *err) {
+int flume__offset_recover(struct offset_log *log, uint32_t bits, bool damaged, struct flume_err *err) {
   for (int attempt = 1;; attempt++) {
     struct flume_bound bound;
     struct flume_offset_scan scan;

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/path.h"
 #include "log/offset/offset_log.h"
 
 #define FREE_BYTES (FLUME_RECORD_HEADER_BYTES - FLUME_OFFSET_LENGTH_BYTES)
@@ -99,15 +100,15 @@ static int read_deleted(const struct offset_block *block, int file, struct flume
 
 static int mark_torn(struct offset_block *block) {
   const struct flume_io *io = block->file->io;
-  char path[4096];
-  int len = snprintf(path, sizeof path, "%s.flume/deleted", block->file->path);
-  if (len < 0 || (size_t)len >= sizeof path) return UV_ENAMETOOLONG;
+  char path[FLUME_PATH_MAX];
+  int rv = flume_path_append(path, sizeof path, block->file->path, ".flume/deleted");
+  if (rv != 0) return rv;
   int file = io->open(io->ctx, path, FLUME_IO_READ);
   if (file == UV_ENOENT || file == UV_ENOTDIR) return 0;
   if (file < 0) return file;
   struct flume_deletions deletions;
   flume_deletions_init(&deletions, io);
-  int rv = read_deleted(block, file, &deletions);
+  rv = read_deleted(block, file, &deletions);
   for (uint32_t i = 0; i < block->block.count && rv == 0; i++) {
     int64_t seq = flume_block_seq(&block->block, i);
     if (may_be_torn(block, i) && flume_tombstones_has(&deletions.deleted, seq)) block->offsets[i] = FLUME_BLOCK_GONE;
@@ -151,7 +152,7 @@ static int block_load(struct flume_block *base, struct flume_err *err) {
 }
 
 /* Marks the records that may be zeros, if there are any. */
-static int mark_zeros(const struct log_offset *log, struct offset_block *block) {
+static int mark_zeros(const struct offset_log *log, struct offset_block *block) {
   const struct flume_tombstones *zeros = &log->zeros.seqs.deleted;
   int64_t first_seq = block->block.first_seq, last_seq = flume_block_last_seq(&block->block);
   if (flume_tombstones_count(zeros, last_seq) == flume_tombstones_count(zeros, first_seq - 1)) return 0;
@@ -163,7 +164,7 @@ static int mark_zeros(const struct log_offset *log, struct offset_block *block) 
   return 0;
 }
 
-static void mark_deleted(const struct log_offset *log, struct offset_block *block) {
+static void mark_deleted(const struct offset_log *log, struct offset_block *block) {
   const struct flume_tombstones *deleted = flume__offset_gone(log);
   int64_t first_seq = block->block.first_seq, last_seq = flume_block_last_seq(&block->block);
   if (flume_tombstones_count(deleted, last_seq) == flume_tombstones_count(deleted, first_seq - 1)) return;
@@ -173,7 +174,7 @@ static void mark_deleted(const struct log_offset *log, struct offset_block *bloc
 }
 
 /* A block of records number from..to of the index. */
-static struct offset_block *block_new(const struct log_offset *log, uint64_t from, uint64_t to) {
+static struct offset_block *block_new(const struct offset_log *log, uint64_t from, uint64_t to) {
   const struct flume_io *io = log->log.io;
   uint32_t count = (uint32_t)(to - from + 1);
   struct offset_block *block = flume_io_zalloc(io, sizeof *block + count * sizeof *block->steps);
@@ -202,14 +203,14 @@ static struct offset_block *block_new(const struct log_offset *log, uint64_t fro
   atomic_init(&block->block.refs, 1);
   atomic_fetch_add_explicit(&log->file->refs, 1, memory_order_relaxed);
   block->file = log->file;
-  block->readonly = log->readonly;
-  if (log->readonly) block->deleted_off = log->deleted.seqs.end_off; /* a writer's commit thread owns it */
+  block->readonly = log->log.readonly;
+  if (log->log.readonly) block->deleted_off = log->deleted.seqs.end_off; /* a writer's commit thread owns it */
   memcpy(block->log_id, log->log.id, sizeof block->log_id);
   return block;
 }
 
 /* Widens from..to, one of them fixed, to about max_bytes. */
-static void widen(const struct log_offset *log, uint64_t *from, uint64_t *to, bool reverse, size_t max_bytes) {
+static void widen(const struct offset_log *log, uint64_t *from, uint64_t *to, bool reverse, size_t max_bytes) {
   const struct flume_offset_index *index = &log->index;
   uint64_t here = flume_offset_index_at(index, *from);
   if (reverse) {
@@ -221,7 +222,7 @@ static void widen(const struct log_offset *log, uint64_t *from, uint64_t *to, bo
 
 int flume__offset_plan(struct flume_log *base, int64_t seq, bool reverse, size_t max_bytes, struct flume_block **block,
                        struct flume_err *err) {
-  struct log_offset *log = (struct log_offset *)base;
+  struct offset_log *log = (struct offset_log *)base;
   assert(flume__log_is_locked(base));
   uint64_t at = flume_offset_index_find(&log->index, reverse ? (uint64_t)seq + 1 : (uint64_t)seq);
   if (reverse ? at == 0 : at == log->index.count) {
@@ -241,20 +242,20 @@ int flume__offset_plan(struct flume_log *base, int64_t seq, bool reverse, size_t
 }
 
 int64_t flume__offset_deleted_count(const struct flume_log *base, int64_t seq) {
-  return flume_tombstones_count(flume__offset_gone((const struct log_offset *)base), seq);
+  return flume_tombstones_count(flume__offset_gone((const struct offset_log *)base), seq);
 }
 
 int64_t flume__offset_deletion_at(const struct flume_log *base, int64_t ordinal) {
-  return flume__offset_gone((const struct log_offset *)base)->order[ordinal];
+  return flume__offset_gone((const struct offset_log *)base)->order[ordinal];
 }
 
 bool flume__offset_is_lost(const struct flume_log *base, int64_t seq) {
-  return flume_tombstones_has(&((const struct log_offset *)base)->deleted.seqs.lost, seq);
+  return flume_tombstones_has(&((const struct offset_log *)base)->deleted.seqs.lost, seq);
 }
 
 /* A delete overwrites the record at once, so that loading a deleted record finds zeros. */
 int flume__offset_plan_one(struct flume_log *base, int64_t seq, struct flume_block **block, struct flume_err *err) {
-  struct log_offset *log = (struct log_offset *)base;
+  struct offset_log *log = (struct offset_log *)base;
   assert(flume__log_is_locked(base));
   if (!flume_offset_index_has(&log->index, (uint64_t)seq)) {
     return flume_err_set(err, FLUME_ENOENT, "no record begins at byte %lld", (long long)seq);

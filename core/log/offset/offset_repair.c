@@ -15,6 +15,7 @@
 #include <stdlib.h>
 
 #include "base/err.h"
+#include "base/path.h"
 #include "log/offset/offset_verify.h"
 #include "log/quarantine.h"
 
@@ -24,7 +25,7 @@
 
 struct repair {
   const struct flume_io *io;
-  struct log_offset *log;
+  struct offset_log *log;
   struct flume_report *report;
   struct flume_offset_verify verify;
   struct flume_buf lost;   /* int64_t, ascending: where records of zeros begin */
@@ -129,7 +130,7 @@ static int copy_gaps(const struct repair *repair, int to) {
 /* The bytes that are going to be replaced, in a file of the log's name, where they are in that: the rest is holes. */
 static int put_gaps_aside(struct repair *repair, struct flume_err *err) {
   const struct flume_io *io = repair->io;
-  char path[4096];
+  char path[FLUME_PATH_MAX];
   if (repair->verify.gaps.len == 0) return 0;
   int rv = flume_aside_make(&repair->aside, err);
   if (rv != 0) return rv;
@@ -324,7 +325,7 @@ static int list_deleted(struct repair *repair, struct flume_deletions *list) {
 }
 
 static int remove_file(struct repair *repair, const char *name, struct flume_err *err) {
-  char path[4096];
+  char path[FLUME_PATH_MAX];
   int rv = flume_aside_put(&repair->aside, name, err);
   if (rv != 0) return rv;
   rv = flume__offset_path(repair->log, name, path, sizeof path);
@@ -364,8 +365,8 @@ static int mend_zeros(struct repair *repair, struct flume_err *err) {
 
 /* The note last: without it nothing of the others is looked at. */
 static int begin_anew(struct repair *repair, struct flume_err *err) {
-  struct log_offset *log = repair->log;
-  if (!repair->verify.note_damaged && log->noted_bits != 0) return 0;
+  struct offset_log *log = repair->log;
+  if (!repair->verify.note_damaged && log->superblock_bits != 0) return 0;
   bool damaged = repair->verify.note_damaged;
   int rv = 0;
   if (damaged) rv = remove_file(repair, "deleted", err);
@@ -374,8 +375,8 @@ static int begin_anew(struct repair *repair, struct flume_err *err) {
   if (rv != 0) return rv;
   rv = uv_random(NULL, NULL, log->log.id, sizeof log->log.id, 0, NULL);
   if (rv != 0) return fail(repair, "repairing", rv, err);
-  log->note = (struct flume_offset_note){.durable_off = 0};
-  rv = flume__offset_note_sync(log, err);
+  log->superblock = (struct flume_offset_superblock){.durable_off = 0};
+  rv = flume__offset_superblock_sync(log, err);
   if (rv != 0 || !damaged) return rv;
   return tell(repair, "note", 0, -1,
               "made anew: the log has another id, views are built anew, records of zeros are deleted", err);
@@ -404,7 +405,7 @@ static int mend_all(struct repair *repair, struct flume_err *err) {
   return rv == 0 && aside != NULL ? tell(repair, aside, 0, -1, "holds what was replaced, as it was", err) : rv;
 }
 
-static int repair_log(struct log_offset *log, struct flume_report *report, struct flume_err *err) {
+static int repair_log(struct offset_log *log, struct flume_report *report, struct flume_err *err) {
   struct repair repair = {.io = log->log.io, .log = log, .report = report};
   flume_aside_init(&repair.aside, log->log.io, log->log.dir);
   flume_offset_verify_init(&repair.verify, log, report);
@@ -419,7 +420,7 @@ static int repair_log(struct log_offset *log, struct flume_report *report, struc
 }
 
 /* Before anything is made beside what may be no log at all. */
-static int find(struct log_offset *log, struct flume_err *err) {
+static int find(struct offset_log *log, struct flume_err *err) {
   const struct flume_io *io = log->log.io;
   int file = io->open(io->ctx, log->file->path, FLUME_IO_WRITE);
   if (file < 0) return flume_err_set(err, file, "opening %s: %s", log->file->path, flume_strerror(file));
@@ -429,7 +430,7 @@ static int find(struct log_offset *log, struct flume_err *err) {
 
 int flume_log_repair_offset(const char *path, const struct flume_io *io, struct flume_report *report,
                             struct flume_err *err) {
-  struct log_offset log;
+  struct offset_log log;
   if (io == NULL) io = &flume_io_posix;
   flume_report_init(report, io);
   int rv = flume__offset_init(&log, io, path);
@@ -438,7 +439,7 @@ int flume_log_repair_offset(const char *path, const struct flume_io *io, struct 
   rv = find(&log, &why);
   if (rv == 0) rv = flume__offset_lock(&log, &why);
   if (rv == 0) {
-    rv = flume__offset_note_load(&log, &why);
+    rv = flume__offset_superblock_load(&log, &why);
     if (rv == FLUME_ECORRUPT) rv = 0; /* as the check will say */
   }
   if (rv == 0) rv = repair_log(&log, report, &why);

@@ -4,7 +4,7 @@
 #include "base/err.h"
 #include "log/offset/offset_log.h"
 
-void flume__offset_scan_init(struct flume_offset_scan *scan, struct log_offset *log, uint64_t file_bytes) {
+void flume__offset_scan_init(struct flume_offset_scan *scan, struct offset_log *log, uint64_t file_bytes) {
   const struct flume_io *io = log->log.io;
   *scan = (struct flume_offset_scan){
       .index = &log->index, .off = log->data_end_off, .until_off = UINT64_MAX, .last_seq = FLUME_SEQ_MAX};
@@ -24,12 +24,12 @@ const int64_t *flume__offset_scan_zeros(const struct flume_offset_scan *scan, si
   return (const int64_t *)(const void *)scan->zeros.data;
 }
 
-static int fail(const struct log_offset *log, int rv, struct flume_err *err) {
+static int fail(const struct offset_log *log, int rv, struct flume_err *err) {
   return flume_err_set(err, rv, "reading %s: %s", log->file->path, flume_strerror(rv));
 }
 
 /* Every record of zeros, and every other one that should be. */
-static int sort_record(struct log_offset *log, struct flume_offset_scan *scan,
+static int sort_record(struct offset_log *log, struct flume_offset_scan *scan,
                        const struct flume_offset_record *record) {
   int64_t seq = (int64_t)record->off;
   if (record->zero) return flume_buf_append(&scan->zeros, &seq, sizeof seq);
@@ -38,13 +38,13 @@ static int sort_record(struct log_offset *log, struct flume_offset_scan *scan,
 }
 
 /* Whether a crash can have torn what is in front of end_off. */
-static bool is_in_doubt(const struct log_offset *log, const struct flume_offset_scan *scan, uint64_t end_off) {
-  if (scan->acknowledged || !log->note.open) return false;
-  return end_off > log->note.durable_off && scan->window.file_bytes <= log->note.limit_off;
+static bool is_in_doubt(const struct offset_log *log, const struct flume_offset_scan *scan, uint64_t end_off) {
+  if (scan->acknowledged || !log->superblock.open) return false;
+  return end_off > log->superblock.durable_off && scan->window.file_bytes <= log->superblock.limit_off;
 }
 
 /* As flume_offset_read, but a record with a hole is none. */
-static int read_record(struct log_offset *log, struct flume_offset_scan *scan, struct flume_offset_record *record) {
+static int read_record(struct offset_log *log, struct flume_offset_scan *scan, struct flume_offset_record *record) {
   int rv = flume_offset_read(&scan->window, scan->off, log->file->bits, record, &scan->why);
   if (rv != 1 || !is_in_doubt(log, scan, record->end_off)) return rv;
   const uint8_t *frame;
@@ -55,7 +55,7 @@ static int read_record(struct log_offset *log, struct flume_offset_scan *scan, s
   return flume_offset_has_hole(frame, len, record->off) ? 0 : 1;
 }
 
-int flume__offset_scan_records(struct log_offset *log, struct flume_offset_scan *scan, struct flume_err *err) {
+int flume__offset_scan_records(struct offset_log *log, struct flume_offset_scan *scan, struct flume_err *err) {
   struct flume_offset_record record;
   while (scan->off < scan->window.file_bytes) {
     if (scan->off >= scan->until_off || (int64_t)scan->off > scan->last_seq) return 1;

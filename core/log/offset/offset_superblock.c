@@ -10,9 +10,8 @@
  * Nor does the framing tell that the middle of a record did not come to the disk. Such a hole has zeros, as the file was
  * shorter before; so a record behind durable_off that has a sector of zeros was torn. One that has it in earnest, and one
  * that is deleted, is not acknowledged before the note has it before durable_off on the disk. */
-#include <stdio.h>
-
 #include "base/err.h"
+#include "base/path.h"
 #include "log/offset/offset_log.h"
 
 #define NOTE_MAGIC 0x746f6e66u /* "fnot" */
@@ -33,9 +32,8 @@ enum {
   AT_CRC = 56
 };
 
-int flume__offset_path(const struct log_offset *log, const char *name, char *path, size_t size) {
-  int len = snprintf(path, size, "%s/%s", log->log.dir, name);
-  return len > 0 && (size_t)len < size ? 0 : UV_ENAMETOOLONG;
+int flume__offset_path(const struct offset_log *log, const char *name, char *path, size_t size) {
+  return flume_path_join(path, size, log->log.dir, name);
 }
 
 static bool is_note(const uint8_t *bytes) {
@@ -57,9 +55,9 @@ static int read_slots(const struct flume_io *io, int file, uint8_t *newest) {
   return found;
 }
 
-static int read_note(const struct log_offset *log, uint8_t *bytes) {
+static int read_note(const struct offset_log *log, uint8_t *bytes) {
   const struct flume_io *io = log->log.io;
-  char path[4096];
+  char path[FLUME_PATH_MAX];
   int rv = flume__offset_path(log, "note", path, sizeof path);
   if (rv == 0) rv = io->open(io->ctx, path, FLUME_IO_READ);
   if (rv < 0) return rv;
@@ -69,7 +67,8 @@ static int read_note(const struct log_offset *log, uint8_t *bytes) {
   return rv;
 }
 
-int flume__offset_note_read(const struct log_offset *log, struct flume_offset_noted *noted, struct flume_err *err) {
+int flume__offset_superblock_read(const struct offset_log *log, struct flume_offset_superblock_read *noted,
+                                  struct flume_err *err) {
   uint8_t bytes[NOTE_BYTES];
   noted->bits = 0;
   int rv = read_note(log, bytes);
@@ -86,25 +85,25 @@ int flume__offset_note_read(const struct log_offset *log, struct flume_offset_no
   }
   noted->bits = flume_get_le16(bytes + AT_BITS);
   memcpy(noted->id, bytes + AT_ID, sizeof noted->id);
-  noted->note = (struct flume_offset_note){.durable_off = flume_get_le64(bytes + AT_DURABLE),
-                                           .limit_off = flume_get_le64(bytes + AT_LIMIT),
-                                           .open = flume_get_le32(bytes + AT_OPEN) != 0};
+  noted->superblock = (struct flume_offset_superblock){.durable_off = flume_get_le64(bytes + AT_DURABLE),
+                                                       .limit_off = flume_get_le64(bytes + AT_LIMIT),
+                                                       .open = flume_get_le32(bytes + AT_OPEN) != 0};
   noted->turn = flume_get_le64(bytes + AT_TURN);
   return 0;
 }
 
-int flume__offset_note_load(struct log_offset *log, struct flume_err *err) {
-  struct flume_offset_noted noted;
-  int rv = flume__offset_note_read(log, &noted, err);
+int flume__offset_superblock_load(struct offset_log *log, struct flume_err *err) {
+  struct flume_offset_superblock_read noted;
+  int rv = flume__offset_superblock_read(log, &noted, err);
   if (rv != 0 || noted.bits == 0) return rv;
-  log->noted_bits = noted.bits;
+  log->superblock_bits = noted.bits;
   memcpy(log->log.id, noted.id, sizeof log->log.id);
-  log->note = noted.note;
-  log->note_turn = noted.turn;
+  log->superblock = noted.superblock;
+  log->superblock_turn = noted.turn;
   return 0;
 }
 
-static void put_note(const struct log_offset *log, const struct flume_offset_note *note, uint64_t turn,
+static void put_note(const struct offset_log *log, const struct flume_offset_superblock *note, uint64_t turn,
                      uint8_t *bytes) {
   memset(bytes, 0, NOTE_BYTES);
   flume_put_le32(bytes + AT_MAGIC, NOTE_MAGIC);
@@ -118,7 +117,8 @@ static void put_note(const struct log_offset *log, const struct flume_offset_not
   flume_put_le32(bytes + AT_CRC, flume_crc32c(0, bytes, AT_CRC));
 }
 
-int flume__offset_note_put(const struct log_offset *log, const struct flume_offset_note *note, struct flume_buf *out) {
+int flume__offset_superblock_put(const struct offset_log *log, const struct flume_offset_superblock *note,
+                                 struct flume_buf *out) {
   int rv = flume_buf_reserve(out, NOTE_BYTES);
   if (rv != 0) return rv;
   put_note(log, note, SLOTS, out->data); /* the first slot */
@@ -127,13 +127,13 @@ int flume__offset_note_put(const struct log_offset *log, const struct flume_offs
 }
 
 /* Writes the file at path, and syncs it if asked. */
-static int write_file(struct log_offset *log, const char *path, int mode, bool synced) {
+static int write_file(struct offset_log *log, const char *path, int mode, bool synced) {
   const struct flume_io *io = log->log.io;
   uint8_t bytes[NOTE_BYTES];
   int file = io->open(io->ctx, path, mode);
   if (file < 0) return file;
-  put_note(log, &log->note, ++log->note_turn, bytes);
-  uint64_t off = log->note_turn % SLOTS * FLUME_OFFSET_SECTOR_BYTES;
+  put_note(log, &log->superblock, ++log->superblock_turn, bytes);
+  uint64_t off = log->superblock_turn % SLOTS * FLUME_OFFSET_SECTOR_BYTES;
   int rv = flume_io_write_full(io, file, bytes, sizeof bytes, off);
   if (rv == 0 && synced) rv = io->sync(io->ctx, file);
   io->close(io->ctx, file);
@@ -141,40 +141,27 @@ static int write_file(struct log_offset *log, const char *path, int mode, bool s
 }
 
 /* The first note gets its name when it is whole; a later one is written over the one before the last. */
-static int create(struct log_offset *log, const char *path) {
+static int create(struct offset_log *log, const char *path) {
   const struct flume_io *io = log->log.io;
-  char from[4096];
+  char from[FLUME_PATH_MAX];
   int rv = flume__offset_path(log, "note.new", from, sizeof from);
   if (rv == 0) rv = write_file(log, from, FLUME_IO_WRITE | FLUME_IO_CREATE, true);
   if (rv == 0) rv = io->rename(io->ctx, from, path);
   return rv == 0 ? io->sync_dir(io->ctx, log->log.dir) : rv;
 }
 
-static int write_note(struct log_offset *log, bool synced, struct flume_err *err) {
-  char path[4096];
+static int write_note(struct offset_log *log, bool synced, struct flume_err *err) {
+  char path[FLUME_PATH_MAX];
   int rv = flume__offset_path(log, "note", path, sizeof path);
   if (rv == 0) rv = write_file(log, path, FLUME_IO_WRITE, synced);
   if (rv == UV_ENOENT) rv = create(log, path);
   return rv == 0 ? 0 : flume_err_set(err, rv, "writing %s/note: %s", log->log.dir, flume_strerror(rv));
 }
 
-int flume__offset_note_sync(struct log_offset *log, struct flume_err *err) {
+int flume__offset_superblock_sync(struct offset_log *log, struct flume_err *err) {
   return write_note(log, true, err);
 }
 
-int flume__offset_note_write(struct log_offset *log, struct flume_err *err) {
+int flume__offset_superblock_write(struct offset_log *log, struct flume_err *err) {
   return write_note(log, false, err);
-}
-
-int flume__offset_tell_begin(struct log_offset *log, struct flume_err *err) {
-  int rv = uv_random(NULL, NULL, &log->told.writer, sizeof log->told.writer, 0, NULL);
-  if (rv != 0) return flume_err_set(err, rv, "opening %s: %s", log->file->path, flume_strerror(rv));
-  log->told.since = log->sync == FLUME_SYNC_ALWAYS ? log->log.since.value : FLUME_SEQ_MAX;
-  return flume__offset_tell(log, err);
-}
-
-int flume__offset_tell(struct log_offset *log, struct flume_err *err) {
-  log->told.deleted_end_off = log->deleted.seqs.end_off;
-  int rv = flume_note_write(log->log.io, log->lock, log->log.id, &log->told);
-  return rv == 0 ? 0 : flume_err_set(err, rv, "writing %s/lock: %s", log->log.dir, flume_strerror(rv));
 }

@@ -5,7 +5,7 @@
 
 #include "base/err.h"
 
-void flume_offset_verify_init(struct flume_offset_verify *verify, struct log_offset *log, struct flume_report *report) {
+void flume_offset_verify_init(struct flume_offset_verify *verify, struct offset_log *log, struct flume_report *report) {
   const struct flume_io *io = log->log.io;
   *verify = (struct flume_offset_verify){.log = log, .report = report, .live_off = UINT64_MAX};
   flume__offset_set_init(&verify->deleted, io, "deleted");
@@ -34,7 +34,7 @@ static int add(struct flume_offset_verify *verify, enum flume_finding_kind kind,
 
 /* Every good frame of a set, and a finding for each place that is none. */
 static int salvage(struct flume_offset_verify *verify, struct flume_offset_set *set, bool *damaged) {
-  struct log_offset *log = verify->log;
+  struct offset_log *log = verify->log;
   struct flume_buf bytes;
   uint64_t off = 0, bad_off = 0;
   flume_buf_init(&bytes, log->log.io);
@@ -58,15 +58,15 @@ static int list_named(struct flume_offset_verify *verify) {
 }
 
 int flume_offset_verify_begin(struct flume_offset_verify *verify, struct flume_err *err) {
-  struct log_offset *log = verify->log;
+  struct offset_log *log = verify->log;
   const struct flume_io *io = log->log.io;
-  struct flume_offset_noted noted;
-  int rv = flume__offset_note_read(log, &noted, err);
+  struct flume_offset_superblock_read noted;
+  int rv = flume__offset_superblock_read(log, &noted, err);
   if (rv == FLUME_ECORRUPT) {
     verify->note_damaged = true;
     rv = add(verify, FLUME_FINDING_DAMAGE, "note", 0, -1, "damaged, both times that it stands there");
   } else if (rv == 0 && noted.bits != 0) {
-    verify->note = noted.note;
+    verify->note = noted.superblock;
     rv = salvage(verify, &verify->zeros, &verify->zeros_damaged);
     if (rv == 0) rv = salvage(verify, &verify->deleted, &verify->deleted_damaged);
     if (rv == 0) rv = list_named(verify);
@@ -119,7 +119,7 @@ static uint64_t promised_off(const struct flume_offset_verify *verify) {
 
 /* Whether what begins at verify->off may have been torn by a crash, or is being written. */
 static bool may_be_torn(const struct flume_offset_verify *verify) {
-  const struct flume_offset_note *note = &verify->note;
+  const struct flume_offset_superblock *note = &verify->note;
   return verify->off >= promised_off(verify) && note->open && verify->window.file_bytes <= note->limit_off;
 }
 

@@ -13,9 +13,9 @@ struct flume_offset_gap {
 };
 
 struct flume_offset_verify {
-  struct log_offset *log; /* for its names, its id, its framing and its file; nothing else of it is looked at */
+  struct offset_log *log; /* for its names, its id, its framing and its file; nothing else of it is looked at */
   struct flume_report *report;
-  struct flume_offset_note note;
+  struct flume_offset_superblock note;
   bool note_damaged;
   struct flume_offset_set deleted;
   struct flume_offset_set zeros;
@@ -34,7 +34,7 @@ struct flume_offset_verify {
 
 /* Opens nothing. log and report are borrowed. For a log that is open for writing live_off may be set then: what is before
  * it has to be records, and what is behind it is not looked at. */
-void flume_offset_verify_init(struct flume_offset_verify *verify, struct log_offset *log, struct flume_report *report);
+void flume_offset_verify_init(struct flume_offset_verify *verify, struct offset_log *log, struct flume_report *report);
 void flume_offset_verify_fini(struct flume_offset_verify *verify);
 
 /* Reads what stands beside the file, and then how long that is. FLUME_EVERSION, FLUME_ENOMEM, an errno. */

@@ -75,9 +75,9 @@ static void append_next(struct built *built, struct flume_log *log) {
 
 /* Where frames and records begin, in whichever segment. */
 static void note_boundaries(struct built *built, struct flume_log *base) {
-  struct log_file *log = (struct log_file *)base;
-  for (size_t i = 0; i < log->segments_count; i++) {
-    const struct flume_segment *segment = log->segments[i];
+  struct file_log *log = (struct file_log *)base;
+  for (size_t i = 0; i < log->segments.count; i++) {
+    const struct flume_segment *segment = log->segments.list[i];
     for (int64_t at = 0; segment->offsets != NULL && at < segment->next_seq - segment->first_seq; at++) {
       built->boundaries[built->boundaries_count++] = segment->offsets[at];
     }

@@ -74,7 +74,7 @@ TEST(follows_over_segments_and_reopenings) {
     if (i % 3 == 0) CHECK(comes(sees, i));
   }
   CHECK(comes(sees, 119));
-  CHECK(((struct log_file *)reader)->segments_count > 10);
+  CHECK(((struct file_log *)reader)->segments.count > 10);
   for (int64_t i = 0; i < 120; i++) {
     snprintf(text, sizeof text, "%lld", (long long)i);
     CHECK(reads(i, text));
@@ -184,7 +184,7 @@ TEST(file_that_is_cut_while_it_is_read) {
     loop_end(&own);
     REQUIRE(comes(sees, i));
   }
-  CHECK(((struct log_file *)reader)->segments_count > 1);
+  CHECK(((struct file_log *)reader)->segments.count > 1);
   reader_end();
 }
 
@@ -270,7 +270,7 @@ TEST(damage_in_acknowledged_records) {
   append_record(log, "zero");
   reader_open();
   append_record(log, "one");
-  uint64_t off = flume__file_active((struct log_file *)log)->end_off - 1;
+  uint64_t off = flume__file_active((struct file_log *)log)->end_off - 1;
   append_record(log, "two");
   int fd = open(path_in(dir, segment_name(0)), O_WRONLY | O_CLOEXEC);
   MUST(fd >= 0 && pwrite(fd, "?", 1, (off_t)off) == 1);
@@ -357,9 +357,9 @@ TEST(segment_of_another_log_comes_next) {
   append_record(log, "zero");
   reader_open();
   for (int i = 0; i < 3; i++) append_record(log, "a record that fills a segment");
-  struct log_file *file = (struct log_file *)log;
-  MUST(file->segments_count > 1);
-  const char *path = file->segments[1]->path;
+  struct file_log *file = (struct file_log *)log;
+  MUST(file->segments.count > 1);
+  const char *path = file->segments.list[1]->path;
   uint8_t header[HEADER_BYTES];
   int fd = open(path, O_RDWR | O_CLOEXEC);
   MUST(fd >= 0 && pread(fd, header, sizeof header, 0) == (ssize_t)sizeof header);
@@ -367,7 +367,7 @@ TEST(segment_of_another_log_comes_next) {
   flume_put_le32(header + 60, flume_crc32c(0, header, 60));
   MUST(pwrite(fd, header, sizeof header, 0) == (ssize_t)sizeof header);
   close(fd);
-  check_lost(FLUME_ECORRUPT, file->segments[1]->first_seq - 1);
+  check_lost(FLUME_ECORRUPT, file->segments.list[1]->first_seq - 1);
   CHECK(says("belongs to another log"));
   log_close_wait(log, &loop);
   reader_end();
@@ -384,7 +384,7 @@ static void replace_by_copy(const char *name) {
 }
 
 static bool was_let_go(int64_t i) {
-  return ((struct log_file *)reader)->segments[i]->file < 0;
+  return ((struct file_log *)reader)->segments.list[i]->file < 0;
 }
 
 TEST(sealed_segment_that_is_replaced) {

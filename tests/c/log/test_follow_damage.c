@@ -23,7 +23,7 @@ TEST(acknowledged_deletes_are_cut_off) {
   append_record(log, "one");
   CHECK_INT_EQ(log_del(log, &own, (int64_t[]){0}, 1), 0);
   reader_open();
-  uint64_t end_off = ((struct log_file *)log)->deletions.end_off;
+  uint64_t end_off = ((struct file_log *)log)->deletions.end_off;
   CHECK_INT_EQ(log_del(log, &own, (int64_t[]){1}, 1), 0);
   MUST(truncate(path_in(dir, "deleted"), (off_t)end_off) == 0);
   check_lost(FLUME_ECORRUPT, 1);
@@ -37,7 +37,7 @@ TEST(acknowledged_records_are_cut_off) {
   struct flume_log *log = open_writer(0);
   append_record(log, "zero");
   reader_open();
-  uint64_t off = flume__file_active((struct log_file *)log)->end_off;
+  uint64_t off = flume__file_active((struct file_log *)log)->end_off;
   append_record(log, "one");
   MUST(truncate(path_in(dir, segment_name(0)), (off_t)off) == 0);
   check_lost(FLUME_ECORRUPT, 0);
@@ -71,9 +71,9 @@ TEST(a_watermark_that_is_behind) {
   for (int i = 0; i < 3; i++) append_record(log, "x");
   reader_open();
   CHECK_INT_EQ(flume_log_since(reader), 2);
-  struct log_file *writer = (struct log_file *)log;
-  writer->note.since = 1;
-  MUST(flume__note_write(writer) == 0);
+  struct file_log *writer = (struct file_log *)log;
+  writer->log.lock_file.watermark.since = 1;
+  MUST(flume__watermark_tell(&writer->log.lock_file, writer->log.id, NULL) == 0);
   run_for(20);
   CHECK(!is_lost(0));
   CHECK_INT_EQ(flume_log_since(reader), 2);

@@ -609,7 +609,7 @@ TEST(a_segment_is_rolled_beside_a_sync) {
   CHECK(f.log->durable_seq >= seq && f.log->durable_seq <= f.log->since.value);
   CHECK_INT_EQ(flume__log_sync_now(f.log, f.log->since.value, &f.err), 0);
   CHECK_INT_EQ(f.log->durable_seq, f.log->since.value);
-  CHECK(((struct log_file *)f.log)->segments_count > 1);
+  CHECK(((struct file_log *)f.log)->segments.count > 1);
   gate_fini();
   fixture_fini(&f);
 }

@@ -125,7 +125,7 @@ TEST(a_cut_is_not_noticed_without_the_watermark_file) {
 
 /* A note that is not whole, or another log's, is none. */
 TEST(a_damaged_watermark_file_is_ignored) {
-  for (int at = FLUME_IO_LOCK_BYTES; at < FLUME_IO_LOCK_BYTES + FLUME_NOTE_BYTES; at++) {
+  for (int at = FLUME_IO_LOCK_BYTES; at < FLUME_IO_LOCK_BYTES + FLUME_WATERMARK_BYTES; at++) {
     begin_made(FLUME_SYNC_ALWAYS, true);
     struct image image = {.count = 0};
     image_take_file(&image, dir, "lock");

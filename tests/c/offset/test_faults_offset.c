@@ -60,7 +60,7 @@ static void read_all(struct flume_log *log) {
 
 /* Where the log ends. */
 static int64_t end_of(struct flume_log *log) {
-  return (int64_t)((struct log_offset *)log)->data_end_off;
+  return (int64_t)((struct offset_log *)log)->data_end_off;
 }
 
 static void visit(struct scenario *s, int appends) {

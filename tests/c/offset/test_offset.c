@@ -146,7 +146,7 @@ TEST(a_file_that_would_outgrow_its_pointers_is_refused_more) {
   int64_t seq = -1;
   begin();
   struct flume_log *log = must_open();
-  struct log_offset *inside = (struct log_offset *)log;
+  struct offset_log *inside = (struct offset_log *)log;
   inside->next_off = UINT32_MAX - 21;
   CHECK_INT_EQ(flume_log_append_wait(log, &record, 1, &seq, &err), FLUME_E2BIG);
   CHECK(strstr(err.msg, "its pointers of 32 bits reach no further") != NULL);

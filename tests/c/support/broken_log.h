@@ -116,13 +116,13 @@ static inline void made_free(struct flume_slice *records, int count) {
 static inline void made_append(struct flume_log *log, int count) {
   struct flume_slice records[10];
   int64_t seq = -1;
-  uint64_t off = flume__file_active((struct log_file *)log)->end_off;
+  uint64_t off = flume__file_active((struct file_log *)log)->end_off;
   made_next(records, count);
   CHECK_INT_EQ(flume_log_append_wait(log, records, (size_t)count, &seq, &err), 0);
   made_free(records, count);
   made.count += count;
   CHECK_INT_EQ(seq, made.count - 1);
-  const struct flume_segment *active = flume__file_active((struct log_file *)log);
+  const struct flume_segment *active = flume__file_active((struct file_log *)log);
   if (active->first_seq == made.count - count && made.frames_count > 0) {
     made.frames_count = 0;
     off = HEADER_BYTES;

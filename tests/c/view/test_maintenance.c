@@ -106,18 +106,18 @@ TEST(readers_check_views) {
   struct flume_log *reader = NULL, *log = must_open(300);
   struct flume_log_options options = {.readonly = true, .io = &faults.io};
   REQUIRE(try_open(&reader, &options) == 0);
-  CHECK_INT_EQ(flume_tasks_sharing(&((struct log_file *)reader)->tasks), FLUME_STORE_RESTS);
+  CHECK_INT_EQ(flume_tasks_sharing(&((struct file_log *)reader)->tasks), FLUME_STORE_RESTS);
   check_finds_nothing(reader);
   log_close_wait(log, &loop);
   log_close_wait(reader, &loop);
   write_file(path_in(dir, "lock"), "999999999\n", 10, 10);
   REQUIRE(try_open(&reader, &options) == 0);
-  CHECK_INT_EQ(flume_tasks_sharing(&((struct log_file *)reader)->tasks), FLUME_STORE_SHARED);
+  CHECK_INT_EQ(flume_tasks_sharing(&((struct file_log *)reader)->tasks), FLUME_STORE_SHARED);
   check_finds_nothing(reader);
   log_close_wait(reader, &loop);
   MUST(unlink(path_in(dir, "lock")) == 0);
   REQUIRE(try_open(&reader, &options) == 0);
-  CHECK_INT_EQ(flume_tasks_sharing(&((struct log_file *)reader)->tasks), FLUME_STORE_SHARED);
+  CHECK_INT_EQ(flume_tasks_sharing(&((struct file_log *)reader)->tasks), FLUME_STORE_SHARED);
   log_close_wait(reader, &loop);
   end();
 }
@@ -380,9 +380,9 @@ TEST(a_block_whose_file_became_shorter) {
 TEST(damage_in_the_segment_before_an_empty_one) {
   begin();
   struct flume_log *log = must_open(300);
-  while (((struct log_file *)log)->segments_count < 2) made_append(log, 2);
-  int64_t first_seq = flume__file_active((struct log_file *)log)->first_seq;
-  uint64_t end_off = ((struct log_file *)log)->segments[0]->data_end_off;
+  while (((struct file_log *)log)->segments.count < 2) made_append(log, 2);
+  int64_t first_seq = flume__file_active((struct file_log *)log)->first_seq;
+  uint64_t end_off = ((struct file_log *)log)->segments.list[0]->data_end_off;
   log_close_wait(log, &loop);
   char name[64];
   snprintf(name, sizeof name, "%020lld.flume", (long long)first_seq);
