@@ -12,6 +12,7 @@ local options = require "flume.options"
 local sandbox = require "flume.view.host_modules".import "sandbox"
 local stream = require "flume.log.stream"
 local views = require "flume.view.view"
+local Watching = require "flume.watching"
 
 local OPTIONS = {ready = "boolean", mapper = "function|string", views = "string", watch = "boolean"}
 local USE_OPTIONS = {memory = "integer", budget = "integer", accept = "string", trusted = "boolean",
@@ -216,6 +217,7 @@ function DB:use(name, definition, extra)
   if not mounted then error("use: " .. message, 2) end
   self._views[name] = mounted
   self._dependents:mounted {name}
+  if self._watching and given.path then self._watching:refresh() end
   return self
 end
 
@@ -410,13 +412,16 @@ end
 
 local function on_folder_change(self)
   if self.closed or self.closing then return end
+  self._watching:refresh()
   local known = {}
   for name in pairs(self._views) do known[name] = true end
   mount_folder(self, self._views_folder)
   for name, each in pairs(self._views) do
     local before = each._instance
     local function done(err)
-      if not (self.closed or self.closing) and (err or each._instance ~= before or not known[name]) then
+      if self.closed or self.closing then return end
+      self._watching:refresh() -- it may have other modules now
+      if err or each._instance ~= before or not known[name] then
         tell_reloaded(self, each, err)
       end
     end
@@ -424,11 +429,19 @@ local function on_folder_change(self)
   end
 end
 
+-- The files of all views, as far as these are known: scripts, mappers, and modules that they have loaded.
+local function files_of(self)
+  local files = {}
+  for _, view in pairs(self._views) do
+    for _, path in ipairs(view:_files()) do files[#files + 1] = path end
+  end
+  return files
+end
+
 local function watch_folder(self)
   if not self._views_folder then return nil, "watch: there is no folder of views to watch", "EINVAL" end
-  local watcher, message, code = core.watch(self._views_folder, function () on_folder_change(self) end)
-  if not watcher then return nil, message, code end
-  self._watcher = watcher
+  local function files() return files_of(self) end
+  self._watching = Watching.new(self._views_folder, files, function () on_folder_change(self) end)
   return true
 end
 
@@ -451,7 +464,7 @@ local function new(log, given, dir)
     _ready = given.ready ~= false,
     _readonly = given.readonly,
     _views_folder = given.views,
-    _watcher = nil,         -- of the folder
+    _watching = nil,        -- with watch: what notices changes of scripts
     _mapper = nil,          -- a function that only this state has
     _mapper_path = nil,     -- or the file that every view's state loads
     _map = nil,             -- what get and stream apply
@@ -495,7 +508,7 @@ local function close(self, done)
     return
   end
   self.closing = {done}
-  if self._watcher then self._watcher:stop() end
+  if self._watching then self._watching:stop() end
   local gone = errors.new("the database was closed", "ECLOSED")
   for abort in pairs(self._waits) do abort(gone) end
   for s in pairs(self.log.streams) do

@@ -47,7 +47,7 @@ local flume = {}
 ---@field ready? boolean false: views don't move, and reads wait, until db.ready:set(true)
 ---@field mapper? string|fun(value: flume.Value, seq: integer): flume.Value sees each value first; see views/README.md
 ---@field views? string a folder: every *.lua in it is mounted under its name
----@field watch? boolean with views: what changes in the folder is mounted anew, as by db:reload()
+---@field watch? boolean with views: scripts and modules that change are reloaded, as by db:reload(); see views/README
 
 --- Options of flume.log.file.
 ---@class flume.LogOptions

@@ -17,7 +17,7 @@ struct flume_vm {
   lua_State *L;
   int host; /* registry reference of the host object, LUA_NOREF before it is loaded */
   uv_mutex_t mutex;
-  locale_t locale; /* while a thread is in: its locale from before; NULL otherwise, or when it wasn't changed */
+  locale_t locale;    /* while a thread is in: its locale from before; NULL otherwise, or when it wasn't changed */
   atomic_bool wanted; /* somebody waits: a long fold should pause */
   struct flume_budget budget;
 };

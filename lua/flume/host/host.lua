@@ -67,7 +67,9 @@ local function run_files(options)
   return definition, mapper, prepared
 end
 
-local function add_describe(host, options, definition, used, fingerprint)
+-- made_of: {fingerprint =, modules =} of the sources.
+local function add_describe(host, options, definition, used, made_of)
+  local fingerprint = made_of.fingerprint
   function host.describe()
     local text, print, uses, stamp = definition_of.version_text(definition.version), fingerprint, nil, nil
     if used then
@@ -76,7 +78,7 @@ local function add_describe(host, options, definition, used, fingerprint)
     return {
       version = definition.version, version_text = text, uses = uses, stamp = stamp, fingerprint = print,
       kind = host.called or host.kind, methods = core.map(host.methods), in_caller = host.in_caller,
-      keyless = host.keyless, builtin = core.map(host.builtin),
+      modules = made_of.modules, keyless = host.keyless, builtin = core.map(host.builtin),
       since = host.raw and world.import "kinds.raw".since_of(host.raw) or nil,
     }
   end
@@ -86,12 +88,13 @@ local function new(options)
   local definition, mapper, prepared = run_files(options)
   local used
   definition, used = resolve_uses(options, prepared, definition)
-  local fingerprint = prepared and prepared.sources.fingerprint(options.params) or 0
+  local made_of = {fingerprint = 0, modules = {}}
+  if prepared then made_of = prepared.sources.describe(options.params) end
 
   local host = make(options.name, definition, options, used)
   host.transform, host.bytes = transform_for(options, mapper)
   iterators.add(host, options.name)
-  add_describe(host, options, definition, used, fingerprint)
+  add_describe(host, options, definition, used, made_of)
 
   function host.call(method, ...)
     return host.functions[method](host.view, ...)

@@ -53,6 +53,11 @@ function M.new(find)
     return hash
   end
 
+  --- The fingerprint, and the names of the modules, sorted: {fingerprint =, modules =}.
+  function self.describe(params)
+    return {fingerprint = self.fingerprint(params), modules = sorted_modules()}
+  end
+
   return self
 end
 

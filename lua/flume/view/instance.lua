@@ -106,6 +106,7 @@ local function new(script, handle, host, described)
     version_text = described.version_text, -- "" without a version
     uses = described.uses,      -- names of the views that it uses; nil for none
     saw = nil,                  -- name of a used view -> what that view was when the instance was made
+    modules = described.modules, -- list of the names of modules that its script has loaded or may load
     stamp = described.stamp,    -- of all that it uses: the same text for the same views
     keyless = described.keyless, -- true: an aggregate with one group that has no key
     fingerprint = described.fingerprint,

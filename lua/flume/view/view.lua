@@ -240,6 +240,19 @@ function View:_uses(name)
   return false
 end
 
+--- The files that the view is made of: a list of paths. A view that could not be mounted knows its script alone.
+function View:_files()
+  local script, files = self._script, {}
+  files[1] = script.path
+  files[#files + 1] = script.mapper_path
+  local search = script.folder and script.folder .. "/?.lua" or ""
+  if script.trusted then search = search .. ";" .. package.path end
+  for _, instance in ipairs {self._instance, self._versions.pending} do
+    for _, name in ipairs(instance.modules) do files[#files + 1] = package.searchpath(name, search) end
+  end
+  return files
+end
+
 --- Mounts a view of the same records that belongs to this one. state_dir: where its states are kept, or nil. A view;
 --- nil, message, code.
 function View:_mount_part(definition, state_dir)
