@@ -70,6 +70,6 @@ return {
   count = function (view, options)
     local count = 0
     for _ in kept_in(view, range.bounds(options)) do count = count + 1 end
-    return count
+    return range.count(view, options, count)
   end,
 }

@@ -94,7 +94,7 @@ local function links(view, link)
   return function ()
     for key, _, seq in entries do
       local found = {[order[1]] = key[2], [order[2]] = key[3], [order[3]] = key[4]}
-      if link.target == nil or found.target == link.target then return found, seq end
+      if link.target == nil or range.is_same(found.target, link.target) then return found, seq end
     end
   end
 end
@@ -159,10 +159,10 @@ return {
     local link = check(options or {})
     local order, prefix = order_for(link)
     if #prefix - 1 == (link.source and 1 or 0) + (link.relation and 1 or 0) + (link.target and 1 or 0) and order then
-      return view:count {prefix = prefix}
+      return range.count(view, link, view:count {prefix = prefix})
     end
     local count = 0
     for _ in links(view, link) do count = count + 1 end
-    return count
+    return range.count(view, link, count)
   end,
 }

@@ -235,6 +235,13 @@ local OPTIONS = {
   wait = true, timeout = true,
 }
 
+local function check_options(options)
+  for name in pairs(options or {}) do
+    if not OPTIONS[name] then error(("search: unknown option %s"):format(tostring(name)), 0) end
+  end
+  return options or {}
+end
+
 return {
   indexer = function (item, _, emit)
     local terms, words, len = places_of(item)
@@ -250,10 +257,7 @@ return {
   methods = {search = "records", count = "async"},
 
   search = function (view, query, options)
-    options = options or {}
-    for name in pairs(options) do
-      if not OPTIONS[name] then error(("search: unknown option %s"):format(tostring(name)), 0) end
-    end
+    options = check_options(options)
     local list = {}
     for seq, value in pairs(hits_of(view, query, options.after)) do list[#list + 1] = {value, seq} end
     if options.after then return range.by_seq(list) end
@@ -266,9 +270,10 @@ return {
     end
   end,
 
-  count = function (view, query)
+  count = function (view, query, options)
     local count = 0
+    check_options(options)
     for _ in pairs(hits_of(view, query)) do count = count + 1 end
-    return count
+    return range.count(view, options, count)
   end,
 }

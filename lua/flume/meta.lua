@@ -889,7 +889,8 @@ function QueryView:where(condition) end
 ---@return table[] list
 function QueryView:indexes() end
 
---- A query that is built: db.q:where(…). Each step gives another one. Calling it is iterate.
+--- A query that is built: db.q:where(…). Each step gives a new query. A query is also the
+--- iterator of a for loop; calling it without arguments is iterate.
 ---@class flume.Query
 ---@overload fun(): flume.Results
 local Query = {}
@@ -912,7 +913,7 @@ function Query:descending() end
 ---@return flume.Query query
 function Query:by(path) end
 
---- At most so many; of page, how many there are on one.
+--- At most so many; of page, how many there are on one. Below 0: no limit.
 ---@param limit integer
 ---@return flume.Query query
 function Query:limit(limit) end
@@ -955,7 +956,7 @@ function Query:explain(cb) end
 function Query:iterate() end
 
 --- A page of them, as long as the limit (25 by default). What is appended meanwhile moves nothing.
----@param cursor? string what the page before has given; nil for the first page
+---@param cursor? string what the page before of the same conditions and order has given; nil for the first page
 ---@param cb? fun(err: flume.Error?, items: flume.Value[]?, cursor: string?)
 ---@return flume.Value[]? items
 ---@return string? cursor of the next page; nil behind the last. Or the message of a failure

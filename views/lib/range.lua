@@ -12,6 +12,18 @@ function M.bounds(options, changes)
   return bounds
 end
 
+--- As many of count as the options let there be. Raises for options that count doesn't do.
+function M.count(view, options, count)
+  for _, name in ipairs {"after", "live", "old"} do
+    if options and options[name] ~= nil then
+      error(("%s: count: there is no option %s; a count has an end"):format(view.name, name), 0)
+    end
+  end
+  local limit = options and options.limit or -1
+  if math.type(limit) ~= "integer" then error(("%s: count: limit must be an integer"):format(view.name), 0) end
+  return limit >= 0 and limit < count and limit or count
+end
+
 --- Whether two keys are the same.
 function M.is_same(a, b)
   if type(a) ~= "table" or type(b) ~= "table" then return a == b end

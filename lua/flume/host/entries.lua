@@ -52,10 +52,11 @@ function M.add_reading(host, builtin)
   view.range = ranges.reader(host)
   view.read = view.range
   function view.count(_, range)
-    local wrong = ranges.check(range)
+    local wrong = ranges.check_count(range)
     if wrong then error("count: " .. wrong, 0) end
     host.flush()
-    return store.count(range)
+    local count = store.count(range)
+    return range and math.min(count, ranges.limit_of(range)) or count
   end
   builtin.read, builtin.count, builtin.deltas = view.read, view.count, M.deltas
   host.methods = {get = "async", read = "source", count = "async", deltas = "source"}

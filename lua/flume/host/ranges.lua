@@ -34,6 +34,18 @@ function M.check(options)
   if options.reverse and options.live then return "reverse and live exclude each other" end
 end
 
+-- Options that would change what is counted, and that count doesn't do.
+local NOT_OF_COUNT = {"after", "live", "old"}
+
+--- The same of the options of count. Those that change the form or the order of results change no count.
+function M.check_count(options)
+  local wrong = M.check(options)
+  for _, option in ipairs(not wrong and options and NOT_OF_COUNT or {}) do
+    if options[option] ~= nil then return ("there is no option %s; a count has an end"):format(option) end
+  end
+  return wrong
+end
+
 local OF_RECORDS = {"limit", "after", "live", "old", "keys", "values", "seqs"}
 
 --- What is wrong with those options of a method that gives records which are not up to the method; or nil.

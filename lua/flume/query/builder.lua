@@ -48,12 +48,10 @@ function Query:by(path)
   return changed(self, "path", filter.path(path, 3))
 end
 
---- At most so many; also how many there are on a page.
+--- At most so many; also how many there are on a page. Below 0: no limit.
 function Query:limit(limit)
-  if math.type(limit) ~= "integer" or limit < 0 then
-    error("limit: an integer from 0 on expected, not " .. tostring(limit), 2)
-  end
-  return changed(self, "size", limit)
+  if math.type(limit) ~= "integer" then error("limit: an integer expected, not " .. tostring(limit), 2) end
+  return changed(self, "size", limit >= 0 and limit or nil)
 end
 
 --- How long it waits: {since =, wait =, timeout =}, as the methods of any view.
@@ -110,8 +108,53 @@ function Query:iterate()
   return results, nil, nil, results
 end
 
-function Query:__call()
-  return self:iterate()
+-- --- for value, seq in query do -----------------------------------------------------------------------------------
+--
+-- A generic for calls the query itself: with (nil, nil) at first, then with (nil, the value before). Each loop that is under
+-- way has results of its own; the value before tells which loop it is. Loops that were left early are found behind it.
+
+local loops = setmetatable({}, {__mode = "k"}) -- query -> list of {results =, last =}, the innermost last
+
+local function find_loop(list, last)
+  local found
+  for i = #list, 1, -1 do
+    if rawequal(list[i].last, last) then
+      if found then error("nested loops over one query: call its :iterate() in each", 3) end
+      found = i
+    end
+  end
+  return found
+end
+
+local function leave_loops(list, at)
+  for i = #list, at, -1 do
+    list[i].results:close()
+    list[i] = nil
+  end
+end
+
+-- The loop's next value and seq.
+local function step_loop(list, at)
+  local loop = list[at]
+  local value, seq = loop.results()
+  loop.last = value
+  if value == nil then leave_loops(list, at) end
+  return value, seq
+end
+
+function Query:__call(...)
+  if select("#", ...) == 0 then return self:iterate() end
+  local _, last = ...
+  local list = loops[self] or {}
+  loops[self] = list
+  if last == nil then
+    list[#list + 1] = {results = (self:iterate()), last = nil}
+    return step_loop(list, #list)
+  end
+  local at = find_loop(list, last)
+  if not at then error("a loop over a query: its value was changed; call :iterate()", 2) end
+  leave_loops(list, at + 1)
+  return step_loop(list, at)
 end
 
 --- A page of them, limit long (by default 25), and a cursor for the next one; nil behind the last. What is appended
@@ -131,6 +174,11 @@ end
 --- are there.
 function Query:live(options)
   self.engine.view:_check_alive("live", 2)
+  for name, value in pairs(options or {}) do
+    if name ~= "old" or type(value) ~= "boolean" then
+      error(("live: %s = %s; there is old, true or false"):format(tostring(name), tostring(value)), 2)
+    end
+  end
   if self.path or self.reverse then error("live: what is to come is in the order of the log", 2) end
   local made = made_of(self)
   made.live, made.old = true, options ~= nil and options.old == true

@@ -34,6 +34,20 @@ function M.is(value)
   return getmetatable(value) == Condition
 end
 
+--- Text that is the same for two conditions that are written the same way. A function of a test is not looked at.
+function M.signature(condition)
+  if condition == nil then return "all" end
+  local parts = {condition.op}
+  for i, each in ipairs(condition) do parts[i + 1] = M.signature(each) end
+  if condition.path then
+    local value = condition.value
+    if type(value) == "function" or value == nil then value = type(value) end
+    parts[#parts + 1] = core.encode_sorted(core.array {core.array(condition.path), value})
+  end
+  for i, part in ipairs(parts) do parts[i] = #part .. ":" .. part end
+  return table.concat(parts)
+end
+
 local function check_both(a, b, sign)
   if not (M.is(a) and M.is(b)) then
     error(("a condition expected on both sides of %s, such as eq(\"type\", \"post\")"):format(sign), 3)

@@ -3,6 +3,7 @@
 
 local async = require "flume.async"
 local core = require "flume.core"
+local errors = require "flume.errors"
 local filter = require "flume.query.filter"
 local Indexes = require "flume.query.indexes"
 local Query = require "flume.query.builder"
@@ -48,6 +49,18 @@ local function take_options(made, options)
   end
 end
 
+-- $reduce and $sort take the values in any order, but for a $reduce with $collect: an order of the records must not be
+-- given in vain.
+local function take_gathering(made, name, rule)
+  if name ~= "$reduce" and name ~= "$sort" then return end
+  if not made.gathers then made.orders = made.orders or name == "$reduce" and stages.keeps_order(rule) end
+  made.gathers = made.gathers or name
+  if name == "$sort" and #made.stages == 0 then
+    local paths, reverse = stages.sort_paths(rule)
+    if #paths == 1 then made.sort, made.sort_reverse = paths[1], reverse[1] end
+  end
+end
+
 -- One stage of a query: {$filter = …} and so on, or an option of the whole, {limit = …}.
 local function take_stage(made, stage, i)
   if not values.is_container(stage) then
@@ -61,12 +74,12 @@ local function take_stage(made, stage, i)
   if name == nil then return end
   if name == "limit" or name == "$limit" then
     local limit = limit_of(rule)
+    made.orders = made.orders or not made.gathers
     if limit then made.stages[#made.stages + 1] = stages.limit_stage(limit) end
   elseif name == "$filter" and #made.stages == 0 then
     made.conditions[#made.conditions + 1] = filter.parse(rule, {}, "$filter")
   elseif STAGES[name] then
-    made.gathers = made.gathers or name == "$reduce" or name == "$sort"
-    made.sort = made.sort or #made.stages == 0 and name == "$sort" and stages.sort_paths(rule)
+    take_gathering(made, name, rule)
     made.stages[#made.stages + 1] = stages.make(name, rule)
   elseif name == "reverse" or name == "live" or name == "old" then
     made[name] = check_option(name, rule)
@@ -82,13 +95,32 @@ local function is_stage(query)
 end
 
 -- Sorting by one path, first of all stages, is what an index can do.
+-- (Records with the same value stay in the order of the log, also where the values descend: that order an index doesn't
+-- have.)
 local function take_order(made)
+  local given = made.by ~= nil and "by" or made.reverse and "reverse"
+  if given and made.gathers and not made.orders then
+    invalid('option %s: behind it %s makes another order; give the order in a $sort: {"$desc": path} descends', given,
+      made.gathers)
+  end
   if made.by ~= nil then
     made.path = filter.parse_path(made.by, "option by")
-  elseif made.sort and #made.sort == 1 and not made.reverse then
-    made.path = made.sort[1]
+  elseif made.sort and not made.sort_reverse and not made.reverse then
+    made.path = made.sort
     table.remove(made.stages, 1)
   end
+end
+
+local LONE_OPTIONS = {limit = "number", reverse = "boolean", live = "boolean", old = "boolean"}
+
+-- A table of options alone in the place of a query would be a filter of fields with these names.
+local function check_lone_options(query)
+  local name = next(query)
+  for key, value in pairs(query) do
+    if type(value) ~= LONE_OPTIONS[key] then return end
+  end
+  if name == nil then return end
+  invalid("options are the second argument, or go beside query = …; a filter of a field %s is {$filter: …}", name)
 end
 
 --- What a query is: {condition =, stages = list, path = of its order, reverse, limit, live, old, since, wait, timeout}.
@@ -107,6 +139,7 @@ function Engine.parse(query, options)
   elseif is_stage(query) then
     take_stage(made, query, 1)
   else
+    check_lone_options(query)
     made.conditions[1] = filter.parse(query, {}, "$filter")
   end
   made.live = made.live or made.old == false
@@ -204,17 +237,28 @@ function Engine:count(made, done)
   end)
 end
 
---- done(err, items, place): a page of the results, and where the next one begins; nil behind the last.
-function Engine:page(made, size, after, done)
+-- The condition and the order of a query, as a short text: a cursor is of one query.
+local function signature_of(made)
+  local path = core.encode_sorted(core.array(made.path or {}))
+  local text = ("%s %s %s %s"):format(made.path ~= nil, made.reverse or false, path, filter.signature(made.condition))
+  return ("%016x"):format(core.hash(text))
+end
+
+--- done(err, items, cursor): a page of the results, and where the next one begins; nil behind the last. The cursor is the
+--- query's signature and a place (run.lua).
+function Engine:page(made, size, cursor, done)
+  local signature = signature_of(made)
+  local given, after = (cursor or signature .. " "):match "^(%x+) (.*)$"
+  if given ~= signature then return done(errors.new("page: it is no cursor of this query", "EINVAL")) end
   made.limit, made.plain = size, true
-  when_begun(self:run(made, after), done, function (run)
+  when_begun(self:run(made, cursor and after), done, function (run)
     local items, place = core.array {}, nil
     for i = 1, size + 1 do
       local record, seq = run:pull()
       if not seq then return items, nil end
       if i > size then break end
       items[i] = values.plain(record)
-      if i == size then place = run:place(record, seq) end
+      if i == size then place = signature .. " " .. run:place(record, seq) end
     end
     return items, place
   end)

@@ -189,6 +189,16 @@ local function is_before(a, b)
   return a.place < b.place
 end
 
+-- The same, where reverse has true for each key of the sort that descends.
+local function is_before_in(reverse)
+  return function (a, b)
+    for i = 1, #a.sort do
+      if a.sort[i] ~= b.sort[i] then return core.is_below(a.sort[i], b.sort[i]) ~= reverse[i] end
+    end
+    return a.place < b.place
+  end
+end
+
 -- A state for each combination of the values that the group rules {path =, get =} give.
 local function grouped(groups, inner)
   local function find(state, value)
@@ -354,30 +364,43 @@ end
 
 -- --- $sort and limit ---------------------------------------------------------------------------------------------
 
---- The paths of a $sort.
+-- A path, or {$asc: path}, {$desc: path}: the path, and whether it descends.
+local function sort_key(rule, where)
+  if not values.is_container(rule) or core.is_array(rule) and #rule > 0 then
+    return filter.parse_path(rule, where), false
+  end
+  local name, path = next(rule)
+  if (name ~= "$asc" and name ~= "$desc") or next(rule, name) ~= nil then
+    invalid('%s: a path (a key or an array of keys), {"$asc": path} or {"$desc": path} expected, not an object', where)
+  end
+  return filter.parse_path(path, where .. "." .. name), name == "$desc"
+end
+
+--- The paths of a $sort, and a list that says which of them descend.
 function M.sort_paths(rule)
   local is_list = values.is_container(rule) and core.is_array(rule)
-  local paths = {}
+  local paths, reverse = {}, {}
   for i, each in ipairs(is_list and rule or {rule}) do
-    paths[i] = filter.parse_path(each, is_list and ("$sort[%d]"):format(i - 1) or "$sort")
+    paths[i], reverse[i] = sort_key(each, is_list and ("$sort[%d]"):format(i - 1) or "$sort")
   end
   if #paths == 0 then invalid "$sort: an array of paths expected, not an empty one" end
-  return paths
+  return paths, reverse
 end
 
 local function sort_stage(rule)
-  local paths = {}
-  for i, path in ipairs(M.sort_paths(rule)) do paths[i] = values.getter(path) end
+  local getters, paths, reverse = {}, M.sort_paths(rule)
+  local comes_before = is_before_in(reverse)
+  for i, path in ipairs(paths) do getters[i] = values.getter(path) end
   return function (next_stage)
     local list = {}
     return {
       push = function (value, seq)
         local sort = {}
-        for i = 1, #paths do sort[i] = values.sort_key(paths[i](value)) end
+        for i = 1, #getters do sort[i] = values.sort_key(getters[i](value)) end
         list[#list + 1] = {value = value, seq = seq, sort = sort, place = #list + 1}
       end,
       finish = function ()
-        table.sort(list, is_before)
+        table.sort(list, comes_before)
         for _, each in ipairs(list) do
           if next_stage.push(each.value, each.seq) == false then break end
         end
@@ -416,6 +439,15 @@ function M.limit_stage(limit)
 end
 
 local MAKE = {["$filter"] = filter_stage, ["$map"] = map_stage, ["$reduce"] = reduce_stage, ["$sort"] = sort_stage}
+
+--- Whether what a $reduce gives depends on the order of the values: it has a $collect.
+function M.keeps_order(rule)
+  if not values.is_container(rule) then return false end
+  for key, each in pairs(rule) do
+    if key == "$collect" or M.keeps_order(each) then return true end
+  end
+  return false
+end
 
 --- The stage that {[name] = rule} is.
 function M.make(name, rule)

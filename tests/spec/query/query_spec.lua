@@ -277,7 +277,55 @@ describe("$sort and the rest", function ()
     assert.same({2, 1, 0}, order '[{"$filter":{"a":{"x":{"$gt":0}}}},{"$sort":[["a","x"],"b"]}]')
     assert.same({2, 0, 1}, order '[{"$filter":{"a":{"x":{"$gt":0}}}},{"$sort":["b",["a","x"]]}]')
     fails_with("$sort: an array of paths expected, not an empty one", db, '[{"$sort":[]}]')
-    fails_with("$sort[0]: a path (a key or an array of keys) expected, not an object", db, '[{"$sort":[{"a":1}]}]')
+    fails_with('$sort[0]: a path (a key or an array of keys), {"$asc": path} or {"$desc": path} expected, not an object',
+      db, '[{"$sort":[{"a":1}]}]')
+  end)
+
+  it("sorts in descending order, by each path for itself, and keeps the order of what is equal", function ()
+    local db = database('{"a":1,"b":1}', '{"a":2,"b":1}', '{"a":2,"b":2}', '{"b":3}', '{"a":"s","b":1}', '{"a":1,"b":2}')
+    local function order(text)
+      local seqs = {}
+      for _, seq in db.q:query(decode(text)) do seqs[#seqs + 1] = seq end
+      return seqs
+    end
+    assert.same({1, 2, 0, 5, 4, 3}, order '[{"$sort":{"$desc":"a"}}]')
+    assert.same({1, 2, 0, 5, 4, 3}, order '[{"$sort":[{"$desc":["a"]}]}]')
+    assert.same({2, 1, 5, 0, 4, 3}, order '[{"$sort":[{"$desc":"a"},{"$desc":"b"}]}]')
+    assert.same({3, 4, 5, 0, 2, 1}, order '[{"$sort":[{"$asc":"a"},{"$desc":"b"}]}]')
+    assert.same({3, 2, 5, 1, 0, 4}, order '[{"$sort":[{"$desc":"b"},{"$desc":"a"}]}]')
+    for _, wrong in ipairs {'{"$desc":{}}', '{"$desc":"a","$asc":"b"}', '[{"$down":"a"}]', "{}"} do
+      fails_with("$sort", db, '[{"$sort":' .. wrong .. "}]")
+    end
+  end)
+
+  it("gives the greatest groups", function ()
+    local db = database('{"t":"a"}', '{"t":"b"}', '{"t":"b"}', '{"t":"c"}', '{"t":"c"}', '{"t":"c"}')
+    gives('[{"t":"c","n":3},{"t":"b","n":2}]', db,
+      '[{"$reduce":{"t":"t","n":{"$count":true}}},{"$sort":{"$desc":"n"}},{"limit":2}]')
+  end)
+
+  it("refuses an order that a stage makes vain, and takes one that counts", function ()
+    local db = database('{"t":"a","n":1}', '{"t":"b","n":2}', '{"t":"b","n":3}')
+    local reduce = '[{"$reduce":{"t":"t","n":{"$count":true}}}]'
+    fails_with("option by: behind it $reduce makes another order", db, reduce, {by = "n"})
+    fails_with("option reverse: behind it $reduce makes another order", db, reduce, {reverse = true})
+    fails_with("option reverse: behind it $sort makes another order", db, '[{"$sort":["n"]},{"reverse":true}]')
+    fails_with("option by: behind it $sort makes another order", db, '[{"$map":{"n":true}},{"$sort":["n"]}]', {by = "t"})
+    gives("[5]", db, '[{"limit":2},{"$reduce":{"$sum":"n"}}]', {reverse = true})
+    gives("[[3,2,1]]", db, '[{"$reduce":{"$collect":"n"}}]', {reverse = true})
+    gives('[{"t":"a","l":[1]},{"t":"b","l":[3,2]}]', db, '[{"$reduce":{"t":"t","l":{"$collect":"n"}}}]', {reverse = true})
+    gives("[3]", db, '[{"$map":"n"}]', {reverse = true, limit = 1, by = "t"})
+  end)
+
+  it("takes options alone for no filter", function ()
+    local db = database('{"limit":5}', '{"limit":"5"}')
+    for _, method in ipairs {"all", "count", "explain", "query"} do
+      local ok, why = pcall(function () return db.q[method](db.q, {limit = 5}) end)
+      assert.is_false(ok, method)
+      assert.matches("options are the second argument", tostring(why))
+    end
+    gives('[{"limit":5}]', db, '{"$filter":{"limit":5}}')
+    gives('[{"limit":"5"}]', db, '{"limit":"5"}')
   end)
 
   it("sorts what maps and groups have made", function ()

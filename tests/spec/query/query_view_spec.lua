@@ -139,6 +139,61 @@ describe("a query that is built", function ()
     local _, cursor = db.q:where():limit(2):page()
     local nothing, message, code = db.q:where():by("n"):limit(2):page(cursor)
     assert.same({nil, "page: it is no cursor of this query", "EINVAL"}, {nothing, message, code})
+    local query_of = {
+      db.q:where(eq("n", 1)), db.q:where(gt("n", 1)), db.q:where(eq("n", "1")), db.q:where(eq("m", 1)),
+      db.q:where(eq("n", 1) | eq("n", 2)), db.q:where(~eq("n", 1)), db.q:where():descending(), db.q:where():by "n",
+      db.q:where():by {"n", 0}, db.q:where():by("n"):descending(),
+    }
+    for i, one in ipairs(query_of) do
+      assert.same({nil, "page: it is no cursor of this query", "EINVAL"}, {one:page(cursor)}, i)
+    end
+    for _, wrong in ipairs {"", "seq 1", cursor .. "x", cursor:sub(2), "zz"} do
+      assert.equal("EINVAL", select(3, db.q:where():page(wrong)), wrong)
+    end
+    assert.same({2, 3}, numbers((db.q:where():limit(2):page(cursor))))
+    assert.same({2, 3, 4}, numbers((db.q:where():limit(3):page(cursor)))) -- a page may have any length
+  end)
+
+  it("is a loop by itself", function ()
+    local db = memory(4)
+    local built, seen = db.q:where(), {}
+    for value, seq in built do seen[#seen + 1] = value.n + 10 * seq end
+    assert.same({0, 11, 22, 33}, seen)
+    seen = {}
+    for outer in built do
+      for inner in built do
+        seen[#seen + 1] = outer.n * 10 + inner.n
+        if inner.n == 1 then break end
+      end
+    end
+    assert.same({0, 1, 10, 11, 20, 21, 30, 31}, seen)
+    seen = {}
+    for value in built:descending():limit(2) do seen[#seen + 1] = value.n end
+    for value in built() do seen[#seen + 1] = value.n end
+    assert.same({3, 2, 0, 1, 2, 3}, seen)
+    for _ in db.q:where(eq("n", "none")) do error "there is none" end
+    assert.error_matches(function () built(nil, {}) end, "its value was changed")
+  end)
+
+  it("is a loop over records that are no tables", function ()
+    local db = fixture.memory_db()
+    db:append(flume.array {1, false, flume.null, 1})
+    db:use("q", "query")
+    local seen, built = {}, db.q:where()
+    for value in built do seen[#seen + 1] = value end
+    assert.same({1, false, flume.null, 1}, seen)
+    assert.error_matches(function ()
+      for _ in built do
+        for _ in built do break end
+      end
+    end, "call its :iterate%(%) in each")
+  end)
+
+  it("has no limit for one below 0", function ()
+    local db = memory(30)
+    assert.equal(30, #db.q:where():limit(-1):all())
+    assert.equal(30, db.q:where():limit(3):limit(-1):count())
+    assert.equal(25, #db.q:where():limit(-1):page())
   end)
 
   it("has what was there when it began, whatever is appended meanwhile", function ()
@@ -176,7 +231,9 @@ describe("a query that is built", function ()
       {"gt: a number, a string, a boolean or an array expected", function () gt("a", {b = 1}) end},
       {"type: there is no type thing", function () query.type("a", "thing") end},
       {"where: a condition expected", function () db.q:where "type" end},
-      {"limit: an integer from 0 on", function () db.q:where():limit(-1) end},
+      {"limit: an integer expected, not 1.5", function () db.q:where():limit(1.5) end},
+      {"live: olf = true; there is old", function () db.q:where():live {olf = true} end},
+      {"live: old = 1; there is old", function () db.q:where():live {old = 1} end},
       {"by: a path expected", function () db.q:where():by() end},
       {"page: a cursor is a string", function () db.q:where():page(5) end},
       {"live: what is to come", function () db.q:where():descending():live() end},
