@@ -8,7 +8,6 @@
 #include "base/err.h"
 #include "log/frame.h"
 #include "log/group_commit.h"
-#include "log/report.h"
 
 #define DEFAULT_MAX_RECORD_BYTES (256u << 20)
 #define LIMIT_MAX_RECORD_BYTES (1u << 30)
@@ -303,27 +302,6 @@ int flume_log_compact(struct flume_log *log, struct flume_compact *req, flume_co
   req->segments = 0;
   req->records = req->bytes_before = req->bytes_after = 0;
   return log->ops->compact(log, req, err);
-}
-
-int flume_log_backup(struct flume_log *log, const char *dir, const char *views_dir, struct flume_backup *req,
-                     flume_backup_cb cb, struct flume_err *err) {
-  if (log->state != FLUME_LOG_OPEN) return flume_err_set(err, FLUME_ECLOSED, "the log is closed");
-  if (log->ops->backup == NULL) {
-    return flume_err_set(err, FLUME_ENOTSUP, "a %s log can't be backed up", log->ops->kind);
-  }
-  req->cb = cb;
-  req->since = -1;
-  req->bytes = req->files = 0;
-  return log->ops->backup(log, dir, views_dir, req, err);
-}
-
-int flume_log_check(struct flume_log *log, const char *views_dir, struct flume_check *req, flume_check_cb cb,
-                    struct flume_err *err) {
-  if (log->state != FLUME_LOG_OPEN) return flume_err_set(err, FLUME_ECLOSED, "the log is closed");
-  if (log->ops->check == NULL) return flume_err_set(err, FLUME_ENOTSUP, "a %s log can't be checked", log->ops->kind);
-  req->cb = cb;
-  flume_report_init(&req->report, log->io);
-  return log->ops->check(log, views_dir, req, err);
 }
 
 /* --- Reading, from any thread -------------------------------------------------------------------------------- */

@@ -38,6 +38,11 @@ struct flume_log_listener {
   struct flume_queue queue; /* private */
 };
 
+struct flume_group;
+struct flume_log_check;
+struct flume_log_copy;
+struct flume_tasks;
+
 enum flume_log_state { FLUME_LOG_OPEN, FLUME_LOG_CLOSING };
 
 struct flume_log_ops {
@@ -76,11 +81,11 @@ struct flume_log_ops {
 
   /* Removes the bytes of deleted records. NULL when there is no such thing. */
   int (*compact)(struct flume_log *log, struct flume_compact *req, struct flume_err *err);
-  /* Copies it to dir/log, and views_dir to dir/views. NULL when there is no such thing. */
-  int (*backup)(struct flume_log *log, const char *dir, const char *views_dir, struct flume_backup *req,
-                struct flume_err *err);
-  /* Verifies every byte. NULL when there is no such thing. */
-  int (*check)(struct flume_log *log, const char *views_dir, struct flume_check *req, struct flume_err *err);
+  /* Makes a copy that can begin: see log_copy.h. FLUME_ENOMEM, FLUME_ECORRUPT, … NULL when there is no such thing. */
+  int (*copy)(struct flume_log *log, struct flume_log_copy **copy, struct flume_err *err);
+  /* Makes a verification of every byte that can begin: see log_check.h. FLUME_ENOMEM. */
+  int (*check)(struct flume_log *log, struct flume_report *report, struct flume_log_check **check,
+               struct flume_err *err);
 
   /* Ends what is pending, then calls flume__log_closed. */
   void (*close)(struct flume_log *log);
@@ -111,6 +116,7 @@ struct flume_log {
   char *dir;                        /* NULL for a log without one */
   const char *name;                 /* the path by which it was opened, for texts; borrowed */
   struct flume_lock_file lock_file; /* a writer's, of a log on disk */
+  struct flume_tasks *tasks;        /* that go on beside its use */
   struct flume_group *group;        /* through which all writes go; NULL: records are durable when they are appended */
   struct flume_queue finished;      /* struct flume_append whose callback is due */
   struct flume_deferred finish;

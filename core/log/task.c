@@ -1,13 +1,11 @@
 #include "log/task.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-
 #include "base/err.h"
 
 void flume_tasks_init(struct flume_tasks *tasks, struct flume_log *log, void (*ended)(struct flume_log *log)) {
   *tasks = (struct flume_tasks){.log = log, .ended = ended};
   flume_queue_init(&tasks->list);
+  log->tasks = tasks;
 }
 
 static void end(struct flume_task *task) {
@@ -31,15 +29,6 @@ static void on_work_done(uv_work_t *work, int status) {
   }
   if (task->status == 1) flume_task_go(task);
   else end(task);
-}
-
-/* What the lock file has is the process that has, or had, the log open for writing. */
-static bool is_written_here(const struct flume_log *log) {
-  return flume__lock_file_holder(log->io, log->dir) == uv_os_getpid();
-}
-
-enum flume_store_sharing flume_tasks_sharing(const struct flume_tasks *tasks) {
-  return !tasks->readonly || is_written_here(tasks->log) ? FLUME_STORE_RESTS : FLUME_STORE_SHARED;
 }
 
 void flume_task_init(struct flume_task *task, struct flume_tasks *tasks) {

@@ -7,13 +7,11 @@
 #define FLUME_TASK_H
 
 #include "log/log.h"
-#include "store/store.h"
 
 /* Those of one log. Loop thread. */
 struct flume_tasks {
   struct flume_log *log;
   struct flume_queue list; /* struct flume_task, until they end */
-  bool readonly;           /* the log is */
   void (*ended)(struct flume_log *log);
 };
 
@@ -45,8 +43,5 @@ void flume_task_fail(struct flume_task *task, int status);
 static inline struct flume_log *flume_task_log(const struct flume_task *task) {
   return task->tasks->log;
 }
-
-/* Who may have the stores of the log's views open, besides the tasks. Any thread. */
-enum flume_store_sharing flume_tasks_sharing(const struct flume_tasks *tasks);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "base/path.h"
+#include "log/report.h"
 
 #define STORE "data.mdb"
 #define STORE_LOCK "lock.mdb"
@@ -24,6 +25,11 @@ static int copy_store(const struct copying *copying) {
   struct flume_store_meta meta;
   int rv = flume_store_copy(copying->io, copying->from, copying->to, copying->sharing, NULL);
   return rv == 0 ? flume_store_check(copying->io, copying->to, FLUME_STORE_RESTS, &meta, NULL) : rv;
+}
+
+enum flume_store_sharing flume__views_sharing(const struct flume_log *log) {
+  bool here = !log->readonly || flume__lock_file_holder(log->io, log->dir) == uv_os_getpid();
+  return here ? FLUME_STORE_RESTS : FLUME_STORE_SHARED;
 }
 
 /* --- Trees --------------------------------------------------------------------------------------------------- */

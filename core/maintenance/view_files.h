@@ -2,7 +2,7 @@
 #ifndef FLUME_VIEW_FILES_H
 #define FLUME_VIEW_FILES_H
 
-#include "log/report.h"
+#include "log/log.h"
 #include "store/store.h"
 
 /* What was copied. */
@@ -10,6 +10,9 @@ struct flume_copied {
   uint64_t bytes;
   uint64_t files;
 };
+
+/* Who may have the stores of the log's views open. Any thread. */
+enum flume_store_sharing flume__views_sharing(const struct flume_log *log);
 
 /* Copies the views in directory from, each a directory of its own, to the new directory to, durably. Each copy of a
  * store is as of one commit, and can be read. A view that can't be copied, as it changes all the while or is damaged, is

@@ -61,7 +61,7 @@ static const struct flume_log_ops file_ops = {
     .is_lost = flume__file_is_lost,
     .sync_now = flume__file_sync_now,
     .compact = flume__file_compact,
-    .backup = flume__file_backup,
+    .copy = flume__file_copy,
     .check = flume__file_check,
     .close = file_close,
     .free = file_free,
@@ -91,7 +91,6 @@ static void configure(struct file_log *log, const struct flume_log_options *opti
   log->deleted_file = -1;
   flume__segments_init(&log->segments, &log->log);
   flume_tasks_init(&log->tasks, &log->log, on_task_ended);
-  log->tasks.readonly = options->readonly;
   flume_deletions_init(&log->deletions, log->log.io);
 }
 

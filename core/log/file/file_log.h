@@ -6,8 +6,8 @@
  *   file_read.c     planning and loading blocks
  *   file_deleted.c  the file "deleted"
  *   file_compact.c  removing the bytes of deleted records
- *   file_backup.c   copying the log, and the views beside it
- *   file_check.c    verifying every byte
+ *   file_backup.c   its part of a backup
+ *   file_check.c    its part of a check
  *   file_repair.c   mending what is damaged
  *   file_watermark.c     what the writer tells readers
  *   file_follow.c   a reader: seeing what the writer does
@@ -87,9 +87,9 @@ void flume__file_drained(struct file_log *log);
 
 /* file_compact.c, file_backup.c, file_check.c */
 int flume__file_compact(struct flume_log *log, struct flume_compact *req, struct flume_err *err);
-int flume__file_backup(struct flume_log *log, const char *dir, const char *views_dir, struct flume_backup *req,
-                       struct flume_err *err);
-int flume__file_check(struct flume_log *log, const char *views_dir, struct flume_check *req, struct flume_err *err);
+int flume__file_copy(struct flume_log *log, struct flume_log_copy **copy, struct flume_err *err);
+int flume__file_check(struct flume_log *log, struct flume_report *report, struct flume_log_check **check,
+                      struct flume_err *err);
 
 /* file_read.c */
 int flume__file_plan(struct flume_log *log, int64_t seq, bool reverse, size_t max_bytes, struct flume_block **block,

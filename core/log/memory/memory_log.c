@@ -12,6 +12,8 @@
 #include "base/err.h"
 #include "log/frame.h"
 #include "log/log.h"
+#include "log/log_check.h"
+#include "log/task.h"
 #include "log/tombstones.h"
 
 #define CHUNK_BYTES (256u << 10)
@@ -39,8 +41,8 @@ struct memory_log {
   int64_t next_seq;
   struct flume_compact *compacting; /* done, to be answered; or NULL */
   struct flume_deferred answer_compact;
-  struct flume_check *checking; /* the same */
-  struct flume_deferred answer_check;
+  struct flume_tasks tasks;
+  bool draining; /* closing has begun */
 };
 
 struct memory_block {
@@ -283,31 +285,49 @@ static int memory_compact(struct flume_log *base, struct flume_compact *req, str
   return 0;
 }
 
-static void answer_check(struct flume_deferred *deferred) {
-  struct memory_log *log = FLUME_CONTAINER_OF(deferred, struct memory_log, answer_check);
-  struct flume_check *req = log->checking;
-  log->checking = NULL;
-  req->cb(req, 0, NULL);
+/* --- Checking ------------------------------------------------------------------------------------------------- */
+
+/* There are no checksums here, and nothing to go wrong: the report was complete when the check was made. */
+static int check_step(struct flume_log_check *check) {
+  (void)check;
+  return 0;
 }
 
-/* There are no checksums here, and nothing to go wrong. */
-static int memory_check(struct flume_log *base, const char *views_dir, struct flume_check *req, struct flume_err *err) {
-  (void)views_dir;
-  struct memory_log *log = (struct memory_log *)base;
-  if (log->checking != NULL) return flume_err_set(err, FLUME_EBUSY, "the log is being checked already");
-  for (size_t i = 0; i < log->chunks_count; i++) req->report.bytes += log->chunks[i]->len;
-  req->report.records = (uint64_t)log->next_seq;
-  req->report.deleted = log->deleted.count;
-  log->checking = req;
-  flume_defer(&base->defer, &log->answer_check);
+static void check_measure(const struct flume_log_check *check, uint64_t *done_bytes, uint64_t *total_bytes) {
+  *done_bytes = *total_bytes = check->report->bytes;
+}
+
+static void check_fini(struct flume_log_check *check) {
+  (void)check;
+}
+
+static const struct flume_log_check_ops check_ops = {.step = check_step, .measure = check_measure, .fini = check_fini};
+
+static int memory_check(struct flume_log *base, struct flume_report *report, struct flume_log_check **out,
+                        struct flume_err *err) {
+  const struct memory_log *log = (const struct memory_log *)base;
+  struct flume_log_check *check = flume_io_zalloc(base->io, sizeof *check);
+  if (check == NULL) return flume_err_nomem(err);
+  *check = (struct flume_log_check){.ops = &check_ops, .log = base, .report = report};
+  for (size_t i = 0; i < log->chunks_count; i++) report->bytes += log->chunks[i]->len;
+  report->records = (uint64_t)log->next_seq;
+  report->deleted = log->deleted.count;
+  *out = check;
   return 0;
+}
+
+/* --- Closing -------------------------------------------------------------------------------------------------- */
+
+static void close_when_done(struct flume_log *base) {
+  const struct memory_log *log = (const struct memory_log *)base;
+  if (log->draining && flume_queue_empty(&log->tasks.list)) flume__log_closed(base);
 }
 
 static void memory_close(struct flume_log *base) {
   struct memory_log *log = (struct memory_log *)base;
-  if (log->checking != NULL) answer_check(&log->answer_check);
   if (log->compacting != NULL) answer_compact(&log->answer_compact);
-  flume__log_closed(base);
+  log->draining = true;
+  close_when_done(base);
 }
 
 static void memory_free(struct flume_log *base) {
@@ -349,7 +369,7 @@ int flume_log_open_memory(struct flume_log **out, uv_loop_t *loop, const struct 
   }
   flume_tombstones_init(&log->deleted, io);
   flume_deferred_init(&log->answer_compact, answer_compact);
-  flume_deferred_init(&log->answer_check, answer_check);
+  flume_tasks_init(&log->tasks, &log->log, close_when_done);
   *out = &log->log;
   return 0;
 }

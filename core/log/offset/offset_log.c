@@ -127,7 +127,7 @@ static const struct flume_log_ops offset_ops = {
     .is_lost = flume__offset_is_lost,
     .sync_now = flume__offset_sync_now,
     .compact = offset_compact,
-    .backup = flume__offset_backup,
+    .copy = flume__offset_copy,
     .check = flume__offset_check,
     .close = offset_close,
     .free = offset_free,
@@ -172,7 +172,6 @@ static struct offset_log *log_new(const struct flume_io *io, uv_loop_t *loop, co
   flume__group_init(&log->group, &flume__offset_group, &log->log, options->sync, options->interval_ms);
   log->log.readonly = options->readonly;
   flume_tasks_init(&log->tasks, &log->log, on_task_ended);
-  log->tasks.readonly = options->readonly;
   flume_deferred_init(&log->answer_compact, answer_compact);
   return log;
 }

@@ -229,10 +229,10 @@ int flume__offset_superblock_put(const struct offset_log *log, const struct flum
                                  struct flume_buf *out);
 
 /* offset_backup.c */
-int flume__offset_backup(struct flume_log *log, const char *dir, const char *views_dir, struct flume_backup *req,
-                         struct flume_err *err);
+int flume__offset_copy(struct flume_log *log, struct flume_log_copy **copy, struct flume_err *err);
 
 /* offset_check.c */
-int flume__offset_check(struct flume_log *log, const char *views_dir, struct flume_check *req, struct flume_err *err);
+int flume__offset_check(struct flume_log *log, struct flume_report *report, struct flume_log_check **check,
+                        struct flume_err *err);
 
 #endif

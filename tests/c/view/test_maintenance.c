@@ -1,4 +1,5 @@
 /* Check, backup and compaction beside views, in steps, and when the system fails them. */
+#include "maintenance/view_files.h"
 #include "log/file/file_verify.h"
 #include "log/report.h"
 #include "log/file/segment_writer.h"
@@ -106,18 +107,18 @@ TEST(readers_check_views) {
   struct flume_log *reader = NULL, *log = must_open(300);
   struct flume_log_options options = {.readonly = true, .io = &faults.io};
   REQUIRE(try_open(&reader, &options) == 0);
-  CHECK_INT_EQ(flume_tasks_sharing(&((struct file_log *)reader)->tasks), FLUME_STORE_RESTS);
+  CHECK_INT_EQ(flume__views_sharing(reader), FLUME_STORE_RESTS);
   check_finds_nothing(reader);
   log_close_wait(log, &loop);
   log_close_wait(reader, &loop);
   write_file(path_in(dir, "lock"), "999999999\n", 10, 10);
   REQUIRE(try_open(&reader, &options) == 0);
-  CHECK_INT_EQ(flume_tasks_sharing(&((struct file_log *)reader)->tasks), FLUME_STORE_SHARED);
+  CHECK_INT_EQ(flume__views_sharing(reader), FLUME_STORE_SHARED);
   check_finds_nothing(reader);
   log_close_wait(reader, &loop);
   MUST(unlink(path_in(dir, "lock")) == 0);
   REQUIRE(try_open(&reader, &options) == 0);
-  CHECK_INT_EQ(flume_tasks_sharing(&((struct file_log *)reader)->tasks), FLUME_STORE_SHARED);
+  CHECK_INT_EQ(flume__views_sharing(reader), FLUME_STORE_SHARED);
   log_close_wait(reader, &loop);
   end();
 }
