@@ -12,159 +12,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <editline/readline.h>
 #include <lauxlib.h>
 
 #include "interrupt.h"
+#include "line_editor.h"
 
-static lua_State *reader; /* the coroutine that is in readline */
-static char *line;        /* what take_line got; NULL at the end of input */
-static bool line_taken;
-static bool is_hidden; /* the prompt is not on the screen */
-
-static const char completer_key[] = "flume.completer"; /* of the registry */
-
-/* --- Reading lines -------------------------------------------------------------------------------------------------- */
-
-static void take_line(char *text) {
-  line = text;
-  line_taken = true;
-  rl_callback_handler_remove();
-}
-
-static char **complete(const char *word, int start, int end) {
-  char **matches = NULL;
-  int top = lua_gettop(reader);
-  (void)word;
-  rl_attempted_completion_over = 1; /* no file names instead */
-  rl_completion_append_character = '\0';
-  lua_getfield(reader, LUA_REGISTRYINDEX, completer_key);
-  lua_pushstring(reader, rl_line_buffer);
-  lua_pushinteger(reader, start + 1);
-  lua_pushinteger(reader, end);
-  if (lua_pcall(reader, 3, 1, 0) == LUA_OK && lua_istable(reader, -1)) {
-    lua_Unsigned count = lua_rawlen(reader, -1);
-    matches = calloc(count + 1, sizeof *matches);
-    for (lua_Unsigned i = 0; matches != NULL && i < count; i++) {
-      lua_rawgeti(reader, top + 1, (lua_Integer)i + 1);
-      matches[i] = strdup(lua_tostring(reader, -1));
-    }
-  }
-  lua_settop(reader, top);
-  return matches;
-}
-
-/* set_completer(fn): fn(line, first, last) returns what the word line:sub(first, last) may become: what all of that has
- * in common, and then all of it; nil for nothing. */
-static int set_completer(lua_State *L) {
-  luaL_checktype(L, 1, LUA_TFUNCTION);
-  lua_setfield(L, LUA_REGISTRYINDEX, completer_key);
-  rl_attempted_completion_function = complete;
-  rl_basic_word_break_characters = " \t\n\"'`=<>~;,|&+-*/%^#(){}[]";
-  return 0;
-}
-
-/* bind(text): a line of editrc(5). */
-static int bind(lua_State *L) {
-  rl_parse_and_bind(luaL_checkstring(L, 1));
-  return 0;
-}
-
-/* Whether the terminal can't erase a line. */
-static bool is_dumb(void) {
-  const char *term = getenv("TERM");
-  return term == NULL || *term == '\0' || strcmp(term, "dumb") == 0;
-}
-
-/* The line of the prompt for something else. */
-static void clear_line(void) {
-  fputs(is_dumb() ? "\n" : "\r\33[K", stdout);
-  fflush(stdout);
-}
-
-static void show_prompt(void) {
-  if (!is_hidden) return;
-  is_hidden = false;
-  if (!is_dumb()) clear_line();
-  rl_forced_update_display();
-}
-
-/* hide() → true once the prompt is off the screen, so that something else can be printed in its place; it comes back by
- * itself. false when it can't go: there is none, or what is typed takes more than a line. */
-static int hide(lua_State *L) {
-  bool is_short = reader != NULL && !line_taken && rl_end == 0;
-  if (is_short && !is_hidden) {
-    clear_line();
-    is_hidden = true;
-  }
-  lua_pushboolean(L, is_short);
-  return 1;
-}
-
-/* One turn of readline: takes a key, or calls the function at 2. */
-static int read_turn(lua_State *L, int *wait_ms) {
-  struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
-  int status = LUA_OK, ready = poll(&input, 1, *wait_ms);
-  if (ready > 0 && (input.revents & (POLLHUP | POLLERR | POLLNVAL))) {
-    take_line(NULL); /* the terminal has gone: libedit would read on for ever */
-  } else if (ready > 0) {
-    show_prompt();
-    rl_callback_read_char();
-  } else if (ready == 0) {
-    lua_settop(L, 2);
-    lua_pushvalue(L, 2);
-    status = lua_pcall(L, 0, 2, 0);
-    if (status != LUA_OK) return status;
-    *wait_ms = (int)lua_tointeger(L, 3);
-    if (!lua_toboolean(L, 4)) show_prompt();
-  }
-  return status;
-}
-
-/* A signal to end may have come, and been taken, before there was a prompt. */
-static bool is_interrupted(void) {
-  return flume_interrupt_pending() || flume_interrupt_terminated();
-}
-
-/* readline(prompt, idle) → the line; nil, "eof"; or nil, "interrupted". While there is no input idle is called; it
- * returns for how many ms it need not be called again, and true to keep hidden what it hid. Its error ends the line, and
- * is passed on. */
-static int read_line(lua_State *L) {
-  int wait_ms = 0, status = LUA_OK;
-  fflush(stdout);
-  flume_interrupt_keep_process();
-  flume_interrupt_take();
-  line_taken = is_hidden = false;
-  reader = L;
-  rl_callback_handler_install(luaL_checkstring(L, 1), take_line);
-  rl_end = 0;               /* libedit brings it up to date with the first key */
-  flume_interrupt_handle(); /* libedit would send them to the whole process group */
-  while (!line_taken && !is_interrupted() && status == LUA_OK) status = read_turn(L, &wait_ms);
-  if (!line_taken) rl_callback_handler_remove();
-  reader = NULL;
-  flume_interrupt_take();
-  if (status != LUA_OK) return lua_error(L);
-  lua_pushstring(L, line_taken ? line : NULL);
-  if (line_taken) free(line);
-  if (!lua_isnil(L, -1)) return 1;
-  puts(line_taken ? "" : "^C");
-  lua_pushstring(L, line_taken ? "eof" : "interrupted");
-  return 2;
-}
-
-/* --- History -------------------------------------------------------------------------------------------------------- */
-
-/* history_limit(entries): how many are kept. */
-static int history_limit(lua_State *L) {
-  using_history();
-  stifle_history((int)luaL_checkinteger(L, 1));
-  return 0;
-}
-
-static int history_add(lua_State *L) {
-  add_history(luaL_checkstring(L, 1));
-  return 0;
-}
+/* --- Files ---------------------------------------------------------------------------------------------------------- */
 
 /* append_private(path, bytes): to the end of a file that only its owner may read, in one piece. */
 static int append_private(lua_State *L) {
@@ -187,7 +40,7 @@ static int append_private(lua_State *L) {
 
 /* is_dumb() → whether nothing can be shown in the place of something else, nor in colours. */
 static int is_dumb_terminal(lua_State *L) {
-  lua_pushboolean(L, is_dumb());
+  lua_pushboolean(L, flume_line_editor_is_dumb());
   return 1;
 }
 
@@ -284,12 +137,12 @@ int flume_terminal_open(lua_State *L) {
                                        {"abandon", flume_interrupt_abandon},
                                        {"interrupted", interrupted},
                                        {"terminated", terminated},
-                                       {"readline", read_line},
-                                       {"hide", hide},
-                                       {"bind", bind},
-                                       {"set_completer", set_completer},
-                                       {"history_limit", history_limit},
-                                       {"history_add", history_add},
+                                       {"readline", flume_line_editor_read},
+                                       {"hide", flume_line_editor_hide},
+                                       {"bind", flume_line_editor_bind},
+                                       {"set_completer", flume_line_editor_set_completer},
+                                       {"history_limit", flume_line_editor_history_limit},
+                                       {"history_add", flume_line_editor_history_add},
                                        {"append_private", append_private},
                                        {"is_tty", is_tty},
                                        {"is_dumb", is_dumb_terminal},

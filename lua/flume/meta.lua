@@ -230,8 +230,8 @@ function flume.decode(bytes) end
 ---@class flume.Json
 flume.json = {}
 
---- A value as JSON text. Keys that are numbers or booleans become text. What JSON can't say is refused with its path (EINVAL):
---- nan, infinities, strings that are not UTF-8, two keys with the same text.
+--- A value as JSON text. Keys that are numbers or booleans become text. What JSON can't say is refused with its path
+--- (EINVAL): nan, infinities, strings that are not UTF-8, two keys with the same text.
 ---@param value flume.Value
 ---@return string? text
 ---@return string? message

@@ -151,7 +151,7 @@ int flume__codec_open(lua_State *L) {
       {"decode", decode},     {"record", record},         {"table", to_table}, {"is_array", is_array},
       {"distinct", distinct}, {"float_text", float_text}, {NULL, NULL}};
   static const luaL_Reg boxed[] = {{"encode", encode}, {"encode_sorted", encode_sorted}, {NULL, NULL}};
-  static const luaL_Reg json[] = {{"encode", json_encode}, {"decode", json_decode}, {"show", json_show}, {NULL, NULL}};
+  static const luaL_Reg json[] = {{"encode", json_encode}, {"decode", json_decode}, {NULL, NULL}};
   luaL_newlib(L, plain);
   flume_box_buf(L);
   luaL_setfuncs(L, boxed, 1);
@@ -164,6 +164,10 @@ int flume__codec_open(lua_State *L) {
   flume_box_buf(L);
   luaL_setfuncs(L, json, 2);
   lua_setfield(L, -2, "json");
+  flume_box_buf(L);
+  flume_box_buf(L);
+  lua_pushcclosure(L, json_show, 2);
+  lua_setfield(L, -2, "json_show");
   flume_marshal_open(L);
   return 1;
 }

@@ -12,7 +12,7 @@
  *   is_array(value)     whether it would be stored as an array
  *   json.encode(value)  JSON text; nil, message, "EINVAL" for what JSON can't say
  *   json.decode(text)   the value
- *   json.show(value)    JSON text whatever the value, the keys of tables in order; behind it nil, or what the text lacks,
+ *   json_show(value)    JSON text whatever the value, the keys of tables in order; behind it nil, or what the text lacks,
  *                       and whether that is the type of keys alone
  *   float_text(number)  the shortest decimal text that reads back as the float; "nan", "inf" and "-inf"
  *   null, array, map    see marshal.h

@@ -5,6 +5,7 @@
 --   screen:expect "2"             waits until that is on the screen
 --   screen:keys("C-c", "Up")      tmux's names of keys
 --   screen:type "db:"             letter by letter, without Enter
+--   screen:paste "a\tb"           as a terminal pastes it
 --   screen:text()                 the screen as it is
 --   screen:quit()                 .quit; the exit status
 --
@@ -91,6 +92,13 @@ end
 
 function Screen:type(text)
   self:_run("send-keys", "-l", "--", text)
+end
+
+-- Pastes text, marked as pasted if the program asked for that.
+function Screen:paste(text)
+  fixture.write(self.dir .. "/pasted", text)
+  self:_run("load-buffer", self.dir .. "/pasted")
+  self:_run("paste-buffer", "-p", "-r")
 end
 
 -- Types a line, once there is a prompt.

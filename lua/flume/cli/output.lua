@@ -53,7 +53,7 @@ end
 -- value as JSON text. What JSON can't say is noted; of a record, that a key was no string too.
 function M:_to_json(value, seq)
   if value == nil then return "null" end
-  local text, lost, only_keys = core.json.show(value)
+  local text, lost, only_keys = core.json_show(value)
   if not text then runner.fail(lost) end
   if lost and (seq or not only_keys) then
     self.losses.count = self.losses.count + 1

@@ -252,7 +252,7 @@ local function field_name(value)
     local integer = math.tointeger(value)
     return integer and ("%d"):format(integer) or core.float_text(value)
   end
-  return values.is_container(value) and core.json.show(value) or tostring(value)
+  return values.is_container(value) and core.json_show(value) or tostring(value)
 end
 
 -- $group beside another reduce: an object with a field for each value, in it one for each value of the next path.

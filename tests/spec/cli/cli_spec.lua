@@ -401,8 +401,8 @@ describe("lines of Lua on standard input", function ()
   it("may use every name that .help calls in scope", function ()
     local dir, folder = filled(1), views()
     local help = output({"--views", folder, dir}, {input = ".help\n"})
-    local names, rest = help:match "in scope: ([%w_, ]-) %(the last result%)(.-)\n"
-    assert.equal(", each view by its name", rest)
+    local names, rest = help:match "in scope: ([%w_, ]-) %(the last result%)(.-)\ndb:"
+    assert.equal(",\neach view by its name", rest)
     local lines = {"'something'"} -- the last result
     for name in names:gmatch "[%w_]+" do
       lines[#lines + 1] = ("assert(%s ~= nil, %q)"):format(name, name)

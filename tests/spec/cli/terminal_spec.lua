@@ -554,3 +554,57 @@ describe("progress", function ()
     assert.equal(0, s:status())
   end)
 end)
+
+describe("pasted text", function ()
+  after_each(fixture.clean)
+
+  on_terminal("is inserted as text, tabs included, and runs with Enter", function ()
+    local s = screen.start()
+    s:expect_prompt()
+    s:paste "pri\t= 5"
+    s:expect_last "flume> pri      = 5"
+    s:keys "Enter"
+    s:enter "pri, print"
+    s:expect "\n5\nfunction: " -- print is what it was
+    assert.equal(0, s:quit())
+  end)
+
+  on_terminal("of several lines is one statement where it can be, else line by line", function ()
+    local s = screen.start()
+    s:expect_prompt()
+    s:paste "for i = 1, 2 do\r\n\tprint(i + 100)\nend\n"
+    s:keys "Enter"
+    s:expect "\n101\n102\nflume>"
+    s:expect_prompt()
+    s:paste "200 + 1\n200 + 2\n"
+    s:keys "Enter"
+    s:expect "\n201\n202\nflume>"
+    assert.equal(0, s:quit())
+  end)
+
+  on_terminal("may be long, and so may what is typed", function ()
+    for _, bytes in ipairs {1023, 1024, 5400, 100000} do
+      local s = screen.start()
+      s:expect_prompt()
+      s:paste("text = '" .. ("é"):rep(bytes // 2) .. "'")
+      s:keys "Enter"
+      s:enter "#text + 1"
+      s:expect(("\n%d\n"):format(bytes // 2 * 2 + 1))
+      assert.equal(0, s:quit())
+    end
+    local s = screen.start()
+    s:expect_prompt()
+    for _ = 1, 3 do s:type("-- " .. ("x"):rep(2000)) end
+    s:keys("Up", "Down", "C-a")
+    s:type "7000 + 1 "
+    s:keys "Enter"
+    s:expect "\n7001\n"
+    s:keys("Up", "C-e")
+    s:type "\\"
+    s:keys "Enter"
+    s:wait("7001, twice", function (text) return select(2, text:gsub("\n7001\n", "")) == 1 end)
+    local kept = read_file(s.dir .. "/history"):match "[^\n]*\n"
+    assert.equal("7000 + 1 " .. ("-- " .. ("x"):rep(2000)):rep(3) .. "\n", kept)
+    assert.equal(0, s:quit())
+  end)
+end)

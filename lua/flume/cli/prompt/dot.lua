@@ -260,7 +260,8 @@ function M.help(console, name)
     return
   end
   print_all(console.output)
-  console.output:line "All else is Lua; in scope: db, flume, _ (the last result), each view by its name"
+  console.output:line "All else is Lua; in scope: db, flume, _ (the last result),"
+  console.output:line "each view by its name"
   console.output:line 'db:append{name = "ada"}   db:get(0)   db:stream{limit = 3}'
 end
 

@@ -118,14 +118,32 @@ local PROMPT, PROMPT_MORE = "flume> ", "    -> "
 -- Lines of editrc(5): Alt-Enter breaks the line at the cursor, Ctrl-R searches the history.
 local KEYS = {"bind -s ^[^M ^V^J", "bind -s ^[^J ^V^J", "bind ^R em-inc-search-prev"}
 
+-- What was typed or pasted, in the pieces that run one after the other: a whole where it is one statement, and lines
+-- elsewhere.
+local function pieces_of(session, text)
+  text = text:gsub("\n+$", "")
+  local is_whole = not text:find("\n", 1, true) or session:pending() or M.compile(text, "=stdin", session.env)
+  if is_whole then return {text} end
+  local pieces = {}
+  for line in (text .. "\n"):gmatch "(.-)\n" do pieces[#pieces + 1] = line end
+  return pieces
+end
+
+local function take_line(self, line)
+  local session = self.session
+  self.console:take(session, line)
+  if session:pending() or not line:find "%S" then return end
+  local complaint = self.history:add((session.source:gsub("%s+$", "")))
+  if complaint then self.console:complain(complaint) end
+end
+
 -- What the terminal gave: a line, or nil and why there is none. Returns false when it is the end.
 local function take(self, line, why)
   local session = self.session
   if line then
-    self.console:take(session, line)
-    if not session:pending() and line:find "%S" then
-      local complaint = self.history:add((session.source:gsub("%s+$", "")))
-      if complaint then self.console:complain(complaint) end
+    for _, piece in ipairs(pieces_of(session, line)) do
+      if self.console.quit then break end
+      take_line(self, piece)
     end
   elseif why == "interrupted" then
     session:reset()
