@@ -6,7 +6,7 @@
 #define PATH_BYTES 4096
 #define ACTIVE "active"
 
-static const char *const files[] = {ACTIVE, "skipped", "accepted", "indexes"};
+static const char *const files[] = {ACTIVE, "skipped", "accepted", "failed", "indexes"};
 
 static int join(char *out, const char *path, const char *name, const char *suffix, struct flume_err *err) {
   int len = snprintf(out, PATH_BYTES, "%s/%s%s", path, name, suffix);

@@ -6,6 +6,7 @@
  *     new/        a version that is being written as a whole, and has no number yet
  *     skipped     seqs that the view passes over, one a line; "from" and a number behind one: versions with a lower
  *                 number may have consumed it
+ *     failed      why the view failed in an earlier process: version and source, the seq of the record, the message
  *     indexes/    of a view of queries: the indexes that it made, each a directory like this one
  *     accepted    one line for each change that was accepted without building the view anew
  *

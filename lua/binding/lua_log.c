@@ -259,6 +259,7 @@ static int log_append_lines(lua_State *L) {
   size_t len;
   const char *text = luaL_checklstring(L, 2, &len);
   const char *end = text + len;
+  if (len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) text += 3; /* the byte order mark of some editors */
   struct request *request = request_new(L, self, 3);
   struct flume_buf *buf = take_buf(L), ends;
   struct flume_err err = {0};

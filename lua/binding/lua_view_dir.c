@@ -1,8 +1,10 @@
 #include "lua/binding/lua_view_dir.h"
 
+#include <errno.h>
 #include <lauxlib.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "core/store/store.h"
@@ -99,6 +101,23 @@ static int write_text(lua_State *L) {
   return done(L, flume_view_dir_write(IO, path, name, text, len, &err), &err);
 }
 
+/* obstacle(path) -> nil | why nothing can be written to the directory, or to the one that it would be made in */
+static int obstacle(lua_State *L) {
+  char path[4096];
+  size_t len;
+  const char *given = luaL_checklstring(L, 1, &len);
+  luaL_argcheck(L, len < sizeof path, 1, "too long");
+  memcpy(path, given, len + 1);
+  while (access(path, F_OK) != 0 && errno == ENOENT) {
+    char *slash = strrchr(path, '/');
+    if (slash == NULL || slash == path) return 0;
+    *slash = '\0';
+  }
+  if (access(path, W_OK | X_OK) == 0) return 0;
+  lua_pushfstring(L, "%s: %s", path, strerror(errno));
+  return 1;
+}
+
 /* is_ours(path): whether the file begins with the number of this process, as the lock of a log does */
 static int is_ours(lua_State *L) {
   char text[16] = {0};
@@ -114,7 +133,8 @@ static int is_ours(lua_State *L) {
 void flume__dir_open(lua_State *L) {
   static const luaL_Reg functions[] = {{"active", active},    {"list", list},       {"remove", remove_version},
                                        {"sweep", sweep},      {"is_ours", is_ours}, {"read", read_text},
-                                       {"write", write_text}, {"erased", erased},   {NULL, NULL}};
+                                       {"write", write_text}, {"erased", erased},   {"obstacle", obstacle},
+                                       {NULL, NULL}};
   luaL_newlib(L, functions);
   lua_setfield(L, -2, "view_dir");
 }

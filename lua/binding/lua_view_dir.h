@@ -10,6 +10,7 @@
  *   list(path) -> numbers             sweep(path, numbers) -> true
  *   read(path, name) -> text          write(path, name, text) -> true
  *
+ *   obstacle(path) -> why nothing can be written there, a text; nil when it can
  *   is_ours(path) -> whether the file, the lock of a log, was written by this process */
 void flume__dir_open(lua_State *L);
 

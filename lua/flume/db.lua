@@ -161,12 +161,21 @@ local function check_name(self, name)
 end
 
 -- Mounts, and notes the directory of the state: two databases on one log can't both keep it there.
+-- A view whose state can't be stored works, and is built in memory by each process: that is said once.
+local function tell_obstacle(self, view)
+  local obstacle = view:_status().unstored
+  if not obstacle then return end
+  self._has_told = true
+  io.stderr:write(("flume: the state of views can't be stored, and they are built at every start: %s\n"):format(obstacle))
+end
+
 local function mount(self, given)
   local taken, dir = self.log.state_dirs, not given.reads_only and given.state_dir
   if dir and taken[dir] then
     return nil, ('view "%s": another database on this log has mounted it'):format(given.name), "EINVAL"
   end
   local mounted, message, code = views.mount(self, given)
+  if mounted and dir and not self._has_told then tell_obstacle(self, mounted) end
   if mounted and dir then
     taken[dir] = true
     self._state_dirs[#self._state_dirs + 1] = dir

@@ -497,6 +497,9 @@ function DB:close(cb) end
 ---@field reason? string why it was built anew, or why it stalls
 ---@field error? string what a failed one raised
 ---@field seq? integer the record at which it failed
+---@field retries? boolean it failed in an earlier process, and is on its way to the record again
+---@field remedy? string what lets a failed one go on
+---@field unstored? string why its state can't be stored: it is built at every start
 ---@field traceback? string
 ---@field next? table the version that is built beside the one that answers: version, since, reason, state, error
 ---@field reload_error? string why the script, as it is now, can't be mounted

@@ -33,13 +33,19 @@ static int read_all(const char *path, struct flume_buf *text) {
   return (int)n;
 }
 
-/* read_file(path) -> text | nil, message */
+/* How many bytes the byte order mark at the beginning of a text has. */
+static size_t mark_len(const struct flume_buf *text) {
+  return text->len >= 3 && memcmp(text->data, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+}
+
+/* read_file(path) -> text, without a byte order mark | nil, message */
 static int read_file(lua_State *L) {
   const char *path = luaL_checkstring(L, 1);
   lua_settop(L, 1);
   struct flume_buf *text = flume_box_buf(L);
   int rv = read_all(path, text);
-  if (rv == 0) lua_pushlstring(L, (const char *)text->data, text->len);
+  size_t mark = mark_len(text);
+  if (rv == 0) lua_pushlstring(L, (const char *)text->data + mark, text->len - mark);
   flume_box_free(L, 2); /* now: where all memory is used up, finalizers may fail */
   if (rv == 0) return 1;
   lua_pushnil(L);

@@ -89,8 +89,7 @@ end
 
 function COMMANDS.status(db, request, out)
   if request.wait then return require "flume.cli.commands.views".wait_and_print(db, out) end
-  require "flume.cli.commands.status".print(db, out)
-  return true
+  return require "flume.cli.commands.status".print(db, out)
 end
 
 function COMMANDS.rebuild(db, request, out)

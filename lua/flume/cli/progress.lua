@@ -9,6 +9,7 @@
 -- records: see the options of new.
 
 local core = require "flume.core"
+local pretty = require "flume.pretty"
 local terminal = require "flume.terminal"
 
 local M = {}
@@ -28,7 +29,7 @@ end
 
 -- options: label; total, in the unit of update's first argument, nil when it is not known; unit, what update's second
 -- argument counts ("records"), or show, a function that makes text of it ("12 MB"); started, when that was not now. For
--- tests: out, now, tty, forced.
+-- tests: out, now, tty, forced, columns.
 function M.new(options)
   local switch = os.getenv "FLUME_PROGRESS"
   local tty = options.tty
@@ -42,6 +43,7 @@ function M.new(options)
     out = options.out or io.stderr,
     now = now,
     tty = tty,
+    columns = options.columns,
     forced = options.forced or switch == "1",
     silent = switch == "0",
     started = options.started or now(),
@@ -101,7 +103,8 @@ function M:_eta(elapsed)
   return (self.total - self.current) * elapsed / done
 end
 
-function M:_text(finished)
+-- columns: at most so wide; the label is cut for that, so that bar and numbers are always seen. 0 for no bound.
+function M:_text(finished, columns)
   local elapsed = math.max(self.now() - self.started, 1e-3)
   local fraction, eta = self:_fraction(), not finished and self:_eta(elapsed)
   local parts = {self.label}
@@ -113,13 +116,18 @@ function M:_text(finished)
   parts[#parts + 1] = show(math.floor(self.records / elapsed)) .. "/s"
   if eta then parts[#parts + 1] = "ETA " .. M.duration(eta) end
   if finished then parts[#parts + 1] = M.duration(elapsed) end
+  local text = table.concat(parts, "  ")
+  local excess = columns > 0 and pretty.width(text) - (columns - 1) or 0
+  if excess <= 0 then return text end
+  local sign = terminal.is_utf8() and "…" or "~"
+  parts[1] = pretty.cut(self.label, math.max(pretty.width(self.label) - excess, 1), sign)
   return table.concat(parts, "  ")
 end
 
 function M:_draw(finished)
-  local text = self:_text(finished)
+  local columns = self.tty and (self.columns or terminal.columns()) or 0
+  local text = self:_text(finished, columns)
   if self.tty then
-    local columns = terminal.columns()
     if columns > 0 and (utf8.len(text) or #text) >= columns then
       text = text:sub(1, (utf8.offset(text, columns) or #text + 1) - 1)
     end

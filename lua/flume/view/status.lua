@@ -1,5 +1,8 @@
 -- What db:status() tells of a view.
 
+local kept_failure = require "flume.view.kept_failure"
+local view_dir = require "flume.core".view_dir
+
 local M = {}
 
 --- How far an instance is: start, current, target, rate (records a second), eta (seconds; nil when it is not known).
@@ -18,8 +21,13 @@ end
 local function add_state(view, row, pending)
   local message, seq, traceback = view._core:failure()
   local reason, stalls = view._core:reason()
+  local kept = not message and kept_failure.of(view)
   if message then
     row.state, row.error, row.seq, row.traceback = "failed", message, seq, traceback
+    row.remedy = kept_failure.remedy(view.name, seq)
+  elseif kept then
+    row.state, row.error, row.seq, row.retries = "failed", kept.message, kept.seq, true
+    row.remedy = kept_failure.remedy(view.name, kept.seq)
   elseif not view._db:_is_ready() then
     row.state, row.reason = "stalled", "the database is not ready"
   elseif stalls then
@@ -48,7 +56,9 @@ function M.row(view)
   row.since = view._core:since()
   row.lag = row.target - row.since
   row.size = view._core:size() + (view._engine and view._engine.indexes:size_bytes() or 0)
+  kept_failure.settle(view)
   add_state(view, row, pending)
+  row.unstored = versions.dirs:is_writable() and instance.kind ~= "sink" and view_dir.obstacle(versions.dirs.dir) or nil
   local progress = M.progress(view, pending or instance)
   row.rate, row.eta = progress.rate, progress.eta
   if pending then

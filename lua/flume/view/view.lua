@@ -34,6 +34,7 @@ local calls = require "flume.view.calls"
 local DryRuns = require "flume.view.explain"
 local errors = require "flume.errors"
 local instances = require "flume.view.instance"
+local kept_failure = require "flume.view.kept_failure"
 local observable = require "flume.observable"
 local options = require "flume.options"
 local overrides = require "flume.view.overrides"
@@ -275,6 +276,7 @@ end
 --- Closes the view; done() when that is over.
 function View:_close(done)
   if self._broken then return done() end
+  kept_failure.settle(self)
   waiting.end_raw_waits(self, self:_closed_error())
   local function end_all()
     self._dry_runs:stop(function () self._versions:close(done) end)
@@ -357,6 +359,7 @@ local function new(db, script)
     _followers = {},          -- set of functions to be called when another instance answers, or starts over
     _watchers = {},           -- set of {notify =, observer =}
     _raw_waits = {},          -- set of functions that answer the calls that wait for a raw view's since
+    _kept_failure = nil,      -- of an earlier process (kept_failure.lua)
     _broken = false,          -- or why the view could not be mounted: the answer to whatever is asked of it
   }, View)
   self._versions = Versions.new(self, db, script, overridden)
@@ -375,6 +378,7 @@ function M.mount(db, script)
   local since
   since, message, code = self._versions:begin(instance, script.accept)
   if not since then return nil, message, code end
+  kept_failure.load(self, instance)
   local host = instance.host
   if host and host.engine then self._engine = host.engine.new(self) end
   if host and host.raw then

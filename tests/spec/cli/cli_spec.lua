@@ -257,8 +257,11 @@ describe("views on the command line", function ()
     fixture.write(folder .. "/broken.lua", "return {versio")
     assert.is_not_nil(failure({"--views", folder, dir, "broken.get"}):find "broken.lua:1: ")
     assert.equal("3\n", output {"--views", folder, dir, "sum.get"})
-    assert.is_not_nil(output({"--views", folder, dir, "status"}):find "\nbroken +%- +failed +%-1 +2 +%- +%- +%-\n")
-    local status = flume.json.decode(output {"--views", folder, dir, "status", "--json"})
+    local told, out = failure {"--views", folder, dir, "status"}
+    assert.is_not_nil(out:find "\nbroken +%- +failed +%-1 +2 +%- +%- +%-\n")
+    assert.is_not_nil(told:find "broken.lua:1: ")
+    local _, json = failure {"--views", folder, dir, "status", "--json"}
+    local status = flume.json.decode(json)
     assert.equal("failed", status.views[1].state)
     assert.is_not_nil(status.views[1].error:find "broken.lua:1: ")
   end)
@@ -285,6 +288,45 @@ describe("views on the command line", function ()
     local status = flume.json.decode(output {"--views", folder, dir, "status", "--json"})
     assert.equal(4, status.since)
     assert.equal("live", status.views[1].state)
+  end)
+
+  it("that failed in an earlier process are shown as failed, until they are beyond the record", function ()
+    local dir, folder = fixture.dir(), fixture.dir()
+    fixture.write(folder .. "/n.lua", [[return {version = 1, initial = 0, reducer = function (n, item)
+      if item.bad then error "oh" end
+      return n + 1
+    end}]])
+    output({dir .. "/data", "append"}, {input = '{"n":1}\n{"bad":true}\n{"n":2}\n'})
+    local message = "view n failed at record 1: " .. folder .. "/n.lua:2: oh; "
+      .. 'db.views["n"]:skip(1) passes over the record; a changed script is built from the start\n'
+    assert.equal("flume: " .. message, (failure {"--views", folder, dir .. "/data", "n.get"}))
+    for _, option in ipairs {"--readonly", "--json"} do
+      local told, out = failure {"--views", folder, option, dir .. "/data", "status"}
+      assert.equal("flume: " .. message, told)
+      assert.is_truthy(out:find(option == "--json" and '"state":"failed"' or "n     1        failed", 1, true), out)
+    end
+    failure {"--views", folder, dir .. "/data", "status", "--wait"}
+    output {"--views", folder, dir .. "/data", "-e", "db.views.n:skip(1)"}
+    assert.equal("2\n", output {"--views", folder, dir .. "/data", "n.get"})
+    assert.is_nil(output{"--views", folder, dir .. "/data", "status"}:find "failed")
+    fixture.write(folder .. "/n.lua", "return {version = 2, initial = 0, reducer = function (n) return n + 1 end}")
+    assert.is_nil(output{"--views", folder, dir .. "/data", "status"}:find "failed")
+  end)
+
+  it("whose state can't be stored say so", function ()
+    local dir, folder = filled(3), views()
+    output{"--views", folder, dir, "status", "--wait"}
+    os.execute(("rm -r %s/views && mkdir %s/views && chmod 555 %s/views"):format(dir, dir, dir))
+    local program = io.popen "id -u":read "n" == 0 and "setpriv --reuid=65534 --clear-groups flume" or "flume"
+    os.execute(("chmod -R a+rwX %s %s; chmod 555 %s/views"):format(dir, folder, dir))
+    local pipe = io.popen(("%s --views %s %s status 2>&1"):format(program, folder, dir))
+    local text = pipe:read "a"
+    pipe:close()
+    local obstacle = dir .. "/views: Permission denied\n"
+    for _, told in ipairs {"flume: the state of views can't be stored, and they are built at every start: ",
+      "view sum: its state can't be stored, and is built at every start: "} do
+      assert.is_truthy(text:find(told .. obstacle, 1, true), text)
+    end
   end)
 
   it("are rebuilt on request", function ()
@@ -527,6 +569,21 @@ describe("progress", function ()
     ]]
     local shown = output({filled(0), "-e", code}, {env = "LC_ALL=C"})
     assert.equal("0\n?work  ############............  50%  50 records  50/s  ETA 1.0 s?[K\ntrue\n", shown)
+  end)
+
+  it("cuts the names, not the bar, where a terminal is narrow", function ()
+    local code = [[
+      local text = {}
+      local out = {flush = function () end, write = function (_, ...) text[#text + 1] = table.concat{...} end}
+      local bar <close> = require "flume.cli.progress".new{
+        label = "building " .. ("long_name, "):rep(20), total = 100, tty = true, out = out, columns = 80, forced = true,
+      }
+      bar:update(50, 50)
+      return (text[1]:gsub("%c", ""))
+    ]]
+    local shown = output({filled(0), "-e", code}, {env = "LC_ALL=C"})
+    assert.is_truthy(shown:find "^building long_[^#]*~  #+%.+  50%%  50 records  [%d,]+/s%[K\n$", shown)
+    assert.is_true(#shown <= 82)
   end)
 
   it("has numbers for people", function ()

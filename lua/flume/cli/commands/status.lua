@@ -25,8 +25,9 @@ local COLUMNS = {
 -- What is wrong with a view that has failed, on one line.
 function M.failure(row)
   local message = tostring(row.error):match "^[^\n]*"
-  if not row.seq or row.seq < 0 then return message end
-  return ("view %s failed at record %d: %s"):format(row.name, row.seq, message)
+  local remedy = row.remedy and "; " .. row.remedy or ""
+  if not row.seq or row.seq < 0 then return message .. remedy end
+  return ("view %s failed at record %d: %s%s"):format(row.name, row.seq, message, remedy)
 end
 
 local function cells_of(row)
@@ -51,6 +52,9 @@ local function notes_of(row)
       following.error and ": " .. following.error or "")
   end
   if row.reload_error then notes[#notes + 1] = M.about(row.name, row.reload_error) end
+  if row.unstored then
+    notes[#notes + 1] = M.about(row.name, "its state can't be stored, and is built at every start: " .. row.unstored)
+  end
   if row.state == "stalled" and row.reason then notes[#notes + 1] = M.about(row.name, row.reason) end
   return notes
 end
@@ -64,11 +68,21 @@ local function print_table(status, output)
   for i, row in ipairs(status.views) do lines[i] = cells_of(row) end
   output:table(lines, {header = header, right = right})
   for _, view in ipairs(status.views) do
-    if view.error then output:line(M.failure(view)) end
     for _, note in ipairs(notes_of(view)) do output:line(note) end
   end
 end
 
+-- What is wrong with the views that have failed, and with versions that were to be the next: a text; nil for nothing.
+local function failures_of(status)
+  local texts = {}
+  for _, row in ipairs(status.views) do
+    if row.state == "failed" then texts[#texts + 1] = M.failure(row) end
+    if row.next and row.next.error then texts[#texts + 1] = M.about(row.name, row.next.error) end
+  end
+  return texts[1] and table.concat(texts, "\n") or nil
+end
+
+--- Prints how far everything is. Returns true; nil and a message when a view has failed.
 function M.print(db, output)
   local status = db:status()
   if output.json then
@@ -76,6 +90,8 @@ function M.print(db, output)
   else
     print_table(status, output)
   end
+  local message = failures_of(status)
+  return not message or nil, message
 end
 
 -- The views with their methods and the methods' types.

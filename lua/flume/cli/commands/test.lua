@@ -2,6 +2,7 @@
 -- one to begin with. The view and files of events are named by paths that begin at the file.
 
 local flume = require "flume"
+local input = require "flume.cli.input"
 local runner = require "flume.cli.runner"
 local testing = require "flume.testing"
 
@@ -18,7 +19,7 @@ local function load_file(path)
   if not file then return nil, problem end
   local text, message = file:read "a"
   if not text then return nil, ("%s: %s"):format(path, message) end
-  return load((text:gsub("^#[^\n]*", "")), "@" .. path, "t")
+  return load((input.without_mark(text):gsub("^#[^\n]*", "")), "@" .. path, "t")
 end
 
 -- The events in a file of lines of JSON.
@@ -28,6 +29,7 @@ local function read_events(path)
   if not file then error(problem, 0) end
   for line in file:lines() do
     number = number + 1
+    if number == 1 then line = input.without_mark(line) end
     if line:find "%S" then
       local value, message = flume.json.decode(line)
       if message then error(("%s: line %d: %s"):format(path, number, message), 0) end

@@ -21,6 +21,12 @@ end
 local Build = {}
 Build.__index = Build
 
+-- The seq from which a view goes on in this process.
+local function start_of(view)
+  local progress_of = not view._broken and view.progress.value
+  return progress_of and progress_of.start or view.since.value
+end
+
 -- names: of views that exist. from_start: they are about to begin anew, whatever their since says yet.
 local function new_build(db, names, from_start)
   local self = setmetatable({
@@ -34,7 +40,7 @@ local function new_build(db, names, from_start)
     fresh = {},       -- name → its since is of this build
   }, Build)
   for _, name in ipairs(names) do
-    self.from[name] = from_start and -1 or db.views[name].since.value
+    self.from[name] = from_start and -1 or start_of(db.views[name]) -- it may be beyond that already
     self.fresh[name] = not from_start
   end
   return self
@@ -43,7 +49,7 @@ end
 -- Looks at one view's row of db:status(). Returns how far it is; nil when it has failed.
 function Build:_look_at(row)
   local name = row.name
-  if row.state == "failed" then
+  if row.state == "failed" and not row.retries then
     self.failures[name] = self.failures[name] or status.failure(row)
     return nil
   end

@@ -61,7 +61,7 @@ COMMANDS.views = {
 
 COMMANDS.status = {
   usage = ".status", about = "how far the log and the views are", example = ".status",
-  run = function (console) status.print(console.db, console.output) end,
+  run = function (console) return select(2, status.print(console.db, console.output)) end,
 }
 
 COMMANDS.tail = {

@@ -3,26 +3,25 @@
 --   local next_line = lines.new()
 --   local line, message = next_line()    nil at the end; nil and what is wrong. Raises "interrupted!"
 
+local input = require "flume.cli.input"
 local runner = require "flume.cli.runner"
-local terminal = require "flume.terminal"
 
 local M = {}
 
-local STDIN = 0
-local READ_BYTES = 64 * 1024
 local WAIT_MS = 200
 
 -- What comes next; nil at the end; nil and what is wrong.
-local function read()
+local function read(source)
   local bytes, message
   repeat
     runner.check()
-    bytes, message = terminal.read(STDIN, READ_BYTES, WAIT_MS)
+    bytes, message = source:read(WAIT_MS)
   until bytes ~= ""
-  return bytes, message and "standard input: " .. message
+  return bytes, message
 end
 
 function M.new()
+  local source = input.open()
   local bytes, at = "", 1 -- read; behind the last line of it
   local pieces = {}       -- of a line whose end has not come yet
 
@@ -37,7 +36,7 @@ function M.new()
     local last = bytes:find("\n", at, true)
     while not last do
       pieces[#pieces + 1] = bytes:sub(at)
-      local more, message = read()
+      local more, message = read(source)
       bytes, at = more or "", 1
       if not more then
         local rest = finish ""
