@@ -1,0 +1,118 @@
+-- The paths, functions and targets that the guides for contributors name exist in the tree.
+--
+-- A name stands between backticks: a path (`core/log/log.h`), a function or other name in a file
+-- (`core/log/log.c:flume__log_init`), a name of the C API or of core (`flume_log_open`), or a call of make. Paths in
+-- tests/README.md may begin in tests/. A name with NAME in it stands for any name.
+
+local lfs = require "lfs"
+local shell = require "tests.support.shell"
+local fixture = require "tests.support.fixture"
+
+local DOCUMENTS = {"CONTRIBUTING.md", "tests/README.md", "core/README.md"}
+local REQUIRED = {["CONTRIBUTING.md"] = true, ["tests/README.md"] = true}
+local EXTENSIONS = {c = true, h = true, lua = true, md = true, map = true, ["1"] = true, ["3"] = true}
+
+local function file_list()
+  local list = {}
+  for path in shell.output "git ls-files -co --exclude-standard":gmatch "[^\n]+" do list[#list + 1] = path end
+  return list
+end
+
+-- Set of the paths of the tree: files and folders, whole and from each folder on; and the text of all sources.
+local function read_tree()
+  local paths, text = {}, {}
+  for _, path in ipairs(file_list()) do
+    local part = path
+    while part do -- core/log/log.h, core/log, core
+      paths[part] = true
+      part = part:match "^(.*)/[^/]*$"
+    end
+    paths[path:match "[^/]*$"] = true -- log.h
+    local is_source = path:find "%.[ch]$" or path:find "%.lua$" and not path:find "/names_spec%.lua$"
+    if is_source then text[#text + 1] = fixture.read(path) end
+  end
+  return paths, table.concat(text, "\n")
+end
+
+-- The text between backticks, and the words of the indented blocks: make, and paths behind FILE=.
+local function names_of(document)
+  local list = {}
+  local text = fixture.read(document):gsub("```.-```", "")
+  for name in text:gmatch "`([^`\n]+)`" do list[#list + 1] = name end
+  for line in text:gmatch "\n    (make [^\n#]*)" do list[#list + 1] = line end
+  return list
+end
+
+local function has_word(text, word)
+  return text:find("%f[%w_]" .. word:gsub("%p", "%%%0") .. "%f[^%w_]") ~= nil
+end
+
+local function is_path(name)
+  return name:find "^[%w_.%-]+/[%w_./%-]*$" or name:find "^[%w_%-]+%.%w+$" and EXTENSIONS[name:match "%w+$"]
+end
+
+-- What is wrong with a name, or nil.
+local function problem(name, tree, sources, makefile)
+  local file, inner = name:match "^([%w_./%-]+%.%w+):([%w_.:]+)$"
+  local targets = name:match "^make ([%w%s_/.=%-]+)"
+  if name:find "%f[%u]NAME%f[%U]" and not targets or name:find "^build" then return nil end
+  if file then
+    if not tree(file) then return "no such file" end
+    if not has_word(fixture.read(tree(file)), inner:match "[%w_]+$") then return "not in the file" end
+  elseif targets then
+    for word in targets:gmatch "%S+" do
+      local target = word:match "^%l[%l%-]*$"
+      if target and not makefile:find("\n" .. target:gsub("%-", "%%-") .. ":") then return "no such target" end
+    end
+    for path in targets:gmatch "FILE=([%w_./]+)" do
+      if not tree(path) then return "no such file" end
+    end
+  elseif is_path(name) then
+    if not tree(name) then return "no such path" end
+  else
+    local symbol = name:match "^struct (flume_[%w_]+)$" or name:match "^(flume_[%w_]+)%(?%)?$"
+      or name:match "^(FLUME_[%u_%d]+)$"
+    if symbol and not has_word(sources, symbol) then return "no such name in the sources" end
+  end
+end
+
+describe("the names in", function ()
+  local paths, sources = read_tree()
+  local makefile = fixture.read "Makefile" .. "\n" .. fixture.read "packaging/package.mk"
+
+  for _, document in ipairs(DOCUMENTS) do
+    if lfs.attributes(document) or REQUIRED[document] then
+      it(document .. " exist", function ()
+        local folder = document:match "^(.*/)" or ""
+        local function tree(path)
+          path = path:gsub("/$", "")
+          if paths[folder .. path] and folder ~= "" then return folder .. path end
+          return paths[path] and path or nil
+        end
+        local missing, names = {}, names_of(document)
+        for _, name in ipairs(names) do
+          local what = problem(name, tree, sources, makefile)
+          if what then missing[#missing + 1] = name .. ": " .. what end
+        end
+        assert.same({}, missing)
+        assert.is_true(#names > 20)
+      end)
+    end
+  end
+
+  it("a document that is wrong are found", function ()
+    local function tree(path) return paths[path] and path or nil end
+    for name, expected in pairs {
+      ["core/log/nothing.c"] = "no such path", ["core/log/"] = "no such path", ["nothing.lua"] = "no such path",
+      ["core/log/nothing.c:x"] = "no such file", ["core/log/log.c:flume_nothing"] = "not in the file",
+      ["flume_log_nothing"] = "no such name in the sources", ["struct flume_nothing"] = "no such name in the sources",
+      ["make nothing"] = "no such target", ["make test FILE=tests/c/nothing.c"] = "no such file",
+    } do
+      assert.equal(expected, problem(name, tree, sources, makefile), name)
+    end
+    for _, name in ipairs {"core/log/log.c", "log.c", "core/log/log.c:flume__log_init", "flume_log_open", "make test",
+      "struct flume_log_ops", "make test FILE=tests/c/log/test_log.c NAME=x", "since", "a b"} do
+      assert.is_nil(problem(name, tree, sources, makefile), name)
+    end
+  end)
+end)
