@@ -295,7 +295,8 @@ $(BUILD)/tests/test_fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/replay.c $(TEST_SUPPO
 
 # --- Looking at the source --------------------------------------------------------------------------------------------
 
-FORMATTED = $(sort $(shell find core lua -name '*.[ch]') $(wildcard bin/*.[ch] text/*.[ch] examples/c/*.c))
+FORMATTED = $(sort $(shell find core lua tests/c/support tests/crash tests/fuzz tests/support -name '*.[ch]') \
+  $(wildcard bin/*.[ch] text/*.[ch] examples/c/*.c))
 
 lint: deps-lint layers
 	@$(MAKE) --no-print-directory lint-sources

@@ -1,14 +1,19 @@
-/* Kills a process that appends, at any moment, and looks at what is left of its log.
+/* Kills an appending process at a random moment, and checks the log that is left.
  *
  *   kill9 [rounds]              rounds on one log, 30 by default; FLUME_TEST_SEED=N repeats a run
  *   kill9 --MODE [rounds]       deletes, batches, offset and others: see the table of modes
  *   kill9 --million             one kill while a million records are appended in batches of a thousand
  *
- * The child writes each seq that was acknowledged, and each delete, to a pipe; all that came through it was promised.
- * The parent kills the child after a random number of these, opens the log, and checks: everything promised is there;
- * the records are a prefix of what the child appends, each with the right bytes; no batch is there in part; and the
- * log opens at once. What is record number n, and in which batch, follows from n. In an offset log, whose format has
- * no batches, the first records of one that was not promised may be there. */
+ * The child writes each acknowledged seq and each acknowledged delete to a pipe: these are the promises. The parent
+ * kills the child after a random number of promises, opens the log, and checks:
+ *
+ * - The log opens at once.
+ * - Every promised record and delete is there.
+ * - The records are a prefix of the records that the child appends, each with the right bytes.
+ * - No batch is there in part. (The format of offset logs has no batches: the first records of a batch that was not
+ *   promised may be there.)
+ *
+ * The number of a record determines its bytes and its batch. */
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -30,12 +35,12 @@
 
 struct mode {
   const char *name;
-  enum flume_sync sync; /* a kill leaves what was written, so all that was acknowledged is there in every mode */
+  enum flume_sync sync; /* a kill loses no writes, so acknowledged records are there in every mode */
   uint64_t segment_bytes;
   uint32_t batch_max;
-  uint32_t delete_one_in; /* records; 0: none is deleted */
-  bool compacts;          /* all the time */
-  bool offset;            /* it is an offset log */
+  uint32_t delete_one_in; /* one record in so many is deleted; 0: none */
+  bool compacts;          /* without a pause */
+  bool offset;            /* an offset log */
 };
 
 static const struct mode modes[] = {
@@ -63,9 +68,9 @@ static uint64_t random_next(uint64_t *state) {
   return mix((*state)++ * 7919 + 17);
 }
 
-/* --- What the child appends ----------------------------------------------------------------------------------- */
+/* --- What the child appends --------------------------------------------------------------------------------------- */
 
-/* How many records the batch that begins with a record has. */
+/* The number of records of the batch that begins with this record. */
 static size_t batch_count(int64_t number) {
   if (million) return MILLION_BATCH;
   uint64_t h = mix((uint64_t)number);
@@ -90,9 +95,9 @@ static bool may_be_deleted(int64_t number) {
   return mode->delete_one_in > 0 && mix((uint64_t)number ^ 0x3333) % mode->delete_one_in == 0;
 }
 
-/* --- Numbers and seqs ----------------------------------------------------------------------------------------- */
+/* --- Numbers and seqs --------------------------------------------------------------------------------------------- */
 
-/* Where each record begins in an offset log: known by what is appended. */
+/* The byte offset of each record in an offset log, which follows from the records before. */
 static int64_t *starts;
 static int64_t starts_count, starts_cap;
 
@@ -114,7 +119,7 @@ static int64_t seq_of(int64_t number) {
   return starts[number];
 }
 
-/* -2 when none begins there. */
+/* The number of the record that begins at the offset; -2: none. */
 static int64_t number_of(int64_t seq) {
   if (!mode->offset || seq < 0) return seq;
   while (starts_count == 0 || starts[starts_count - 1] < seq) starts_reach(starts_count + 1000);
@@ -127,7 +132,7 @@ static int64_t number_of(int64_t seq) {
   return starts[low] == seq ? low : -2;
 }
 
-/* --- The child ------------------------------------------------------------------------------------------------ */
+/* --- The child ---------------------------------------------------------------------------------------------------- */
 
 struct pending {
   struct flume_append req;
@@ -143,7 +148,7 @@ static void die(const char *what, const char *why) {
   _exit(2);
 }
 
-/* An append is told as the number of its last record, a delete as -1 - number. */
+/* The pipe has the number of the last record for an append, and -1 - number for a delete. */
 static void tell(int64_t value) {
   if (write(STDOUT_FILENO, &value, sizeof value) != sizeof value) _exit(0);
 }
@@ -222,7 +227,7 @@ static int child(const char *dir) {
   return 0;
 }
 
-/* --- The parent: what was promised ---------------------------------------------------------------------------- */
+/* --- The parent: promises ----------------------------------------------------------------------------------------- */
 
 struct promise {
   int64_t last;  /* number */
@@ -277,7 +282,7 @@ static pid_t spawn(const char *dir, int *pipe_end) {
   return pid;
 }
 
-/* Lets a child append until so many values have come, and a moment longer; then kills it. */
+/* Lets a child append until the pipe has given so many values, and a moment longer; then kills it. */
 static bool run_and_kill(const char *dir, struct promise *promise, uint64_t values, uint64_t moment_us) {
   int pipe_end, status;
   pid_t pid = spawn(dir, &pipe_end);
@@ -289,12 +294,12 @@ static bool run_and_kill(const char *dir, struct promise *promise, uint64_t valu
   close(pipe_end);
   if (waitpid(pid, &status, 0) != pid) abort();
   if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) return true;
-  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return true; /* it was done before */
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return true; /* the child had finished */
   printf("the child ended by itself, with status %x\n", (unsigned)status);
   return false;
 }
 
-/* --- The parent: what is left --------------------------------------------------------------------------------- */
+/* --- The parent: the log after a kill ----------------------------------------------------------------------------- */
 
 static bool complain(const char *what, int64_t number) {
   printf("record %lld: %s\n", (long long)number, what);
@@ -364,7 +369,7 @@ static bool run_rounds(const char *dir, int rounds, uint64_t *random) {
   int64_t recovered = -1, deepest = 0;
   for (int round = 0; good && round < rounds; round++) {
     struct flume_log_options options = log_options();
-    options.readonly = round % 2 == 1; /* then it is the next child that recovers the log */
+    options.readonly = round % 2 == 1; /* the next child then recovers the log */
     uint64_t choice = random_next(random) % 8;
     uint64_t values = choice == 0 ? 0 : choice == 1 ? 1 + random_next(random) % 5 : 1 + random_next(random) % 1500;
     int64_t before = recovered;
@@ -388,15 +393,15 @@ static bool run_million(const char *dir, uint64_t *random) {
   int64_t recovered = -1;
   uint64_t batches = 1 + random_next(random) % (MILLION / MILLION_BATCH);
   struct flume_log_options options = log_options();
-  bool good = run_and_kill(dir, &promise, batches, random_next(random) % 3000) &&
-              check(dir, &options, &promise, &recovered);
+  bool good =
+      run_and_kill(dir, &promise, batches, random_next(random) % 3000) && check(dir, &options, &promise, &recovered);
   printf("killed after %llu of %d batches: %lld records promised, %lld there\n", (unsigned long long)batches,
          MILLION / MILLION_BATCH, (long long)promise.last + 1, (long long)recovered + 1);
   free(promise.deleted);
   return good;
 }
 
-/* The mode that the first argument names, if it does. */
+/* Sets the mode that the argument names; false when it names none. */
 static bool take_mode(const char *name) {
   for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
     if (strcmp(modes[i].name, name) != 0) continue;

@@ -1,11 +1,11 @@
-/* The Lua binding when memory is refused.
+/* The Lua binding when allocations fail.
  *
  * A script opens a database, appends, reads, mounts an inline and a script view, deletes and closes, each step in a
- * pcall. It is run again and again, and each time another allocation fails: of the Lua state (once, which makes Lua
- * collect all garbage and ask again; twice, which raises; and all from there on), or of the C code. Whatever the script
- * makes of it: the state can be closed, nothing is left allocated or locked, and what append answered for is in the log.
+ * pcall. Each run lets a different allocation fail: of the Lua state (once, so that Lua collects all garbage and tries
+ * again; twice, which raises; or all from there on), or of the C code. After each run the state can be closed, nothing
+ * is left allocated or locked, and acknowledged records are in the log.
  *
- * FLUME_CRASH=all takes every allocation; without it, some hundred of them. LUA_PATH must lead to the Lua files. */
+ * FLUME_CRASH=all tries every allocation; without it some hundred are tried. LUA_PATH must lead to the Lua files. */
 #include <lauxlib.h>
 #include <lua.h>
 #include <lualib.h>
@@ -23,13 +23,13 @@ static struct {
   const char *script;
   enum mode mode;
   atomic_bool armed; /* between arm() and disarm() of the script */
-  long nth;          /* allocation that fails, counted from 1 */
+  long nth;          /* the allocation that fails, counted from 1 */
   atomic_long calls; /* since it was armed */
   long blocks;       /* live, of the Lua state */
   int64_t acked;
   int64_t deleted;
   int answers; /* callbacks that were called */
-  int errors;  /* with an error for want of memory */
+  int errors;  /* callbacks with FLUME_ENOMEM */
   char dir[TEST_PATH_MAX];
   char view[TEST_PATH_MAX];
 } run;
@@ -41,7 +41,7 @@ static bool refused(bool of_lua) {
   return call == run.nth || (run.mode == LUA_TWICE && call - 1 == run.nth);
 }
 
-/* All that core and lua allocate comes through here; the system's own calls of realloc don't. */
+/* Every allocation of core and lua comes through here; the allocations of libc itself don't. */
 void *__wrap_realloc(void *ptr, size_t size) {
   return refused(false) ? NULL : __real_realloc(ptr, size);
 }
@@ -61,7 +61,7 @@ static void *lua_alloc(void *ud, void *ptr, size_t old_bytes, size_t new_bytes) 
   return moved;
 }
 
-/* --- What the script calls: none of it allocates --------------------------------------------------------------- */
+/* --- Functions for the script, which allocate nothing ------------------------------------------------------------- */
 
 static int script_arm(lua_State *L) {
   (void)L;
@@ -102,7 +102,7 @@ static int script_answers(lua_State *L) {
   return 1;
 }
 
-/* What a step needs it makes itself, within its pcall. */
+/* Each step makes its own values, within its pcall. */
 static const char SCRIPT[] =
     "local dir, view, arm, disarm, acked, deleted = ...\n"
     "local flume = require 'flume'\n"
@@ -116,7 +116,8 @@ static const char SCRIPT[] =
     "  function () db:use('sum', flume.reduce(1, function (acc, item) return acc + item.n end, 0)) end,\n"
     "  function () db:use('script', view) end,\n"
     "  function () db:use('by', flume.index(1, 'n')) end,\n"
-    "  function () db:use('user', {version = 1, uses = {'by', 'sum'}, initial = 0, reducer = function (_, item, _, uses)\n"
+    "  function () db:use('user', {version = 1, uses = {'by', 'sum'}, initial = 0, reducer = function (_, item, _, "
+    "uses)\n"
     "    for _ in uses.by:read {gte = item.n} do assert(uses.by:get(item.n) == nil) end\n"
     "    return uses.by:count() + uses.sum:get()\n"
     "  end}) end,\n"
@@ -136,7 +137,7 @@ static const char SCRIPT[] =
     "disarm()\n"
     "if db then db:close() end\n";
 
-/* Each operation is begun while there is memory, and ends when there is none. */
+/* Each operation begins with memory and ends without. */
 static const char ANSWERED_SCRIPT[] =
     "local dir, view, arm, disarm, acked, deleted, answer, answers = ...\n"
     "local flume, core = require 'flume', require 'flume.core'\n"
@@ -151,7 +152,7 @@ static const char ANSWERED_SCRIPT[] =
     "  function () return log:check(nil, nil, answer) end,\n"
     "  function () return log:compact(nil, answer) end,\n"
     "  function () return log:backup(dir .. '/copy', nil, nil, answer) end,\n"
-    "  function () return log:backup(dir .. '/copy', nil, nil, answer) end,\n" /* it is there already */
+    "  function () return log:backup(dir .. '/copy', nil, nil, answer) end,\n" /* the folder exists */
     "  function () sum:wait(1000, 1, answer) return true end,\n"
     "}\n"
     "for i = 1, #operations do\n"
@@ -181,13 +182,13 @@ static int script_run(lua_State *L) {
   return 0;
 }
 
-/* --- What is left ---------------------------------------------------------------------------------------------- */
+/* --- After a run -------------------------------------------------------------------------------------------------- */
 
 static void check_log(void) {
   uv_loop_t loop;
   struct flume_log *log = NULL;
   struct flume_err err;
-  if (access(run.dir, F_OK) != 0) return; /* it never came so far */
+  if (access(run.dir, F_OK) != 0) return; /* the script did not get that far */
   char path[TEST_PATH_MAX + 8];
   snprintf(path, sizeof path, "%s/log", run.dir);
   MUST(uv_loop_init(&loop) == 0);
@@ -211,7 +212,8 @@ static bool run_once(const char *script, enum mode mode, long nth) {
   temp_dir(root);
   snprintf(run.dir, sizeof run.dir, "%s/db", root);
   snprintf(run.view, sizeof run.view, "%s/v.lua", root);
-  static const char view[] = "return {version = 1, initial = 0, reducer = function (acc, item) return acc + item.n end}";
+  static const char view[] =
+      "return {version = 1, initial = 0, reducer = function (acc, item) return acc + item.n end}";
   write_file(run.view, view, sizeof view - 1, sizeof view - 1);
   run.script = script;
   run.mode = mode;
@@ -255,11 +257,21 @@ static void refuse_each(enum mode mode) {
   printf("%ld of %ld allocations\n", tried, count);
 }
 
-TEST(lua_collects_garbage_at_each_allocation) { refuse_each(LUA_ONCE); }
-TEST(one_allocation_of_lua_fails) { refuse_each(LUA_TWICE); }
-TEST(lua_has_no_memory_from_one_allocation_on) { refuse_each(LUA_FOR_EVER); }
-TEST(one_allocation_of_c_fails) { refuse_each(C_ONCE); }
-TEST(c_has_no_memory_from_one_allocation_on) { refuse_each(C_FOR_EVER); }
+TEST(lua_collects_garbage_at_each_allocation) {
+  refuse_each(LUA_ONCE);
+}
+TEST(one_allocation_of_lua_fails) {
+  refuse_each(LUA_TWICE);
+}
+TEST(lua_has_no_memory_from_one_allocation_on) {
+  refuse_each(LUA_FOR_EVER);
+}
+TEST(one_allocation_of_c_fails) {
+  refuse_each(C_ONCE);
+}
+TEST(c_has_no_memory_from_one_allocation_on) {
+  refuse_each(C_FOR_EVER);
+}
 
 /* An error in a callback of the loop would leave it by a longjmp. */
 TEST(answers_without_memory) {

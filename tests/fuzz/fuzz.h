@@ -8,12 +8,12 @@
 #include <stdlib.h>
 
 /* Aborts when the condition is false, also in builds without asserts. */
-#define EXPECT(cond)                                                    \
-  do {                                                                  \
-    if (!(cond)) {                                                      \
+#define EXPECT(cond)                                                     \
+  do {                                                                   \
+    if (!(cond)) {                                                       \
       fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #cond); \
-      abort();                                                          \
-    }                                                                   \
+      abort();                                                           \
+    }                                                                    \
   } while (0)
 
 /* The target: called by libFuzzer, or by replay.c. */

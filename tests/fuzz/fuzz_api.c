@@ -1,12 +1,12 @@
-/* A sequence of calls on a log on a simulated disk, beside an array of the records that the log must have. The calls are
- * appends of all kinds, deletes, reads, streams, syncs, compactions, closing and opening, kills, and power cuts that leave
- * a part of the writes that were not durable. The bytes of the input are the calls and their arguments. */
+/* A sequence of calls on a log on a simulated disk, beside an array of the records that the log must have. The calls
+ * are appends of all kinds, deletes, reads, streams, syncs, compactions, closing and opening, kills, and power cuts
+ * that leave a part of the writes that were not durable. The bytes of the input are the calls and their arguments. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "sim.h"
-#include "log/file/file_log.h"
 #include "fuzz.h"
+#include "log/file/file_log.h"
+#include "sim.h"
 
 #define DIR "/db/log"
 #define RECORDS_MAX 300
@@ -58,7 +58,7 @@ static void promise(int64_t seq) {
   if (seq > f.promised) f.promised = seq;
 }
 
-/* --- Calls ----------------------------------------------------------------------------------------------------- */
+/* --- Calls -------------------------------------------------------------------------------------------------------- */
 
 static int take(struct flume_slice *slices, uint8_t *bytes) {
   int count = 1 + next_byte() % 5;
@@ -147,7 +147,7 @@ static void compact(void) {
   while (f.pending > 0) uv_run(&f.loop, UV_RUN_ONCE);
 }
 
-/* --- Checks ---------------------------------------------------------------------------------------------------- */
+/* --- Checks ------------------------------------------------------------------------------------------------------- */
 
 static void check_record(const struct flume_record *got) {
   const struct record *record = &f.records[got->seq];
@@ -188,7 +188,7 @@ static void stream(void) {
   flume_stream_close(stream);
 }
 
-/* --- Crashes --------------------------------------------------------------------------------------------------- */
+/* --- Crashes ------------------------------------------------------------------------------------------------------ */
 
 /* What is left is a prefix with whole batches, and all that was promised; it is what the log is from now on. */
 static void take_stock(void) {

@@ -9,10 +9,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "flume.h"
-#include "import/log_import.h"
 #include "base/io.h"
+#include "flume.h"
 #include "fuzz.h"
+#include "import/log_import.h"
 
 static char dir[64];
 static char path[128];
@@ -48,8 +48,8 @@ static void write_file(const uint8_t *data, size_t len) {
   fclose(file);
 }
 
-/* Byte 0 has the framing and the number of edits, byte 1 the number of records. The lengths of the records, the edits and
- * the cut follow. The rest of the input fills the records, and is written behind them. */
+/* Byte 0 has the framing and the number of edits, byte 1 the number of records. The lengths of the records, the edits
+ * and the cut follow. The rest of the input fills the records, and is written behind them. */
 static void make_file(const uint8_t *input, size_t len) {
   static const enum flume_offset_bits all[] = {FLUME_OFFSET_32, FLUME_OFFSET_48, FLUME_OFFSET_53};
   static uint8_t data[16384];

@@ -9,10 +9,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "flume.h"
 #include "base/io.h"
-#include "log/file/segment.h"
+#include "flume.h"
 #include "fuzz.h"
+#include "log/file/segment.h"
 
 static char dir[64];
 static char path[128];
@@ -63,7 +63,7 @@ static void append(struct flume_log *log, const char *text, size_t count) {
 static void make_templates(uv_loop_t *loop) {
   struct flume_log *log;
   struct flume_err err;
-  for (int round = 0; round < 2; round++) { /* the second one has an index and an end frame in its middle */
+  for (int round = 0; round < 2; round++) { /* the second template has an index and an end frame in its middle */
     if (flume_log_open(&log, loop, dir, NULL, &err) != 0) abort();
     append(log, "one", 1);
     append(log, "", 3);
@@ -74,8 +74,8 @@ static void make_templates(uv_loop_t *loop) {
   }
 }
 
-/* The first byte chooses the template, the second where it is cut; then triples of offset and mask; what is left over is
- * added at the end. */
+/* Byte 0 of the input has the template and the number of edits, bytes 1 and 2 the place of the cut. The edits follow,
+ * three bytes each: two for the offset, one for the mask. The rest is added at the end. */
 static void write_segment(const uint8_t *input, size_t len) {
   uint8_t data[sizeof templates[0].data];
   size_t used = templates[0].len, edits = 0;

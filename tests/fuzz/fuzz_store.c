@@ -3,7 +3,8 @@
  * - The store's functions give the rows, or an error.
  * - A store that opens for writing takes a commit, and has it after reopening.
  *
- * LMDB trusts its own pages, so this target changes no bytes of data.mdb itself; tests/c/store/test_store_damage.c does.
+ * LMDB trusts its own pages, so this target changes no bytes of data.mdb itself; tests/c/store/test_store_damage.c
+ * does.
  *
  * The input is a list of entries: a byte for the database, a byte for the length of the key, the key, a byte for the
  * length of the value, the value. */
@@ -13,8 +14,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "store/store.h"
 #include "fuzz.h"
+#include "store/store.h"
 
 static char dir[64];
 

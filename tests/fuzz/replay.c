@@ -1,5 +1,5 @@
-/* Runs a fuzz target on files, without libFuzzer: on each file of the directories that are its arguments. Without arguments
- * the directory of test_fuzz_NAME is tests/fuzz/corpus/NAME. */
+/* Runs a fuzz target on files, without libFuzzer: on each file of the directories that are its arguments. Without
+ * arguments the directory of test_fuzz_NAME is tests/fuzz/corpus/NAME. */
 #include <dirent.h>
 #include <string.h>
 

@@ -160,7 +160,7 @@ static void fail_recovery(enum fault_op op, int code) {
     CHECK_INT_EQ(see(log, false).count, file.count - 2);
     CHECK_INT_EQ(log->deletions.value, 1);
     close_log(log);
-    forget_what_is_beside();
+    remove_files_beside();
     if (test_failed) printf("call %d of %s fails with %s\n", nth, fault_names[op], flume_err_name(code));
   }
   end();

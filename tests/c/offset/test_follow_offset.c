@@ -500,7 +500,7 @@ TEST(files_beside_it_belong_to_another_log) {
   reader_open();
   close_log(log);
   run_for(1);
-  forget_what_is_beside();
+  remove_files_beside();
   log = open_apart();
   append_record(log, "one");
   close_apart(log);

@@ -433,7 +433,7 @@ TEST(a_superblock_without_a_good_copy) {
     CHECK_INT_EQ(open_and_close(), FLUME_ECORRUPT);
     CHECK(strstr(err.msg, "note: byte 0: damaged") != NULL);
   }
-  forget_what_is_beside();
+  remove_files_beside();
   CHECK_INT_EQ(open_and_close(), 0);
   end();
 }

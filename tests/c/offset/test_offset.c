@@ -256,7 +256,7 @@ static void cut_at_every_length(uint32_t bits) {
     CHECK_INT_EQ(flume_log_append_wait(log, &record, 1, &seq, &err), 0);
     CHECK_INT_EQ(seq, whole < file.count ? file.starts[whole] : file.len);
     close_log(log);
-    forget_what_is_beside();
+    remove_files_beside();
     if (test_failed) printf("cut at %zu\n", len);
   }
   end();

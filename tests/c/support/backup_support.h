@@ -21,7 +21,7 @@ static inline void on_backup(struct flume_backup *req, int status, const struct 
   if (error != NULL) answer->err = *error;
 }
 
-/* Submits, with a req that the caller has set up, and waits on the loop. */
+/* Submits a backup with the request in answer, and waits on the loop. */
 static inline int backup_on(struct flume_log *log, uv_loop_t *loop, const char *views_dir,
                             struct backup_answer *answer) {
   int rv = flume_log_backup(log, backup_target, views_dir, &answer->req, on_backup, &answer->err);

@@ -1,4 +1,4 @@
-/* Values in BIPF that are put together by hand, for tests: a tag, then its bytes. */
+/* BIPF values that are made by hand, for tests: a tag, then the bytes. */
 #ifndef FLUME_TEST_BIPF_MADE_H
 #define FLUME_TEST_BIPF_MADE_H
 
@@ -50,7 +50,7 @@ static inline void bipf_put_double(struct bipf *bipf, double number) {
   bipf_put_value(bipf, BIPF_DOUBLE, bytes, sizeof bytes);
 }
 
-/* Puts what is in inside, which is whole values, as one array or object. */
+/* Appends an array or object that contains the values in inside. */
 static inline void bipf_put_container(struct bipf *bipf, enum bipf_tag tag, const struct bipf *inside) {
   bipf_put_value(bipf, tag, inside->data, inside->len);
 }

@@ -1,8 +1,8 @@
-/* Logs that are made to be broken.
+/* Logs for tests that damage them.
  *
- * A log is built by a text: a digit appends a batch of so many records, d deletes the record in the middle, D the last
- * one, r closes and opens again. Its directory is kept as an image twice: as it was while the log was open (what a
- * crash leaves), and as it was after the log was closed in order. */
+ * A text builds a log: a digit appends a batch of as many records, d deletes the record in the middle, D the last
+ * record, r closes the log and opens it again. Two images of the directory are kept: of the open log (the files after
+ * a crash), and of the closed log. */
 #ifndef FLUME_TEST_MADE_H
 #define FLUME_TEST_MADE_H
 
@@ -22,7 +22,7 @@ struct made_frame {
   uint64_t off;
   uint64_t end_off;
   int64_t first_seq;
-  int64_t next_seq; /* of the record after it */
+  int64_t next_seq; /* of the record after the frame */
 };
 
 struct made {
@@ -30,7 +30,7 @@ struct made {
   int64_t count;
   struct made_frame frames[RECORDS_MAX];
   int frames_count;
-  int64_t last_deleted;    /* by the last del; -1 */
+  int64_t last_deleted; /* the seq of the last delete; -1: none */
   struct image crashed;
   struct image closed;
 };
@@ -64,7 +64,7 @@ static inline void end(void) {
   remove_dir(root);
 }
 
-/* A failed open leaves nothing behind once the loop has turned. */
+/* Opens a log. After a failed open the loop is empty once it has run. */
 static inline int try_open(struct flume_log **log, const struct flume_log_options *options) {
   err.code = 0;
   int rv = flume_log_open(log, &loop, dir, options, &err);
@@ -91,7 +91,7 @@ static inline int try_open_with(bool readonly, bool damaged) {
   return rv;
 }
 
-/* --- Making logs ---------------------------------------------------------------------------------------------- */
+/* --- Making logs -------------------------------------------------------------------------------------------------- */
 
 static const uint32_t made_lens[] = {40, 0, 1, 13, 90, 8, 0, 25};
 
@@ -99,7 +99,7 @@ static inline uint64_t made_key(int64_t seq) {
   return seq % 5 == 3 ? 0 : (uint64_t)seq + 1;
 }
 
-/* Fills in count slices for the next records; made_free gives them back. */
+/* Fills in count slices for the next records; made_free frees them. */
 static inline void made_next(struct flume_slice *records, int count) {
   for (int i = 0; i < count; i++) {
     int64_t seq = made.count + i;
@@ -159,7 +159,7 @@ static inline struct image_file *last_segment(struct image *image) {
   return &image->files[i];
 }
 
-/* --- Checking what is left ------------------------------------------------------------------------------------ */
+/* --- Checking a damaged log --------------------------------------------------------------------------------------- */
 
 static inline int64_t first_of_last_frame(void) {
   return made.frames_count > 0 ? made.frames[made.frames_count - 1].first_seq : made.count;
@@ -171,7 +171,7 @@ static inline bool names_file_and_byte(const char *name) {
   return good;
 }
 
-/* One record is what it was; or ECORRUPT. */
+/* The record is unchanged, or the error is ECORRUPT. */
 static inline bool survives(struct flume_log *log, int64_t seq) {
   const struct made_record *expected = &made.records[seq];
   struct flume_record record;
@@ -184,7 +184,7 @@ static inline bool survives(struct flume_log *log, int64_t seq) {
   return CHECK(good);
 }
 
-/* A stream gives the same, in order, up to its end or the first damage. */
+/* A stream gives the unchanged records in order, up to the end or the first damage. */
 static inline bool stream_survives(struct flume_log *log, int64_t since) {
   struct flume_stream *stream;
   struct flume_range range;
@@ -214,7 +214,7 @@ static inline bool all_survive(struct flume_log *log) {
   return good && stream_survives(log, since);
 }
 
-/* The log takes an append where it ended, and has it when opened again. Closes the log. */
+/* The log takes an append at its end, and has the record when it is opened again. Closes the log. */
 static inline bool goes_on(struct flume_log *log) {
   struct flume_slice record = slice_text("more");
   int64_t since = flume_log_since(log), seq = -1;

@@ -19,7 +19,7 @@ static inline void on_checked(struct flume_check *req, int status, const struct 
   if (err != NULL) answer->err = *err;
 }
 
-/* Submits, and waits on the loop. With 0 the report is the caller's to fini. */
+/* Submits a check and waits on the loop. When it returns 0, the caller calls flume_report_fini. */
 static inline int log_check(struct flume_log *log, uv_loop_t *loop, struct check_answer *answer) {
   *answer = (struct check_answer){.calls = 0};
   int rv = flume_log_check(log, NULL, &answer->req, on_checked, &answer->err);
@@ -45,8 +45,8 @@ static inline void print_report(const struct flume_report *report) {
   static const char *const kinds[] = {"damage", "note", "repair"};
   for (size_t i = 0; i < report->findings_count; i++) {
     const struct flume_finding *finding = &report->findings[i];
-    printf("  %s: %s: byte %llu, seq %lld: %s\n", kinds[finding->kind], finding->file,
-           (unsigned long long)finding->off, (long long)finding->seq, finding->what);
+    printf("  %s: %s: byte %llu, seq %lld: %s\n", kinds[finding->kind], finding->file, (unsigned long long)finding->off,
+           (long long)finding->seq, finding->what);
   }
 }
 

@@ -19,7 +19,7 @@ static inline void on_compacted(struct flume_compact *req, int status, const str
   if (err != NULL) answer->err = *err;
 }
 
-/* Submits, and waits on the loop. */
+/* Submits a compaction and waits on the loop. */
 static inline int log_compact(struct flume_log *log, uv_loop_t *loop, struct compaction_answer *answer) {
   *answer = (struct compaction_answer){.calls = 0};
   int rv = flume_log_compact(log, &answer->req, on_compacted, &answer->err);
@@ -30,7 +30,7 @@ static inline int log_compact(struct flume_log *log, uv_loop_t *loop, struct com
   return answer->status;
 }
 
-/* How many files of the directory hold the bytes. */
+/* The number of files of the directory that contain the bytes. */
 static inline int files_with(const char *dir, const void *bytes, size_t len) {
   struct image image;
   int count = 0;

@@ -1,15 +1,15 @@
 /* Tries the crashes of a workload.
  *
- * A workload is a function that uses a log on a simulated disk (sim.h). After each of its operations the disk is kept,
- * together with what had been promised by then (struct oracle). Then, for each of these moments:
+ * A workload is a function that uses a log on a simulated disk (sim.h). After each of its operations a copy of the
+ * disk is kept, with the promises of that moment (struct oracle). For each of these moments:
  *
- *   the power goes   every allowed combination of what was not durable is left, or a choice of them (sim.h)
- *   a kill           the process ends, and another opens the log on the disk as it is, durable or not
+ *   power cut   every allowed combination of writes that were not durable is left, or a sample of them (sim.h)
+ *   kill        the process ends; another process opens the log on the disk with all writes of the cache
  *
- * On what is left the log is opened, read, appended to, closed and opened again, and has to keep its promises. While it
- * does so the moments are kept as well, so that the power goes once more, now during recovery or behind a kill.
+ * On each of these disks the log is opened, read, appended to, closed and opened again, and must keep its promises. The
+ * moments of that recovery are kept, too: a second power cut happens during recovery, or after a kill.
  *
- * FLUME_CRASH=all tries all of them; without it each workload gets an even sample of some hundred, always the same. */
+ * FLUME_CRASH=all tries all crashes. Without it each workload gets an even sample of some hundred, always the same. */
 #ifndef FLUME_TEST_CRASH_H
 #define FLUME_TEST_CRASH_H
 
@@ -19,8 +19,8 @@
 #define CRASH_RECORDS_MAX 400
 #define CRASH_DIR "/db/log"
 #define PROBE_LEN 21
-#define SAMPLE_STATES 80        /* of a workload */
-#define SAMPLE_FOLLOWING_STATES 8 /* of what follows one crash */
+#define SAMPLE_STATES 80          /* of a workload */
+#define SAMPLE_FOLLOWING_STATES 8 /* of the recovery after one crash */
 #define DEPTH_MAX 2
 
 struct oracle_record {
@@ -31,16 +31,16 @@ struct oracle_record {
   bool deleted;  /* and acknowledged */
 };
 
-/* What was asked for, and what has been promised. */
+/* The records that were submitted, and the promises. */
 struct oracle {
   struct oracle_record records[CRASH_RECORDS_MAX];
-  int64_t submitted; /* records */
-  int64_t since;     /* what is there after any crash: up to this record */
-  int64_t backup_since; /* and in the backup; -2: there need not be one */
-  bool repaired;        /* a repair has come to its end */
+  int64_t submitted;    /* records */
+  int64_t since;        /* the records up to this one are there after any crash */
+  int64_t backup_since; /* the same of the backup; -2: there may be no backup */
+  bool repaired;        /* a repair has finished */
 };
 
-/* A data frame as it was written: what is whole on the disk has to be found again. */
+/* A data frame as it was written. Recovery must find every frame that is whole on the disk. */
 struct frame_copy {
   int inode;
   uint64_t off;
@@ -58,7 +58,7 @@ struct moment {
 
 struct crash {
   const char *name;
-  int depth; /* 0: a workload, 1: what follows its crash, 2: what follows a crash of that */
+  int depth; /* 0: a workload, 1: the recovery after its crash, 2: the recovery after a crash of that recovery */
   struct sim sim;
   struct oracle oracle;
   struct flume_log_options options;
@@ -67,11 +67,11 @@ struct crash {
   int moments_count, moments_cap;
   struct frame_copy *frames;
   int frames_count, frames_cap;
-  int frames_borrowed; /* so many of them belong to the crash before this one */
-  int sample_states;   /* about so many are tried unless all are */
-  bool rewrites;       /* frames are written anew elsewhere, so that the copies say nothing */
-  bool offset;         /* it is an offset log: seqs are byte offsets, and batches are no frames */
-  /* Before the log is opened, and when it has been tried: what else a workload has to check. NULL: nothing. */
+  int frames_borrowed; /* the number of frames that belong to the crash before */
+  int sample_states;   /* the approximate number of states that are tried without FLUME_CRASH=all */
+  bool rewrites;       /* frames are rewritten elsewhere, so the copies are not compared */
+  bool offset;         /* an offset log: seqs are byte offsets, and a batch is no frame */
+  /* A workload's own checks, before the log is opened and after it was tried. NULL: none. */
   bool (*before)(struct crash *crash);
   bool (*after)(struct crash *crash);
 };
@@ -79,7 +79,7 @@ struct crash {
 static uv_loop_t crash_loop;
 static struct flume_err crash_err;
 
-/* States that were tried; each is different from all others of its workload. */
+/* The number of states that were tried. The states of one workload differ from each other. */
 static uint64_t crash_states;
 
 static inline bool crash_all(void) {
@@ -87,7 +87,7 @@ static inline bool crash_all(void) {
   return text != NULL && strcmp(text, "all") == 0;
 }
 
-/* --- States that were seen ------------------------------------------------------------------------------------ */
+/* --- States that were seen ---------------------------------------------------------------------------------------- */
 
 static struct {
   uint64_t *hashes; /* 0: free */
@@ -136,7 +136,7 @@ static inline uint64_t oracle_hash(const struct oracle *oracle) {
   return hash;
 }
 
-/* --- Keeping the moments -------------------------------------------------------------------------------------- */
+/* --- Keeping the moments ------------------------------------------------------------------------------------------ */
 
 static inline void *grown(void *items, int count, int *cap, size_t size) {
   if (count < *cap) return items;
@@ -170,7 +170,7 @@ static inline void on_crash_change(struct sim *sim, void *arg) {
   moment->frames_count = crash->frames_count;
 }
 
-/* The moments so far are of no interest. */
+/* Forgets the moments so far. */
 static inline void crash_forget(struct crash *crash) {
   for (int i = 0; i < crash->moments_count; i++) sim_fs_free(crash->moments[i].fs);
   crash->moments_count = 0;
@@ -199,11 +199,11 @@ static inline void crash_fini(struct crash *crash) {
   sim_fini(&crash->sim);
 }
 
-/* --- Seqs of an offset log ------------------------------------------------------------------------------------ */
+/* --- Seqs of an offset log ---------------------------------------------------------------------------------------- */
 
 #define CRASH_FRAMING_BYTES 12 /* around a record */
 
-/* The oracle numbers records 0, 1, 2 ...; what the log calls them, and back. -1 stays -1. */
+/* From the oracle's record numbers 0, 1, 2 ... to the log's seqs, and back. -1 stays -1. */
 static inline int64_t crash_seq_of(const struct crash *crash, int64_t number) {
   int64_t seq = 0;
   if (!crash->offset || number < 0) return number;
@@ -224,12 +224,11 @@ static inline int64_t crash_since(const struct crash *crash) {
   return crash_number_of(crash, flume_log_since(crash->log));
 }
 
-/* --- What a workload does ------------------------------------------------------------------------------------- */
+/* --- What a workload does ----------------------------------------------------------------------------------------- */
 
 static inline bool crash_try_open(struct crash *crash) {
-  int rv = crash->offset
-               ? flume_log_open_offset(&crash->log, &crash_loop, CRASH_DIR, &crash->options, &crash_err)
-               : flume_log_open(&crash->log, &crash_loop, CRASH_DIR, &crash->options, &crash_err);
+  int rv = crash->offset ? flume_log_open_offset(&crash->log, &crash_loop, CRASH_DIR, &crash->options, &crash_err)
+                         : flume_log_open(&crash->log, &crash_loop, CRASH_DIR, &crash->options, &crash_err);
   if (rv == 0) return true;
   crash->log = NULL;
   loop_drain(&crash_loop);
@@ -269,12 +268,12 @@ static inline void crash_promise(struct crash *crash, int64_t since) {
   sim_unlock(&crash->sim);
 }
 
-/* Acknowledged is durable in this mode alone. */
+/* An acknowledged append is durable only in this mode. */
 static inline void crash_acknowledged(struct crash *crash, int64_t seq) {
   if (crash->options.sync == FLUME_SYNC_ALWAYS) crash_promise(crash, seq);
 }
 
-/* Whether all is well: on a disk that fails, an error is. */
+/* Whether the result is right: on a failing disk an error is. */
 static inline bool crash_check(const struct crash *crash, int rv) {
   if (rv == UV_EIO && crash->sim.failing_sync > 0) return false;
   if (rv == UV_ENOSPC && crash->sim.capacity_bytes > 0) return false;
@@ -312,7 +311,7 @@ static inline void crash_del(struct crash *crash, const int64_t *numbers, size_t
   crash_promise(crash, since);
 }
 
-/* --- What is left keeps the promises -------------------------------------------------------------------------- */
+/* --- Checking the promises ---------------------------------------------------------------------------------------- */
 
 static inline bool oracle_is(const struct oracle_record *expected, struct flume_log *log, int64_t seq) {
   struct flume_record record;
@@ -345,8 +344,9 @@ static inline bool keeps_promises(const struct crash *crash, struct flume_log *l
   const struct oracle *oracle = &crash->oracle;
   int64_t since = crash_number_of(crash, flume_log_since(log));
   bool good = CHECK(since >= oracle->since) && CHECK(since < oracle->submitted);
-  if (!good) printf("there are %lld records, %lld were promised and %lld submitted\n", (long long)since + 1,
-                    (long long)oracle->since + 1, (long long)oracle->submitted);
+  if (!good)
+    printf("there are %lld records, %lld were promised and %lld submitted\n", (long long)since + 1,
+           (long long)oracle->since + 1, (long long)oracle->submitted);
   good = good && CHECK(since < 0 || crash->offset || oracle->records[since].ends);
   for (int64_t number = 0; good && number <= since; number++) {
     good = oracle_is(&oracle->records[number], log, crash_seq_of(crash, number));
@@ -361,7 +361,7 @@ static inline bool is_whole(const struct sim_fs *fs, const struct frame_copy *fr
          sim_fs_has(fs, frame->inode, frame->off, frame->data, frame->len);
 }
 
-/* The records whose frames are whole on the disk, up to the first that is missing. */
+/* The number of records whose frames are whole on the disk, up to the first missing record. */
 static inline int64_t whole_since(const struct sim_fs *fs, const struct frame_copy *frames, int count) {
   int64_t next_seq = 0;
   for (int i = 0; i < count; i++) {
@@ -372,8 +372,8 @@ static inline int64_t whole_since(const struct sim_fs *fs, const struct frame_co
   return next_seq - 1;
 }
 
-/* A reader changes nothing, though it may sync what is there. *since is what it sees, which is what the writer has to
- * see. */
+/* Opens the log for reading, which changes nothing except that it may sync. *since is the last record that the reader
+ * sees; the writer must see the same. */
 static inline bool reads(struct crash *crash, int64_t *since) {
   uint64_t before = sim_fs_hash(crash->sim.fs);
   *since = -1;
@@ -388,7 +388,7 @@ static inline bool reads(struct crash *crash, int64_t *since) {
   return good && CHECK(sim_fs_hash(crash->sim.fs) == before);
 }
 
-/* A delete that was recovered is promised; one that was not, is gone. */
+/* A recovered delete is promised from now on; a delete that was not recovered never happened. */
 static inline void promise_deletes(struct crash *crash) {
   struct flume_log *log = crash->log;
   for (int64_t number = 0; number <= crash_since(crash); number++) {
@@ -406,7 +406,7 @@ static inline bool takes_a_probe(struct crash *crash) {
   struct flume_slice record = slice(data, sizeof data);
   sim_lock(&crash->sim);
   promise_deletes(crash);
-  crash->oracle.since = since; /* what was reported as recovered is promised, and what was not is gone */
+  crash->oracle.since = since; /* recovered records are promised from now on */
   crash->oracle.submitted = since + 2;
   crash->oracle.records[since + 1] = probe;
   sim_unlock(&crash->sim);
@@ -422,8 +422,7 @@ static inline bool goes_on(struct crash *crash, int64_t since) {
     printf("%s\n", crash_err.msg);
     return false;
   }
-  bool good = CHECK_INT_EQ(crash_since(crash), since) && keeps_promises(crash, crash->log) &&
-              takes_a_probe(crash);
+  bool good = CHECK_INT_EQ(crash_since(crash), since) && keeps_promises(crash, crash->log) && takes_a_probe(crash);
   crash_close(crash);
   if (!good) return false;
   crash_promise(crash, crash->oracle.submitted - 1);
@@ -451,7 +450,7 @@ static inline void borrow_frames(struct crash *crash, const struct crash *before
   crash->frames_borrowed = count;
 }
 
-/* What follows when fs is what is left of a moment. Takes fs over. */
+/* Recovers from fs, the disk after a crash. Takes ownership of fs. */
 static inline bool try_state(const struct crash *before, struct sim_fs *fs, const struct moment *moment) {
   static struct crash rooms[DEPTH_MAX];
   struct crash *crash = &rooms[before->depth];
@@ -473,7 +472,7 @@ static inline bool try_state(const struct crash *before, struct sim_fs *fs, cons
   return good && !test_failed;
 }
 
-/* --- Choosing ------------------------------------------------------------------------------------------------- */
+/* --- Choosing ----------------------------------------------------------------------------------------------------- */
 
 static inline struct sim_limits limits_of(const struct crash *crash) {
   if (crash->depth == 0) return (struct sim_limits){.exhaustive_items = 12, .random_subsets = 64};
@@ -508,9 +507,10 @@ static inline void try_power_cuts(struct crash *crash, int i, uint64_t stride, u
 }
 
 static inline void try_kill(struct crash *crash, int i) {
-  if (crash->depth + 1 >= DEPTH_MAX || test_failed) return; /* a kill alone loses nothing: the power has to go after it */
+  if (crash->depth + 1 >= DEPTH_MAX || test_failed) return; /* a kill alone loses nothing: a power cut must follow */
   if (try_state(crash, sim_fs_copy(crash->moments[i].fs), &crash->moments[i])) return;
-  printf("  %s, crash %d: killed after operation %d of %d\n", crash->name, crash->depth + 1, i + 1, crash->moments_count);
+  printf("  %s, crash %d: killed after operation %d of %d\n", crash->name, crash->depth + 1, i + 1,
+         crash->moments_count);
 }
 
 static inline void crash_try_each(struct crash *crash) {
@@ -549,9 +549,11 @@ static inline void crash_workload(const char *name, void (*run)(struct crash *cr
   crash_report(name, before);
 }
 
-#define CRASH(id)                                 \
-  static void id(struct crash *crash);            \
-  TEST(id##_crashes) { crash_workload(#id, id); } \
+#define CRASH(id)                      \
+  static void id(struct crash *crash); \
+  TEST(id##_crashes) {                 \
+    crash_workload(#id, id);           \
+  }                                    \
   static void id(struct crash *crash)
 
 #endif

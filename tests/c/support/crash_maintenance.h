@@ -7,7 +7,7 @@
 
 #define CRASH_COPY "/db/copy"
 
-/* Record 2 was deleted, and there are five more at least. */
+/* The log has at least six records; record 2 is deleted. */
 static inline void crash_backup(struct crash *crash) {
   struct backup_answer answer;
   strcpy(backup_target, CRASH_COPY);
@@ -17,7 +17,7 @@ static inline void crash_backup(struct crash *crash) {
   sim_unlock(&crash->sim);
 }
 
-/* A backup is there as a whole, or not at all. */
+/* A backup exists as a whole, or not at all. */
 static inline bool crash_backup_is_whole(struct crash *crash) {
   struct flume_log_options options = {.readonly = true, .io = &crash->sim.io};
   struct flume_log *log;
@@ -32,7 +32,7 @@ static inline bool crash_backup_is_whole(struct crash *crash) {
   int64_t since = flume_log_since(log);
   bool good = CHECK(since >= crash->oracle.backup_since) && CHECK(since >= crash_seq_of(crash, 5));
   for (int64_t number = 0; good && number <= 5; number++) {
-    struct oracle_record then = crash->oracle.records[number]; /* more may have been deleted since */
+    struct oracle_record then = crash->oracle.records[number]; /* records may have been deleted after the backup */
     then.deleting = then.deleted = number == 2;
     good = oracle_is(&then, log, crash_seq_of(crash, number));
   }
@@ -40,7 +40,7 @@ static inline bool crash_backup_is_whole(struct crash *crash) {
   return good;
 }
 
-/* A damaged log can be repaired again after the power went in the midst of it; once it was, it opens. */
+/* A repair that a power cut interrupted can be repeated; the repaired log opens. */
 static inline bool crash_repair(struct crash *crash) {
   if (crash->oracle.repaired) return true;
   struct flume_report report = {0};

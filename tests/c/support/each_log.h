@@ -43,7 +43,7 @@ static inline void fixture_close(struct fixture *f) {
   f->log = NULL;
 }
 
-/* False, and nothing done, for a log that is gone when it is closed. */
+/* Closes and opens the log again. False for a log in memory, which would be lost: nothing is done. */
 static inline bool fixture_reopen(struct fixture *f) {
   if (f->kind->memory) return false;
   fixture_close(f);
@@ -78,18 +78,20 @@ static inline void on_kind(const struct kind *kind, void (*run)(struct fixture *
   fixture_fini(&f);
 }
 
-#define ON_KIND(id, i) \
-  TEST(id##_on_##i) { on_kind(&kinds[i], id); }
+#define ON_KIND(id, i)      \
+  TEST(id##_on_##i) {       \
+    on_kind(&kinds[i], id); \
+  }
 
-#define EACH_LOG(id)                  \
-  static void id(struct fixture *f);  \
-  ON_KIND(id, 0)                      \
-  ON_KIND(id, 1)                      \
-  ON_KIND(id, 2)                      \
-  ON_KIND(id, 3)                      \
+#define EACH_LOG(id)                 \
+  static void id(struct fixture *f); \
+  ON_KIND(id, 0)                     \
+  ON_KIND(id, 1)                     \
+  ON_KIND(id, 2)                     \
+  ON_KIND(id, 3)                     \
   static void id(struct fixture *f)
 
-/* --- What tests say often ------------------------------------------------------------------------------------- */
+/* --- Helpers ------------------------------------------------------------------------------------------------------ */
 
 /* The seq, or the negative code. */
 static inline int64_t append_text(struct fixture *f, const char *text) {
@@ -118,7 +120,7 @@ static inline int del_one(struct fixture *f, int64_t seq) {
   return log_del(f->log, &f->loop, &seq, 1);
 }
 
-/* Whether record seq is there, and is text. */
+/* Whether record seq exists and has this text. */
 static inline bool is_text(struct fixture *f, int64_t seq, const char *text) {
   struct flume_record record;
   int rv = flume_log_get(f->log, seq, &record, &f->err);
@@ -136,7 +138,8 @@ static inline int get_code(struct fixture *f, int64_t seq) {
   return rv;
 }
 
-/* The seqs that the stream has now, "0 1 2", with what ends it: "." the end, "..." waiting, else the error's name. */
+/* The seqs that the stream gives now, such as "0 1 2", and then "." at the end, "..." when it waits, or the error's
+ * name. */
 static inline const char *rest_of(struct flume_stream *stream) {
   static char text[4096];
   size_t len = 0;

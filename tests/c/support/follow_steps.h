@@ -1,5 +1,5 @@
-/* For tests of read-only logs of any kind that follow their writer, which here is in the same process, so that each step
- * can be chosen. To be included behind what makes the logs: that has the loop, err, begin and end. */
+/* For tests of read-only logs of any kind that follow their writer. The writer is in the same process, so that the test
+ * chooses each step. Include it after the fixture of the logs, which has loop, err, begin and end. */
 #ifndef FLUME_TEST_WAITING_H
 #define FLUME_TEST_WAITING_H
 
@@ -28,12 +28,12 @@ static inline void on_patience(uv_timer_t *timer) {
 }
 
 static inline void on_timer_closed(uv_handle_t *handle) {
-  (void)handle; /* it lies on the stack of who waits for it */
+  (void)handle; /* the handle is on the stack of the waiting function */
 }
 
-/* Timers below repeat: one that is due before the loop polls would leave nothing to wake it. */
+/* The timers below repeat: a single timer that is due before the loop polls would not wake it. */
 
-/* Runs the loop until fn() holds; false when that doesn't come. */
+/* Runs the loop until fn() is true; false after a time limit. */
 static inline bool comes(bool (*fn)(int64_t), int64_t arg) {
   bool late = false;
   uv_timer_t timer;
@@ -46,7 +46,7 @@ static inline bool comes(bool (*fn)(int64_t), int64_t arg) {
   return fn(arg);
 }
 
-/* Lets the loop run for a while, to see that nothing happens. */
+/* Runs the loop for a while; the test then checks that nothing happened. */
 static inline void run_for(uint64_t ms) {
   bool over = false;
   uv_timer_t timer;
@@ -73,7 +73,7 @@ static inline bool says(const char *text) {
   return good;
 }
 
-/* The writer's next append. */
+/* Appends the writer's next record. */
 static inline int64_t append_record(struct flume_log *log, const char *text) {
   struct flume_slice record = slice_text(text);
   int64_t seq = -1;
@@ -97,7 +97,7 @@ static inline int code_of(int64_t seq) {
   return rv;
 }
 
-/* A live stream delivers what there is, and then says why there is no more. */
+/* A live stream gives the records that exist, and then the error that ended the following. */
 static inline void check_lost(int code, int64_t since) {
   CHECK(comes(is_lost, 0));
   CHECK_INT_EQ(err.code, code);
@@ -115,7 +115,7 @@ static inline void check_lost(int code, int64_t since) {
   CHECK_INT_EQ(flume_log_since(reader), since);
 }
 
-/* For io.has_events: there are none, as when all watches of the system are taken. */
+/* For io.has_events: there are no file events, as when the system has no free watches. */
 static inline int no_events(void *ctx, const char *name) {
   (void)ctx;
   (void)name;

@@ -1,5 +1,5 @@
-/* Debian's Lua raises errors by the fortified longjmp, of which ThreadSanitizer knows nothing: the calls that an error
- * leaves would stay on its own stack for ever, and everything become slower with each error. */
+/* Debian's Lua raises errors with the fortified longjmp, which ThreadSanitizer does not intercept. The C functions
+ * that an error leaves would stay on ThreadSanitizer's shadow stack, and each error would make the program slower. */
 #ifndef FLUME_TEST_LONGJMP_H
 #define FLUME_TEST_LONGJMP_H
 

@@ -1,4 +1,4 @@
-/* Offset logs for tests: on a real disk whose calls fail on demand, beside files that are framed here by hand. */
+/* Offset logs for tests: on a real disk whose calls fail on demand, and files that are framed by hand. */
 #ifndef FLUME_TEST_OFFSET_MADE_H
 #define FLUME_TEST_OFFSET_MADE_H
 
@@ -27,7 +27,7 @@ static inline void end(void) {
   remove_dir(root);
 }
 
-/* A failed open leaves nothing behind once the loop has turned. */
+/* Opens a log. After a failed open the loop is empty once it has run. */
 static inline int try_open(struct flume_log **log, struct flume_log_options options) {
   if (options.io == NULL) options.io = &faults.io;
   err.code = 0;
@@ -51,16 +51,16 @@ static inline void close_log(struct flume_log *log) {
   log_close_wait(log, &loop);
 }
 
-/* Without what flume knows of it, a file is one that another program has written. */
-static inline void forget_what_is_beside(void) {
+/* Removes flume's own files beside the log: it then looks as if another program had written it. */
+static inline void remove_files_beside(void) {
   remove_dir(path_in(root, "log.flume"));
 }
 
-/* Every record of the log, or what ends it. */
+/* Every record of the log, and the status that ended the reading. */
 struct seen {
   int64_t seqs[RECORDS_MAX];
   uint32_t lens[RECORDS_MAX];
-  uint8_t first_bytes[RECORDS_MAX]; /* 0 of an empty one */
+  uint8_t first_bytes[RECORDS_MAX]; /* 0 for an empty record */
   int count;
   int status; /* 0 at the end */
 };
@@ -84,7 +84,7 @@ static inline struct seen see(struct flume_log *log, bool reverse) {
   return seen;
 }
 
-/* --- Files that are framed by hand ---------------------------------------------------------------------------- */
+/* --- Files that are framed by hand -------------------------------------------------------------------------------- */
 
 struct file {
   uint8_t data[8192];
@@ -116,7 +116,7 @@ static inline void write_bytes(const void *data, size_t len) {
   write_file(path, data, len, len);
 }
 
-/* The file is made when it is not there. */
+/* Creates the file when it does not exist. */
 static inline void put_bytes(size_t off, const void *data, size_t len) {
   int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
   MUST(fd >= 0 && pwrite(fd, data, len, (off_t)off) == (ssize_t)len);

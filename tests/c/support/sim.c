@@ -17,7 +17,7 @@ void sim_unlock(struct sim *sim) {
   uv_mutex_unlock(&sim->mutex);
 }
 
-/* Ends an operation that changed something. */
+/* Ends an operation that changed the file system. */
 static void changed(struct sim *sim) {
   if (sim->on_change != NULL) sim->on_change(sim, sim->arg);
 }
@@ -34,7 +34,7 @@ static void *sim_realloc(void *ctx, void *ptr, size_t size) {
   return moved;
 }
 
-/* --- Files ---------------------------------------------------------------------------------------------------- */
+/* --- Files -------------------------------------------------------------------------------------------------------- */
 
 static struct sim_handle *handle_of(struct sim *sim, int file) {
   return file >= 0 && file < SIM_HANDLES_MAX && sim->handles[file].inode >= 0 ? &sim->handles[file] : NULL;
@@ -103,11 +103,12 @@ static int64_t sim_read(void *ctx, int file, void *data, size_t len, uint64_t of
   return rv;
 }
 
-/* How many of len bytes the disk has room for. */
+/* The number of the len bytes for which the disk has room. */
 static size_t room_for(const struct sim *sim, int inode, size_t len, uint64_t off) {
   if (sim->capacity_bytes == 0) return len;
   uint64_t used = 0, size = sim->fs->inodes[inode]->cached.size;
-  for (int i = 0; i < sim->fs->cached.count; i++) used += sim->fs->inodes[sim->fs->cached.entries[i].inode]->cached.size;
+  for (int i = 0; i < sim->fs->cached.count; i++)
+    used += sim->fs->inodes[sim->fs->cached.entries[i].inode]->cached.size;
   uint64_t grows = off + len > size ? off + len - size : 0;
   uint64_t room = sim->capacity_bytes > used ? sim->capacity_bytes - used : 0;
   if (grows <= room) return len;
@@ -200,7 +201,7 @@ static int sim_locked(void *ctx, int file) {
   return rv;
 }
 
-/* --- Names ---------------------------------------------------------------------------------------------------- */
+/* --- Names -------------------------------------------------------------------------------------------------------- */
 
 static int sim_rename(void *ctx, const char *from, const char *to) {
   struct sim *sim = ctx;
@@ -277,7 +278,7 @@ static int sim_list(void *ctx, const char *path, int (*each)(void *arg, const ch
   return rv;
 }
 
-/* --- The rest ------------------------------------------------------------------------------------------------- */
+/* --- The rest ----------------------------------------------------------------------------------------------------- */
 
 static int sim_is_at(void *ctx, int file, const char *path) {
   struct sim *sim = ctx;

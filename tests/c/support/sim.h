@@ -1,19 +1,19 @@
-/* A file system in memory that loses, at a crash, what nobody made durable.
+/* A simulated file system in memory. A crash loses writes that were not synced.
  *
- * It stands behind struct flume_io. A program sees the cache. Beside it stands what is durable, and in between, in the
- * order in which it came, what is not: the items. Each item may survive a crash or be lost:
+ * It implements struct flume_io. A program sees the cache. The file system also keeps the durable state, and the items:
+ * the changes between the durable state and the cache, in order of time. A crash keeps or loses each item:
  *
- *   write   one item for each sector of 512 bytes that a write changes. Sectors survive whole, in any combination: so
- *           writes are torn, and come to the disk in another order than they were made.
- *   size    one item for each change of a file's size. Those of one file survive as a prefix (a journal keeps their
- *           order), whatever happens to the data: a file may be longer than its data, and has zeros there.
- *   name    one item for each entry of a directory that is made, renamed or removed. A rename is lost or kept as a
- *           whole. Without the name of a new directory all in it is lost.
+ *   write   one item for each sector of 512 bytes that a write changes. Sectors survive whole and in any combination,
+ *           so writes are torn and reordered.
+ *   size    one item for each change of a file's size. The sizes of one file survive as a prefix (a journal keeps their
+ *           order), independent of the data: a file that is longer than its data has zeros at its end.
+ *   name    one item for each entry of a directory that is created, renamed or removed. A rename is kept or lost as a
+ *           whole. A new directory whose name is lost loses all its files.
  *
- * sync makes a file's writes and sizes durable, sync_dir the names in a directory, and neither does the other's work. A
- * sync that fails drops the writes: they stay in the cache, and no later sync brings them to the disk.
+ * sync makes the writes and sizes of a file durable, sync_dir the names of a directory; neither does the other's work.
+ * A failed sync drops the writes: they stay in the cache, and no later sync makes them durable.
  *
- * Files are small; zeros at their end take no memory. Whatever can't fail in a working test aborts. */
+ * Files are small; zeros at their end take no memory. The functions abort when memory or the model fails. */
 #ifndef FLUME_TEST_SIM_H
 #define FLUME_TEST_SIM_H
 
@@ -29,7 +29,7 @@
 #define SIM_HANDLES_MAX 64
 #define SIM_ITEMS_MAX 4096
 
-/* --- The file system ------------------------------------------------------------------------------------------ */
+/* --- The file system ---------------------------------------------------------------------------------------------- */
 
 enum sim_item_kind { SIM_WRITE, SIM_SIZE, SIM_LINK, SIM_RENAME, SIM_UNLINK };
 
@@ -45,7 +45,7 @@ struct sim_item {
 
 struct sim_bytes {
   uint8_t *data;
-  size_t used;   /* bytes of data; zeros from there to size */
+  size_t used; /* bytes of data; zeros from there to size */
   size_t cap;
   uint64_t size; /* bytes */
 };
@@ -72,18 +72,18 @@ struct sim_fs {
   int inodes_count;
   struct sim_names cached;
   struct sim_names durable;
-  struct sim_item *items; /* what is not durable, in order of time */
+  struct sim_item *items; /* the changes that are not durable, in order of time */
   int items_count;
   int items_cap;
   uint64_t time;
-  bool never_crashes; /* only the cache is kept: a disk for tests that have no use for the rest, and larger files */
+  bool never_crashes; /* only the cache is kept, for tests without crashes and with larger files */
 };
 
 /* With an empty root directory. The caller frees it with sim_fs_free. */
 struct sim_fs *sim_fs_new(void);
 struct sim_fs *sim_fs_copy(const struct sim_fs *fs);
 void sim_fs_free(struct sim_fs *fs);
-/* The same for file systems with the same names and contents in the cache. */
+/* A hash of the names and contents in the cache. */
 uint64_t sim_fs_hash(const struct sim_fs *fs);
 /* The inode at an absolute path in the cache, or UV_ENOENT. */
 int sim_fs_find(const struct sim_fs *fs, const char *path);
@@ -92,13 +92,13 @@ const char *sim_fs_name_of(const struct sim_fs *fs, int inode);
 /* Whether the cache has these bytes in a file. */
 bool sim_fs_has(const struct sim_fs *fs, int inode, uint64_t off, const void *data, size_t len);
 
-/* --- Crashes -------------------------------------------------------------------------------------------------- */
+/* --- Crashes ------------------------------------------------------------------------------------------------------ */
 
-/* A new file system: what is durable, with those items that survive. All of it is durable. */
+/* A new file system with the durable state and the items that survive; all of it is durable. */
 struct sim_fs *sim_fs_crash(const struct sim_fs *fs, const bool *survives);
 
-/* How many crashes of one file system are looked at: with few items every combination; else all prefixes in time, all
- * suffixes, all but one, one alone (without and with all names and sizes), and some by chance. */
+/* The crashes of one file system that are tried. With few items: every combination. Otherwise: all prefixes in time,
+ * all suffixes, all items but one, one item alone (without and with all names and sizes), and a random sample. */
 struct sim_limits {
   int exhaustive_items;
   int random_subsets;
@@ -112,15 +112,15 @@ struct sim_crashes {
   bool survives[SIM_ITEMS_MAX]; /* the present crash, by item */
 };
 
-/* Every seed gives the same random subsets again. fs is borrowed. */
+/* A seed always gives the same random subsets. fs is borrowed. */
 void sim_crashes_init(struct sim_crashes *crashes, const struct sim_fs *fs, struct sim_limits limits, uint64_t seed);
-/* The next crash, in crashes->survives; false when there are no more. Never twice the same combination, but different
- * ones may leave the same files. */
+/* Sets crashes->survives to the next crash; false when there are no more. No combination comes twice, but different
+ * combinations may leave the same files. */
 bool sim_crashes_next(struct sim_crashes *crashes);
-/* "all", "none" or "+-++" by item: for the text of a failure. Valid until the next call. */
+/* The crash as text for a failure: "all", "none", or "+-++" by item. Valid until the next call. */
 const char *sim_crashes_text(const struct sim_crashes *crashes);
 
-/* --- A process that uses it ----------------------------------------------------------------------------------- */
+/* --- A process on the file system --------------------------------------------------------------------------------- */
 
 struct sim_handle {
   int inode; /* -1: free */
@@ -135,24 +135,24 @@ struct sim {
   struct sim_handle handles[SIM_HANDLES_MAX];
   atomic_long allocations; /* live */
   atomic_int syncs;        /* so far, of files */
-  int failing_sync;        /* this one, counted from 1, answers EIO and drops what was written; 0: none does */
+  int failing_sync;        /* the sync with this number, from 1, fails with EIO and drops the writes; 0: none */
   uint64_t capacity_bytes; /* of all files together; 0: no limit */
-  /* Called after every operation that changed something, with the mutex held. NULL: none. */
+  /* Called after every operation that changed the file system, with the mutex held. NULL: no call. */
   void (*on_change)(struct sim *sim, void *arg);
   void *arg;
-  const uint8_t *written; /* in on_change: what a write wrote; else NULL */
+  const uint8_t *written; /* in on_change: the bytes of the write; otherwise NULL */
   size_t written_bytes;
   uint64_t written_off;
   int written_inode;
 };
 
-/* Takes fs over. The struct must stay where it is. */
+/* Takes ownership of fs. The struct must not move. */
 void sim_init(struct sim *sim, struct sim_fs *fs);
-/* Frees fs. Nothing may be open or allocated any more. */
+/* Frees fs. No file is open and no memory allocated any more. */
 void sim_fini(struct sim *sim);
-/* How many files are open. */
+/* The number of open files. */
 int sim_open_files(struct sim *sim);
-/* While it is held no operation runs: for telling on_change what it may look at. */
+/* No operation runs while it is held, so on_change sees a consistent state. */
 void sim_lock(struct sim *sim);
 void sim_unlock(struct sim *sim);
 

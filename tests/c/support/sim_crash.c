@@ -1,4 +1,4 @@
-/* Which crashes of a file system are looked at. */
+/* Choosing the crashes of a file system that are tried. */
 #include <stdio.h>
 #include <string.h>
 
@@ -11,7 +11,7 @@ void sim_crashes_init(struct sim_crashes *crashes, const struct sim_fs *fs, stru
   crashes->turn = 0;
 }
 
-/* A size survives with the sizes of the file before it alone: others are taken out. False when one was. */
+/* A size survives only with all earlier sizes of the file. Removes other sizes; false when it removed one. */
 static bool keep_order(struct sim_crashes *crashes) {
   const struct sim_fs *fs = crashes->fs;
   bool lost[SIM_INODES_MAX] = {false}, kept = true;
@@ -42,7 +42,7 @@ static bool survives_in(enum family family, const struct sim_item *item, int i, 
   }
 }
 
-/* Turn 0 is nothing; then each family with each item. What keep_order changes in one may equal another. */
+/* Turn 0 keeps nothing; later turns are each family with each item. keep_order may make two turns equal. */
 static bool next_of_many(struct sim_crashes *crashes) {
   const struct sim_fs *fs = crashes->fs;
   uint64_t n = (uint64_t)fs->items_count, turn = crashes->turn++;
@@ -77,7 +77,8 @@ const char *sim_crashes_text(const struct sim_crashes *crashes) {
   text[0] = '\0';
   for (int i = 0; i < crashes->fs->items_count && len < sizeof text - 16; i++) {
     const struct sim_item *item = &crashes->fs->items[i];
-    len += (size_t)snprintf(text + len, 16, "%s%c%d", crashes->survives[i] ? " +" : " -", kinds[item->kind], item->inode);
+    len +=
+        (size_t)snprintf(text + len, 16, "%s%c%d", crashes->survives[i] ? " +" : " -", kinds[item->kind], item->inode);
   }
   return text;
 }

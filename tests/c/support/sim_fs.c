@@ -1,19 +1,19 @@
-/* What is in the file system, and what a crash leaves of it. */
+/* The contents of the simulated file system, and the contents after a crash. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "sim_fs.h"
 
-#define MUST(cond)                                                 \
-  do {                                                             \
-    if (!(cond)) {                                                 \
+#define MUST(cond)                                                  \
+  do {                                                              \
+    if (!(cond)) {                                                  \
       printf("%s:%d: broken sim: %s\n", __FILE__, __LINE__, #cond); \
-      abort();                                                     \
-    }                                                              \
+      abort();                                                      \
+    }                                                               \
   } while (0)
 
-/* --- Bytes ---------------------------------------------------------------------------------------------------- */
+/* --- Bytes -------------------------------------------------------------------------------------------------------- */
 
 static void bytes_reserve(struct sim_bytes *bytes, size_t cap) {
   if (cap <= bytes->cap) return;
@@ -58,7 +58,7 @@ static void bytes_copy(struct sim_bytes *to, const struct sim_bytes *from) {
   to->size = from->size;
 }
 
-/* --- Names ---------------------------------------------------------------------------------------------------- */
+/* --- Names -------------------------------------------------------------------------------------------------------- */
 
 static int names_at(const struct sim_names *names, int dir, const char *name) {
   for (int i = 0; i < names->count; i++) {
@@ -122,7 +122,7 @@ bool sim_fs_dir_is_empty(const struct sim_fs *fs, int dir) {
   return true;
 }
 
-/* --- Whole file systems --------------------------------------------------------------------------------------- */
+/* --- Whole file systems ------------------------------------------------------------------------------------------- */
 
 int sim_fs_inode_new(struct sim_fs *fs, bool dir) {
   MUST(fs->inodes_count < SIM_INODES_MAX);
@@ -192,7 +192,7 @@ static uint64_t hash_bytes(uint64_t hash, const void *data, size_t len) {
   return hash;
 }
 
-/* A name's place in the table means nothing, so their hashes are added up. */
+/* The order of names in the table has no meaning, so the hashes of the names are added. */
 uint64_t sim_fs_hash(const struct sim_fs *fs) {
   uint64_t sum = 0;
   for (int i = 0; i < fs->cached.count; i++) {
@@ -222,7 +222,7 @@ bool sim_fs_has(const struct sim_fs *fs, int inode, uint64_t off, const void *da
   return true;
 }
 
-/* --- What is done to it --------------------------------------------------------------------------------------- */
+/* --- Changes ------------------------------------------------------------------------------------------------------ */
 
 static struct sim_item *item_new(struct sim_fs *fs, enum sim_item_kind kind, int inode) {
   if (fs->items_count == fs->items_cap) {
@@ -239,7 +239,7 @@ static struct sim_item *item_new(struct sim_fs *fs, enum sim_item_kind kind, int
   return item;
 }
 
-/* Whether an item decides about a sector: a write of it, or a size that may cut it. */
+/* Whether an item concerns a sector: a write to it, or a size that may cut it. */
 static bool is_pending(const struct sim_fs *fs, int inode, uint64_t sector) {
   for (int i = 0; i < fs->items_count; i++) {
     const struct sim_item *item = &fs->items[i];
@@ -262,7 +262,7 @@ static bool zeros(const uint8_t *data, size_t len) {
   return len == 0 || (data[0] == 0 && memcmp(data, data + 1, len - 1) == 0);
 }
 
-/* A sector that has on disk what it has in the cache can't lose anything. */
+/* A sector that is the same on disk and in the cache can't lose anything. */
 static void write_sector(struct sim_fs *fs, int inode, uint64_t sector) {
   uint8_t now[SIM_SECTOR_BYTES], before[SIM_SECTOR_BYTES];
   sim_bytes_get(&fs->inodes[inode]->cached, now, sizeof now, sector * SIM_SECTOR_BYTES);
@@ -330,7 +330,7 @@ static void survive(struct sim_fs *fs, const struct sim_item *item) {
   }
 }
 
-/* Item by item, as what a failed sync dropped is in the cache and must not get to the disk. */
+/* Item by item: writes that a failed sync dropped are in the cache and must not become durable. */
 void sim_fs_sync(struct sim_fs *fs, int inode) {
   int kept = 0;
   for (int i = 0; i < fs->items_count; i++) {
@@ -362,7 +362,7 @@ void sim_fs_sync_fails(struct sim_fs *fs, int inode) {
   fs->items_count = kept;
 }
 
-/* A rename from one directory to another is durable with the directory that it goes to. */
+/* A rename between directories becomes durable with the target directory. */
 void sim_fs_sync_dir(struct sim_fs *fs, int dir) {
   int kept = 0;
   for (int i = 0; i < fs->items_count; i++) {
@@ -374,9 +374,9 @@ void sim_fs_sync_dir(struct sim_fs *fs, int dir) {
   fs->items_count = kept;
 }
 
-/* --- Crashes -------------------------------------------------------------------------------------------------- */
+/* --- Crashes ------------------------------------------------------------------------------------------------------ */
 
-/* What lies in a directory that has no name itself is lost with it. */
+/* Files in a directory without a name are lost with it. */
 static bool is_lost(const struct sim_names *names, int dir) {
   for (int depth = 0; dir != 0; depth++) {
     int i = 0;

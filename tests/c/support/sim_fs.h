@@ -1,13 +1,14 @@
-/* The parts of the simulated file system, as its own files see them. */
+/* Private declarations of the simulated file system. */
 #ifndef FLUME_TEST_SIM_FS_H
 #define FLUME_TEST_SIM_FS_H
 
 #include "sim.h"
 
-/* Bytes [off, off + len), zeros where there are none. */
+/* Bytes [off, off + len), with zeros behind the data. */
 void sim_bytes_get(const struct sim_bytes *bytes, uint8_t *out, size_t len, uint64_t off);
 
-/* The inode at path or UV_ENOENT; *dir and last get where its name is: *dir is -1 when there is no such directory. */
+/* The inode at path, or UV_ENOENT. *dir gets the directory and last the name in it; *dir is -1 without such a
+ * directory. */
 int sim_fs_lookup(const struct sim_fs *fs, const char *path, int *dir, char *last);
 bool sim_fs_dir_is_empty(const struct sim_fs *fs, int dir);
 int sim_fs_inode_new(struct sim_fs *fs, bool dir);
@@ -18,7 +19,7 @@ void sim_fs_resize(struct sim_fs *fs, int inode, uint64_t size);
 void sim_fs_name(struct sim_fs *fs, enum sim_item_kind kind, int inode, const struct sim_name *from,
                  const struct sim_name *to);
 void sim_fs_sync(struct sim_fs *fs, int inode);
-/* The sectors of these bytes alone, and the file's size: what a write through O_DSYNC does. */
+/* Makes the sectors of these bytes and the file's size durable, as a write with O_DSYNC does. */
 void sim_fs_sync_range(struct sim_fs *fs, int inode, uint64_t off, size_t len);
 void sim_fs_sync_fails(struct sim_fs *fs, int inode);
 void sim_fs_sync_dir(struct sim_fs *fs, int dir);

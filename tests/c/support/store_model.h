@@ -1,6 +1,6 @@
-/* A store, and a sorted array that says what it holds: random operations on both, and comparisons.
+/* A store and its model, a sorted array of entries: random operations on both, and comparisons.
  *
- * Included once, by a program with tests of its own. */
+ * A test program includes it once. */
 #ifndef FLUME_TEST_STORE_MODEL_H
 #define FLUME_TEST_STORE_MODEL_H
 
@@ -10,7 +10,7 @@
 
 #define KEYS 40
 #define ENTRIES_MAX 3000
-#define POPULAR 3 /* keys that come often, so that they have several chunks */
+#define POPULAR 3 /* the number of frequent keys, which have several chunks */
 
 struct made_key {
   struct flume_buf bytes;
@@ -48,7 +48,7 @@ static char dir[TEST_PATH_MAX];
 static const char *store_dir; /* NULL: in memory */
 static uint64_t random_state;
 
-/* --- Keys ----------------------------------------------------------------------------------------------------------- */
+/* --- Keys --------------------------------------------------------------------------------------------------------- */
 
 static int compare(const void *a, size_t a_len, const void *b, size_t b_len) {
   size_t len = a_len < b_len ? a_len : b_len;
@@ -100,7 +100,7 @@ static void free_keys(void) {
   for (int i = 0; i < KEYS; i++) flume_buf_fini(&keys[i].bytes);
 }
 
-/* --- The model ------------------------------------------------------------------------------------------------------ */
+/* --- The model ---------------------------------------------------------------------------------------------------- */
 
 static int compare_entries(const struct model_entry *a, int key, int64_t seq, uint32_t ordinal) {
   if (a->key != key) return a->key < key ? -1 : 1;
@@ -133,7 +133,7 @@ static void model_reset(struct model *model) {
   model->since = -1;
 }
 
-/* --- Comparing ------------------------------------------------------------------------------------------------------ */
+/* --- Comparing ---------------------------------------------------------------------------------------------------- */
 
 static bool is_entry(const struct flume_store_entry *got, const struct model_entry *want) {
   const struct flume_buf *key = &keys[want->key].bytes;
@@ -168,7 +168,7 @@ static struct flume_store_cursor *open_cursor(enum flume_store_kind kind, const 
   return cursor;
 }
 
-/* From the i-th on, at most so many. */
+/* The cursor gives the expected entries from the i-th on; at most so many are compared. */
 static void check_cursor(struct flume_store_cursor *cursor, const struct expected *expected, size_t i, size_t most) {
   struct flume_store_entry entry;
   int rv = 1;
@@ -184,7 +184,7 @@ static void check_cursor(struct flume_store_cursor *cursor, const struct expecte
   flume_store_cursor_close(cursor);
 }
 
-/* Behind an entry that need not be there. */
+/* Reads on after an entry, which may not exist. */
 static void check_resume(enum flume_store_kind kind, const struct flume_store_range *range,
                          const struct expected *expected, int key, int64_t seq, uint32_t ordinal) {
   struct flume_store_cursor *cursor = open_cursor(kind, range);
@@ -221,7 +221,7 @@ static void check_range(enum flume_store_kind kind, const struct flume_store_ran
   }
 }
 
-/* A bound: a key, the key and 0xff, or the beginning of a key. */
+/* A bound: a key, a key and 0xff, or a prefix of a key. */
 static void random_bound(struct flume_buf *buf, const uint8_t **at, size_t *len) {
   const struct flume_buf *key = &keys[random_below(&random_state, KEYS)].bytes;
   flume_buf_init(buf, &flume_io_posix);
@@ -301,7 +301,7 @@ static void check_meta(void) {
   CHECK_INT_EQ(meta.deletions, committed.since * 5);
 }
 
-/* --- Doing ---------------------------------------------------------------------------------------------------------- */
+/* --- Operations --------------------------------------------------------------------------------------------------- */
 
 static size_t random_len(void) {
   static const uint32_t tops[] = {1, 1, 20, 20, 200, 1500, 9000};
@@ -315,7 +315,8 @@ static int random_key(void) {
 
 static void do_group(void) {
   struct model_list *list = &now.lists[FLUME_STORE_GROUPS];
-  struct model_entry entry = {.key = random_key(), .seq = -1, .value = random_next(&random_state), .value_len = random_len()};
+  struct model_entry entry = {
+      .key = random_key(), .seq = -1, .value = random_next(&random_state), .value_len = random_len()};
   const struct flume_buf *key = &keys[entry.key].bytes;
   if (random_below(&random_state, 3) == 0) {
     size_t i = model_find(list, entry.key, -1, 0);
@@ -337,7 +338,7 @@ static uint32_t next_ordinal(int key, int64_t seq) {
   return same ? list->entries[i - 1].ordinal + 1 : 0;
 }
 
-/* Entries of one record, several with the same key perhaps. */
+/* Entries of one record, some perhaps with equal keys. */
 static void do_add(void) {
   struct model_list *list = &now.lists[FLUME_STORE_INDEX];
   if (list->count > ENTRIES_MAX - 20) return;
@@ -364,8 +365,8 @@ static void remove_entries(int key, int64_t seq) {
   if (!CHECK_INT_EQ(flume_store_remove_entries(store, keys[key].bytes.data, keys[key].bytes.len, seq, &err), 0)) {
     printf("%s\n", err.msg);
   }
-  for (size_t i = model_find(list, key, seq, 0); i < list->count && list->entries[i].key == key &&
-                                                 list->entries[i].seq == seq;) {
+  for (size_t i = model_find(list, key, seq, 0);
+       i < list->count && list->entries[i].key == key && list->entries[i].seq == seq;) {
     model_remove_at(list, i);
   }
   for (size_t i = 0; i < list->count; i++) MUST(list->entries[i].key != key || list->entries[i].seq != seq);
@@ -381,7 +382,7 @@ static void do_remove(void) {
   remove_entries(entry.key, entry.seq);
 }
 
-/* All of a key, so that chunks become empty. */
+/* Removes all entries of a key, so that chunks become empty. */
 static void do_remove_key(void) {
   const struct model_list *list = &now.lists[FLUME_STORE_INDEX];
   int key = random_key();
@@ -411,7 +412,7 @@ static void do_commit(void) {
   check_meta();
 }
 
-/* In memory nothing is left; on disk, what was committed. */
+/* Rolls back: a store in memory is empty then, a store on disk has the last commit. */
 static void do_rollback(void) {
   flume_store_rollback(store);
   if (store_dir == NULL) model_reset(&committed);

@@ -1,7 +1,7 @@
-/* Fixtures for the tests of logs: a loop with a log on it, answers to wait for, payloads that can be recognised, a
- * door to the files that fails on demand, and images of a log's directory.
+/* Fixtures for the tests of logs: a loop with a log, answers to wait for, recognisable payloads, files that fail on
+ * demand (struct faults), and images of a log's directory.
  *
- * All of it is static inline, so that a test stays one file. Whatever can't fail in a working test aborts. */
+ * All functions are static inline, so that a test program is one file. MUST aborts when the test itself is broken. */
 #ifndef FLUME_TEST_SUPPORT_H
 #define FLUME_TEST_SUPPORT_H
 
@@ -20,21 +20,21 @@
 
 #define TEST_PATH_MAX 512
 
-#define MUST(cond)                                                  \
-  do {                                                              \
-    if (!(cond)) {                                                  \
+#define MUST(cond)                                                   \
+  do {                                                               \
+    if (!(cond)) {                                                   \
       printf("%s:%d: broken test: %s\n", __FILE__, __LINE__, #cond); \
-      abort();                                                      \
-    }                                                               \
+      abort();                                                       \
+    }                                                                \
   } while (0)
 
-/* A program that hangs ends; one of tests has as much time for each. */
+/* Ends a program that hangs. A test program begins this time again with each test. */
 __attribute__((constructor)) static void limit_time(void) {
   setvbuf(stdout, NULL, _IOLBF, 0);
   alarm(TEST_SECONDS);
 }
 
-/* --- Random numbers and payloads ------------------------------------------------------------------------------ */
+/* --- Random numbers and payloads ---------------------------------------------------------------------------------- */
 
 static inline uint64_t random_next(uint64_t *state) {
   uint64_t z = (*state += 0x9e3779b97f4a7c15u);
@@ -73,7 +73,7 @@ static inline uint8_t *payload_new(size_t len, uint64_t key) {
   return data;
 }
 
-/* --- Directories ---------------------------------------------------------------------------------------------- */
+/* --- Directories -------------------------------------------------------------------------------------------------- */
 
 static inline void temp_dir(char *path) {
   const char *tmp = getenv("TMPDIR");
@@ -85,7 +85,7 @@ static inline void remove_dir(const char *path) {
   MUST(flume_io_remove_all(&flume_io_posix, path) == 0);
 }
 
-/* DIR/NAME; valid until the fourth call from now. */
+/* DIR/NAME. Valid for the next three calls. */
 static inline const char *path_in(const char *dir, const char *name) {
   static char paths[4][TEST_PATH_MAX * 2];
   static int turn;
@@ -98,12 +98,12 @@ static inline bool file_exists(const char *dir, const char *name) {
   return access(path_in(dir, name), F_OK) == 0;
 }
 
-/* A file in memory, as it was or as it shall be. */
+/* A copy of a file in memory. */
 struct image_file {
   char name[64];
   uint8_t *data;
-  size_t len;     /* bytes */
-  size_t used;    /* bytes before the zeros at the end */
+  size_t len;  /* bytes */
+  size_t used; /* bytes before the zeros at the end */
 };
 
 struct image {
@@ -141,7 +141,7 @@ static inline int image_order(const void *a, const void *b) {
   return strcmp(((const struct image_file *)a)->name, ((const struct image_file *)b)->name);
 }
 
-/* What is in the directory, but for the lock; ordered by name. */
+/* The files of the directory without the lock, ordered by name. */
 static inline void image_take(struct image *image, const char *dir) {
   image->count = 0;
   struct image_listing listing = {image, dir}; /* cppcheck-suppress ctuuninitvar */
@@ -154,7 +154,7 @@ static inline void image_free(struct image *image) {
   image->count = 0;
 }
 
-/* Puts len bytes and zeros up to size into the file. Without O_TRUNC, which ext4 answers with a flush at close. */
+/* Writes len bytes, and zeros up to size. Without O_TRUNC: ext4 flushes a truncated file when it is closed. */
 static inline void write_file(const char *path, const void *data, size_t len, size_t size) {
   int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
   MUST(fd >= 0 && write(fd, data, len) == (ssize_t)len);
@@ -174,7 +174,7 @@ static inline int image_remove_stranger(void *arg, const char *name) {
   return unlink(path_in(listing->dir, name)) == 0 ? 0 : -1;
 }
 
-/* Makes the directory what it was. */
+/* Writes the image to the directory, and removes all other files. */
 static inline void image_put(struct image *image, const char *dir) {
   struct image_listing listing = {image, dir};
   MUST(mkdir(dir, 0777) == 0 || errno == EEXIST);
@@ -182,7 +182,7 @@ static inline void image_put(struct image *image, const char *dir) {
   for (int i = 0; i < image->count; i++) image_put_file(&image->files[i], dir);
 }
 
-/* The directory holds the image, with one byte of one file changed by xor. */
+/* Whether the files of the image are in the directory, with one byte of one file changed by xor. */
 static inline bool image_is(const struct image *image, const char *dir, int changed, size_t off, uint8_t xor) {
   bool same = true;
   for (int i = 0; i < image->count; i++) {
@@ -197,13 +197,13 @@ static inline bool image_is(const struct image *image, const char *dir, int chan
   return same;
 }
 
-/* --- Forked processes ----------------------------------------------------------------------------------------- */
+/* --- Forked processes --------------------------------------------------------------------------------------------- */
 
 #ifdef FLUME_COVERAGE
 void __gcov_dump(void);
 #endif
 
-/* Ends a child that was forked from a test, and nothing of the test with it; but what it has reached counts. */
+/* Ends a forked child without the test's exit functions. Its coverage counts. */
 static inline _Noreturn void child_exit(int status) {
 #ifdef FLUME_COVERAGE
   __gcov_dump();
@@ -211,7 +211,7 @@ static inline _Noreturn void child_exit(int status) {
   _exit(status);
 }
 
-/* --- A door that fails on demand ------------------------------------------------------------------------------ */
+/* --- Files that fail on demand ------------------------------------------------------------------------------------ */
 
 enum fault_op {
   FAULT_NONE,
@@ -232,22 +232,22 @@ enum fault_op {
   FAULT_OPS,
 };
 
-static const char *const fault_names[FAULT_OPS] = {"none",   "alloc",    "open", "read", "write", "sync",  "truncate",
-                                                   "rename", "sync_dir", "list", "lock", "size",  "mkdir", "unlink",
-                                                   "rmdir"};
+static const char *const fault_names[FAULT_OPS] = {"none", "alloc",    "open",   "read",     "write",
+                                                   "sync", "truncate", "rename", "sync_dir", "list",
+                                                   "lock", "size",     "mkdir",  "unlink",   "rmdir"};
 
 struct faults {
   struct flume_io io;
-  enum fault_op op;    /* that fails */
-  int nth;             /* call of it, counted from 1 */
-  int code;            /* with this */
-  bool forever;        /* and all calls after it */
+  enum fault_op op;    /* the operation that fails */
+  int nth;             /* the call of it that fails, counted from 1 */
+  int code;            /* the error */
+  bool forever;        /* all later calls fail, too */
   bool fast;           /* syncs do nothing */
-  size_t max_transfer; /* bytes that a read or write moves at most; 0 is no limit */
-  bool interrupts;     /* every second read or write is EINTR */
+  size_t max_transfer; /* the most bytes of a read or write; 0: no limit */
+  bool interrupts;     /* every second read or write fails with EINTR */
   atomic_int calls[FAULT_OPS];
   atomic_int transfers;
-  atomic_int files;    /* open now */
+  atomic_int files;        /* open now */
   atomic_long allocations; /* live now */
 };
 
@@ -389,7 +389,7 @@ static inline void faults_init(struct faults *faults) {
   faults->io.rmdir = fault_rmdir;
 }
 
-/* From now on the nth call of op answers code. */
+/* The nth call of op from now on fails with code. */
 static inline void faults_arm(struct faults *faults, enum fault_op op, int nth, int code) {
   for (int i = 0; i < FAULT_OPS; i++) atomic_store(&faults->calls[i], 0);
   faults->op = op;
@@ -397,7 +397,7 @@ static inline void faults_arm(struct faults *faults, enum fault_op op, int nth, 
   faults->code = code;
 }
 
-/* --- Answers -------------------------------------------------------------------------------------------------- */
+/* --- Answers ------------------------------------------------------------------------------------------------------ */
 
 struct answer {
   struct flume_append req;
@@ -420,7 +420,7 @@ static inline void answer_wait(uv_loop_t *loop, struct answer *answer) {
   while (answer->calls == 0) MUST(uv_run(loop, UV_RUN_ONCE) != 0 || answer->calls > 0);
 }
 
-/* Runs the loop until nothing is pending on it. */
+/* Runs the loop until nothing is pending. */
 static inline void loop_drain(uv_loop_t *loop) {
   uv_run(loop, UV_RUN_DEFAULT);
 }
@@ -448,7 +448,7 @@ static inline void log_close_wait(struct flume_log *log, uv_loop_t *loop) {
   while (!closed) uv_run(loop, UV_RUN_ONCE);
 }
 
-/* Submits, and waits on the loop: status, and the answer's seq. */
+/* Submits an append and waits on the loop. Returns the status; *seq gets the answer's seq. */
 static inline int log_append(struct flume_log *log, uv_loop_t *loop, const struct flume_slice *records, size_t count,
                              int64_t *seq) {
   struct answer answer = {.calls = 0};

@@ -1,11 +1,11 @@
-/* Recording what a process does to the files below one directory, as it does it: the system calls are wrapped by the
- * linker, done for real, and repeated on a simulated disk (sim.h). After each of them a copy of that disk is kept, with how
- * much was acknowledged and begun by then. For what does its own I/O, as LMDB does.
+/* Records the system calls of a process on the files below one directory. The linker wraps the calls; each call is done
+ * on the real disk and repeated on a simulated disk (sim.h). After each call a copy of the simulated disk is kept,
+ * with the numbers of commits that were begun and acknowledged. For libraries with their own I/O, such as LMDB.
  *
- * The real disk is not synced: the test's own process does not crash.
+ * The real disk is not synced, because the test's own process does not crash.
  *
- * A write to a file that was opened with O_DSYNC is durable when it returns, itself and nothing else of the file. Lock files
- * of LMDB are left out: nobody reads them after a crash. */
+ * A write to a file that was opened with O_DSYNC makes its own bytes durable, and no other bytes of the file. LMDB's
+ * lock files are left out, because they are not read after a crash. */
 #ifndef FLUME_TEST_RECORDED_H
 #define FLUME_TEST_RECORDED_H
 
@@ -23,21 +23,21 @@ struct moment {
 };
 
 struct recording {
-  char dir[TEST_PATH_MAX]; /* what lies below it is recorded */
+  char dir[TEST_PATH_MAX]; /* files below it are recorded */
   struct sim_fs *fs;
   struct moment *moments;
   int moments_count, moments_cap;
   int64_t acked, begun;
 };
 
-static struct recording *recording; /* the one under way; NULL for none */
+static struct recording *recording; /* NULL: nothing is recorded */
 
 static struct {
   int inode; /* -1: not recorded */
   bool dsync;
 } recorded_files[RECORDED_FILES]; /* by descriptor */
 
-/* Begins with what fs has, which it takes over; the same has to be in the directory. */
+/* Begins with the contents of fs, and takes ownership of fs. The directory must have the same contents. */
 static void record_begin(struct recording *record, const char *dir, struct sim_fs *fs) {
   memset(record, 0, sizeof *record);
   snprintf(record->dir, sizeof record->dir, "%s", dir);
@@ -62,7 +62,7 @@ static void keep_moment(void) {
   record->moments[record->moments_count++] = (struct moment){sim_fs_copy(record->fs), record->acked, record->begun};
 }
 
-/* The path as the simulated disk has it; NULL when it is not recorded. */
+/* The path on the simulated disk; NULL when the file is not recorded. */
 static const char *recorded_path(const char *path) {
   size_t len = recording != NULL ? strlen(recording->dir) : 0;
   if (len == 0 || strncmp(path, recording->dir, len) != 0 || (path[len] != '/' && path[len] != '\0')) return NULL;
@@ -90,7 +90,7 @@ static void recorded_remove(const char *path) {
   keep_moment();
 }
 
-/* --- The calls ------------------------------------------------------------------------------------------------- */
+/* --- The calls ---------------------------------------------------------------------------------------------------- */
 
 int __real_open(const char *path, int flags, ...);
 int __wrap_open(const char *path, int flags, ...);
@@ -143,7 +143,7 @@ static void written(int fd, const void *data, ssize_t len, off_t off) {
   if (!is_recorded(fd) || len <= 0) return;
   sim_fs_write(recording->fs, recorded_files[fd].inode, data, (size_t)len, (uint64_t)off);
   if (recorded_files[fd].dsync) {
-    keep_moment(); /* on its way, but the call has not returned */
+    keep_moment(); /* the write has begun, but the call has not returned */
     sim_fs_sync_range(recording->fs, recorded_files[fd].inode, (uint64_t)off, (size_t)len);
   }
   keep_moment();
@@ -199,7 +199,7 @@ int __wrap_ftruncate(int fd, off_t size) {
   return rv;
 }
 
-/* A store that wrote through a map would have to be recorded in another way. */
+/* Writes through a memory map are not recorded: the store must not use them. */
 int __wrap_msync(void *data, size_t len, int flags) {
   (void)data, (void)len, (void)flags;
   MUST(recording == NULL);
@@ -238,7 +238,7 @@ int __wrap_rmdir(const char *path) {
   return rv;
 }
 
-/* --- What is left ---------------------------------------------------------------------------------------------- */
+/* --- After a crash ------------------------------------------------------------------------------------------------ */
 
 static void write_out_dir(const struct sim_fs *fs, int dir, const char *path) {
   char below[TEST_PATH_MAX + SIM_NAME_BYTES];
@@ -253,7 +253,7 @@ static void write_out_dir(const struct sim_fs *fs, int dir, const char *path) {
   }
 }
 
-/* Into the directory, which has nothing else afterwards. Nothing is recorded. */
+/* Writes fs to the directory and removes all other files. Nothing is recorded. */
 static void write_out(const struct sim_fs *fs, const char *dir) {
   struct recording *before = recording;
   recording = NULL;

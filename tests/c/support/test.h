@@ -8,8 +8,8 @@
  * contain one of them. A failed check prints file:line and the test goes on; REQUIRE leaves the test. The last line of
  * the output is "N passed, N failed, N skipped"; the exit code is 0 when no test failed.
  *
- * Random tests begin with random_seed(). A program with a failed test prints the seed, and FLUME_TEST_SEED=N repeats the
- * run. A program that crashes prints nothing: it leaves the name of the test and the seed in the file that
+ * Random tests begin with random_seed(). A program with a failed test prints the seed, and FLUME_TEST_SEED=N repeats
+ * the run. A program that crashes prints nothing: it leaves the name of the test and the seed in the file that
  * FLUME_TEST_PROGRESS names (see tests/run). */
 #ifndef FLUME_TEST_H
 #define FLUME_TEST_H
@@ -36,28 +36,27 @@ static bool test_failed, test_skipped;
 static uint64_t test_seed;
 static bool test_is_random; /* a test has asked for the seed */
 
-#define TEST(id)                                                           \
-  static void test_##id(void);                                             \
-  __attribute__((constructor)) static void test_register_##id(void) {      \
-    static struct test entry = {#id, test_##id, NULL};                     \
-    *test_last = &entry;                                                   \
-    test_last = &entry.next;                                               \
-  }                                                                        \
+#define TEST(id)                                                      \
+  static void test_##id(void);                                        \
+  __attribute__((constructor)) static void test_register_##id(void) { \
+    static struct test entry = {#id, test_##id, NULL};                \
+    *test_last = &entry;                                              \
+    test_last = &entry.next;                                          \
+  }                                                                   \
   static void test_##id(void)
 
 #define CHECK(cond) test_check((cond), __FILE__, __LINE__, #cond)
-#define CHECK_INT_EQ(got, expected) \
-  test_check_int((int64_t)(got), (int64_t)(expected), __FILE__, __LINE__, #got)
+#define CHECK_INT_EQ(got, expected) test_check_int((int64_t)(got), (int64_t)(expected), __FILE__, __LINE__, #got)
 #define CHECK_STR_EQ(got, expected) test_check_str((got), (expected), __FILE__, __LINE__, #got)
 #define REQUIRE(cond)         \
   do {                        \
     if (!CHECK(cond)) return; \
   } while (0)
-#define SKIP(reason)                        \
-  do {                                      \
-    printf("  skipped: %s\n", (reason));    \
-    test_skipped = true;                    \
-    return;                                 \
+#define SKIP(reason)                     \
+  do {                                   \
+    printf("  skipped: %s\n", (reason)); \
+    test_skipped = true;                 \
+    return;                              \
   } while (0)
 
 static inline bool test_check(bool ok, const char *file, int line, const char *what) {
@@ -74,8 +73,7 @@ static inline bool test_check_int(int64_t got, int64_t expected, const char *fil
   return false;
 }
 
-static inline bool test_check_str(const char *got, const char *expected, const char *file, int line,
-                                  const char *what) {
+static inline bool test_check_str(const char *got, const char *expected, const char *file, int line, const char *what) {
   if (got != NULL && expected != NULL && strcmp(got, expected) == 0) return true;
   printf("%s:%d: %s is\n  %s\nnot\n  %s\n", file, line, what, got ? got : "NULL", expected ? expected : "NULL");
   test_failed = true;
