@@ -179,3 +179,10 @@ int flume_view_dir_sweep(const struct flume_io *io, const char *path, const uint
   flume_buf_fini(&names);
   return rv;
 }
+
+int flume_view_dir_remove_all(const struct flume_io *io, const char *path, struct flume_err *err) {
+  int rv = flume_io_remove_all(io, path);
+  if (rv == 0) rv = flume_io_sync_name(io, path);
+  if (rv == UV_ENOENT) rv = 0; /* nor its folder */
+  return rv == 0 ? 0 : flume_err_set(err, rv, "removing %s: %s", path, flume_strerror(rv));
+}

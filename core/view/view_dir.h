@@ -44,6 +44,10 @@ int flume_view_dir_list(const struct flume_io *io, const char *path, struct flum
 /* Removes a version. */
 int flume_view_dir_remove(const struct flume_io *io, const char *path, uint32_t number, struct flume_err *err);
 
+/* Removes the directory with all versions, durably. No directory is no error. A crash meanwhile leaves versions, which are
+ * read as they are, or none. */
+int flume_view_dir_remove_all(const struct flume_io *io, const char *path, struct flume_err *err);
+
 /* Removes whatever is there and is none of count versions, nor one of the files above: versions that were given up,
  * and what a crash left behind. */
 int flume_view_dir_sweep(const struct flume_io *io, const char *path, const uint32_t *keep, size_t count,

@@ -68,6 +68,11 @@ static int remove_version(lua_State *L) {
   return done(L, flume_view_dir_remove(IO, path, (uint32_t)luaL_checkinteger(L, 2), &err), &err);
 }
 
+static int remove_all(lua_State *L) {
+  struct flume_err err;
+  return done(L, flume_view_dir_remove_all(IO, luaL_checkstring(L, 1), &err), &err);
+}
+
 static int sweep(lua_State *L) {
   struct flume_err err;
   const char *path = luaL_checkstring(L, 1);
@@ -131,10 +136,10 @@ static int is_ours(lua_State *L) {
 }
 
 void flume__dir_open(lua_State *L) {
-  static const luaL_Reg functions[] = {{"active", active},    {"list", list},       {"remove", remove_version},
-                                       {"sweep", sweep},      {"is_ours", is_ours}, {"read", read_text},
-                                       {"write", write_text}, {"erased", erased},   {"obstacle", obstacle},
-                                       {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"active", active},         {"list", list},       {"remove", remove_version},
+                                       {"sweep", sweep},           {"is_ours", is_ours}, {"read", read_text},
+                                       {"write", write_text},      {"erased", erased},   {"obstacle", obstacle},
+                                       {"remove_all", remove_all}, {NULL, NULL}};
   luaL_newlib(L, functions);
   lua_setfield(L, -2, "view_dir");
 }

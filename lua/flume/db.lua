@@ -299,6 +299,72 @@ function DB:rebuild(cb)
   end, cb)
 end
 
+-- Names in the folder of the views' states that no mounted view has.
+local function unmounted_names(self)
+  local names = {}
+  for _, name in ipairs(self.dir and core.list_dir(self.dir .. "/views") or {}) do
+    if name:find "^%a[%w_%-]*$" and rawget(self._views, name) == nil then names[#names + 1] = name end
+  end
+  table.sort(names)
+  return names
+end
+
+local function users_of(self, name)
+  local users = {}
+  for other, view in pairs(self._views) do
+    if other ~= name and view:_uses(name) then users[#users + 1] = other end
+  end
+  table.sort(users)
+  return users
+end
+
+local function forget_state_dir(self, dir)
+  self.log.state_dirs[dir] = nil
+  for i, each in ipairs(self._state_dirs) do
+    if each == dir then table.remove(self._state_dirs, i) break end
+  end
+end
+
+-- What keeps a view from being dropped: message, code; nil for nothing.
+local function why_kept(self, name, dir)
+  local view = rawget(self._views, name)
+  if self._readonly then return "the database is read-only", "EREADONLY" end
+  if not view and not (dir and core.list_dir(dir)) then return ('there is no view "%s"'):format(name), "ENOENT" end
+  if not view and self.log.state_dirs[dir] then
+    return ('another database on this log has mounted the view "%s"'):format(name), "EBUSY"
+  end
+  local users = users_of(self, name)
+  if users[1] then return ('the view "%s" uses it'):format(users[1]), "EBUSY" end
+end
+
+local function drop(self, name, done)
+  local dir, view = self.dir and self.dir .. "/views/" .. name, rawget(self._views, name)
+  local why, code = why_kept(self, name, dir)
+  if why then return done(errors.new("drop: " .. why, code)) end
+  local function remove()
+    local ok, message, errno = true, nil, nil
+    if dir then ok, message, errno = core.view_dir.remove_all(dir) end
+    if dir and view then forget_state_dir(self, dir) end
+    if not ok then return done(errors.new(message, errno)) end
+    done(nil, true)
+  end
+  if not view then return remove() end
+  view._dropped = true
+  self._views[name] = nil
+  view:_close(remove)
+end
+
+--- Removes a view: closes it, and removes its state on disk, also of a view that is not mounted. The log keeps its
+--- records, so that mounting the view again rebuilds it. A script stays in the folder of views: the next db:reload
+--- mounts it. true; nil, message, code: ENOENT, EBUSY (a view uses it), EREADONLY.
+function DB:drop(name, cb)
+  check_open(self, "drop", 2)
+  if type(name) ~= "string" or not name:find "^%a[%w_%-]*$" then
+    error(("drop: the name of a view expected, not %s"):format(tostring(name)), 2)
+  end
+  return async.call(function (done) drop(self, name, done) end, cb)
+end
+
 local function find_view(self, name, level)
   local found = rawget(self._views, name)
   if not found then error(('reload: there is no view "%s"'):format(tostring(name)), level + 1) end
@@ -337,7 +403,8 @@ end
 --- target, lag (records), rate (records a second), eta (seconds), size (bytes on disk), error, seq and traceback of a
 --- failure, next (the version that is built beside the one that answers), accepted, uses. The list also answers to
 --- their names: db:status().views.NAME. Of a database that is open read-only also following: how it learns of what the
---- writer does, {by = "events" | "poll" | "lost", why = text}.
+--- writer does, {by = "events" | "poll" | "lost", why = text}. unmounted: names of views that have a state on disk and
+--- are not mounted; db:drop(name) removes one.
 function DB:status()
   check_open(self, "status", 2)
   local names, rows, by_name = {}, {}, {}
@@ -351,6 +418,7 @@ function DB:status()
   local by, why = self.log:following()
   return {
     since = self.since.value, ready = self:_is_ready(), dir = self.dir, views = rows,
+    unmounted = core.array(unmounted_names(self)),
     following = by and {by = by, why = why} or nil,
   }
 end

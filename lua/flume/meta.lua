@@ -451,6 +451,16 @@ function DB:rebuild(cb) end
 ---@return flume.Code? code
 function DB:reload(name, cb) end
 
+--- Removes a view: closes it, and removes its state on disk, also of a view that is not mounted. The log keeps its
+--- records, so that mounting the view again rebuilds it. A script stays in the folder of views: db:reload mounts it
+--- again.
+---@param name string
+---@param cb? fun(err: flume.Error?, done: true?)
+---@return true? done
+---@return string? message
+---@return flume.Code? code ENOENT (no such view), EBUSY (another view uses it), EREADONLY
+function DB:drop(name, cb) end
+
 --- How far the log and the views are.
 ---@return flume.Status status
 function DB:status() end
@@ -476,6 +486,7 @@ function DB:close(cb) end
 ---@field dir? string
 ---@field views flume.ViewStatus[]|table<string, flume.ViewStatus> sorted by name; also by name
 ---@field following? flume.Following of one that is open read-only
+---@field unmounted string[] names of views that have a state on disk and are not mounted
 
 --- How a database that is open read-only learns of what the writer does.
 ---@class flume.Following
@@ -891,6 +902,14 @@ function QueryView:where(condition) end
 --- The indexes that there are: a list of {kind =, path =, since =, bytes =}.
 ---@return table[] list
 function QueryView:indexes() end
+
+--- Drops the indexes of a field. A query that needs one makes it again.
+---@param field string|(string|integer)[] a path
+---@param cb? fun(err: flume.Error?, count: integer?)
+---@return integer? count how many there were
+---@return string? message
+---@return flume.Code? code EBUSY (a query reads one of them), EREADONLY
+function QueryView:drop(field, cb) end
 
 --- A query that is built: db.q:where(…). Each step gives a new query. A query is also the
 --- iterator of a for loop; calling it without arguments is iterate.

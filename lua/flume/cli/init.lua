@@ -37,6 +37,7 @@ commands
                        q.query '[{"$filter": …}]' asks the built-in query view
   status               how far the log and the views are; --wait builds first
   rebuild [NAME]       builds a view, or all, anew from the log
+  drop NAME            removes a view's state from the disk
   compact              removes the bytes of deleted records from the files
   backup DIR           copies the database to the new folder DIR
   check                verifies every byte; --repair mends what is damaged
@@ -94,6 +95,10 @@ end
 
 function COMMANDS.rebuild(db, request, out)
   return require "flume.cli.commands.views".rebuild(db, request.words[1], out)
+end
+
+function COMMANDS.drop(db, request, out)
+  return require "flume.cli.commands.views".drop(db, request.words[1], out)
 end
 
 -- Those that need no database: command(request, output).

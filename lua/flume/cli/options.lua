@@ -64,6 +64,7 @@ local COMMANDS = {
   tail = {0, 0},
   status = {0, 0},
   rebuild = {0, 1},
+  drop = {1, 1, "the view's name"},
   compact = {0, 0},
   backup = {1, 1, "a folder"},
   check = {0, 0},
@@ -72,7 +73,7 @@ local COMMANDS = {
 }
 
 -- Commands that want to write, whatever else.
-M.WRITERS = {append = true, import = true, compact = true}
+M.WRITERS = {append = true, import = true, compact = true, drop = true}
 
 local function is_view_call(command)
   return command:find "^[%a_][%w_%-]*%.[%a_][%w_]*$" ~= nil

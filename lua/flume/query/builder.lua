@@ -110,8 +110,8 @@ end
 
 -- --- for value, seq in query do -----------------------------------------------------------------------------------
 --
--- A generic for calls the query itself: with (nil, nil) at first, then with (nil, the value before). Each loop that is under
--- way has results of its own; the value before tells which loop it is. Loops that were left early are found behind it.
+-- A generic for calls the query itself: with (nil, nil) at first, then with (nil, the value before). Each loop that is
+-- under way has results of its own; the value before tells which loop it is. Loops that were left early lie behind it.
 
 local loops = setmetatable({}, {__mode = "k"}) -- query -> list of {results =, last =}, the innermost last
 

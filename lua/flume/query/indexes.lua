@@ -8,6 +8,7 @@
 -- of any view. Those that are there are opened with the query view, and so go along with the log.
 
 local core = require "flume.core"
+local errors = require "flume.errors"
 local values = require "flume.query.values"
 
 local Indexes = {}
@@ -15,6 +16,8 @@ Indexes.__index = Indexes
 
 local VERSION = 1
 local MAX = 64             -- indexes of one view
+--- An index that no query has used for so long may be dropped for another one, milliseconds.
+Indexes.IDLE_MS = 10 * 60 * 1000
 local NAME_MAX_BYTES = 200 -- of the directory
 local STEPS_MAX = 16
 
@@ -67,17 +70,101 @@ end
 local function mount(self, kind, path, name)
   local mounted, message, code = self.view:_mount_part(definition_of(kind, path), self.dir and self.dir .. "/" .. name)
   if not mounted then return nil, message, code end
-  local index = {view = mounted, kind = kind, path = path, name = name}
+  local index = {
+    view = mounted, kind = kind, path = path, name = name,
+    last_used = nil,                         -- when a query began to use it, as the database's clock has it
+    runs = setmetatable({}, {__mode = "k"}), -- set of the runs of queries that use it
+  }
   self.open[name] = index
   self.count = self.count + 1
   return index
 end
 
+-- --- Dropping ------------------------------------------------------------------------------------------------------
+
+local function is_read(index)
+  for run in pairs(index.runs) do
+    if not run.closed then return true end
+  end
+  return false
+end
+
+-- Closes the index, and removes what it has on disk; done(err). No query may read it.
+local function drop(self, index, done)
+  self.open[index.name] = nil
+  self.count = self.count - 1
+  self.found = {is = {}, kind = {}, by = {}}
+  self.dropping[index.name] = true
+  index.view:_close(function ()
+    self.dropping[index.name] = nil
+    local ok, message, code = true, nil, nil
+    if self.dir and not self.view._script.reads_only then
+      ok, message, code = core.view_dir.remove_all(self.dir .. "/" .. index.name)
+    end
+    done(not ok and errors.new(message, code) or nil)
+  end)
+end
+
+local function is_older(a, b)
+  if a.last_used ~= b.last_used then return (a.last_used or -1) < (b.last_used or -1) end
+  return a.name < b.name
+end
+
+-- Drops the index that has not been used for the longest time, if that is long enough. Those that no query has used
+-- since the database was opened come first.
+local function make_room(self)
+  local oldest
+  local latest = self.view._db._now() - Indexes.IDLE_MS
+  for _, index in pairs(self.open) do
+    local is_idle = index.last_used == nil or index.last_used <= latest
+    if is_idle and not is_read(index) and (not oldest or is_older(index, oldest)) then oldest = index end
+  end
+  if oldest then drop(self, oldest, function () end) end
+end
+
+--- Drops the indexes of a path; done(err, count). An index that a query reads at the moment is an error, and none is
+--- dropped.
+function Indexes:drop(path, done)
+  local text, list = table.concat(path, "."), {}
+  for _, index in pairs(self.open) do
+    if table.concat(index.path, ".") == text then list[#list + 1] = index end
+  end
+  for attempt = 1, 2 do
+    local busy = false
+    for _, index in ipairs(list) do busy = busy or is_read(index) end
+    if not busy then break end
+    if attempt == 2 then return done(errors.new(("drop: a query is reading an index of %s"):format(text), "EBUSY")) end
+    collectgarbage() -- a loop that was left early may be its reader
+  end
+  local pending, failure = 1, nil
+  local function one(err)
+    pending, failure = pending - 1, failure or err
+    if pending == 0 then done(failure, failure == nil and #list or nil) end
+  end
+  for _, index in ipairs(list) do
+    pending = pending + 1
+    drop(self, index, one)
+  end
+  one(nil)
+end
+
+--- Notes that a run uses the indexes, a set.
+function Indexes:note_use(used, run)
+  local now = self.view._db._now()
+  for index in pairs(used) do
+    if index.runs then index.last_used, index.runs[run] = now, true end
+  end
+end
+
+-- --- Finding -------------------------------------------------------------------------------------------------------
+
 local function find(self, kind, path)
   if not is_indexable(path) then return nil end
   local name = name_of(kind, path)
-  local index = self.open[name]
-  if index or self.count >= MAX then return index end
+  if self.open[name] then return self.open[name] end
+  if self.dropping[name] then return nil end
+  if self.count >= MAX then make_room(self) end
+  if self.count >= MAX then return nil end
   return (mount(self, kind, path, name))
 end
 
@@ -88,7 +175,8 @@ function Indexes:find(kind, path)
   local index = self.found[kind][text]
   if index == nil then
     index = find(self, kind, path) or false
-    self.found[kind][text] = index
+    -- (a path without an index may get one later, when there is a slot)
+    if index or not is_indexable(path) then self.found[kind][text] = index end
   end
   return index or nil
 end
@@ -146,6 +234,7 @@ function Indexes.new(view, usable)
     open = {},   -- name -> {view =, kind =, path =, name =}
     found = {is = {}, kind = {}, by = {}}, -- path as text -> one of those; false: there can't be one
     count = 0,
+    dropping = {}, -- set of the names of those that are being closed and removed
   }, Indexes)
   if usable then open_those_on_disk(self) end
   return self

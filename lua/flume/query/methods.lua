@@ -244,8 +244,8 @@ local function signature_of(made)
   return ("%016x"):format(core.hash(text))
 end
 
---- done(err, items, cursor): a page of the results, and where the next one begins; nil behind the last. The cursor is the
---- query's signature and a place (run.lua).
+--- done(err, items, cursor): a page of the results, and where the next one begins; nil behind the last. The cursor is
+--- the query's signature and a place (run.lua).
 function Engine:page(made, size, cursor, done)
   local signature = signature_of(made)
   local given, after = (cursor or signature .. " "):match "^(%x+) (.*)$"
@@ -312,7 +312,7 @@ Engine.METHODS = METHODS
 
 Engine.TYPES = {
   query = "source", read = "source", all = "async", count = "async", explain = "async", where = "sync",
-  indexes = "sync",
+  indexes = "sync", drop = "async",
 }
 
 local function engine_of(view, method)
@@ -387,6 +387,17 @@ function METHODS.indexes(self)
     }
   end
   return list
+end
+
+--- Drops the indexes of a field, a path: how many there were. A query that needs one makes it again.
+function METHODS.drop(self, field, cb)
+  local engine = engine_of(self, "drop")
+  if field == nil then error(("%s:drop: a field expected"):format(self.name), 2) end
+  local path = filter.path(field, 3)
+  if self._db._readonly then
+    return async.call(function (done) done(errors.new("drop: the database is read-only", "EREADONLY")) end, cb)
+  end
+  return async.call(function (done) engine.indexes:drop(path, done) end, cb)
 end
 
 --- Builds the indexes anew; done(err).

@@ -255,6 +255,7 @@ local function begin(self, used)
     made = make_plan(self, self.last_seq)
   end
   self.plan = made
+  self.engine.indexes:note_use(made.used, self)
   local set = made.set and core.seqset(plan.resolve(made.set))
   self.set, self.test = set, not made.exact and self.condition and filter.compile(self.condition) or nil
   self.is_plain = self.wants_plain and not self.test and not self.is_sorted
@@ -291,6 +292,7 @@ function Run:start(done)
   local ok, made = pcall(make_plan, self, nil)
   if not ok then return done(raised(made)) end
   self.plan = made
+  self.engine.indexes:note_use(made.used, self)
   local deadline = self.timeout_ms and self.db._now() + self.timeout_ms
   wait_for(self, views_of(self, made.used), 1, deadline, function (err)
     if err then return done(err) end
@@ -321,6 +323,7 @@ function Run:place(record, seq)
 end
 
 function Run:close()
+  self.closed = true
   if self.stream then self.stream:close() end
   self.phase = function () return nil end
 end
@@ -352,6 +355,7 @@ function Run.new(engine, condition, options)
     wants_plain = options.plain or false,
     left = options.limit or math.huge, -- records that are wanted
     is_plain = false,   -- records are not lazy
+    closed = false,     -- it reads no index any more
     stream = nil,
     is_sorted = false,  -- in memory: there is no index of the order
     stats = {examined = 0, decoded = 0, returned = 0},

@@ -53,16 +53,18 @@ View.__name = "flume.view"
 
 --- The error of whatever is asked when the database is closed.
 function View:_closed_error()
+  if self._dropped then return errors.new(('view "%s": it was dropped'):format(self.name), "ECLOSED") end
   return errors.new(('view "%s": the database was closed'):format(self.name), "ECLOSED")
 end
 
---- Whether the database is closed, or is being closed.
+--- Whether the view was dropped, or the database is closed or is being closed.
 function View:_is_over()
-  return self._db.closed or self._db.closing
+  return self._dropped or self._db.closed or self._db.closing
 end
 
---- Raises, at a level of the caller's stack, when the database is closed.
+--- Raises, at a level of the caller's stack, when the view is over.
 function View:_check_alive(method, level)
+  if self._dropped then error(("%s:%s: the view was dropped"):format(self.name, method), level + 1) end
   if self:_is_over() then
     error(('%s:%s: the database is closed'):format(self.name, method), level + 1)
   end

@@ -50,6 +50,26 @@ local function damage(dir)
   return path:match "[^/]*$"
 end
 
+describe("flume drop", function ()
+  it("removes a view's state, which status names when the view is not mounted", function ()
+    local db, dir = filled(3)
+    db:use("n", flume.reduce(1, function (n) return n + 1 end, 0))
+    assert.equal(3, db.n:get())
+    assert(db:close())
+    assert.matches("on disk, not mounted: n %(drop NAME removes one%)", output{dir, "status"})
+    assert.same(flume.array {"n"}, flume.json.decode(output{dir, "status", "--json"}).unmounted)
+    assert.equal("dropped n\n", output{dir, "drop", "n"})
+    assert.is_nil(output{dir, "status"}:find "not mounted")
+    local out, err, code = run{dir, "drop", "n"}
+    assert.equal("", out)
+    assert.matches('there is no view "n"', err)
+    assert.equal(1, code)
+    assert.equal(2, (select(3, run{dir, "drop"})))
+    assert.equal(1, (select(3, run{dir, "drop", "../log"})))
+    assert.is_not_nil(lfs.attributes(dir .. "/log"))
+  end)
+end)
+
 describe("flume compact", function ()
   after_each(fixture.clean)
 

@@ -284,7 +284,7 @@ describe("views on the command line", function ()
     local lines = output {"--views", folder, dir, "status"}
     assert.equal("log since 4\nview  version  state  since  lag  rate  ETA     size\n"
       .. "sum   1        live       4    0     -    -  16.4 kB\n", lines)
-    assert.equal("log since 4\n", output {dir, "status"})
+    assert.equal("log since 4\non disk, not mounted: sum (drop NAME removes one)\n", output {dir, "status"})
     local status = flume.json.decode(output {"--views", folder, dir, "status", "--json"})
     assert.equal(4, status.since)
     assert.equal("live", status.views[1].state)

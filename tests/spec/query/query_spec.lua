@@ -277,12 +277,13 @@ describe("$sort and the rest", function ()
     assert.same({2, 1, 0}, order '[{"$filter":{"a":{"x":{"$gt":0}}}},{"$sort":[["a","x"],"b"]}]')
     assert.same({2, 0, 1}, order '[{"$filter":{"a":{"x":{"$gt":0}}}},{"$sort":["b",["a","x"]]}]')
     fails_with("$sort: an array of paths expected, not an empty one", db, '[{"$sort":[]}]')
-    fails_with('$sort[0]: a path (a key or an array of keys), {"$asc": path} or {"$desc": path} expected, not an object',
-      db, '[{"$sort":[{"a":1}]}]')
+    fails_with('$sort[0]: a path (a key or an array of keys), {"$asc": path} or {"$desc": path} expected', db,
+      '[{"$sort":[{"a":1}]}]')
   end)
 
   it("sorts in descending order, by each path for itself, and keeps the order of what is equal", function ()
-    local db = database('{"a":1,"b":1}', '{"a":2,"b":1}', '{"a":2,"b":2}', '{"b":3}', '{"a":"s","b":1}', '{"a":1,"b":2}')
+    local db = database('{"a":1,"b":1}', '{"a":2,"b":1}', '{"a":2,"b":2}', '{"b":3}', '{"a":"s","b":1}',
+      '{"a":1,"b":2}')
     local function order(text)
       local seqs = {}
       for _, seq in db.q:query(decode(text)) do seqs[#seqs + 1] = seq end
@@ -310,10 +311,12 @@ describe("$sort and the rest", function ()
     fails_with("option by: behind it $reduce makes another order", db, reduce, {by = "n"})
     fails_with("option reverse: behind it $reduce makes another order", db, reduce, {reverse = true})
     fails_with("option reverse: behind it $sort makes another order", db, '[{"$sort":["n"]},{"reverse":true}]')
-    fails_with("option by: behind it $sort makes another order", db, '[{"$map":{"n":true}},{"$sort":["n"]}]', {by = "t"})
+    fails_with("option by: behind it $sort makes another order", db,
+      '[{"$map":{"n":true}},{"$sort":["n"]}]', {by = "t"})
     gives("[5]", db, '[{"limit":2},{"$reduce":{"$sum":"n"}}]', {reverse = true})
     gives("[[3,2,1]]", db, '[{"$reduce":{"$collect":"n"}}]', {reverse = true})
-    gives('[{"t":"a","l":[1]},{"t":"b","l":[3,2]}]', db, '[{"$reduce":{"t":"t","l":{"$collect":"n"}}}]', {reverse = true})
+    gives('[{"t":"a","l":[1]},{"t":"b","l":[3,2]}]', db, '[{"$reduce":{"t":"t","l":{"$collect":"n"}}}]',
+      {reverse = true})
     gives("[3]", db, '[{"$map":"n"}]', {reverse = true, limit = 1, by = "t"})
   end)
 

@@ -183,8 +183,8 @@ describe("a query that is built", function ()
     for value in built do seen[#seen + 1] = value end
     assert.same({1, false, flume.null, 1}, seen)
     assert.error_matches(function ()
-      for _ in built do
-        for _ in built do break end
+      for _ in built do -- luacheck: ignore 512
+        for _ in built do break end -- luacheck: ignore 512
       end
     end, "call its :iterate%(%) in each")
   end)

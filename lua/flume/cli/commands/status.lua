@@ -62,6 +62,9 @@ end
 -- The table for people: a line for the log, and one for each view.
 local function print_table(status, output)
   output:line(("log since %d"):format(status.since))
+  if #status.unmounted > 0 then
+    output:line(("on disk, not mounted: %s (drop NAME removes one)"):format(table.concat(status.unmounted, ", ")))
+  end
   if #status.views == 0 then return end
   local lines, header, right = {}, {}, {}
   for i, column in ipairs(COLUMNS) do header[i], right[i] = column[1], column.is_number end

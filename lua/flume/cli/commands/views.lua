@@ -178,6 +178,15 @@ function M.rebuild(db, name, output)
   return true
 end
 
+-- Removes a view and its state. Returns true, or nil and what went wrong.
+function M.drop(db, name, output)
+  if not name:find "^%a[%w_%-]*$" then return nil, M.no_such_view(db, name) end
+  local ok, message = runner.run(function () return db:drop(name) end)
+  if not ok then return nil, tostring(message) end
+  if output.json then output:value(flume.map {dropped = name}) else output:line("dropped " .. name) end
+  return true
+end
+
 -- --- Calling ------------------------------------------------------------------------------------------------------
 
 -- A word of the command line as a value: what it is as JSON, else the word itself.

@@ -8,8 +8,8 @@ local KEYWORDS = {"and", "break", "do", "else", "elseif", "end", "false", "for",
   "nil", "not", "or", "repeat", "return", "then", "true", "until", "while"}
 
 -- Methods are offered when there are such.
-local DB_METHODS = {"append", "append_json", "backup", "check", "close", "compact", "del", "get", "rebuild", "reload",
-  "status", "stream", "sync", "use"}
+local DB_METHODS = {"append", "append_json", "backup", "check", "close", "compact", "del", "drop", "get", "rebuild",
+  "reload", "status", "stream", "sync", "use"}
 local DB_FIELDS = {"closed", "dir", "ready", "since", "views"}
 local VIEW_METHODS = {"accept", "explain", "ready", "rebuild", "skip"}
 local VIEW_FIELDS = {"methods", "name", "progress", "since", "version"}
