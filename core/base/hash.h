@@ -1,5 +1,5 @@
-/* A hash of bytes, the same on every machine and for ever: what is counted by it is kept on disk. Not for keeping secrets,
- * nor against those who choose their bytes to collide. */
+/* A hash of bytes, the same on every machine and for ever: counts that depend on it are kept on disk. Not for secrets, nor
+ * against callers that choose their bytes to collide. */
 #ifndef FLUME_HASH_H
 #define FLUME_HASH_H
 

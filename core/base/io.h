@@ -3,7 +3,8 @@
  *
  * File functions return 0 (or a count) or a negative errno value; none of them retries or hides a short transfer:
  * that is done once, in io.c (flume_io_read_full, flume_io_write_full). A file is an int, as open(2) gives it.
- * All functions may be called from any thread, but one file is written by one thread at a time. */
+ * All functions may be called from any thread, but one file is written by one thread at a time. A file may be read and
+ * synced by other threads meanwhile. */
 #ifndef FLUME_IO_H
 #define FLUME_IO_H
 
@@ -47,11 +48,12 @@ struct flume_io {
   int (*list)(void *ctx, const char *path, int (*each)(void *arg, const char *name), void *arg);
 
   /* Takes a write lock on the whole file for this open file description, and notes in the file's first
-   * FLUME_IO_LOCK_BYTES who has it now: 0; or -EAGAIN, and in words who has it: "process 12". */
+   * FLUME_IO_LOCK_BYTES which process has it now: 0; or -EAGAIN, and the holder in words: "process 12". */
   int (*lock)(void *ctx, int file, char *holder, size_t holder_bytes);
-  int (*locked)(void *ctx, int file); /* 1 when another open file description has such a lock, 0 when none has */
+  int (*locked)(void *ctx, int file); /* 1 when a different open file description has such a lock, 0 when none has */
 
-  int (*is_at)(void *ctx, int file, const char *path); /* 1 when path names the file, 0 when another; UV_ENOENT */
+  int (*is_at)(void *ctx, int file,
+               const char *path); /* 1 when path names the file, 0 when it names a different one; UV_ENOENT */
   /* 0 when the system tells of what others change in the directory; a negative errno when it has to be looked at. */
   int (*has_events)(void *ctx, const char *path);
 

@@ -58,7 +58,7 @@ void flume_import_close(struct flume_import *import) {
 
 /* --- Offset files -------------------------------------------------------------------------------------------- */
 
-/* Goes on behind what is no frame. */
+/* Goes on behind bytes that are no frame. */
 static int pass_over_offset(struct flume_import *import, const char *why, struct flume_err *err) {
   struct flume_offset_record next;
   uint64_t off = import->off;

@@ -1,4 +1,4 @@
-/* Reading files of other logs from their beginning to their end, for taking over what is in them. */
+/* Reading files of other kinds of logs from their beginning to their end, for importing their records. */
 #ifndef FLUME_IMPORT_H
 #define FLUME_IMPORT_H
 

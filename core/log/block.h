@@ -17,7 +17,7 @@
 /* In place of an offset: the record was deleted. */
 #define FLUME_BLOCK_GONE UINT32_MAX
 
-/* Where the records of a block are when their seqs don't follow one another: those of an offset log. */
+/* The seqs of a block whose seqs don't follow one another: a block of an offset log. */
 struct flume_block_gaps {
   int64_t low_seq;       /* no record lies from here up to the block's first one */
   int64_t end_seq;       /* nor behind its last one, up to here (exclusive) */

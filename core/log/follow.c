@@ -96,7 +96,7 @@ int flume_follow_sync(const struct flume_io *io, int file, const char *path, str
 
 static void lose(struct flume_follow *follow, const struct flume_err *err) {
   struct flume_log *log = follow->log;
-  flume_watch_stop(&follow->watch);
+  flume_dir_watch_stop(&follow->watch);
   flume__log_lock(log);
   log->following = FLUME_FOLLOWING_LOST;
   log->following_why = *err;
@@ -123,15 +123,15 @@ static void run_look(struct flume_deferred *deferred) {
   if (rv > 0) flume_defer(&follow->log->defer, &follow->look);
 }
 
-void flume_follow_changed(struct flume_follow *follow, enum flume_watch_change change) {
+void flume_follow_changed(struct flume_follow *follow, enum flume_dir_change change) {
   if (follow->log->following == FLUME_FOLLOWING_LOST) return;
   flume__log_lock(follow->log);
-  if (change != FLUME_WATCH_BYTES) follow->names_changed = true;
+  if (change != FLUME_DIR_BYTES) follow->names_changed = true;
   flume__log_unlock(follow->log);
   flume_defer(&follow->log->defer, &follow->look);
 }
 
-static void on_change(struct flume_watch *watch, enum flume_watch_change change) {
+static void on_change(struct flume_dir_watch *watch, enum flume_dir_change change) {
   flume_follow_changed(watch->data, change);
 }
 
@@ -141,7 +141,7 @@ void flume_follow_start(struct flume_follow *follow, const char *path) {
   struct flume_log *log = follow->log;
   follow->watch.cb = on_change;
   follow->watch.data = follow;
-  flume_watch_open(&follow->watch, log->loop, log->io, path, follow->poll_ms);
+  flume_dir_watch_open(&follow->watch, log->loop, log->io, path, follow->poll_ms);
   follow->told_deletions = log->deletions.value;
   log->following = follow->watch.poll_ms == 0 ? FLUME_FOLLOWING_EVENTS : FLUME_FOLLOWING_POLL;
   if (follow->watch.poll_ms != 0) {
@@ -152,12 +152,12 @@ void flume_follow_start(struct flume_follow *follow, const char *path) {
   flume_defer(&log->defer, &follow->look); /* for what was written since the files were read */
 }
 
-static void on_watch_closed(struct flume_watch *watch) {
+static void on_watch_closed(struct flume_dir_watch *watch) {
   struct flume_follow *follow = watch->data;
   follow->closed(follow);
 }
 
 void flume_follow_close(struct flume_follow *follow) {
   flume_deferred_cancel(&follow->look);
-  flume_watch_close(&follow->watch, on_watch_closed);
+  flume_dir_watch_close(&follow->watch, on_watch_closed);
 }

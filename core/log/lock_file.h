@@ -1,7 +1,7 @@
 /* The file "lock" in the directory of a log: who writes to the log, and the writer's high watermark (core/FORMAT.md).
  *
- * The high watermark tells followers, and whoever opens the log for writing next, how far the log was acknowledged. It is
- * never synced, and written only of what is safe: whatever a crash leaves of it is true. */
+ * The high watermark tells followers, and the next writer that opens the log, how far the log was acknowledged. It is never
+ * synced, and written only of records that are safe: whatever a crash leaves of it is true. */
 #ifndef FLUME_LOCK_FILE_H
 #define FLUME_LOCK_FILE_H
 
@@ -33,7 +33,7 @@ uv_pid_t flume__lock_file_holder(const struct flume_io *io, const char *dir);
 
 /* Nothing is held. dir is borrowed. */
 void flume__lock_file_init(struct flume_lock_file *lock, const struct flume_io *io, const char *dir);
-/* Makes this process the one that may write to the log, until the lock is released. name is the log's, for the error.
+/* Gives this process alone the right to write to the log, until the lock is released. name is the log's, for the error.
  * FLUME_ELOCKED, or an errno. */
 int flume__lock_file_take(struct flume_lock_file *lock, const char *name, struct flume_err *err);
 /* Nothing when the lock is not held. */

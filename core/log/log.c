@@ -1,3 +1,5 @@
+/* What all kinds of logs have in common: the checks before a kind is called, the locks, the listeners, and the reading
+ * functions. See log.h for the threads. */
 #include "log/log.h"
 
 #include <assert.h>

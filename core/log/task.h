@@ -1,5 +1,5 @@
-/* Work on the files of a log that goes on beside its use: in pieces on a worker thread, each followed by a look at it on
- * the loop. Compaction, backup, check.
+/* Work on the files of a log that goes on beside its use: compaction, backup, check. It goes in pieces on a worker thread,
+ * each followed by a turn on the loop.
  *
  * A task keeps its log open: closing waits for the piece that is under way, and the task is then answered with
  * FLUME_ECLOSED. */

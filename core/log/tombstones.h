@@ -7,12 +7,12 @@
 
 struct flume_tombstones {
   const struct flume_io *io;
-  int64_t *order; /* each seq once, in the order of the deletions; -1 for one that is not known */
+  int64_t *order; /* each seq once, in the order of the deletions; -1 for a seq that is not known */
   size_t count;
   int64_t *seqs;   /* the same, ascending, but for the recent ones */
   size_t merged;   /* of seqs */
   size_t cap;      /* of order and of seqs */
-  int64_t *recent; /* ascending: those that seqs doesn't have yet, so that one more needn't move all */
+  int64_t *recent; /* ascending: not in seqs yet, so that adding a seq moves few others */
   size_t recent_count;
 };
 
@@ -23,7 +23,7 @@ void flume_tombstones_fini(struct flume_tombstones *set);
 int flume_tombstones_reserve(struct flume_tombstones *set, size_t count);
 /* True when seq was not in the set. Room must have been reserved. */
 bool flume_tombstones_add(struct flume_tombstones *set, int64_t seq);
-/* One deletion of which nobody knows any more what it deleted: its place in the order has -1. Room as for add. */
+/* A deletion whose seq is not known any more: its place in the order has -1. Room as for add. */
 void flume_tombstones_add_unknown(struct flume_tombstones *set);
 bool flume_tombstones_has(const struct flume_tombstones *set, int64_t seq);
 /* How many seqs of the set are not greater than seq. */

@@ -1,19 +1,19 @@
 #include "loop/dir_watch.h"
 
 static void on_event(uv_fs_event_t *event, const char *name, int events, int status) {
-  struct flume_watch *watch = event->data;
+  struct flume_dir_watch *watch = event->data;
   (void)name;
-  enum flume_watch_change change = events & UV_RENAME ? FLUME_WATCH_NAMES : FLUME_WATCH_BYTES;
-  watch->cb(watch, status == 0 ? change : FLUME_WATCH_ANY);
+  enum flume_dir_change change = events & UV_RENAME ? FLUME_DIR_NAMES : FLUME_DIR_BYTES;
+  watch->cb(watch, status == 0 ? change : FLUME_DIR_ANY);
 }
 
 static void on_timer(uv_timer_t *timer) {
-  struct flume_watch *watch = timer->data;
-  watch->cb(watch, FLUME_WATCH_ANY);
+  struct flume_dir_watch *watch = timer->data;
+  watch->cb(watch, FLUME_DIR_ANY);
 }
 
-void flume_watch_open(struct flume_watch *watch, uv_loop_t *loop, const struct flume_io *io, const char *dir,
-                      uint32_t poll_ms) {
+void flume_dir_watch_open(struct flume_dir_watch *watch, uv_loop_t *loop, const struct flume_io *io, const char *dir,
+                          uint32_t poll_ms) {
   uv_fs_event_init(loop, &watch->event); /* neither init can fail */
   uv_timer_init(loop, &watch->timer);
   watch->event.data = watch;
@@ -25,22 +25,22 @@ void flume_watch_open(struct flume_watch *watch, uv_loop_t *loop, const struct f
     watch->reason = io->has_events(io->ctx, dir);
     if (watch->reason == 0) watch->reason = uv_fs_event_start(&watch->event, on_event, dir, 0);
     if (watch->reason == 0) return;
-    watch->poll_ms = FLUME_WATCH_POLL_MS;
+    watch->poll_ms = FLUME_DIR_WATCH_POLL_MS;
   }
   uv_timer_start(&watch->timer, on_timer, watch->poll_ms, watch->poll_ms);
 }
 
-void flume_watch_stop(struct flume_watch *watch) {
+void flume_dir_watch_stop(struct flume_dir_watch *watch) {
   uv_fs_event_stop(&watch->event);
   uv_timer_stop(&watch->timer);
 }
 
 static void on_close(uv_handle_t *handle) {
-  struct flume_watch *watch = handle->data;
+  struct flume_dir_watch *watch = handle->data;
   if (--watch->open_handles == 0) watch->closed(watch);
 }
 
-void flume_watch_close(struct flume_watch *watch, void (*closed)(struct flume_watch *watch)) {
+void flume_dir_watch_close(struct flume_dir_watch *watch, void (*closed)(struct flume_dir_watch *watch)) {
   watch->closed = closed;
   uv_close((uv_handle_t *)&watch->event, on_close);
   uv_close((uv_handle_t *)&watch->timer, on_close);

@@ -22,7 +22,7 @@ void flume_obv_fini(struct flume_obv *obv);
 /* The value is seen at once; the observers are called from the loop, once for all that was set until then. */
 void flume_obv_set(struct flume_obv *obv, int64_t value);
 
-/* The observers are called although the value is what it was: there is something else to look at. */
+/* The observers are called although the value has not changed: something beside it has. */
 void flume_obv_touch(struct flume_obv *obv);
 
 void flume_obv_observe(struct flume_obv *obv, struct flume_observer *observer);

@@ -3,7 +3,7 @@
  * Happy path: in DIR.partial the views are copied first; then, on the loop, it is noted how far the log goes, which is
  * further than any of them; then the log's files are copied up to there. All is synced, and DIR.partial becomes DIR.
  *
- * Failures: what was copied is removed; a crash leaves DIR.partial, which nobody takes for a backup. */
+ * Failures: a backup that fails removes DIR.partial; a crash leaves it, and its name says that it is no backup. */
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>

@@ -2,8 +2,8 @@
  *
  * Happy path: what the views keep is read first, as it must rest meanwhile; then the log verifies its own files in steps.
  *
- * Failures: what is wrong with the files is no failure, but a finding of the report. What can't be read ends the check
- * with an error, and there is no report. */
+ * Failures: damage is no failure, but a finding of the report. A file that can't be read ends the check with an error, and
+ * there is no report. */
 #include <string.h>
 
 #include "base/err.h"

@@ -22,7 +22,7 @@ static struct flume_lua_log *to_log(lua_State *L, int index) {
   return luaL_checkudata(L, index, LOG_TYPE);
 }
 
-struct flume_lua_log *flume__log_check(lua_State *L, int index) {
+struct flume_lua_log *flume__lua_log_check(lua_State *L, int index) {
   struct flume_lua_log *self = to_log(L, index);
   if (self->log == NULL || self->closing) luaL_error(L, "the log is closed");
   return self;
@@ -215,7 +215,7 @@ static int finish_submit(lua_State *L, struct request *request, int rv, const st
 
 /* append(self, value, is_batch, cb) -> true | nil, message, code */
 static int log_append(lua_State *L) {
-  struct flume_lua_log *self = flume__log_check(L, 1);
+  struct flume_lua_log *self = flume__lua_log_check(L, 1);
   struct batch batch;
   struct flume_err err;
   struct request *request = request_new(L, self, 4);
@@ -226,7 +226,7 @@ static int log_append(lua_State *L) {
 
 /* append_wait(self, value, is_batch) -> seq | nil, message, code; EBUSY: use append */
 static int log_append_wait(lua_State *L) {
-  struct flume_lua_log *self = flume__log_check(L, 1);
+  struct flume_lua_log *self = flume__lua_log_check(L, 1);
   struct batch batch;
   struct flume_err err;
   int64_t seq = -1;
@@ -255,7 +255,7 @@ static int encode_line(const struct flume_lua_log *self, const char *line, size_
 /* append_lines(self, text, cb) -> count | nil, message, code, line. Each line of text is the JSON of one record; all of
  * them are one batch. cb is not called when there are none. */
 static int log_append_lines(lua_State *L) {
-  struct flume_lua_log *self = flume__log_check(L, 1);
+  struct flume_lua_log *self = flume__lua_log_check(L, 1);
   size_t len;
   const char *text = luaL_checklstring(L, 2, &len);
   const char *end = text + len;
@@ -316,7 +316,7 @@ static int encode_packed(const struct flume_lua_log *self, const uint8_t *data, 
  * MessagePack values at the beginning of bytes, about max_bytes of them, are one batch, up to the first bad one; cb is
  * not called when there are none. */
 static int log_append_packed(lua_State *L) {
-  struct flume_lua_log *self = flume__log_check(L, 1);
+  struct flume_lua_log *self = flume__lua_log_check(L, 1);
   size_t len, max_bytes = (size_t)luaL_checkinteger(L, 3), count = 0;
   const uint8_t *bytes = (const uint8_t *)luaL_checklstring(L, 2, &len), *p = bytes, *end = bytes + len;
   struct request *request = request_new(L, self, 4);
@@ -364,7 +364,7 @@ static int encode_import(const struct flume_lua_log *self, struct flume_import *
 /* append_import(self, import, max_bytes, cb) -> count, ended [, what is wrong, code] | nil, message, code. About max_bytes
  * of records of the import are one batch, up to the first bad one; cb is not called when there are none. */
 static int log_append_import(lua_State *L) {
-  struct flume_lua_log *self = flume__log_check(L, 1);
+  struct flume_lua_log *self = flume__lua_log_check(L, 1);
   struct flume_import *import = flume__import_check(L, 2);
   if (self->codec == FLUME_CODEC_RAW) return luaL_error(L, "a log of raw bytes can't take over values");
   size_t max_bytes = (size_t)luaL_checkinteger(L, 3);
@@ -390,7 +390,7 @@ static int log_append_import(lua_State *L) {
 
 /* sync(self, cb) -> true | nil, message, code */
 static int log_sync(lua_State *L) {
-  struct flume_lua_log *self = flume__log_check(L, 1);
+  struct flume_lua_log *self = flume__lua_log_check(L, 1);
   struct flume_err err;
   struct request *request = request_new(L, self, 2);
   int rv = flume_log_sync(self->log, &request->req, on_request, &err);
@@ -399,7 +399,7 @@ static int log_sync(lua_State *L) {
 
 /* del(self, seqs, cb) -> true | nil, message, code */
 static int log_del(lua_State *L) {
-  struct flume_lua_log *self = flume__log_check(L, 1);
+  struct flume_lua_log *self = flume__lua_log_check(L, 1);
   luaL_checktype(L, 2, LUA_TTABLE);
   size_t count = lua_rawlen(L, 2);
   int64_t *seqs = lua_newuserdatauv(L, (count > 0 ? count : 1) * sizeof *seqs, 0);
@@ -426,7 +426,7 @@ static int read_record(lua_State *L, struct flume_lua_log *self, int64_t seq, st
 
 /* get(self, seq) -> true, value | nil, message, code */
 static int log_get(lua_State *L) {
-  struct flume_lua_log *self = flume__log_check(L, 1);
+  struct flume_lua_log *self = flume__lua_log_check(L, 1);
   struct flume_record record;
   struct flume_err err;
   int64_t seq = luaL_checkinteger(L, 2);
@@ -439,7 +439,7 @@ static int log_get(lua_State *L) {
 
 /* record(self, seq) -> lazy record or plain value | nil, message, code; of a log of MessagePack */
 static int log_record(lua_State *L) {
-  struct flume_lua_log *self = flume__log_check(L, 1);
+  struct flume_lua_log *self = flume__lua_log_check(L, 1);
   struct flume_record record;
   struct flume_err err;
   int rv = read_record(L, self, luaL_checkinteger(L, 2), &record, &err);
@@ -451,7 +451,7 @@ static int log_record(lua_State *L) {
 /* get_list(self, seqs, from, count, values) -> how many tables | nil, message, code: puts the values of seqs[from] to
  * seqs[from + count - 1] into values, at the same places; nil for what was deleted */
 static int log_get_list(lua_State *L) {
-  struct flume_lua_log *self = flume__log_check(L, 1);
+  struct flume_lua_log *self = flume__lua_log_check(L, 1);
   lua_Integer from = luaL_checkinteger(L, 3), count = luaL_checkinteger(L, 4), tables = 0;
   luaL_checktype(L, 2, LUA_TTABLE);
   luaL_checktype(L, 5, LUA_TTABLE);
@@ -481,20 +481,20 @@ static int log_since(lua_State *L) {
 }
 
 static int log_deletions(lua_State *L) {
-  struct flume_lua_log *self = flume__log_check(L, 1);
+  struct flume_lua_log *self = flume__lua_log_check(L, 1);
   lua_pushinteger(L, flume__log_deleted_count(self->log, flume_log_since(self->log)));
   return 1;
 }
 
 /* deletion_count(self) -> how many deletions there ever were; each has a number below that */
 static int log_deletion_count(lua_State *L) {
-  lua_pushinteger(L, flume__log_check(L, 1)->log->deletions.value);
+  lua_pushinteger(L, flume__lua_log_check(L, 1)->log->deletions.value);
   return 1;
 }
 
 /* deletion_at(self, number) -> the seq that was deleted; -1 when that is not known any more */
 static int log_deletion_at(lua_State *L) {
-  struct flume_log *log = flume__log_check(L, 1)->log;
+  struct flume_log *log = flume__lua_log_check(L, 1)->log;
   lua_Integer number = luaL_checkinteger(L, 2);
   luaL_argcheck(L, number >= 0 && number < log->deletions.value, 2, "there was no such deletion");
   lua_pushinteger(L, flume__log_deletion_at(log, number));
@@ -503,7 +503,7 @@ static int log_deletion_at(lua_State *L) {
 
 /* deleted(self, seq) -> true, the value that a deleted record had | nil, message, code */
 static int log_deleted(lua_State *L) {
-  struct flume_lua_log *self = flume__log_check(L, 1);
+  struct flume_lua_log *self = flume__lua_log_check(L, 1);
   lua_Integer seq = luaL_checkinteger(L, 2);
   struct flume_block *block;
   struct flume_err err;
@@ -519,19 +519,19 @@ static int log_deleted(lua_State *L) {
 
 /* observe_deletions(self, fn) -> observer with a method stop; fn(deletion_count) */
 static int log_observe_deletions(lua_State *L) {
-  struct flume_lua_log *self = flume__log_check(L, 1);
+  struct flume_lua_log *self = flume__lua_log_check(L, 1);
   flume__observe(L, self->loop, &self->log->deletions, 2);
   return 1;
 }
 
 static int log_id(lua_State *L) {
-  lua_pushlstring(L, (const char *)flume_log_id(flume__log_check(L, 1)->log), 16);
+  lua_pushlstring(L, (const char *)flume_log_id(flume__lua_log_check(L, 1)->log), 16);
   return 1;
 }
 
 /* kind(self) -> "file" | "memory" | "offset" */
 static int log_kind(lua_State *L) {
-  lua_pushstring(L, flume__log_check(L, 1)->log->ops->kind);
+  lua_pushstring(L, flume__lua_log_check(L, 1)->log->ops->kind);
   return 1;
 }
 
@@ -539,7 +539,7 @@ static int log_kind(lua_State *L) {
 static int log_following(lua_State *L) {
   static const char *const words[] = {NULL, "events", "poll", "lost"};
   struct flume_err why = {0};
-  enum flume_following following = flume_log_following(flume__log_check(L, 1)->log, &why);
+  enum flume_following following = flume_log_following(flume__lua_log_check(L, 1)->log, &why);
   if (following == FLUME_FOLLOWING_NONE) return 0;
   lua_pushstring(L, words[following]);
   if (following == FLUME_FOLLOWING_EVENTS) return 1;
@@ -549,7 +549,7 @@ static int log_following(lua_State *L) {
 
 /* observe(self, fn) -> observer with a method stop; fn(since) */
 static int log_observe(lua_State *L) {
-  struct flume_lua_log *self = flume__log_check(L, 1);
+  struct flume_lua_log *self = flume__lua_log_check(L, 1);
   flume__observe(L, self->loop, &self->log->since, 2);
   return 1;
 }
@@ -576,7 +576,7 @@ static void on_closed(void *data) {
 
 /* close(self, cb) */
 static int log_close(lua_State *L) {
-  struct flume_lua_log *self = flume__log_check(L, 1);
+  struct flume_lua_log *self = flume__lua_log_check(L, 1);
   luaL_checktype(L, 2, LUA_TFUNCTION);
   lua_pushvalue(L, 2);
   int cb = luaL_ref(L, LUA_REGISTRYINDEX);

@@ -22,7 +22,7 @@ struct flume_lua_log {
 };
 
 /* The log at index; raises when it is something else, or closed. */
-struct flume_lua_log *flume__log_check(lua_State *L, int index);
+struct flume_lua_log *flume__lua_log_check(lua_State *L, int index);
 
 /* Pushes the plain value that the bytes of a record are, nil as flume.null: 0, or FLUME_ECORRUPT with the reason in err,
  * and nothing pushed. Raises memory errors. */

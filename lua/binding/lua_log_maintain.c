@@ -97,7 +97,7 @@ static void on_compacted(struct flume_compact *req, int status, const struct flu
 
 /* compact(self, progress | nil, cb) -> true | nil, message, code; cb(err, statistics) */
 static int log_compact(lua_State *L) {
-  struct flume_lua_log *self = flume__log_check(L, 1);
+  struct flume_lua_log *self = flume__lua_log_check(L, 1);
   struct compact *compact = work_new(L, self, sizeof *compact, 2, 3);
   struct flume_err err;
   compact->req.data = &compact->work;
@@ -139,7 +139,7 @@ static void on_backup(struct flume_backup *req, int status, const struct flume_e
 
 /* backup(self, dir, views_dir | nil, progress | nil, cb) -> true | nil, message, code; cb(err, statistics) */
 static int log_backup(lua_State *L) {
-  struct flume_lua_log *self = flume__log_check(L, 1);
+  struct flume_lua_log *self = flume__lua_log_check(L, 1);
   const char *dir = luaL_checkstring(L, 2);
   const char *views_dir = luaL_optstring(L, 3, NULL);
   struct backup *backup = work_new(L, self, sizeof *backup, 4, 5);
@@ -229,7 +229,7 @@ static void on_checked(struct flume_check *req, int status, const struct flume_e
 
 /* check(self, views_dir | nil, progress | nil, cb) -> true | nil, message, code; cb(err, report) */
 static int log_check(lua_State *L) {
-  struct flume_lua_log *self = flume__log_check(L, 1);
+  struct flume_lua_log *self = flume__lua_log_check(L, 1);
   const char *views_dir = luaL_optstring(L, 2, NULL);
   struct check *check = work_new(L, self, sizeof *check, 3, 4);
   struct flume_err err;

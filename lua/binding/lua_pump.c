@@ -79,7 +79,7 @@ static int pump_gc(lua_State *L) {
 
 /* pump(log) -> pump */
 static int pump_new(lua_State *L) {
-  struct flume_lua_log *log = flume__log_check(L, 1);
+  struct flume_lua_log *log = flume__lua_log_check(L, 1);
   struct flume_lua_pump *self = lua_newuserdatauv(L, sizeof *self, PUMP_UV_COUNT);
   memset(self, 0, sizeof *self);
   self->log = log;

@@ -72,7 +72,7 @@ static int cursor_next(lua_State *L) {
 }
 
 static int cursor_new(lua_State *L) {
-  struct flume_lua_log *log = flume__log_check(L, 1);
+  struct flume_lua_log *log = flume__lua_log_check(L, 1);
   struct flume_range range = {.first = luaL_checkinteger(L, 2),
                               .last = luaL_checkinteger(L, 3),
                               .limit = luaL_checkinteger(L, 4),

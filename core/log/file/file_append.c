@@ -84,8 +84,7 @@ static int commit_take(struct flume_commit *base, const struct flume_slice *reco
 /* --- On the commit thread ------------------------------------------------------------------------------------- */
 
 /* Zeros in front of small frames: a sync then has no new file size to write (measured: 1.5 to 1.75 times as many
- * durable appends). A full disk is no failure here, but of the write that needs the room: what was taken of the last of
- * it is given back, and left to others. */
+ * durable appends). A full disk fails the write that needs the room, and not the zeros: their room is given back. */
 static void zero_ahead(struct file_commit *commit) {
   static const uint8_t zeros[ZERO_AHEAD_BYTES];
   struct flume_segment *segment = commit->segment;
@@ -187,13 +186,13 @@ static int commit_tell(struct flume_commit *base) {
 /* Deletes are never on disk before their records: they would hit the next ones with their seqs. */
 static int write_deletes(struct file_commit *commit) {
   int rv = commit->base.group->sync != FLUME_SYNC_ALWAYS ? commit_sync(&commit->base) : 0;
-  if (rv == 0) rv = flume__deleted_write(commit);
+  if (rv == 0) rv = flume__file_deleted_write(commit);
   return rv == 0 ? tell(commit) : rv;
 }
 
 static int end(struct file_commit *commit) {
   int rv = commit->was_ended ? 0 : run_syncing(commit, end_segment);
-  if (rv == 0) rv = flume__deleted_end(commit);
+  if (rv == 0) rv = flume__file_deleted_end(commit);
   return rv == 0 ? commit_tell(&commit->base) : rv;
 }
 
@@ -236,7 +235,7 @@ static void commit_publish(struct flume_commit *base) {
   if (base->status != 0) return;
   if (base->kind == FLUME_COMMIT_DATA || base->kind == FLUME_COMMIT_ROLL) publish_roll(log, commit);
   if (base->kind == FLUME_COMMIT_DATA) publish_records(log, commit);
-  if (base->kind == FLUME_COMMIT_DELETE) flume__deleted_publish(commit);
+  if (base->kind == FLUME_COMMIT_DELETE) flume__file_deleted_publish(commit);
 }
 
 static void group_rewind(struct flume_group *group) {
@@ -250,7 +249,7 @@ static void group_drained(struct flume_group *group) {
 /* Everything that the commit needs and that could fail for want of memory, before it goes. */
 static int reserve(struct file_log *log, struct file_commit *commit, const struct flume_segment *active) {
   struct flume_commit *base = &commit->base;
-  if (base->kind == FLUME_COMMIT_DELETE) return flume__deleted_reserve(commit);
+  if (base->kind == FLUME_COMMIT_DELETE) return flume__file_deleted_reserve(commit);
   if (base->kind != FLUME_COMMIT_DATA && base->kind != FLUME_COMMIT_ROLL) return 0;
   bool full = base->kind == FLUME_COMMIT_ROLL || active->end_off + base->bytes.len > log->segment_bytes;
   commit->roll = active->next_seq > active->first_seq && full;
@@ -328,7 +327,7 @@ int flume__file_del(struct flume_log *log, struct flume_append *req, const int64
   if (rv != 0) return rv;
   struct flume_commit *commit = flume__commit_new(log->group, FLUME_COMMIT_DELETE);
   if (commit == NULL) return flume_err_nomem(err);
-  if (flume__deleted_take(own(commit), seqs, count) != 0) {
+  if (flume__file_deleted_take(own(commit), seqs, count) != 0) {
     flume__commit_drop(commit);
     return flume_err_nomem(err);
   }

@@ -1,12 +1,16 @@
-/* Removing the bytes of deleted records.
+/* Compaction: removing the bytes of deleted records.
  *
- * Happy path: if the active segment holds such bytes it is sealed, as when it is full. A survey on the worker thread
- * finds the segments that have more deleted records than removed ones (their end frames say how many those are). One
- * after another they are written anew under a temporary name, synced, and renamed; then the new one takes the old one's
- * place in the list. Blocks that were planned on the old one keep its file open, and so can still be loaded.
+ * Happy path: if the active segment holds such bytes it is sealed, as when it is full. A survey on a worker thread finds
+ * the segments that have more deleted records than removed ones; their end frames say how many those are. One after
+ * another they are rewritten under a temporary name, synced, and renamed. Each new segment takes the old one's place in
+ * the list. Blocks that were planned on the old one keep its file open, and can still be loaded.
  *
- * Failures: a crash leaves a temporary file, which opening the log removes, and the old segment; or the new one. What
- * can't be read or written ends the compaction, and no segment is worse off for it. */
+ * Failures:
+ *
+ * - A crash leaves the old segment and a temporary file, which opening the log removes; or the new segment.
+ * - What can't be read or written ends the compaction. Each segment is the old one or the new one.
+ *
+ * Invariants: a segment and the one that replaces it have the same seqs. Only sealed segments are rewritten. */
 #include <string.h>
 
 #include "base/err.h"
@@ -32,13 +36,13 @@ struct compact_task {
   int64_t *gone; /* all deleted seqs as of the beginning, ascending */
   struct candidate *candidates;
   size_t candidates_count;
-  size_t at; /* the candidate that is written anew */
+  size_t at; /* the candidate that is rewritten */
   bool surveyed;
   uint64_t total_bytes;
   uint64_t done_bytes;        /* of the candidates before the one that is under way */
   struct flume_segment *from; /* of that one; NULL between two */
   struct flume_compaction compaction;
-  struct flume_segment *made; /* what is to take its place; NULL until it is published */
+  struct flume_segment *made; /* the segment that takes its place; NULL until it is published */
 };
 
 static struct file_log *log_of(const struct compact_task *task) {
@@ -47,7 +51,7 @@ static struct file_log *log_of(const struct compact_task *task) {
 
 /* --- On a worker thread -------------------------------------------------------------------------------------- */
 
-/* Opened anew, as the log's own segments belong to the loop. */
+/* A segment of its own: those of the log are guarded by its lock. */
 static int open_candidate(struct compact_task *task, const struct candidate *candidate, struct flume_segment **out) {
   struct file_log *log = log_of(task);
   struct flume_err *err = &task->task.err;

@@ -1,12 +1,17 @@
-/* The file "deleted": which records were deleted, in the order in which they were.
+/* The file "deleted": which records were deleted, in the order of the deletions.
  *
- * A row of frames, each with the seqs of one call of del that were not deleted before, and behind them an end frame.
+ * It is a row of frames, each with the seqs of one call of del that were not deleted before. An end frame closes the row.
  *
- * Happy path: a delete is written in the place of the end frame and synced; then an end frame is written behind it,
- * which says that the frame was on disk. It is not synced: it only has to be there when the frame is found to be bad.
+ * Happy path: a delete is written over the end frame and synced; then an end frame is written behind it, which says that
+ * the frame before it was on disk. The end frame is not synced: it only has to be there when that frame is found to be bad.
  *
- * Failures: a bad frame with no good one behind it is a torn write, which was never acknowledged, and is cut. Behind
- * any other there is at least the end frame: that is damage. A lost end frame costs nothing and is written anew. */
+ * Failures:
+ *
+ * - A bad frame with no good one behind it is a torn write. It was never acknowledged, and is cut.
+ * - A bad frame with a good one behind it, at least the end frame, is damage.
+ * - A lost end frame costs nothing, and is written again.
+ *
+ * Invariants: an ordinal is the number of deletions before it. Seqs in memory are those of frames that are on disk. */
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,7 +35,7 @@ static int take_all(struct file_log *log, const struct flume_buf *file, struct f
 }
 
 /* Only what was acknowledged can be deleted: a log that ends before it has lost more than a torn tail. So has one that
- * ends before what the last note says. A reader is no judge of that, as the writer may have gone on since it read the
+ * ends before the last high watermark. A follower can't judge that, as the writer may have gone on since it read the
  * segments. */
 static int check_acknowledged(const struct file_log *log, struct flume_err *err) {
   int64_t last = flume_tombstones_last(&log->deletions.deleted);
@@ -94,7 +99,7 @@ static int open_existing(struct file_log *log, struct flume_err *err) {
   return 0;
 }
 
-int flume__deleted_load(struct file_log *log, struct flume_err *err) {
+int flume__file_deleted_load(struct file_log *log, struct flume_err *err) {
   int rv = open_existing(log, err);
   if (rv != 0) return rv == UV_ENOENT ? check_acknowledged(log, err) : rv;
   int64_t size = measure(log, err);
@@ -130,7 +135,7 @@ static int take_more(struct file_log *log, uint64_t end_off, struct flume_err *e
   return rv;
 }
 
-int flume__deleted_follow(struct file_log *log, uint64_t end_off, struct flume_err *err) {
+int flume__file_deleted_follow(struct file_log *log, uint64_t end_off, struct flume_err *err) {
   assert(flume__log_is_locked(&log->log));
   if (end_off <= log->deletions.end_off) return 0;
   int rv = open_existing(log, err);
@@ -155,7 +160,7 @@ static void set_seq(struct file_commit *commit, uint32_t i, int64_t seq) {
   flume_put_le64(flume_deletions_seq(&commit->base.bytes, i), (uint64_t)seq);
 }
 
-int flume__deleted_take(struct file_commit *commit, const int64_t *seqs, size_t count) {
+int flume__file_deleted_take(struct file_commit *commit, const int64_t *seqs, size_t count) {
   const struct flume_io *io = flume__commit_log(commit)->log.io;
   int rv = flume_deletions_reserve(&commit->base.bytes, count);
   if (rv != 0) return rv;
@@ -173,7 +178,7 @@ int flume__deleted_take(struct file_commit *commit, const int64_t *seqs, size_t 
   return 0;
 }
 
-int flume__deleted_reserve(struct file_commit *commit) {
+int flume__file_deleted_reserve(struct file_commit *commit) {
   assert(flume__log_is_locked(&flume__commit_log(commit)->log));
   uint32_t kept = 0;
   for (uint32_t i = 0; i < commit->base.count; i++) {
@@ -211,7 +216,7 @@ static int write_frame(struct file_commit *commit) {
   return rv == 0 ? io->sync(io->ctx, log->deleted_file) : rv;
 }
 
-int flume__deleted_write(struct file_commit *commit) {
+int flume__file_deleted_write(struct file_commit *commit) {
   struct file_log *log = flume__commit_log(commit);
   if (commit->base.count == 0) return 0;
   int rv = log->deleted_file >= 0 ? 0 : open_new(log);
@@ -225,7 +230,7 @@ int flume__deleted_write(struct file_commit *commit) {
   return 0;
 }
 
-int flume__deleted_end(struct file_commit *commit) {
+int flume__file_deleted_end(struct file_commit *commit) {
   struct file_log *log = flume__commit_log(commit);
   if (!log->deleted_unsynced) return 0;
   int rv = log->log.io->sync(log->log.io->ctx, log->deleted_file);
@@ -234,7 +239,7 @@ int flume__deleted_end(struct file_commit *commit) {
   return 0;
 }
 
-void flume__deleted_publish(struct file_commit *commit) {
+void flume__file_deleted_publish(struct file_commit *commit) {
   struct file_log *log = flume__commit_log(commit);
   assert(flume__log_is_locked(&log->log));
   for (uint32_t i = 0; i < commit->base.count; i++) flume_tombstones_add(&log->deletions.deleted, seq_of(commit, i));

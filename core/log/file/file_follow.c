@@ -1,29 +1,31 @@
-/* Following a writer.
+/* A follower of a file log: a read-only handle that sees what the writer does.
  *
- * Happy path: an append writes its frame, syncs it, and puts the last seq into the note (file_watermark.c). The file event
- * of that wakes the reader, who reads the note, then the frames up to it, verifying every byte, and lets since grow. When
- * a segment is at its end the next one has the name that begins with the next seq.
+ * Happy path: the writer writes a frame, syncs it, and puts the last seq into the high watermark (lock_file.h). The file
+ * event of that wakes the follower. It reads the high watermark, then the frames up to it, verifies every byte, and lets
+ * since grow. When a segment is at its end, the name of the next one begins with the next seq.
  *
- * What a reader may show. A frame that is whole and valid is in the page cache: kill -9 of its writer doesn't take it
- * back, as recovery cuts at the first bad frame and never before it. But until its sync has returned, a loss of power
- * does, and a failed sync does without one. What has been shown can't be taken back: it may have been sent on to another
- * machine. So while a writer has the log, a reader shows what the writer has acknowledged, and no more. In the weaker
- * sync modes that is every whole frame.
+ * What a follower may show:
  *
- * When nobody has the lock, or the one who has it hasn't said yet how far the log goes, there is nobody to acknowledge
- * anything; but every whole frame is going to be kept, and so the reader shows them. It syncs the file first: then they
- * are on disk, as they would be after a recovery. (Syncing needs no right to write.) A writer that dies is not noticed:
- * that makes no event, and nothing is to be seen. It may have left whole frames that it did not acknowledge; they are
- * seen when the next writer has taken over and said so. (One risk is left: after a sync that failed, a later one may
- * succeed although the disk has nothing; a reader has no way to know, and the next writer writes such a tail anew.)
+ * - A whole, valid frame is in the page cache: kill -9 of its writer does not take it back, as recovery cuts at the first
+ *   bad frame. Until its sync has returned, a loss of power does, and so does a failed sync. A record that was shown can't
+ *   be taken back: it may have been sent to another machine. So beside a writer, a follower shows what the writer has
+ *   acknowledged, and no more. In the weaker sync modes that is every whole frame.
+ * - Without a writer, or beside a writer that has not written its high watermark yet, nothing is acknowledged, and every
+ *   whole frame is going to be kept. The follower syncs the file, which needs no right to write, and shows the frames:
+ *   they are on disk then, as after a recovery.
+ * - The death of a writer makes no event. Whole frames that it did not acknowledge are seen when the next writer has
+ *   written its high watermark.
  *
- * Failures: what was acknowledged has to be there and valid, what was read has to stay: a log that is shorter than what
- * the reader has, a segment that is gone or belongs to another log, is an error that ends the following for good. Live
- * streams answer it once they have delivered what there is, waiting reads of views at once; the log's other records can
- * still be read from the files that are open.
+ * Failures end the following for good. Live streams answer the error once they have delivered what there is, waiting reads
+ * of views at once; the records that were read can still be read from the files that are open:
  *
- * A sealed segment that was replaced by another file of that name (by compaction) is let go of and opened anew when it
- * is next read; blocks of the old file keep that open for as long as they need it. */
+ * - The log is shorter than what was read or acknowledged, or damaged there.
+ * - A segment is gone, or belongs to another log.
+ * - A sync fails: then the records that it was to make durable are not shown. One risk is left: after a failed sync of the
+ *   writer, the follower's may succeed although the disk has nothing. The next writer writes such a tail again.
+ *
+ * Invariants: since never goes back. Records beyond since may be in the active segment, and are not planned. A sealed
+ * segment whose file was replaced (by compaction) is opened again when it is next read; blocks keep the old file. */
 #include "log/file/file_follow.h"
 
 #include <assert.h>
@@ -37,7 +39,7 @@ static struct file_log *log_of(const struct flume_follow *follow) {
   return (struct file_log *)follow->log;
 }
 
-/* Of what was read; what is shown ends with since. */
+/* The last seq that was read. The last one that is shown is since. */
 static int64_t last_seq(struct file_log *log) {
   flume__log_lock(&log->log);
   int64_t next_seq = flume__file_active(log)->next_seq;
@@ -51,7 +53,7 @@ static int sync_file(const struct flume_segment *segment, struct flume_err *err)
   return flume_follow_sync(segment->io, segment->file, segment->path, err);
 }
 
-/* The size of the active segment's file, which never goes below what was read of it. */
+/* The size of the active segment's file. A file that is shorter than what was read of it is damaged. */
 static int measure(struct file_log *log, uint64_t *file_bytes, struct flume_err *err) {
   struct flume_segment *segment = flume__file_active(log);
   int64_t size = segment->io->size(segment->io->ctx, segment->file);
@@ -257,7 +259,7 @@ static int take(struct flume_follow *follow, const struct flume_bound *bound, st
   publish(log, bound);
   if (taken != 0) return taken;
   flume__log_lock(&log->log);
-  rv = flume__deleted_follow(log, bound->watermark.deleted_end_off, err);
+  rv = flume__file_deleted_follow(log, bound->watermark.deleted_end_off, err);
   flume__log_unlock(&log->log);
   return rv;
 }
@@ -286,7 +288,7 @@ static int look(struct flume_follow *follow, struct flume_err *err) {
 
 /* --- Beginning and ending ------------------------------------------------------------------------------------- */
 
-/* Nobody writes, or the one who has just begun hasn't yet said how far the log goes: it keeps whatever is whole. */
+/* Without a writer, or beside one that has not written its high watermark yet: every whole frame is kept. */
 static int recover_whole(struct file_log *log, struct flume_err *err) {
   struct flume_segment *active = flume__file_active(log);
   struct flume_damage damage;
@@ -310,7 +312,7 @@ static int recover_acknowledged(struct flume_follow *follow, const struct flume_
 }
 
 /* What looks like damage may come of a writer that has just begun, and cuts the file while it is read. */
-int flume__follow_recover(struct flume_follow *follow, struct flume_err *err) {
+int flume__file_follow_recover(struct flume_follow *follow, struct flume_err *err) {
   int rv = 0;
   for (int i = 0; i < FLUME_FOLLOW_ATTEMPTS; i++) {
     struct flume_bound bound;
@@ -323,18 +325,18 @@ int flume__follow_recover(struct flume_follow *follow, struct flume_err *err) {
   return rv;
 }
 
-int flume__follow_deletes(struct flume_follow *follow, struct flume_err *err) {
+int flume__file_follow_deletes(struct flume_follow *follow, struct flume_err *err) {
   assert(flume__log_is_locked(follow->log));
   struct flume_bound bound;
   int rv = flume__follow_bound_locked(follow, &bound, err);
-  return rv == 0 ? flume__deleted_follow(log_of(follow), bound.watermark.deleted_end_off, err) : rv;
+  return rv == 0 ? flume__file_deleted_follow(log_of(follow), bound.watermark.deleted_end_off, err) : rv;
 }
 
 static void on_closed(struct flume_follow *follow) {
   flume__file_drained(log_of(follow));
 }
 
-int flume__follow_new(struct file_log *log, uint32_t poll_ms, struct flume_err *err) {
+int flume__file_follow_new(struct file_log *log, uint32_t poll_ms, struct flume_err *err) {
   struct flume_follow *follow = flume_io_zalloc(log->log.io, sizeof *follow);
   if (follow == NULL) return flume_err_nomem(err);
   flume_follow_init(follow, &log->log, poll_ms);
@@ -344,7 +346,7 @@ int flume__follow_new(struct file_log *log, uint32_t poll_ms, struct flume_err *
   return 0;
 }
 
-void flume__follow_free(struct file_log *log) {
+void flume__file_follow_free(struct file_log *log) {
   if (log->follow == NULL) return;
   flume_follow_fini(log->follow);
   flume_io_free(log->log.io, log->follow);

@@ -15,7 +15,7 @@ static void release(struct file_log *log) {
   if (log->deleted_file >= 0) io->close(io->ctx, log->deleted_file);
   log->deleted_file = -1;
   flume__lock_file_release(&log->log.lock_file);
-  flume__follow_free(log);
+  flume__file_follow_free(log);
 }
 
 static void file_free(struct flume_log *base) {
@@ -124,7 +124,7 @@ int flume_log_open(struct flume_log **out, uv_loop_t *loop, const char *dir, con
   const struct flume_io *io = options->io != NULL ? options->io : &flume_io_posix;
   struct file_log *log = log_new(io, loop, dir, options);
   if (log == NULL) return flume_err_nomem(err);
-  if (options->readonly && !options->damaged) rv = flume__follow_new(log, options->poll_ms, err);
+  if (options->readonly && !options->damaged) rv = flume__file_follow_new(log, options->poll_ms, err);
   if (rv == 0) rv = open_dir(log, options, err);
   if (rv != 0) {
     release(log); /* the lock at once, the memory when the loop has closed the handles */

@@ -103,20 +103,20 @@ int flume__file_plan_one(struct flume_log *log, int64_t seq, struct flume_block 
 void flume__file_replace(struct file_log *log, struct flume_segment *segment);
 
 /* file_deleted.c */
-int flume__deleted_load(struct file_log *log, struct flume_err *err);
+int flume__file_deleted_load(struct file_log *log, struct flume_err *err);
 /* A follower, with the lock held: takes over what was deleted since, as far as end_off; with UINT64_MAX, as far as frames are whole.
  * FLUME_ECORRUPT when it does not go as far as that. */
-int flume__deleted_follow(struct file_log *log, uint64_t end_off, struct flume_err *err);
+int flume__file_deleted_follow(struct file_log *log, uint64_t end_off, struct flume_err *err);
 /* Puts the seqs, in ascending order and each once, into a commit of deletes. FLUME_ENOMEM. */
-int flume__deleted_take(struct file_commit *commit, const int64_t *seqs, size_t count);
+int flume__file_deleted_take(struct file_commit *commit, const int64_t *seqs, size_t count);
 /* Takes out what was deleted before, and makes room in the sets for the rest. With the lock held. FLUME_ENOMEM. */
-int flume__deleted_reserve(struct file_commit *commit);
+int flume__file_deleted_reserve(struct file_commit *commit);
 /* Any thread: appends the frame and syncs it. */
-int flume__deleted_write(struct file_commit *commit);
+int flume__file_deleted_write(struct file_commit *commit);
 /* Any thread: syncs the end frame. */
-int flume__deleted_end(struct file_commit *commit);
+int flume__file_deleted_end(struct file_commit *commit);
 /* The commit is on disk: the seqs are deleted for everybody. With the lock held. */
-void flume__deleted_publish(struct file_commit *commit);
+void flume__file_deleted_publish(struct file_commit *commit);
 
 /* file_watermark.c: FLUME_ECORRUPT when the files end before what the high watermark of the last writer says to be there; an
  * errno. */

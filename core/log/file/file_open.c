@@ -1,12 +1,17 @@
-/* From a directory to a list of segments.
+/* Opening a file log: from a directory to a list of segments.
  *
- * Happy path: list the directory, sort the segments by name, load the last one (by its index if the log was closed in
- * order, else by a scan). The others are sealed and are looked at when they are first read, so opening costs the same
- * for a large log as for a small one.
+ * Happy path: list the directory, sort the segments by name, load the last one: by its index if the log was closed in
+ * order, else by a scan. The others are sealed, and are looked at when they are first read; so opening a large log costs
+ * the same as opening a small one.
  *
- * Failures: a torn tail of the last segment is cut (see segment_scan.c for what makes it one), unless a record that
- * would go with it was deleted: then it was acknowledged. A last segment that is sealed had a successor, which is
- * missing then. That and anything else is FLUME_ECORRUPT with file and byte, and nothing is changed on disk. */
+ * Failures:
+ *
+ * - A torn tail of the last segment is cut (segment_scan.c says what makes a tail torn), unless a record in it was
+ *   deleted, and therefore acknowledged.
+ * - A last segment that is sealed had a successor, which is missing: FLUME_ECORRUPT.
+ * - Everything else that is wrong is FLUME_ECORRUPT with file and byte, and nothing is changed on disk.
+ *
+ * Invariants: what is reported as recovered is on disk. The last segment is not sealed, unless options.damaged is set. */
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,7 +96,7 @@ static int load_active(struct file_log *log, bool damaged, struct flume_damage *
   memcpy(log->log.id, active->log_id, 16);
   struct flume_err why;
   rv = flume_segment_peek(active, &why);
-  if (rv != 0 && log->follow != NULL) return flume__follow_recover(log->follow, err);
+  if (rv != 0 && log->follow != NULL) return flume__file_follow_recover(log->follow, err);
   if (rv == FLUME_ENOENT) rv = flume_segment_load(active, damage, &why);
   if (rv == FLUME_ECORRUPT && damage->why != NULL && (damage->torn || damaged)) rv = 0;
   if (rv == 0 && active->sealed && !damaged) {
@@ -173,12 +178,12 @@ static int load_deleted(struct file_log *log, bool damaged, struct flume_err *er
   int rv;
   if (log->follow != NULL) {
     flume__log_lock(&log->log);
-    rv = flume__follow_deletes(log->follow, err);
+    rv = flume__file_follow_deletes(log->follow, err);
     flume__log_unlock(&log->log);
     return rv;
   }
   struct flume_err why;
-  rv = flume__deleted_load(log, &why);
+  rv = flume__file_deleted_load(log, &why);
   if (rv == FLUME_ECORRUPT && damaged) rv = 0;
   if (rv != 0 && err != NULL) *err = why;
   return rv;

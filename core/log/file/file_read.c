@@ -1,8 +1,18 @@
 /* Planning and loading blocks of a file log, on any thread: planning with the log's lock held, loading without it.
  *
- * A plan is made from the offsets of a segment, so reading needs one pread for a block or a record, whatever its
- * frames; each record is checked against its own checksum. Offsets of the active segment are always in memory, those of
- * sealed ones are loaded from their index when first needed and dropped again when they take too much room. */
+ * Happy path: a plan is made from the offsets of a segment, so that reading a block or a record takes one pread, whatever
+ * its frames are. Each record is verified against its own checksum. The offsets of the active segment are in memory; those
+ * of a sealed one are loaded from its index when it is first needed.
+ *
+ * Failures:
+ *
+ * - The index of a sealed segment is damaged: the offsets come from a scan.
+ * - The records of a segment end before the next segment begins, or are damaged: FLUME_ECORRUPT with file and byte.
+ * - A follower finds a segment that was compacted: it learns of the deletions first, as records are missing there that it
+ *   does not know to be deleted.
+ *
+ * Invariants: a block has no record beyond since, and knows of block->deletions deletions. It has a reference of its
+ * segment, whose file stays open. */
 #include <assert.h>
 #include <string.h>
 
@@ -60,7 +70,7 @@ void flume__file_replace(struct file_log *log, struct flume_segment *segment) {
 static int open_sealed(struct file_log *log, struct flume_segment *segment, struct flume_err *err) {
   int rv = flume_segment_open(segment, true, err);
   if (rv != 0 || log->follow == NULL) return rv;
-  rv = flume__follow_deletes(log->follow, err);
+  rv = flume__file_follow_deletes(log->follow, err);
   if (rv == 0) return 0;
   segment->io->close(segment->io->ctx, segment->file);
   segment->file = -1;

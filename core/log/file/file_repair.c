@@ -1,12 +1,13 @@
-/* Mending a file log that is damaged.
+/* Repairing a file log that is damaged.
  *
- * Happy path: check everything; put the records that are lost on the list of deleted ones, which is written anew; then
- * write each damaged segment anew, with the good records and a slot for each lost one. Everything that is replaced is
- * copied to the directory damaged-TIME before. Each file is synced and renamed, so that a crash leaves a log which can
- * be repaired again.
+ * Happy path: check everything; put the lost records into the list of deleted ones, and write the file "deleted" again; then
+ * rewrite each damaged segment with the good records and a slot for each lost one. Every file that is replaced is copied
+ * to the quarantine before. Each file is synced and renamed, so that a crash leaves a log which can be repaired again.
  *
- * What is lost is known by its neighbours: frames and segments say with which seq they begin. Where that gives no
- * answer, or two, nothing is done. */
+ * Failures: lost seqs are known by their neighbours, as frames and segments say with which seq they begin. Where that gives
+ * no answer, or two, nothing is done.
+ *
+ * Invariants: no good record is dropped, and no seq changes. */
 #include <stdio.h>
 #include <string.h>
 
@@ -25,7 +26,7 @@ struct repair {
   const char *dir;
   struct flume_report *report;
   struct flume_checker checker;
-  struct flume_aside aside;
+  struct flume_quarantine quarantine;
 };
 
 static int tell(struct repair *repair, const char *name, int64_t seq, const char *what, struct flume_err *err) {
@@ -46,7 +47,7 @@ static int add_lost(struct flume_deletions *deletions, int64_t seq, int64_t coun
   return 0;
 }
 
-/* What was lost counts as deleted; what was taken out, and nobody knows why, as well. */
+/* Lost records count as deleted, and so do removed ones of which no deletion is known. */
 static int add_all_lost(struct repair *repair, struct flume_err *err) {
   struct flume_checker *checker = &repair->checker;
   int rv = 0;
@@ -89,7 +90,7 @@ static int repair_deleted(struct repair *repair, struct flume_err *err) {
   flume_buf_init(&bytes, repair->io);
   rv = flume_deletions_write(&checker->deletions, &bytes, repair->io->now_ms(repair->io->ctx), checker->log_id);
   if (rv != 0) flume_err_nomem(err);
-  if (rv == 0) rv = flume_aside_put(&repair->aside, "deleted", err);
+  if (rv == 0) rv = flume__quarantine_put(&repair->quarantine, "deleted", err);
   if (rv == 0) rv = replace_deleted(repair, &bytes, err);
   flume_buf_fini(&bytes);
   if (rv != 0) return rv;
@@ -196,7 +197,7 @@ static int repair_segment(struct repair *repair, size_t i, struct flume_err *err
   char name[64], what[160];
   int64_t first_seq = repair->checker.segments[i].first_seq;
   snprintf(name, sizeof name, "%020lld" FLUME_SEGMENT_SUFFIX, (long long)first_seq);
-  int rv = flume_aside_put(&repair->aside, name, err);
+  int rv = flume__quarantine_put(&repair->quarantine, name, err);
   if (rv != 0) return rv;
   struct rewriting rewriting = {.err = err};
   flume_err_set(err, 0, "writing %s anew", name);
@@ -229,7 +230,7 @@ static int check_all(struct repair *repair, struct flume_err *err) {
   return rv;
 }
 
-/* Whether what is missing can be told, and is not absurd. */
+/* Whether the missing seqs are known, and their number is not absurd. */
 static int check_provable(const struct repair *repair, struct flume_err *err) {
   const struct flume_checker *checker = &repair->checker;
   if (checker->overlaps) {
@@ -253,12 +254,12 @@ static int mend(struct repair *repair, struct flume_err *err) {
     if (repair->checker.segments[i].damaged) rv = repair_segment(repair, i, err);
   }
   if (rv == 0 && repair->checker.successor_missing) rv = make_successor(repair, err);
-  const char *aside = flume_aside_dir(&repair->aside);
-  if (rv == 0 && aside != NULL) rv = tell(repair, aside, -1, "holds the files as they were", err);
+  const char *quarantined = flume__quarantine_dir(&repair->quarantine);
+  if (rv == 0 && quarantined != NULL) rv = tell(repair, quarantined, -1, "holds the files as they were", err);
   return rv;
 }
 
-/* What was said of the files before says nothing of those that are there now. */
+/* The high watermark of the damaged files says nothing of the repaired ones. */
 static int forget_watermark(const struct repair *repair, int lock_file, struct flume_err *err) {
   int rv = flume__watermark_remove(repair->io, lock_file);
   return rv == 0 ? 0 : flume_err_set(err, rv, "writing %s/lock: %s", repair->dir, flume_strerror(rv));
@@ -266,7 +267,7 @@ static int forget_watermark(const struct repair *repair, int lock_file, struct f
 
 int flume_log_repair(const char *dir, const struct flume_io *io, struct flume_report *report, struct flume_err *err) {
   struct repair repair = {.io = io != NULL ? io : &flume_io_posix, .dir = dir, .report = report};
-  flume_aside_init(&repair.aside, repair.io, dir);
+  flume__quarantine_init(&repair.quarantine, repair.io, dir);
   flume_report_init(report, repair.io);
   struct flume_report before; /* a look without the lock: it must not be put where there is no log */
   flume_report_init(&before, repair.io);

@@ -19,7 +19,7 @@ static int no_memory(int rv, struct flume_err *err) {
 
 /* --- The high watermark ------------------------------------------------------------------------------------------------ */
 
-/* Before all else, so that the other files have at least what it says. Zeros when there is none. */
+/* Read before the other files, so that they have at least what it says. Zeros when there is none. */
 static int read_watermark(const struct flume_checker *checker, uint8_t *bytes, struct flume_err *err) {
   const struct flume_io *io = checker->io;
   char path[FLUME_PATH_MAX];
@@ -67,7 +67,7 @@ static int each_name(void *arg, const char *name) {
                             "left over; removed when the log is opened");
   }
   if (strcmp(name, "deleted") == 0 || strcmp(name, "lock") == 0) return 0;
-  if (strncmp(name, FLUME_ASIDE_PREFIX, strlen(FLUME_ASIDE_PREFIX)) == 0) {
+  if (strncmp(name, FLUME_QUARANTINE_PREFIX, strlen(FLUME_QUARANTINE_PREFIX)) == 0) {
     return flume_report_add(checker->report, FLUME_FINDING_NOTE, name, 0, -1, "what a repair has put aside");
   }
   return flume_report_add(checker->report, FLUME_FINDING_NOTE, name, 0, -1, "no file of the log");
@@ -280,7 +280,7 @@ static bool file_exists(const struct flume_checker *checker, int64_t first_seq) 
   return exists;
 }
 
-/* The last segment that was listed; somebody may have begun another one since. */
+/* The last segment that was listed. A writer may have begun the next one since. */
 static int check_successor(struct flume_checker *checker) {
   if (!checker->verify.sealed || file_exists(checker, checker->verify.next_seq)) return 0;
   checker->successor_missing = true;

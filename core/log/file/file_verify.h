@@ -34,8 +34,7 @@ struct flume_checker {
   struct flume_checked_segment *segments; /* ascending */
   size_t segments_count;
   size_t segments_cap;
-  struct flume_watermark
-      watermark; /* of whoever wrote last; since -1 when there is none, or none that says how far the log goes */
+  struct flume_watermark watermark; /* of the last writer; since is -1 without one that says how far the log goes */
   struct flume_deletions deletions;
   bool deletions_damaged;
   bool overlaps;            /* two segments have records with the same seqs */

@@ -26,7 +26,7 @@ struct flume_segment {
   uint64_t zeroed_off;   /* up to here the file is known to be written, with zeros after end_off */
   uint64_t index_off;    /* of the last index frame; 0 when there is none */
   int64_t indexed_seq;   /* the first record that no index frame covers */
-  uint64_t durable_off;  /* every byte before this one is on disk; after a scan, those that a frame says so of */
+  uint64_t durable_off;  /* every byte before it is on disk; after a scan, as far as a frame says so */
   uint64_t synced_off;   /* the same, as other threads than the commit's have synced it; guarded by the log's lock */
   bool no_room_ahead;    /* the disk was full when zeros were written: it is not tried again */
   bool ended;            /* the last frame is an end frame */
@@ -102,8 +102,8 @@ void flume_segment_tail_fini(struct flume_segment *tail);
 /* The segment gets what was found in its tail. FLUME_ENOMEM, and nothing has changed. */
 int flume_segment_take_tail(struct flume_segment *segment, const struct flume_segment *tail);
 
-/* Makes what was loaded durable. What no frame knows to be on disk is written anew: after a sync that failed it may be
- * in the system's cache alone, where no sync looks any more. FLUME_ENOMEM or an errno. */
+/* Makes what was loaded durable. Bytes of which no frame says that they were on disk are written again: after a failed sync
+ * they may be in the system's cache alone, and no later sync writes them. FLUME_ENOMEM or an errno. */
 int flume_segment_harden(struct flume_segment *segment);
 /* Frees the offsets; the file stays open. */
 void flume_segment_unload(struct flume_segment *segment);

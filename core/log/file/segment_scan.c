@@ -2,16 +2,16 @@
  *
  * Happy path: one good frame follows another up to the end of the file, or up to the zeros that were written ahead.
  *
- * At a bad place, what comes behind it answers three questions:
+ * Failures: at a bad place, the frames behind it decide:
  *
- *   Is any record missing? Frames carry the seq of the record that comes next. If a good frame follows that has the very
- *   seq that was expected, what is bad is an index or end frame, which holds no records: it is passed over.
+ * - Is any record missing? Frames carry the seq of the record that comes next. If a good frame follows that has the
+ *   expected seq, the bad one is an index or end frame, which holds no records: it is passed over.
+ * - Was the bad place ever acknowledged? Each frame says up to which byte the file was on disk when it was written. If any
+ *   frame behind the bad place says that the place was on disk, it is damage, and the scan says so.
+ * - Otherwise it is a torn write, of which no caller was told that it had succeeded. (With sync = "always" every frame says
+ *   that all before it was on disk, so any frame at all behind a bad one makes it damage.)
  *
- *   Was it ever acknowledged? Each frame says up to which byte the file was on disk when it was written. If any frame
- *   behind the bad place knows it to have been on disk, it is damage, and the scan says so.
- *
- *   If no frame does, it is a torn write, which nobody was told had succeeded. (With sync = "always" every frame knows all
- *   before it to be on disk, so any frame at all behind a bad one makes it damage.) */
+ * Invariants: next_seq, end_off and the offsets describe good frames only. end_off never goes back. */
 #include <assert.h>
 #include <string.h>
 
@@ -218,7 +218,7 @@ int flume_segment_scan(struct flume_segment *segment, struct flume_damage *damag
   }
   flume_window_fini(&window);
   if (rv != 0) return flume_err_set(err, rv, "reading %s: %s", segment->path, flume_strerror(rv));
-  if (index_lost) { /* the next one covers everything anew */
+  if (index_lost) { /* the next index covers all records again */
     segment->index_off = 0;
     segment->indexed_seq = segment->first_seq;
     segment->ended = segment->sealed = false;
@@ -327,7 +327,7 @@ int flume_segment_follow(struct flume_segment *segment, int64_t last_seq, size_t
     rv = follow_frame(segment, &window, &damage);
   }
   flume_window_fini(&window);
-  if (segment->end_off != start_off) return 1; /* what stands behind it comes next time */
+  if (segment->end_off != start_off) return 1; /* the frames behind it come next time */
   if (rv >= 0) return 0;
   if (rv != FLUME_ECORRUPT) return flume_err_set(err, rv, "reading %s: %s", segment->path, flume_strerror(rv));
   return flume_err_set(err, rv, "%s: byte %llu (seq %lld): %s", segment->path, (unsigned long long)damage.off,

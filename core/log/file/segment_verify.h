@@ -25,7 +25,7 @@ struct flume_verify_ops {
   int (*remnant)(void *arg, uint64_t off, int64_t seq);
 };
 
-/* A bad place without records. Whether it was ever whole is known when an index comes that covers everything anew. */
+/* A bad place without records. An index behind it that covers all records again shows that it was whole once. */
 struct flume_doubt {
   uint64_t off;
   int64_t seq;

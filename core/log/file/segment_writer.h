@@ -1,5 +1,4 @@
-/* A segment that is written anew, record by record, to take the place of one that is there: by compaction and by
- * repair.
+/* Rewriting a segment, record by record, to take the place of the old one: for compaction and repair.
  *
  * It is made under the temporary name, which readers pass over and the next opening for writing removes, and gets its
  * own name when it is whole and on disk. Its frames say that everything before them was on disk: when anybody reads

@@ -51,7 +51,7 @@ static void commit_begin(struct flume_commit *base) {
   struct offset_commit *commit = own(base);
   commit->zeros.len = 0;
   commit->zeros_count = 0;
-  commit->noted = false;
+  commit->deletes_durable = false;
   commit->first_off = log_of(commit)->next_off;
   base->last_seq = base->group->log->since.value;
 }
@@ -213,7 +213,7 @@ static int write_deletes(struct offset_commit *commit) {
   int rv = log->group.sync != FLUME_SYNC_ALWAYS ? sync_file(commit) : 0;
   if (rv == 0)
     rv = flume__offset_set_write(log, &log->deleted, &commit->base.bytes, commit->base.count, &commit->base.err);
-  commit->noted = rv == 0;
+  commit->deletes_durable = rv == 0;
   if (rv == 0 && log->superblock.open) rv = flume__offset_superblock_sync(log, &commit->base.err);
   if (rv == 0) rv = zero_records(commit);
   if (rv == 0) rv = sync_file(commit);
@@ -280,7 +280,7 @@ static void publish_deletes(struct offset_log *log, const struct offset_commit *
 static void commit_publish(struct flume_commit *base) {
   struct offset_commit *commit = own(base);
   assert(flume__log_is_locked(base->group->log));
-  if (commit->noted) publish_deletes(log_of(commit), commit);
+  if (commit->deletes_durable) publish_deletes(log_of(commit), commit);
   if (base->status == 0 && base->kind == FLUME_COMMIT_DATA) publish_records(log_of(commit), commit);
 }
 

@@ -1,8 +1,12 @@
-/* The files "deleted" and "zeros" of PATH.flume: rows of delete frames, and behind them an end frame, as the file
- * "deleted" of a file log has (core/FORMAT.md).
+/* The files "deleted" and "zeros" of PATH.flume: rows of delete frames with an end frame behind them, like the file "deleted"
+ * of a file log (core/FORMAT.md).
  *
- * Happy path: a frame is written in the place of the end frame and synced; then an end frame is written behind it, which
- * is not synced. A bad frame with no good one behind it is a torn write, which was never acknowledged. */
+ * Happy path: a frame is written over the end frame and synced; then an end frame is written behind it, which is not
+ * synced.
+ *
+ * Failures: a bad frame with no good one behind it is a torn write, which was never acknowledged. Any other is damage.
+ *
+ * Invariants: seqs in memory are those of frames that are on disk. */
 #include <stdio.h>
 #include <string.h>
 

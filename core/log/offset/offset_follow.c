@@ -1,18 +1,19 @@
-/* Following a writer of an offset log.
+/* A follower of an offset log; file_follow.c says what may be shown beside a writer, and without one.
  *
- * Happy path: flume's writer appends to the file, syncs it, and puts the last seq into the note of the file "lock"; the
- * file event of that wakes the reader, who reads the note, then the records up to it. A program in JavaScript appends to
- * the file alone, and takes no lock: then every whole record counts, and is synced before it is shown. It begins the file
- * with one write and goes on with one for each batch, so that what is there of one that is under way is its beginning.
+ * Happy path: flume's writer appends to the file, syncs it, and puts the last seq into the high watermark; the file event of
+ * that wakes the follower, which reads the high watermark, then the records up to it. A program in JavaScript appends to
+ * the file alone, and takes no lock: then every whole record counts, and is synced before it is shown. Such a program
+ * writes each batch with one write, so the beginning of a batch may be there alone.
  *
- * A record that is not whole yet is left until there is more of it; it is never cut by a reader. What may be shown beside
- * a writer, and what without one, is told in file_follow.c and is the same here.
+ * A record that is not whole yet is left until there is more of it; a follower never cuts it.
  *
- * Deletes come with the file "deleted", whose frames are on disk before a record is overwritten. What another program
- * overwrites among the records that were read before is seen by whoever reads it, and by views when the log is opened
- * next: no event tells which record it was.
+ * Deletes are read from the file "deleted", whose frames are on disk before a record is overwritten. A record that another
+ * program overwrites after it was read is found by whoever reads it again, and by views when the log is opened next: no
+ * event tells which record it was.
  *
- * Failures: as those of a file log. */
+ * Failures: as those of a file log.
+ *
+ * Invariants: records are found into an index of their own, and get into the log's index with the lock held. */
 #include "log/offset/offset_follow.h"
 
 #include <assert.h>
@@ -41,7 +42,7 @@ int flume__offset_follow_sync(struct offset_log *log, struct flume_err *err) {
 
 /* --- What is beside the file ---------------------------------------------------------------------------------- */
 
-static void on_change_beside(struct flume_watch *watch, enum flume_watch_change change) {
+static void on_change_beside(struct flume_dir_watch *watch, enum flume_dir_change change) {
   struct flume_offset_follow *follow = watch->data;
   flume_follow_changed(&follow->follow, change);
 }
@@ -54,11 +55,11 @@ static void watch_beside(struct flume_offset_follow *follow) {
   follow->watches_beside = true;
   follow->beside.cb = on_change_beside;
   follow->beside.data = follow;
-  flume_watch_open(&follow->beside, log->loop, log->io, log->dir, 0);
+  flume_dir_watch_open(&follow->beside, log->loop, log->io, log->dir, 0);
 }
 
-/* The note says which log this is, and how far it is on disk: known from the first writer of flume's on. */
-static int read_note(struct offset_log *log, struct flume_err *err) {
+/* The superblock says which log this is, and how far it is on disk. There is none before flume's first writer. */
+static int read_superblock(struct offset_log *log, struct flume_err *err) {
   uint8_t id[sizeof log->log.id];
   uint32_t noted_bits = log->superblock_bits;
   memcpy(id, log->log.id, sizeof id);
@@ -73,14 +74,14 @@ static int read_bound(struct flume_offset_follow *follow, struct flume_bound *bo
   int rv = flume_follow_bound(&follow->follow, bound, err);
   if (rv != 0 || (bound->alive && !bound->unknown)) return rv;
   flume__log_lock(log);
-  rv = read_note(log_of(follow), err);
+  rv = read_superblock(log_of(follow), err);
   flume__log_unlock(log);
   return rv == 0 ? flume_follow_bound(&follow->follow, bound, err) : rv;
 }
 
 /* --- Records -------------------------------------------------------------------------------------------------- */
 
-/* The same file, which is not shorter than what was read of it. */
+/* The file must be the same, and no shorter than what was read of it. */
 static int measure(const struct offset_log *log, uint64_t *size, struct flume_err *err) {
   const struct flume_io *io = log->log.io;
   const char *path = log->file->path;
@@ -169,21 +170,21 @@ static int take_zeros(struct offset_log *log, const struct flume_offset_scan *sc
   size_t count;
   const int64_t *found = flume__offset_scan_zeros(scan, &count);
   if (count == 0) return 0;
-  struct flume_offset_set noted;
-  flume__offset_set_init(&noted, log->log.io, "zeros");
-  int rv = flume__offset_set_load(log, &noted, UINT64_MAX, err);
+  struct flume_offset_set listed;
+  flume__offset_set_init(&listed, log->log.io, "zeros");
+  int rv = flume__offset_set_load(log, &listed, UINT64_MAX, err);
   if (rv == 0 && (flume_tombstones_reserve(&log->zeros.seqs.deleted, count) != 0 ||
                   flume_tombstones_reserve(&log->gone, count) != 0)) {
     rv = flume_err_nomem(err);
   }
   for (size_t i = 0; i < count && rv == 0; i++) {
-    if (flume_tombstones_has(&noted.seqs.deleted, found[i])) {
+    if (flume_tombstones_has(&listed.seqs.deleted, found[i])) {
       flume_tombstones_add(&log->zeros.seqs.deleted, found[i]);
     } else if (!bound->alive) {
       flume_tombstones_add(&log->gone, found[i]);
     }
   }
-  flume__offset_set_fini(&noted, log->log.io);
+  flume__offset_set_fini(&listed, log->log.io);
   return rv;
 }
 
@@ -254,8 +255,8 @@ static int take(struct flume_offset_follow *follow, uint64_t size, const struct 
   return rv == 0 ? more : rv;
 }
 
-/* What was wrong may come of a writer that has begun, or another that cuts a torn record, meanwhile: then it is time for
- * another look. */
+/* What was wrong may come of a writer that has begun meanwhile, or of a program that cuts a torn record: then a second look
+ * is due. */
 static int look_again(struct flume_offset_follow *follow, uint64_t size, const struct flume_bound *bound, int rv) {
   struct offset_log *log = log_of(follow);
   if (rv != FLUME_ECORRUPT) return rv;
@@ -289,7 +290,7 @@ static void on_closed(struct flume_follow *follow) {
   flume__offset_drained((struct offset_log *)follow->log);
 }
 
-static void on_beside_closed(struct flume_watch *watch) {
+static void on_beside_closed(struct flume_dir_watch *watch) {
   struct flume_offset_follow *follow = watch->data;
   flume__offset_drained(log_of(follow));
 }
@@ -317,5 +318,5 @@ void flume__offset_follow_start(struct flume_offset_follow *follow) {
 
 void flume__offset_follow_close(struct flume_offset_follow *follow) {
   flume_follow_close(&follow->follow);
-  if (follow->watches_beside) flume_watch_close(&follow->beside, on_beside_closed);
+  if (follow->watches_beside) flume_dir_watch_close(&follow->beside, on_beside_closed);
 }

@@ -6,8 +6,8 @@
 #include "log/offset/offset_log.h"
 
 struct flume_offset_follow {
-  struct flume_follow follow; /* it watches the file */
-  struct flume_watch beside;  /* PATH.flume, from when it is there */
+  struct flume_follow follow;    /* it watches the file */
+  struct flume_dir_watch beside; /* PATH.flume, from when it is there */
   bool watches_beside;
   uint64_t searched_bytes; /* of the file, when it was last searched for records behind something else */
 };

@@ -92,7 +92,7 @@ static void answer_compact(struct flume_deferred *deferred) {
   req->cb(req, 0, NULL);
 }
 
-/* There is nothing left to do: a delete overwrites the record, and where the others are is what they are called. */
+/* Nothing to do: a delete overwrites the record at once, and the others can't move, as their seqs are their places. */
 static int offset_compact(struct flume_log *base, struct flume_compact *req, struct flume_err *err) {
   struct offset_log *log = (struct offset_log *)base;
   int rv = flume__log_check_writer(&log->log, err);
@@ -133,7 +133,7 @@ static const struct flume_log_ops offset_ops = {
     .free = offset_free,
 };
 
-/* What the last writer has told followers says nothing of what comes now. */
+/* The high watermark of the last writer says nothing of this one, and is cut off. */
 int flume__offset_lock(struct offset_log *log, struct flume_err *err) {
   struct flume_log *base = &log->log;
   int rv = flume_io_mkdir_all(base->io, base->dir);

@@ -70,8 +70,8 @@ struct offset_commit {
       base; /* must_sync: a record looks as if a part of it had not been written: see offset_superblock.c */
   struct flume_buf zeros; /* a delete frame with the seqs of those records that are all zeros */
   uint32_t zeros_count;
-  uint64_t first_off; /* of the first record */
-  bool noted;         /* its deletes are on disk, whatever comes of the records */
+  uint64_t first_off;   /* of the first record */
+  bool deletes_durable; /* its deletes are on disk, whatever comes of the records */
 };
 
 struct flume_offset_follow;
@@ -112,8 +112,8 @@ struct flume_offset_scan {
   uint64_t off;                     /* of what comes next */
   uint64_t until_off;               /* there it stops */
   int64_t last_seq;                 /* and behind that record */
-  bool acknowledged;                /* a writer that is there vouches for what is read */
-  const char *why;                  /* what comes next is no record */
+  bool acknowledged;                /* by a writer that has the lock */
+  const char *why;                  /* why the bytes at off are no record */
   struct flume_buf zeros;           /* int64_t: records of zeros */
   struct flume_buf unzeroed;        /* int64_t: records that were deleted and have their bytes */
 };
@@ -128,14 +128,14 @@ static inline const char *flume__offset_name(const struct offset_log *log) {
 int flume__offset_init(struct offset_log *log, const struct flume_io *io, const char *path);
 /* Closes what is open. */
 void flume__offset_fini(struct offset_log *log);
-/* Makes this process the one that may write to the log. FLUME_ELOCKED, or an errno. */
+/* Gives this process alone the right to write to the log. FLUME_ELOCKED, or an errno. */
 int flume__offset_lock(struct offset_log *log, struct flume_err *err);
 void flume__offset_file_unref(struct flume_offset_file *file);
 /* Closes the log if it is to be closed and nothing is under way any more. */
 void flume__offset_drained(struct offset_log *log);
 
 /* offset_open.c: FLUME_ECORRUPT for a file that is none of flumelog-offset's, before anything is made beside it. A file
- * that is not there, or has a note, is left to flume__offset_recover. */
+ * that is not there, or has a superblock, is left to flume__offset_recover. */
 int flume__offset_look(struct offset_log *log, struct flume_err *err);
 /* Opens the file, finds its records and what was deleted. bits 0: as the file has them; damaged: what
  * is good before the damage. */
@@ -222,7 +222,7 @@ int flume__offset_superblock_read(const struct offset_log *log, struct flume_off
 int flume__offset_superblock_load(struct offset_log *log, struct flume_err *err);
 /* Any thread: writes log->superblock, and syncs it. */
 int flume__offset_superblock_sync(struct offset_log *log, struct flume_err *err);
-/* Any thread: writes it, and leaves it to the system when it comes to be on disk. */
+/* Any thread: writes it without a sync. */
 int flume__offset_superblock_write(struct offset_log *log, struct flume_err *err);
 /* The bytes of a file "note" of the log with this superblock. FLUME_ENOMEM. */
 int flume__offset_superblock_put(const struct offset_log *log, const struct flume_offset_superblock *superblock,

@@ -1,13 +1,18 @@
 /* Opening an offset log.
  *
- * Happy path: the note says which framing the file has, or else its first record does. All frames are read from the first
- * one on, each of which says where the next one begins, and the last one ends where the file does. A record of zeros
- * that nobody has deleted yet was deleted by another program: it takes its place behind the deletions that are known.
- * A reader beside a writer reads up to where that one has acknowledged, and believes that.
+ * Happy path: the superblock says which framing the file has, or else its first record does. All frames are read from the
+ * first one on. Each says where the next one begins, and the last one ends where the file does. A record of zeros that is
+ * in no list of deletions was deleted by another program: it is put behind the deletions that are known. A follower beside
+ * a writer reads up to the high watermark, and believes it.
  *
- * Failures: bytes that are no frame are a torn tail when no frame begins behind them, or when the note says that all of
- * them were being written (offset_superblock.c); a writer cuts them, a reader passes over them. Anything else is damage.
- * A delete whose record still has its bytes was interrupted; a writer finishes it. */
+ * Failures:
+ *
+ * - Bytes that are no frame are a torn tail when no frame begins behind them, or when the superblock says that all of them
+ *   were being written (offset_superblock.c). A writer cuts them, a follower passes over them.
+ * - Any other bytes that are no frame are damage.
+ * - A delete whose record still has its bytes was interrupted. A writer finishes it.
+ *
+ * Invariants: everything before data_end_off is on disk when a writer has opened the log. */
 #include <stdio.h>
 
 #include "base/bytes.h"
@@ -32,13 +37,13 @@ static int open_file(struct offset_log *log, struct flume_err *err) {
   return 0;
 }
 
-/* Which framing it is: what the note says, or the first record, or the caller for a file without one. */
+/* Which framing it is: the superblock says it, or the first record, or the caller for a file without either. */
 int flume__offset_choose_bits(struct offset_log *log, struct flume_window *window, uint32_t asked,
                               struct flume_err *err) {
-  uint32_t noted = log->superblock_bits;
+  uint32_t known = log->superblock_bits;
   int found = window->file_bytes > 0 ? flume_offset_detect(window) : 0;
   if (found < 0) return fail(log, "reading", found, err);
-  uint32_t bits = noted != 0 ? noted : found != 0 ? (uint32_t)found : asked != 0 ? asked : FLUME_OFFSET_32;
+  uint32_t bits = known != 0 ? known : found != 0 ? (uint32_t)found : asked != 0 ? asked : FLUME_OFFSET_32;
   if (!flume_offset_bits_known(bits)) {
     return flume_err_set(err, FLUME_EVERSION, "%s/note: byte 6: pointers of %u bits", log->log.dir, bits);
   }
@@ -83,7 +88,7 @@ int flume__offset_check_tail(struct offset_log *log, struct flume_offset_scan *s
 
 /* --- Deletions ----------------------------------------------------------------------------------------------- */
 
-/* The set has no seqs but those of records, and of those of which nobody knows any more. */
+/* Every seq of the set is that of a record, or is not known any more. */
 static int check_set(const struct offset_log *log, const struct flume_offset_set *set, struct flume_err *err) {
   const struct flume_tombstones *seqs = &set->seqs.deleted;
   for (size_t i = 0; i < seqs->count; i++) {
@@ -96,7 +101,7 @@ static int check_set(const struct offset_log *log, const struct flume_offset_set
 
 /* Records of zeros that are not there any more: a crash took them before they were acknowledged. */
 static int drop_stale_zeros(struct offset_log *log, const struct flume_offset_scan *scan, struct flume_err *err) {
-  struct flume_tombstones *noted = &log->zeros.seqs.deleted, kept;
+  struct flume_tombstones *known = &log->zeros.seqs.deleted, kept;
   size_t count;
   const int64_t *found = flume__offset_scan_zeros(scan, &count);
   flume_tombstones_init(&kept, log->log.io);
@@ -105,15 +110,15 @@ static int drop_stale_zeros(struct offset_log *log, const struct flume_offset_sc
     return flume_err_nomem(err);
   }
   for (size_t i = 0; i < count; i++) {
-    if (flume_tombstones_has(noted, found[i])) flume_tombstones_add(&kept, found[i]);
+    if (flume_tombstones_has(known, found[i])) flume_tombstones_add(&kept, found[i]);
   }
-  if (kept.count < noted->count) log->zeros.seqs.ended = false; /* to be written anew */
-  flume_tombstones_fini(noted);
-  *noted = kept;
+  if (kept.count < known->count) log->zeros.seqs.ended = false; /* the file is to be rewritten */
+  flume_tombstones_fini(known);
+  *known = kept;
   return 0;
 }
 
-/* What another program deleted, in the order of the file. It is not in the file "deleted" yet. */
+/* Deletes by other programs, in the order of the file. They are not in the file "deleted" yet. */
 static int add_foreign_deletes(struct offset_log *log, const struct flume_offset_scan *scan, struct flume_err *err) {
   struct flume_tombstones *gone = log->log.readonly ? &log->gone : &log->deleted.seqs.deleted;
   size_t count;
@@ -155,15 +160,15 @@ static int sync_file(const struct offset_log *log, struct flume_err *err) {
 
 /* Cuts a torn tail, and makes the rest durable: another program may have written it, or a crash may have left it in the
  * system's cache alone. */
-static int settle_records(struct offset_log *log, const struct flume_offset_scan *scan, bool noted,
+static int settle_records(struct offset_log *log, const struct flume_offset_scan *scan, bool known,
                           struct flume_err *err) {
   const struct flume_io *io = log->log.io;
   bool torn = scan->off < scan->window.file_bytes;
-  if (noted && !torn && !log->superblock.open && log->superblock.durable_off == scan->off) return 0;
-  int rv = noted ? 0 : uv_random(NULL, NULL, log->log.id, sizeof log->log.id, 0, NULL);
+  if (known && !torn && !log->superblock.open && log->superblock.durable_off == scan->off) return 0;
+  int rv = known ? 0 : uv_random(NULL, NULL, log->log.id, sizeof log->log.id, 0, NULL);
   if (rv == 0 && torn) rv = io->truncate(io->ctx, log->file->file, scan->off);
   if (rv != 0) return fail(log, "cutting", rv, err);
-  if (!noted) rv = flume_io_sync_name(io, log->file->path);
+  if (!known) rv = flume_io_sync_name(io, log->file->path);
   if (rv != 0) return fail(log, "syncing", rv, err);
   rv = sync_file(log, err);
   log->superblock = (struct flume_offset_superblock){.durable_off = scan->off, .limit_off = scan->off};
@@ -204,10 +209,10 @@ static int pass_over(struct offset_log *log, bool damaged, int rv) {
 
 static int recover(struct offset_log *log, struct flume_offset_scan *scan, uint32_t bits,
                    const struct flume_bound *bound, bool damaged, struct flume_err *err) {
-  bool noted = log->superblock_bits != 0;
+  bool known = log->superblock_bits != 0;
   int rv = flume__offset_choose_bits(log, &scan->window, bits, err);
-  if (rv == 0 && noted) rv = pass_over(log, damaged, flume__offset_set_load(log, &log->zeros, UINT64_MAX, err));
-  if (rv == 0 && noted) {
+  if (rv == 0 && known) rv = pass_over(log, damaged, flume__offset_set_load(log, &log->zeros, UINT64_MAX, err));
+  if (rv == 0 && known) {
     uint64_t end_off = bound->watermark.deleted_end_off;
     rv = pass_over(log, damaged, flume__offset_set_load(log, &log->deleted, end_off, err));
   }
@@ -217,7 +222,7 @@ static int recover(struct offset_log *log, struct flume_offset_scan *scan, uint3
   return rv != 0 || log->log.readonly ? rv : settle(log, scan, err);
 }
 
-static bool has_note(const struct offset_log *log) {
+static bool has_superblock(const struct offset_log *log) {
   const struct flume_io *io = log->log.io;
   char path[FLUME_PATH_MAX];
   int file = UV_ENAMETOOLONG;
@@ -228,7 +233,7 @@ static bool has_note(const struct offset_log *log) {
 
 int flume__offset_look(struct offset_log *log, struct flume_err *err) {
   const struct flume_io *io = log->log.io;
-  int file = has_note(log) ? UV_EEXIST : io->open(io->ctx, log->file->path, FLUME_IO_READ);
+  int file = has_superblock(log) ? UV_EEXIST : io->open(io->ctx, log->file->path, FLUME_IO_READ);
   if (file < 0) return 0;
   int64_t size = io->size(io->ctx, file);
   struct flume_window window;

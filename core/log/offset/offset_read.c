@@ -5,8 +5,8 @@
  * its length and the end of the pointer before it, become its header. Before the first frame four bytes are kept free
  * for that.
  *
- * A reader may come to read a record while another process overwrites it with zeros, and get a part of each. Such a record
- * begins or ends with a zero, and stands in the file "deleted" already: so there it is looked for. */
+ * Failures: a follower may read a record while another process overwrites it with zeros, and get a part of each. Such a
+ * record begins or ends with a zero, and is in the file "deleted" already: so it is looked up there. */
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,16 +1,18 @@
-/* Mending an offset log that is damaged.
+/* Repairing an offset log that is damaged.
  *
- * Happy path: check everything; copy what is going to be replaced to the directory damaged-TIME; put the seqs of what is
- * lost on the list of deleted ones; then write the bytes of the file anew that are no records, where they are, and sync.
- * The other records stay where they are, and so keep their seqs. A crash leaves a log that can be repaired again.
+ * Happy path: check everything; copy what is going to be replaced to the quarantine; put the seqs of lost records into the
+ * list of deleted ones; then write over the bytes of the file that are no records, in their place, and sync. The other
+ * records stay where they are, and so keep their seqs. A crash leaves a log that can be repaired again.
  *
- * A record says its length twice, and where it ends; and where it ends the next one begins. If only one of these is
- * wrong it is written anew, and the record is there again. What is between them can't be verified, as before. All else is
- * lost: in its place come records of zeros, which count as deleted, so that the original can read the file too. How many
- * records were there is not known, but nothing else will ever have their seqs.
+ * What can be repaired: a record states its length twice, and where it ends; there the next one begins. If only one of
+ * these is wrong it is corrected, and the record is there again. The bytes of the record can't be verified. All else is
+ * lost: records of zeros take its place, and count as deleted, so that the original program can read the file too. How many
+ * records were there is not known, but their seqs are never given to other records.
  *
- * A note that is damaged both times is beyond repair, and so is then what names the log's id: the log gets another one,
- * and what was overwritten is deleted in the order of the file. */
+ * Failures: a superblock with both slots damaged is beyond repair, and so are the files that name the log's id. The log
+ * gets a new id, and overwritten records are deleted in the order of the file.
+ *
+ * Invariants: no good record moves. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -30,7 +32,7 @@ struct repair {
   struct flume_offset_verify verify;
   struct flume_buf lost;   /* int64_t, ascending: where records of zeros begin */
   struct flume_buf mended; /* int64_t, ascending: records whose framing is written anew */
-  struct flume_aside aside;
+  struct flume_quarantine quarantine;
 };
 
 static int fail(const struct repair *repair, const char *doing, int rv, struct flume_err *err) {
@@ -99,7 +101,7 @@ static int is_mendable(const struct repair *repair, uint64_t off, uint64_t end_o
   return rv != 0 ? rv : witnesses.behind || witnesses.pointer;
 }
 
-/* --- Putting aside ------------------------------------------------------------------------------------------- */
+/* --- Quarantine ------------------------------------------------------------------------------------------- */
 
 static int copy_range(const struct repair *repair, int to, uint64_t off, uint64_t end_off, uint8_t *piece) {
   int rv = 0;
@@ -132,15 +134,15 @@ static int put_gaps_aside(struct repair *repair, struct flume_err *err) {
   const struct flume_io *io = repair->io;
   char path[FLUME_PATH_MAX];
   if (repair->verify.gaps.len == 0) return 0;
-  int rv = flume_aside_make(&repair->aside, err);
+  int rv = flume__quarantine_make(&repair->quarantine, err);
   if (rv != 0) return rv;
-  rv = flume_aside_name(&repair->aside, flume__offset_name(repair->log), path, sizeof path);
+  rv = flume__quarantine_name(&repair->quarantine, flume__offset_name(repair->log), path, sizeof path);
   int to = rv == 0 ? io->open(io->ctx, path, FLUME_IO_WRITE | FLUME_IO_CREATE | FLUME_IO_EXCLUSIVE) : rv;
   if (to < 0) return flume_err_set(err, to, "creating %s: %s", path, flume_strerror(to));
   rv = copy_gaps(repair, to);
   if (rv == 0) rv = io->sync(io->ctx, to);
   io->close(io->ctx, to);
-  if (rv == 0) rv = io->sync_dir(io->ctx, repair->aside.path);
+  if (rv == 0) rv = io->sync_dir(io->ctx, repair->quarantine.path);
   return rv == 0 ? 0 : flume_err_set(err, rv, "copying to %s: %s", path, flume_strerror(rv));
 }
 
@@ -326,7 +328,7 @@ static int list_deleted(struct repair *repair, struct flume_deletions *list) {
 
 static int remove_file(struct repair *repair, const char *name, struct flume_err *err) {
   char path[FLUME_PATH_MAX];
-  int rv = flume_aside_put(&repair->aside, name, err);
+  int rv = flume__quarantine_put(&repair->quarantine, name, err);
   if (rv != 0) return rv;
   rv = flume__offset_path(repair->log, name, path, sizeof path);
   if (rv == 0) rv = repair->io->unlink(repair->io->ctx, path);
@@ -336,7 +338,7 @@ static int remove_file(struct repair *repair, const char *name, struct flume_err
 
 static int write_set(struct repair *repair, struct flume_offset_set *set, const char *what, struct flume_err *err) {
   bool empty = set->seqs.deleted.count == 0;
-  int rv = empty ? remove_file(repair, set->name, err) : flume_aside_put(&repair->aside, set->name, err);
+  int rv = empty ? remove_file(repair, set->name, err) : flume__quarantine_put(&repair->quarantine, set->name, err);
   set->seqs.ended = false;
   if (rv == 0 && !empty) rv = flume__offset_set_rewrite(repair->log, set, err);
   return rv == 0 ? tell(repair, set->name, 0, -1, what, err) : rv;
@@ -366,8 +368,8 @@ static int mend_zeros(struct repair *repair, struct flume_err *err) {
 /* The note last: without it nothing of the others is looked at. */
 static int begin_anew(struct repair *repair, struct flume_err *err) {
   struct offset_log *log = repair->log;
-  if (!repair->verify.note_damaged && log->superblock_bits != 0) return 0;
-  bool damaged = repair->verify.note_damaged;
+  if (!repair->verify.superblock_damaged && log->superblock_bits != 0) return 0;
+  bool damaged = repair->verify.superblock_damaged;
   int rv = 0;
   if (damaged) rv = remove_file(repair, "deleted", err);
   if (rv == 0 && damaged) rv = remove_file(repair, "zeros", err);
@@ -401,13 +403,14 @@ static int mend_all(struct repair *repair, struct flume_err *err) {
   if (rv == 0) rv = mend_zeros(repair, err);
   if (rv == 0) rv = mend_deleted(repair, err);
   if (rv == 0) rv = mend_file(repair, err);
-  const char *aside = flume_aside_dir(&repair->aside);
-  return rv == 0 && aside != NULL ? tell(repair, aside, 0, -1, "holds what was replaced, as it was", err) : rv;
+  const char *quarantined = flume__quarantine_dir(&repair->quarantine);
+  return rv == 0 && quarantined != NULL ? tell(repair, quarantined, 0, -1, "holds what was replaced, as it was", err)
+                                        : rv;
 }
 
 static int repair_log(struct offset_log *log, struct flume_report *report, struct flume_err *err) {
   struct repair repair = {.io = log->log.io, .log = log, .report = report};
-  flume_aside_init(&repair.aside, log->log.io, log->log.dir);
+  flume__quarantine_init(&repair.quarantine, log->log.io, log->log.dir);
   flume_offset_verify_init(&repair.verify, log, report);
   flume_buf_init(&repair.lost, log->log.io);
   flume_buf_init(&repair.mended, log->log.io);

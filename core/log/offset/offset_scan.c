@@ -1,5 +1,5 @@
-/* Reading the records of an offset log's file one after another, when it is opened and when it is followed: each goes
- * into the index, and those that are overwritten, or should be, are noted. */
+/* Reading the records of an offset log's file one after another, when it is opened and when it is followed. Each goes into
+ * the scan's index. Records of zeros are collected, and so are deleted records that still have their bytes. */
 #include "base/bytes.h"
 #include "base/err.h"
 #include "log/offset/offset_log.h"

@@ -1,5 +1,5 @@
-/* There are no checksums: what is verified is the framing, from the first byte to the last. Behind damage it goes on with
- * the next frame that is one. What is beside the file is read before its length is looked at, as it speaks of what is in
+/* Verifying an offset log. There are no checksums: the framing is verified, from the first byte to the last. Behind damage
+ * it goes on with the next good frame. What is beside the file is read before its length is looked at, as it speaks of what is in
  * the file already. */
 #include "log/offset/offset_verify.h"
 
@@ -60,13 +60,13 @@ static int list_named(struct flume_offset_verify *verify) {
 int flume_offset_verify_begin(struct flume_offset_verify *verify, struct flume_err *err) {
   struct offset_log *log = verify->log;
   const struct flume_io *io = log->log.io;
-  struct flume_offset_superblock_read noted;
-  int rv = flume__offset_superblock_read(log, &noted, err);
+  struct flume_offset_superblock_read read;
+  int rv = flume__offset_superblock_read(log, &read, err);
   if (rv == FLUME_ECORRUPT) {
-    verify->note_damaged = true;
+    verify->superblock_damaged = true;
     rv = add(verify, FLUME_FINDING_DAMAGE, "note", 0, -1, "damaged, both times that it stands there");
-  } else if (rv == 0 && noted.bits != 0) {
-    verify->note = noted.superblock;
+  } else if (rv == 0 && read.bits != 0) {
+    verify->superblock = read.superblock;
     rv = salvage(verify, &verify->zeros, &verify->zeros_damaged);
     if (rv == 0) rv = salvage(verify, &verify->deleted, &verify->deleted_damaged);
     if (rv == 0) rv = list_named(verify);
@@ -114,13 +114,13 @@ static int take_gap(struct flume_offset_verify *verify, uint64_t off, uint64_t e
 
 /* How far there have to be records. */
 static uint64_t promised_off(const struct flume_offset_verify *verify) {
-  return verify->live_off < UINT64_MAX ? verify->live_off : verify->note.durable_off;
+  return verify->live_off < UINT64_MAX ? verify->live_off : verify->superblock.durable_off;
 }
 
 /* Whether what begins at verify->off may have been torn by a crash, or is being written. */
 static bool may_be_torn(const struct flume_offset_verify *verify) {
-  const struct flume_offset_superblock *note = &verify->note;
-  return verify->off >= promised_off(verify) && note->open && verify->window.file_bytes <= note->limit_off;
+  const struct flume_offset_superblock *superblock = &verify->superblock;
+  return verify->off >= promised_off(verify) && superblock->open && verify->window.file_bytes <= superblock->limit_off;
 }
 
 /* Reports what is no frame at verify->off, and goes on behind it. */

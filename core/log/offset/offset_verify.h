@@ -15,8 +15,8 @@ struct flume_offset_gap {
 struct flume_offset_verify {
   struct offset_log *log; /* for its names, its id, its framing and its file; nothing else of it is looked at */
   struct flume_report *report;
-  struct flume_offset_superblock note;
-  bool note_damaged;
+  struct flume_offset_superblock superblock;
+  bool superblock_damaged;
   struct flume_offset_set deleted;
   struct flume_offset_set zeros;
   bool deleted_damaged;
@@ -32,8 +32,8 @@ struct flume_offset_verify {
   bool at_end;           /* no good record comes behind the last of them */
 };
 
-/* Opens nothing. log and report are borrowed. For a log that is open for writing live_off may be set then: what is before
- * it has to be records, and what is behind it is not looked at. */
+/* Opens nothing. log and report are borrowed. For a log that is open for writing live_off may be set then: all bytes before
+ * it must be records, and those behind it are not verified. */
 void flume_offset_verify_init(struct flume_offset_verify *verify, struct offset_log *log, struct flume_report *report);
 void flume_offset_verify_fini(struct flume_offset_verify *verify);
 
