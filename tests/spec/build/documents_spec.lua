@@ -178,7 +178,9 @@ describe("the examples of", function ()
 
   it("every document are run", function ()
     for _, path in ipairs(documents()) do
-      if not SETTINGS[path] then assert.same({}, document.examples(path), path) end
+      for _, example in ipairs(SETTINGS[path] and {} or document.examples(path)) do
+        assert.truthy(example.skip, ("%s:%d: nothing runs this example"):format(path, example.line))
+      end
     end
   end)
 end)
