@@ -131,7 +131,7 @@ static int put_value(const uint8_t **p, const uint8_t *end, struct flume_buf *ou
       return rv == 0 ? put_byte(out, END) : rv;
     case FLUME_TYPE_ARRAY: return put_array(p, end, v.count, out, depth, place, err);
     case FLUME_TYPE_MAP: return refuse(err, place, "a map");
-    case FLUME_TYPE_EXT: return refuse(err, place, "a value of an unknown type");
+    case FLUME_TYPE_EXT: return refuse(err, place, "a MessagePack extension type");
   }
   return FLUME_ECORRUPT;
 }

@@ -95,11 +95,40 @@ static int read_payload(const uint8_t **p, const uint8_t *end, struct flume_valu
   return 0;
 }
 
+#define EXT_TIMESTAMP (-1)
+
+/* Seconds in 4 bytes; nanoseconds and seconds in 30 and 34 bits; or in 4 and 8 bytes. A timestamp of another length, or
+ * with a second or more of nanoseconds, stays an extension type. */
+static void read_timestamp(struct flume_value *v) {
+  const uint8_t *data = v->str.data;
+  int64_t seconds;
+  uint64_t nanoseconds = 0, word;
+  switch (v->str.len) {
+    case 4: seconds = flume_get_be32(data); break;
+    case 8:
+      word = flume_get_be64(data);
+      nanoseconds = word >> 34;
+      seconds = (int64_t)(word & (((uint64_t)1 << 34) - 1));
+      break;
+    case 12:
+      nanoseconds = flume_get_be32(data);
+      seconds = (int64_t)flume_get_be64(data + 4);
+      break;
+    default: return;
+  }
+  if (nanoseconds > 999999999) return;
+  v->type = nanoseconds == 0 ? FLUME_TYPE_INT : FLUME_TYPE_FLOAT;
+  if (nanoseconds == 0) v->i = seconds;
+  else v->f = (double)seconds + (double)nanoseconds / 1e9;
+}
+
 /* As read_payload, past the type byte that stands before an ext's payload. */
 static int read_ext(const uint8_t **p, const uint8_t *end, struct flume_value *v, uint64_t len) {
   const uint8_t *at = *p + 1;
   if (*p == end || read_payload(&at, end, v, FLUME_TYPE_EXT, len) != 0) return FLUME_ECORRUPT;
+  v->str.ext = (int8_t) * *p;
   *p = at;
+  if (v->str.ext == EXT_TIMESTAMP) read_timestamp(v);
   return 0;
 }
 

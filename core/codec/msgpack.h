@@ -3,8 +3,9 @@
  * Nothing here allocates but the buffer written to, and a path. Every reading function checks bounds against `end`
  * and accepts any bytes: what is not well-formed is FLUME_ECORRUPT, never undefined behaviour. Any thread.
  *
- * Numbers keep their kind: integers are int64 in the smallest encoding, floats are always float64, 3.0 too. An
- * unsigned integer above INT64_MAX, which only other writers make, reads as a float. */
+ * Numbers keep their kind: integers are int64 in the smallest encoding, floats are always float64, 3.0 too. Two things
+ * that only other writers make are read as numbers: an unsigned integer above INT64_MAX as a float; a timestamp (extension
+ * type -1) as its seconds since 1970, an integer when it has no fraction of a second, else a float. */
 #ifndef FLUME_MSGPACK_H
 #define FLUME_MSGPACK_H
 
@@ -28,7 +29,7 @@ enum flume_type {
   FLUME_TYPE_STR,   /* str; also MessagePack's bin */
   FLUME_TYPE_ARRAY, /* count elements follow */
   FLUME_TYPE_MAP,   /* count pairs of key and value follow */
-  FLUME_TYPE_EXT,   /* str: the payload, without the type byte */
+  FLUME_TYPE_EXT,   /* str: the payload, without the type byte, which is str.ext */
 };
 
 /* One token. The bytes of a string point into the text read, and live as long as that. */
@@ -42,6 +43,7 @@ struct flume_value {
     struct {
       const uint8_t *data;
       uint32_t len;
+      int8_t ext;
     } str;
   };
 };

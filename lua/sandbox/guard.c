@@ -1,13 +1,16 @@
+/* A script only gets metatables that it has made itself. The metatables of the host's own objects (arrays, maps,
+ * observables, records) stay out of its reach: a __gc in one of them would make finalizers of the script's functions, and
+ * Lua calls no hook in a finalizer, so that nothing could end it; a __mode would show when garbage is collected.
+ *
+ * So no function of a script is ever a finalizer: setmetatable refuses a metatable with __gc, and Lua only looks for __gc
+ * when a metatable is set. flume_guard_close makes sure of it once more before a state is closed. */
 #include "lua/sandbox/guard.h"
 
 #include <lauxlib.h>
-#include <string.h>
 
 #include "lua/value/budget.h"
 
-#define STEPS_PER_ERROR 500
-
-/* Its address is the registry key of the metatables in use: weak keys, all with the value true. */
+/* Its address is the registry key of the script's metatables: weak keys, all with the value true. */
 static const char metatables_key = 'm';
 
 static bool has_field(lua_State *L, int index, const char *name) {
@@ -28,8 +31,17 @@ static void remember(lua_State *L, int metatable) {
   lua_pop(L, 2);
 }
 
-/* setmetatable(table, metatable): a finalizer would run where no instructions are counted, and when it does is chance, as
- * it is when weak entries go. */
+/* Whether the table on top was given to setmetatable by a script. */
+static bool is_remembered(lua_State *L) {
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &metatables_key);
+  lua_pushvalue(L, -2);
+  bool is_there = lua_rawget(L, -2) != LUA_TNIL;
+  lua_pop(L, 2);
+  return is_there;
+}
+
+/* setmetatable(table, metatable): a finalizer would run where no instructions are counted; and when it runs is chance,
+ * as it is when weak entries go. */
 static int set_metatable(lua_State *L) {
   int type = lua_type(L, 2);
   luaL_checktype(L, 1, LUA_TTABLE);
@@ -42,6 +54,18 @@ static int set_metatable(lua_State *L) {
     remember(L, 2);
   }
   lua_setmetatable(L, 1);
+  return 1;
+}
+
+/* getmetatable(value) -> as in Lua for metatables of the script; false for one that belongs to the host */
+static int get_metatable(lua_State *L) {
+  luaL_checkany(L, 1);
+  if (lua_type(L, 1) == LUA_TSTRING || !lua_getmetatable(L, 1)) {
+    lua_pushnil(L);
+    return 1;
+  }
+  if (luaL_getmetafield(L, 1, "__metatable") != LUA_TNIL) return 1;
+  if (!is_remembered(L)) lua_pushboolean(L, 0);
   return 1;
 }
 
@@ -60,21 +84,21 @@ void flume_guard_check(lua_State *L) {
   lua_pop(L, 1);
 }
 
-/* caught(error): somebody has caught it. When the budget is spent it goes on; and errors are dear, where the stack is
- * deep. */
-static int caught(lua_State *L) {
-  struct flume_budget *budget = flume_budget_of(L);
-  flume_budget_take(budget, STEPS_PER_ERROR);
-  if (!flume_budget_is_spent(budget)) return 0;
-  lua_settop(L, 1);
-  bool tells = lua_type(L, 1) == LUA_TSTRING && strstr(lua_tostring(L, 1), "instruction budget") != NULL;
-  return tells ? lua_error(L) : flume_budget_raise(L, budget);
-}
-
-/* exhausted() -> whether the running record or call has spent its budget */
-static int exhausted(lua_State *L) {
-  lua_pushboolean(L, flume_budget_is_spent(flume_budget_of(L)));
-  return 1;
+void flume_guard_close(lua_State *L) {
+  if (!lua_checkstack(L, 6) || lua_rawgetp(L, LUA_REGISTRYINDEX, &metatables_key) != LUA_TTABLE) return;
+  int metatables = lua_gettop(L);
+  lua_pushnil(L);
+  while (lua_next(L, metatables)) {
+    lua_pop(L, 1);
+    lua_pushliteral(L, "__gc");
+    if (lua_rawget(L, metatables + 1) != LUA_TNIL) {
+      lua_pushliteral(L, "__gc"); /* of a field that is there: needs no memory */
+      lua_pushnil(L);
+      lua_rawset(L, metatables + 1);
+    }
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
 }
 
 /* charge(steps) */
@@ -85,7 +109,7 @@ static int charge(lua_State *L) {
 
 void flume__guard_open(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"setmetatable", set_metatable}, {"exhausted", exhausted}, {"charge", charge}, {"caught", caught}, {NULL, NULL}};
+      {"setmetatable", set_metatable}, {"getmetatable", get_metatable}, {"charge", charge}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
   lua_newtable(L);
   lua_createtable(L, 0, 1);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "lua/sandbox/lib_coroutine.h"
 #include "lua/sandbox/lib_pairs.h"
 #include "lua/sandbox/lib_tostring.h"
 #include "lua/sandbox/pattern.h"
@@ -24,9 +25,10 @@ static void charge(lua_State *L, uint64_t steps) {
 
 /* By the number of arguments, and of results. */
 static int charge_values(lua_State *L) {
-  charge(L, (uint64_t)lua_gettop(L));
+  struct flume_budget *budget = flume_budget_of(L);
+  flume_budget_charge_values(L, budget, (uint64_t)lua_gettop(L));
   int count = call_original(L);
-  charge(L, (uint64_t)count);
+  flume_budget_charge_values(L, budget, (uint64_t)count);
   return count;
 }
 
@@ -212,16 +214,6 @@ static int print(lua_State *L) {
   return 0;
 }
 
-/* create(fn) -> coroutine */
-static int create(lua_State *L) {
-  luaL_checktype(L, 1, LUA_TFUNCTION);
-  lua_State *co = lua_newthread(L);
-  lua_pushvalue(L, 1);
-  lua_xmove(L, co, 1);
-  flume_budget_watch(co, L, flume_budget_of(L));
-  return 1;
-}
-
 /* --- Putting them together --------------------------------------------------------------------------------------- */
 
 struct wrapper {
@@ -315,11 +307,11 @@ static void replace_methods(lua_State *L) {
 void flume__library_open(lua_State *L) {
   static const luaL_Reg base[] = {{"tostring", tostring}, {"print", print}, {NULL, NULL}};
   static const luaL_Reg strings[] = {{"lower", lower}, {"upper", upper}, {NULL, NULL}};
-  static const luaL_Reg coroutines[] = {{"create", create}, {NULL, NULL}};
   static const luaL_Reg none[] = {{NULL, NULL}};
   lua_newtable(L);
   push_library(L, LUA_GNAME, base);
   flume__order_open(L);
+  flume__catching_open(L);
   lua_setfield(L, -2, "base");
   push_library(L, LUA_STRLIBNAME, strings);
   flume__pattern_open(L);
@@ -330,7 +322,8 @@ void flume__library_open(lua_State *L) {
   lua_setfield(L, -2, LUA_TABLIBNAME);
   push_library(L, LUA_UTF8LIBNAME, none);
   lua_setfield(L, -2, LUA_UTF8LIBNAME);
-  push_library(L, LUA_COLIBNAME, coroutines);
+  push_library(L, LUA_COLIBNAME, none);
+  flume__coroutine_open(L);
   lua_setfield(L, -2, LUA_COLIBNAME);
   lua_newtable(L);
   wrap_math(L);

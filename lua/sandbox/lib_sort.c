@@ -30,6 +30,7 @@ static void charge_strings(const struct sorting *sorting) {
 /* Whether the element at the one stack index goes before the one at the other. */
 static bool goes_before(const struct sorting *sorting, int a, int b) {
   lua_State *L = sorting->L;
+  flume_budget_look(L, sorting->budget);
   if (!sorting->has_less) {
     charge_strings(sorting);
     return lua_compare(L, a, b, LUA_OPLT);
@@ -108,11 +109,13 @@ int flume_sort(lua_State *L) {
   lua_createtable(L, (int)count, 0);
   lua_settop(L, AT_RIGHT);
   for (lua_Integer i = 1; i <= count; i++) {
+    flume_budget_look(L, sorting.budget);
     lua_geti(L, AT_LIST, i);
     lua_rawseti(L, AT_FROM, i);
   }
   merge_all(&sorting, count);
   for (lua_Integer i = 1; i <= count; i++) {
+    flume_budget_look(L, sorting.budget);
     lua_rawgeti(L, sorting.from, i);
     lua_seti(L, AT_LIST, i);
   }

@@ -231,6 +231,7 @@ static bool replace_all(struct flume_match *match, luaL_Buffer *out, const char 
   const char *at = match->subject, *last_end = NULL;
   if (anchored) pattern++;
   for (*count = 0; *count < most;) {
+    flume_budget_look(match->L, match->budget);
     match->count = 0;
     const char *end = flume_match_at(match, at, pattern);
     if (end != NULL && end != last_end) {

@@ -1,3 +1,4 @@
+/* The functions of table that loop: charged by the elements they touch. */
 #include <lauxlib.h>
 #include <limits.h>
 
@@ -22,16 +23,21 @@ static lua_Unsigned count_of(lua_Integer first, lua_Integer last) {
   return (lua_Unsigned)last - (lua_Unsigned)first + 1;
 }
 
-/* Copies the elements from..from + count - 1 of the table at index 1 to another place, in the table at index into. */
+/* Copies the elements from..from + count - 1 of the table at index 1 to another place, in the table at index into. An
+ * element of a table with an __index may be as expensive as many instructions. */
 static void move_up(lua_State *L, lua_Integer from, lua_Integer to, lua_Unsigned count, int into) {
+  struct flume_budget *budget = flume_budget_of(L);
   for (lua_Unsigned i = count; i-- > 0;) {
+    flume_budget_look(L, budget);
     lua_geti(L, 1, from + (lua_Integer)i);
     lua_seti(L, into, to + (lua_Integer)i);
   }
 }
 
 static void move_down(lua_State *L, lua_Integer from, lua_Integer to, lua_Unsigned count, int into) {
+  struct flume_budget *budget = flume_budget_of(L);
   for (lua_Unsigned i = 0; i < count; i++) {
+    flume_budget_look(L, budget);
     lua_geti(L, 1, from + (lua_Integer)i);
     lua_seti(L, into, to + (lua_Integer)i);
   }
@@ -101,6 +107,7 @@ static void add_element(lua_State *L, luaL_Buffer *out, lua_Integer i) {
 static int concat(lua_State *L) {
   luaL_Buffer out;
   size_t sep_len;
+  struct flume_budget *budget = flume_budget_of(L);
   check_can(L, 1, "__index");
   lua_Integer last = length_of(L, 1);
   const char *sep = luaL_optlstring(L, 2, "", &sep_len);
@@ -108,10 +115,11 @@ static int concat(lua_State *L) {
   last = luaL_optinteger(L, 4, last);
   if (first <= last) {
     lua_Unsigned count = count_of(first, last);
-    flume_budget_charge(L, flume_budget_of(L), count != 0 ? count : UINT64_MAX);
+    flume_budget_charge(L, budget, count != 0 ? count : UINT64_MAX);
   }
   luaL_buffinit(L, &out);
   for (lua_Integer i = first; i <= last; i++) {
+    flume_budget_look(L, budget);
     add_element(L, &out, i);
     if (i == last) break; /* which may be the largest integer */
     luaL_addlstring(&out, sep, sep_len);
@@ -129,8 +137,12 @@ static int unpack(lua_State *L) {
   if (count - 1 >= INT_MAX - 1 || !lua_checkstack(L, (int)count)) {
     return luaL_error(L, "too many results to unpack");
   }
-  flume_budget_charge(L, flume_budget_of(L), count);
-  for (lua_Unsigned i = 0; i < count; i++) lua_geti(L, 1, first + (lua_Integer)i);
+  struct flume_budget *budget = flume_budget_of(L);
+  flume_budget_charge_values(L, budget, count);
+  for (lua_Unsigned i = 0; i < count; i++) {
+    flume_budget_look(L, budget);
+    lua_geti(L, 1, first + (lua_Integer)i);
+  }
   return (int)count;
 }
 

@@ -1,5 +1,6 @@
 #include "lua/sandbox/vm.h"
 
+#include <assert.h>
 #include <dlfcn.h>
 #include <lauxlib.h>
 #include <lualib.h>
@@ -10,11 +11,18 @@
 #include "lua/sandbox/guard.h"
 #include "lua/sandbox/lib.h"
 #include "lua/sandbox/lib_tostring.h"
+#include "lua/sandbox/load.h"
 #include "lua/value/box.h"
 #include "lua/value/codec.h"
 #include "lua/value/marshal.h"
 
 #define MAX_RESULTS 10000 /* of one call: callers copy them around on their stacks */
+#define CLOSE_RESERVE_BYTES (1 << 20)
+
+/* Processor time for one call on the thread of the caller, who waits. */
+#define CALLER_NS_PER_1000_STEPS 3500
+#define CALLER_NS_AT_LEAST 700000000u
+#define CALLER_ENCODE_NS 200000000u /* and for its results */
 
 /* --- Files, for the Lua side --------------------------------------------------------------------------------------- */
 
@@ -153,6 +161,7 @@ static int open_libraries(lua_State *L) {
   flume__vm_open(L);
   flume__library_open(L);
   flume__guard_open(L);
+  flume__load_open(L);
   lua_gc(L, LUA_GCGEN, 0, 0);
   return 0;
 }
@@ -171,6 +180,7 @@ static struct flume_vm *new_vm(size_t memory_max_bytes, uint64_t steps_max, lua_
   vm->budget.memory_max_bytes = memory_max_bytes;
   vm->budget.steps_max = steps_max;
   vm->host = LUA_NOREF;
+  vm->owner = uv_thread_self();
   if (uv_mutex_init(&vm->mutex) != 0) goto err_after_alloc;
   vm->L = lua_newstate(flume_budget_alloc, &vm->budget);
   if (vm->L == NULL) goto err_after_mutex;
@@ -195,10 +205,19 @@ struct flume_vm *flume_vm_new_trusted(size_t memory_max_bytes) {
   return new_vm(memory_max_bytes != 0 ? memory_max_bytes : SIZE_MAX, 0, open_all_libraries);
 }
 
+/* The limit of memory holds in lua_close too, with a reserve: finalizers of boxes and files must not fail because the
+ * script has used up its memory. */
 void flume_vm_free(struct flume_vm *vm) {
+  struct flume_budget *budget = &vm->budget;
   lua_sethook(vm->L, NULL, 0, 0);
-  vm->budget.memory_max_bytes = SIZE_MAX; /* what is freed by finalizers must not fail for want of memory */
+  budget->running = NULL;
+  budget->spent = 0;
+  budget->refused = 0;
+  budget->refuses = false;
+  if (budget->memory_max_bytes < SIZE_MAX - CLOSE_RESERVE_BYTES) budget->memory_max_bytes += CLOSE_RESERVE_BYTES;
+  flume_guard_close(vm->L);
   lua_close(vm->L);
+  assert(budget->memory_bytes == 0);
   uv_mutex_destroy(&vm->mutex);
   free(vm);
 }
@@ -220,11 +239,22 @@ static void leave_locale(struct flume_vm *vm) {
   if (vm->locale != (locale_t)0) uselocale(vm->locale);
 }
 
+/* 0 for the budget's own limit, on worker threads. */
+static uint64_t time_max_ns(const struct flume_vm *vm) {
+  uv_thread_t self = uv_thread_self();
+  if (!uv_thread_equal(&self, &vm->owner)) return 0;
+  uint64_t steps_max = vm->budget.steps_max;
+  uint64_t thousands = steps_max / 1000, most = UINT64_MAX / CALLER_NS_PER_1000_STEPS;
+  uint64_t max_ns = thousands < most ? thousands * CALLER_NS_PER_1000_STEPS : UINT64_MAX;
+  return max_ns < CALLER_NS_AT_LEAST ? CALLER_NS_AT_LEAST : max_ns;
+}
+
 void flume_vm_enter(struct flume_vm *vm) {
   atomic_store_explicit(&vm->wanted, true, memory_order_relaxed);
   uv_mutex_lock(&vm->mutex);
   atomic_store_explicit(&vm->wanted, false, memory_order_relaxed);
   enter_locale(vm);
+  vm->budget.time_max_ns = time_max_ns(vm);
   flume_budget_begin(vm->L, &vm->budget);
 }
 
@@ -282,7 +312,9 @@ static int invoke(lua_State *L) {
   flume_guard_check(L);
   if (lua_gettop(L) - 1 > MAX_RESULTS)
     return luaL_error(L, "%d results; there may be %d", lua_gettop(L) - 1, MAX_RESULTS);
+  call->vm->budget.encode_max_ns = call->vm->budget.time_max_ns != 0 ? CALLER_ENCODE_NS : 0;
   call->status = flume_values_put(L, 2, lua_gettop(L), call->results, call->err);
+  call->vm->budget.encode_max_ns = 0;
   if (call->status != 0) flume_err_wrap(call->err, "result");
   return 0;
 }

@@ -1,7 +1,8 @@
-/* A Lua state of its own for a script view: the libraries that can do no harm (or all, for one that is trusted), an
- * allocator with a limit, a budget of instructions, and a host object (host.lua) whose functions are called with values that cross as MessagePack.
+/* A script view's own Lua state: the libraries that can do no harm (or all, for a trusted script), a budget of memory and
+ * instructions, and a host object (host.lua) whose functions are called with values that cross as MessagePack.
  *
- * Any thread may call, one at a time: flume_vm_enter waits for the others. */
+ * Any thread may call, one at a time: flume_vm_enter waits for the others. A call on the thread that made the state has
+ * about a second of processor time; see lua/value/budget.h for the others. */
 #ifndef FLUME_LUA_VM_H
 #define FLUME_LUA_VM_H
 
@@ -18,7 +19,8 @@ struct flume_vm {
   int host; /* registry reference of the host object, LUA_NOREF before it is loaded */
   uv_mutex_t mutex;
   locale_t locale;    /* while a thread is in: its locale from before; NULL otherwise, or when it wasn't changed */
-  atomic_bool wanted; /* somebody waits: a long fold should pause */
+  uv_thread_t owner;  /* the thread that made the state: that of the caller */
+  atomic_bool wanted; /* another thread waits for the state: a long fold should pause */
   struct flume_budget budget;
 };
 

@@ -2,6 +2,8 @@
 
 #include <lauxlib.h>
 
+#include "lua/value/budget.h"
+
 #define TYPE_NAME "flume.box"
 
 static int collect(lua_State *L) {
@@ -11,7 +13,7 @@ static int collect(lua_State *L) {
 
 struct flume_buf *flume_box_buf(lua_State *L) {
   struct flume_buf *buf = lua_newuserdatauv(L, sizeof *buf, 0);
-  flume_buf_init(buf, &flume_io_posix);
+  flume_buf_init(buf, flume_budget_io(flume_budget_of(L)));
   if (luaL_newmetatable(L, TYPE_NAME)) {
     lua_pushcfunction(L, collect);
     lua_setfield(L, -2, "__gc");

@@ -6,8 +6,9 @@
 
 #include "core/base/buf.h"
 
-/* Pushes a userdata that owns an empty buffer, and returns the buffer; it is valid as long as the userdata lives, and
- * freed with it: when it is collected, or leaves its scope after lua_toclose. Raises a memory error. */
+/* Pushes a userdata that owns an empty buffer, and returns the buffer. The buffer is valid as long as the userdata lives,
+ * and freed with it: when it is collected, or leaves its scope after lua_toclose. In a state with a budget the bytes count
+ * as its memory. Raises a memory error. */
 struct flume_buf *flume_box_buf(lua_State *L);
 
 /* The buffer of the box at index, which must be one: an upvalue that C code has set, say. */

@@ -12,11 +12,16 @@
 #include "core/codec/msgpack.h"
 #include "core/index/hyperloglog.h"
 #include "lua/value/box.h"
+#include "lua/value/budget.h"
 #include "lua/value/marshal.h"
 #include "lua/value/record.h"
 
 /* A buffer larger than this is not kept for the next call. */
 #define KEEP_BYTES (1 << 20)
+
+#define BYTES_PER_STEP 4
+#define STEPS_PER_ELEMENT 4
+#define LOOKED_AT_STEPS 10000 /* the clock too: such a call is worth many instructions */
 
 /* The buffer in upvalue n, empty. */
 static struct flume_buf *take_buf(lua_State *L, int n) {
@@ -33,10 +38,26 @@ static int push_failure(lua_State *L, const struct flume_err *err) {
   return 3;
 }
 
-static int push_corrupt(lua_State *L) {
+static int push_undecodable(lua_State *L, const uint8_t *data, size_t len, int status) {
   struct flume_err err;
-  flume_err_set(&err, FLUME_ECORRUPT, "not valid MessagePack");
+  flume_marshal_explain(data, len, status, &err);
   return push_failure(L, &err);
+}
+
+/* Takes steps for so many bytes that were encoded or hashed, and for the elements of a table at index 1. */
+static void charge(lua_State *L, size_t bytes) {
+  struct flume_budget *budget = flume_budget_of(L);
+  uint64_t elements = lua_type(L, 1) == LUA_TTABLE ? lua_rawlen(L, 1) : 0;
+  uint64_t steps = bytes / BYTES_PER_STEP + elements * STEPS_PER_ELEMENT;
+  if (steps > LOOKED_AT_STEPS && flume_budget_is_up(budget)) flume_budget_raise(L, budget);
+  flume_budget_charge(L, budget, steps);
+}
+
+/* What hash could not do: for want of memory also when the budget is spent. */
+static int raise_hash(lua_State *L, const struct flume_err *err) {
+  struct flume_budget *budget = flume_budget_of(L);
+  if (budget != NULL && flume_budget_is_spent(budget)) return flume_budget_raise(L, budget);
+  return luaL_error(L, "hash: %s", err->msg);
 }
 
 static int push_encoded(lua_State *L, int (*encode)(lua_State *, int, struct flume_buf *, struct flume_err *)) {
@@ -59,7 +80,8 @@ static int encode_sorted(lua_State *L) {
 static int decode(lua_State *L) {
   size_t len;
   const char *data = luaL_checklstring(L, 1, &len);
-  return flume_marshal_push(L, (const uint8_t *)data, len) == 0 ? 1 : push_corrupt(L);
+  int rv = flume_marshal_push(L, (const uint8_t *)data, len);
+  return rv == 0 ? 1 : push_undecodable(L, (const uint8_t *)data, len, rv);
 }
 
 static int record(lua_State *L) {
@@ -67,7 +89,8 @@ static int record(lua_State *L) {
   const uint8_t *data = (const uint8_t *)luaL_checklstring(L, 1, &len), *p = data;
   struct flume_value header;
   luaL_argcheck(L, len <= UINT32_MAX, 1, "longer than 4 GiB");
-  if (flume_msgpack_read(&p, data + len, &header) != 0) return push_corrupt(L);
+  if (flume_msgpack_read(&p, data + len, &header) != 0) return push_undecodable(L, data, len, FLUME_ECORRUPT);
+  if (header.type == FLUME_TYPE_EXT) return push_undecodable(L, data, len, FLUME_ENOTSUP);
   flume_record_push(L, data, (uint32_t)len, 1);
   return 1;
 }
@@ -88,8 +111,9 @@ static int hash(lua_State *L) {
   struct flume_buf *packed = take_buf(L, 1), *key = take_buf(L, 2);
   struct flume_err err;
   luaL_checkany(L, 1);
-  if (flume_marshal_encode_sorted(L, 1, packed, &err) != 0) return luaL_error(L, "%s", err.msg);
-  if (flume_key_encode(packed->data, packed->len, key, &err) != 0) return luaL_error(L, "%s", err.msg);
+  if (flume_marshal_encode_sorted(L, 1, packed, &err) != 0) return raise_hash(L, &err);
+  charge(L, packed->len);
+  if (flume_key_encode(packed->data, packed->len, key, &err) != 0) return raise_hash(L, &err);
   lua_pushinteger(L, (lua_Integer)flume_hash64(key->data, key->len));
   return 1;
 }
@@ -143,7 +167,8 @@ static int json_decode(lua_State *L) {
   size_t len;
   const char *text = luaL_checklstring(L, 1, &len);
   if (flume_json_to_msgpack(text, len, packed, &err) != 0) return push_failure(L, &err);
-  return flume_marshal_push(L, packed->data, packed->len) == 0 ? 1 : push_corrupt(L);
+  int rv = flume_marshal_push(L, packed->data, packed->len);
+  return rv == 0 ? 1 : push_undecodable(L, packed->data, packed->len, rv);
 }
 
 int flume__codec_open(lua_State *L) {

@@ -16,6 +16,7 @@
 
 #define TABLE_BYTES 56 /* that an empty table takes in Lua */
 #define TOO_MUCH "more than the view may have in memory"
+#define LOOK_AT_CLOCK_EVERY 16 /* tables; one that was emptied may take milliseconds to walk through */
 
 /* Their addresses are the registry keys of the marking metatables. */
 static const char array_mark = 'a';
@@ -33,6 +34,9 @@ struct encoder {
   lua_State *L;
   struct flume_buf *out;
   struct flume_err *err;
+  const char *root;       /* the name of the value, for errors */
+  uint64_t max_ns;        /* of processor time; 0: no limit */
+  uint64_t begun_ns;      /* processor time when the first tables were written; 0: not yet */
   const void *array_mark; /* identity of the metatable; NULL when the state has none */
   const void *map_mark;
   struct flume_buf *pairs; /* of the maps in work, to be sorted; NULL for the order that Lua gives */
@@ -121,7 +125,7 @@ static int fail(struct encoder *e, const char *fmt, ...) {
   va_end(args);
   for (unsigned i = 0; i < e->depth; i++) add_key(&path, e->L, &e->levels[i]);
   strcpy(path.text + path.len, path.full ? "..." : "");
-  return flume_err_set(e->err, FLUME_EINVAL, "value%s: %s", path.text, text);
+  return flume_err_set(e->err, FLUME_EINVAL, "%s%s: %s", e->root, path.text, text);
 }
 
 static int fail_write(struct encoder *e, int rv) {
@@ -281,17 +285,36 @@ static int encode_marked_array(struct encoder *e, int index, struct level *level
   return encode_array(e, index, largest, level);
 }
 
+static bool is_time_up(struct encoder *e) {
+  if (e->max_ns == 0 || e->tables_left % LOOK_AT_CLOCK_EVERY != 0) return false;
+  uint64_t cpu_ns = flume_budget_cpu_ns();
+  if (e->begun_ns == 0) e->begun_ns = cpu_ns;
+  return cpu_ns - e->begun_ns > e->max_ns;
+}
+
+/* Writes a table by its mark, or by its keys. */
+static int encode_fields(struct encoder *e, int index, const void *mark, struct level *level) {
+  lua_Unsigned border = lua_rawlen(e->L, index);
+  if (mark != NULL && mark == e->map_mark) return encode_map(e, index, level);
+  if (mark != NULL && mark == e->array_mark) return encode_marked_array(e, index, level);
+  if (border > 0 && is_sequence(e->L, index, border)) return encode_array(e, index, (lua_Integer)border, level);
+  size_t header_off = e->out->len;
+  int rv = encode_map(e, index, level);
+  if (rv == 0 && e->out->len == header_off + 1) e->out->data[header_off] = 0x90; /* an empty array */
+  return rv;
+}
+
 static int encode_table(struct encoder *e, int index) {
   lua_State *L = e->L;
   const void *table = lua_topointer(L, index), *mark = NULL;
   struct level *level = &e->levels[e->depth];
-  lua_Unsigned border;
   int rv;
   for (unsigned i = 0; i < e->depth; i++) {
     if (e->levels[i].table == table) return fail(e, "cycle");
   }
   if (e->depth == FLUME_MSGPACK_MAX_DEPTH) return fail(e, "nested deeper than %d", FLUME_MSGPACK_MAX_DEPTH);
   if (e->tables_left-- == 0 || e->out->len > e->bytes_max) return fail(e, TOO_MUCH);
+  if (is_time_up(e)) return fail(e, "more than can be stored in %d ms", (int)(e->max_ns / 1000000));
   if (!lua_checkstack(L, 4)) return flume_err_nomem(e->err);
   if (lua_getmetatable(L, index)) {
     mark = lua_topointer(L, -1);
@@ -299,18 +322,7 @@ static int encode_table(struct encoder *e, int index) {
   }
   e->depth++;
   level->table = table;
-  border = lua_rawlen(L, index);
-  if (mark != NULL && mark == e->map_mark) {
-    rv = encode_map(e, index, level);
-  } else if (mark != NULL && mark == e->array_mark) {
-    rv = encode_marked_array(e, index, level);
-  } else if (border > 0 && is_sequence(L, index, border)) {
-    rv = encode_array(e, index, (lua_Integer)border, level);
-  } else {
-    size_t header_off = e->out->len;
-    rv = encode_map(e, index, level);
-    if (rv == 0 && e->out->len == header_off + 1) e->out->data[header_off] = 0x90;
-  }
+  rv = encode_fields(e, index, mark, level);
   e->depth--;
   return rv;
 }
@@ -361,9 +373,13 @@ static void limit(struct encoder *e, const struct flume_budget *budget) {
   size_t max_bytes = budget != NULL ? budget->memory_max_bytes : SIZE_MAX;
   e->tables_left = max_bytes / TABLE_BYTES;
   e->bytes_max = max_bytes < SIZE_MAX - e->out->len ? e->out->len + max_bytes : SIZE_MAX;
+  e->begun_ns = e->max_ns = 0;
+  if (budget == NULL || budget->steps_max == 0) return;
+  e->max_ns = budget->encode_max_ns != 0 ? budget->encode_max_ns : FLUME_MARSHAL_MAX_NS;
 }
 
-static int encode(lua_State *L, int index, struct flume_buf *pairs, struct flume_buf *out, struct flume_err *err) {
+static int encode(lua_State *L, int index, const char *root, struct flume_buf *pairs, struct flume_buf *out,
+                  struct flume_err *err) {
   struct encoder e;
   size_t before = out->len;
   int top = lua_gettop(L), rv;
@@ -372,6 +388,7 @@ static int encode(lua_State *L, int index, struct flume_buf *pairs, struct flume
   e.out = out;
   e.err = err;
   e.pairs = pairs;
+  e.root = root;
   limit(&e, flume_budget_of(L));
   e.depth = 0;
   if (!lua_checkstack(L, 4)) return flume_err_nomem(err);
@@ -386,15 +403,23 @@ static int encode(lua_State *L, int index, struct flume_buf *pairs, struct flume
 }
 
 int flume_marshal_encode(lua_State *L, int index, struct flume_buf *out, struct flume_err *err) {
-  return encode(L, index, NULL, out, err);
+  return encode(L, index, "value", NULL, out, err);
+}
+
+static int encode_sorted(lua_State *L, int index, const char *root, struct flume_buf *out, struct flume_err *err) {
+  struct flume_buf pairs;
+  flume_buf_init(&pairs, flume_budget_io(flume_budget_of(L)));
+  int rv = encode(L, index, root, &pairs, out, err);
+  flume_buf_fini(&pairs);
+  return rv;
 }
 
 int flume_marshal_encode_sorted(lua_State *L, int index, struct flume_buf *out, struct flume_err *err) {
-  struct flume_buf pairs;
-  flume_buf_init(&pairs, &flume_io_posix);
-  int rv = encode(L, index, &pairs, out, err);
-  flume_buf_fini(&pairs);
-  return rv;
+  return encode_sorted(L, index, "value", out, err);
+}
+
+int flume_marshal_encode_state(lua_State *L, int index, struct flume_buf *out, struct flume_err *err) {
+  return encode_sorted(L, index, "state", out, err);
 }
 
 /* --- Decoding ------------------------------------------------------------------------------------------------- */
@@ -482,6 +507,45 @@ int flume_marshal_push(lua_State *L, const uint8_t *data, size_t len) {
   return rv;
 }
 
+/* --- Explaining ------------------------------------------------------------------------------------------------ */
+
+/* What is wrong with a token, as the key of a map or as a value; NULL for nothing. */
+static const char *describe_token(const struct flume_value *v, bool is_key, char *text, size_t text_bytes) {
+  if (v->type == FLUME_TYPE_EXT) {
+    snprintf(text, text_bytes, "MessagePack extension type %d, of %u bytes, has no value in Lua", v->str.ext,
+             v->str.len);
+    return text;
+  }
+  if (!is_key) return NULL;
+  if (v->type == FLUME_TYPE_NIL) return "a map has a key that is nil, which no table of Lua can have";
+  if (v->type == FLUME_TYPE_FLOAT && v->f != v->f) return "a map has a key that is nan, which no table of Lua can have";
+  if (v->type == FLUME_TYPE_ARRAY) return "a map has a key that is an array, which no table of Lua can have";
+  if (v->type == FLUME_TYPE_MAP) return "a map has a key that is a map, which no table of Lua can have";
+  return NULL;
+}
+
+int flume_marshal_explain(const uint8_t *data, size_t len, int status, struct flume_err *err) {
+  uint64_t left[FLUME_MSGPACK_MAX_DEPTH + 1] = {1}; /* tokens to come in each container; of a map, keys and values */
+  bool is_map[FLUME_MSGPACK_MAX_DEPTH + 1] = {false};
+  const uint8_t *at = data, *end = data + len;
+  unsigned depth = 0;
+  char text[100];
+  struct flume_value v;
+  if (status != FLUME_ENOTSUP) return flume_err_set(err, status, "not valid MessagePack");
+  for (;;) {
+    while (left[depth] == 0 && depth > 0) depth--;
+    if (left[depth] == 0 || flume_msgpack_read(&at, end, &v) != 0) break;
+    const char *wrong = describe_token(&v, is_map[depth] && left[depth] % 2 == 0, text, sizeof text);
+    if (wrong != NULL) return flume_err_set(err, status, "%s", wrong);
+    left[depth]--;
+    if (v.type != FLUME_TYPE_ARRAY && v.type != FLUME_TYPE_MAP) continue;
+    if (depth == FLUME_MSGPACK_MAX_DEPTH) break;
+    is_map[++depth] = v.type == FLUME_TYPE_MAP;
+    left[depth] = is_map[depth] ? 2 * (uint64_t)v.count : v.count;
+  }
+  return flume_err_set(err, status, "a value that Lua has not");
+}
+
 /* --- Marks ---------------------------------------------------------------------------------------------------- */
 
 bool flume_marshal_is_array(lua_State *L, int index) {
@@ -494,7 +558,11 @@ bool flume_marshal_is_array(lua_State *L, int index) {
     if (mark == mark_identity(L, &array_mark)) return true;
   }
   luaL_checkstack(L, 4, NULL);
-  return is_sequence(L, index, lua_rawlen(L, index));
+  struct flume_budget *budget = flume_budget_of(L);
+  flume_budget_charge(L, budget, lua_rawlen(L, index));
+  bool is_array = is_sequence(L, index, lua_rawlen(L, index));
+  flume_budget_look_large(L, budget);
+  return is_array;
 }
 
 /* Marks the table argument, or a new one, with the metatable in upvalue 1. */

@@ -30,6 +30,14 @@ static int raise_corrupt(lua_State *L) {
   return luaL_error(L, "record is not valid MessagePack");
 }
 
+/* Why the value in data, or a key of a map, could not be pushed. */
+static int raise_undecodable(lua_State *L, const uint8_t *data, size_t len, int status) {
+  struct flume_err err;
+  if (status != FLUME_ENOTSUP) return raise_corrupt(L);
+  flume_marshal_explain(data, len, status, &err);
+  return luaL_error(L, "record: %s", err.msg);
+}
+
 /* --- Pushing -------------------------------------------------------------------------------------------------- */
 
 static inline void push_record(lua_State *L, const uint8_t *data, uint32_t len, int block_index, int metatable_index) {
@@ -49,9 +57,9 @@ static inline void push_record(lua_State *L, const uint8_t *data, uint32_t len, 
 static void push_plain(lua_State *L, const uint8_t *data, uint32_t len) {
   const uint8_t *p = data;
   struct flume_value v;
-  if (flume_msgpack_read(&p, data + len, &v) != 0 || p != data + len || flume__marshal_push_scalar(L, &v) != 0) {
-    raise_corrupt(L);
-  }
+  if (flume_msgpack_read(&p, data + len, &v) != 0 || p != data + len) raise_corrupt(L);
+  int rv = flume__marshal_push_scalar(L, &v);
+  if (rv != 0) raise_undecodable(L, data, len, rv);
 }
 
 void flume_record_push_fast(lua_State *L, const uint8_t *data, uint32_t len, int block_index, int metatable_index) {
@@ -79,7 +87,7 @@ static inline void push_inner(lua_State *L, const struct record *r, int record_i
     push_record(L, from, (uint32_t)(end - from), lua_gettop(L), METATABLE);
     lua_replace(L, -2);
   } else if (flume__marshal_push_scalar(L, &v) != 0) {
-    raise_corrupt(L);
+    raise_undecodable(L, from, (size_t)(at - from), FLUME_ENOTSUP);
   }
 }
 
@@ -223,7 +231,8 @@ static int get_len(lua_State *L) {
 /* Pushes the key at *p and moves *p to its value. */
 static void push_key(lua_State *L, const struct record *r, const uint8_t **p) {
   struct flume_value key;
-  if (flume_msgpack_read(p, r->data + r->len, &key) != 0 || flume__marshal_push_key(L, &key) != 0) raise_corrupt(L);
+  if (flume_msgpack_read(p, r->data + r->len, &key) != 0) raise_corrupt(L);
+  if (flume__marshal_push_key(L, &key) != 0) raise_undecodable(L, r->data, r->len, FLUME_ENOTSUP);
 }
 
 static int next(lua_State *L) {
@@ -339,5 +348,6 @@ void flume_record_copy(lua_State *L, int index) {
     return;
   }
   charge_bytes(L, len);
-  if (flume_marshal_push(L, data, len) != 0) raise_corrupt(L);
+  int rv = flume_marshal_push(L, data, len);
+  if (rv != 0) raise_undecodable(L, data, len, rv);
 }

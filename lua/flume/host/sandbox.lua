@@ -4,11 +4,13 @@
 -- Runs in a view's own Lua state, where the core gives functions that are bounded and always do the same
 -- (lua/sandbox/lib.h), or in the caller's for views that have to be there.
 
+local core = rawget(_G, "flume_core") -- of a view's own state
+
 local M = {}
 
 local BASE = {
-  "assert", "error", "ipairs", "next", "pairs", "print", "rawequal", "rawget", "rawlen", "rawset", "select", "tonumber",
-  "tostring", "type", "_VERSION",
+  "assert", "error", "ipairs", "next", "pairs", "pcall", "print", "rawequal", "rawget", "rawlen", "rawset", "select",
+  "tonumber", "tostring", "type", "xpcall", "_VERSION",
 }
 
 local HIDDEN = {string = {"dump"}, math = {"random", "randomseed"}}
@@ -21,10 +23,18 @@ local function copy_library(name, library, bounded)
   return copy
 end
 
--- Strings share one metatable: handing it out would hand out the string library itself.
+-- The metatables that the scripts of the caller's state have set: they get no others.
+local own_metatables = setmetatable({}, {__mode = "k"})
+
+-- A metatable of the host's in the hands of a script could be given finalizers; that of strings would hand out the string
+-- library itself.
 local function safe_getmetatable(value)
   if type(value) == "string" then return nil end
-  return getmetatable(value)
+  local metatable = getmetatable(value)
+  if type(metatable) ~= "table" or own_metatables[metatable] or rawget(metatable, "__metatable") ~= nil then
+    return metatable
+  end
+  return false
 end
 
 -- For the caller's state: a finalizer would run at any time.
@@ -32,58 +42,9 @@ local function safe_setmetatable(table, metatable)
   if type(metatable) == "table" and rawget(metatable, "__gc") ~= nil then
     error("__gc is not available in a view", 2)
   end
-  return setmetatable(table, metatable)
-end
-
--- What catches errors, but not the one of a spent budget: that is raised again. The handler of an xpcall is called
--- afterwards: in the midst of the error no instructions are counted.
-local function add_catching(env, guard)
-  local function pass(ok, ...)
-    if not ok then guard.caught(...) end
-    return ok, ...
-  end
-
-  function env.pcall(fn, ...) return pass(pcall(fn, ...)) end
-
-  function env.xpcall(fn, handler, ...)
-    local results = table.pack(pass(pcall(fn, ...)))
-    if results[1] then return table.unpack(results, 1, results.n) end
-    return false, handler(results[2])
-  end
-end
-
--- A coroutine that the error has ended does not count any more: what it left to be closed is not closed.
-local function add_coroutines(env, guard)
-  local create, resume, close = env.coroutine.create, coroutine.resume, coroutine.close
-  local ended = setmetatable({}, {__mode = "k"})
-
-  local function pass(co, ok, ...)
-    if not ok then
-      if guard.exhausted() then ended[co] = true end
-      guard.caught(...)
-    end
-    return ok, ...
-  end
-
-  function env.coroutine.resume(co, ...) return pass(co, resume(co, ...)) end
-
-  function env.coroutine.close(co)
-    if ended[co] then return false, "the coroutine has spent the instruction budget" end
-    return pass(co, close(co))
-  end
-
-  local function unwrap(co, ok, ...)
-    if ok then return ... end
-    local message = ...
-    local closed, why = env.coroutine.close(co)
-    if not closed then message = why end
-    error(message, 2)
-  end
-
-  function env.coroutine.wrap(fn)
-    local co = create(fn)
-    return function (...) return unwrap(co, pass(co, resume(co, ...))) end
-  end
+  setmetatable(table, metatable)
+  if metatable then own_metatables[metatable] = true end
+  return table
 end
 
 -- The text of a chunk in pieces: Lua's own load would catch an error in fn.
@@ -105,10 +66,16 @@ local function file_of(folder, name)
   return folder .. "/" .. name:gsub("%.", "/") .. ".lua"
 end
 
+-- Compiles text within the budget, in a state that has one.
+local function compile(text, chunk_name, env)
+  if core and core.compile then return core.compile(text, chunk_name, env) end
+  return load(text, chunk_name, "t", env)
+end
+
 --- Compiles a script, whose first line may begin with #.
 function M.compile(source, path, env)
   local text = source:gsub("^#[^\n]*", "", 1)
-  return load(text, "@" .. path, "t", env)
+  return compile(text, "@" .. path, env)
 end
 
 --- The source of a module that a script with this host could require, or nil.
@@ -125,7 +92,7 @@ local function note_version(host, name, module)
   if type(version) == "string" then host.on_load(name, ("return %q"):format(version)) end
 end
 
-local function add_loading(env, host, guard)
+local function add_loading(env, host)
   local loaded = {}
 
   function env.load(chunk, name, _, chunk_env)
@@ -134,8 +101,12 @@ local function add_loading(env, host, guard)
       if not ok then return nil, text end
       chunk, name = text, name or "=(load)"
     end
-    if type(chunk) == "string" then guard.charge(#chunk) end
-    return load(chunk, name, "t", chunk_env == nil and env or chunk_env)
+    if type(chunk) == "number" then chunk = tostring(chunk) end
+    if type(chunk) ~= "string" then
+      local given = chunk == nil and "no value" or type(chunk)
+      error(("bad argument #1 to 'load' (function expected, got %s)"):format(given), 2)
+    end
+    return compile(chunk, name or chunk, chunk_env == nil and env or chunk_env)
   end
 
   function env.require(name)
@@ -163,25 +134,21 @@ local function add_loading(env, host, guard)
   end
 end
 
-local function nothing() end
-
-local UNGUARDED = {exhausted = nothing, caught = nothing, charge = nothing}
-
 --- An environment for a script. host = {folder=, read=function(path), provided={name=value}, natives={name=…} and
 --- open_native=function(name) of modules in C or nil, on_load=function(name, source), core = the core of a view's own
 --- state, or nil}
 function M.new(host)
-  local env, library, guard = {}, host.core and host.core.library or {}, host.core or UNGUARDED
+  local env, guard = {}, host.core or {}
+  local library = guard.library or {}
   for _, name in ipairs(BASE) do env[name] = _G[name] end
   for name, value in pairs(library.base or {}) do env[name] = value end
   for _, name in ipairs {"string", "table", "math", "utf8", "coroutine"} do
     env[name] = copy_library(name, _G[name], library[name])
   end
-  env.getmetatable, env.setmetatable = safe_getmetatable, guard.setmetatable or safe_setmetatable
+  env.getmetatable = guard.getmetatable or safe_getmetatable
+  env.setmetatable = guard.setmetatable or safe_setmetatable
   env._G = env
-  add_catching(env, guard)
-  add_coroutines(env, guard)
-  add_loading(env, host, guard)
+  add_loading(env, host)
   return env
 end
 

@@ -18,8 +18,8 @@ local NATIVES = { -- modules in C that scripts may require
 }
 
 local function compile(module)
-  local path = assert(package.searchpath(module, package.path))
-  return string.dump(assert(loadfile(path, "t")))
+  local file <close> = assert(io.open(assert(package.searchpath(module, package.path))))
+  return string.dump(assert(load(file:read "a", "=" .. module, "t"))) -- the errors of scripts show no path of flume's
 end
 
 -- Each module is read and compiled once.

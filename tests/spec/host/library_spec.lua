@@ -99,6 +99,17 @@ load("return 1 + 1")(), select("#", load("x =")), load("return ...", "n", "t")(7
 next({}), next({7}), next({7}, 1), pcall(next), next({a = 1})
 (function () local t = {} for i = 1, 20 do t[i] = i end for k in pairs(t) do t[k] = nil end return next(t) end)()
 (function () for k in pairs(setmetatable({}, {__pairs = function () return next, {1} end})) do return k end end)()
+xpcall(error, function () error "y" end, "x"), xpcall(error, function (m) return m.x.y end, "x"), pcall(xpcall, print, 1)
+(function () local n = 0 return xpcall(error, function (m) n = n + 1 if n < 3 then error(n, 0) end return m, 5 end, "x") end)()
+xpcall(function () return coroutine.isyieldable() end, print), select("#", xpcall(error, function () return 1, 2, 3 end))
+(function () local co co = coroutine.wrap(function () return pcall(co) end) return co() end)()
+(function () local co co = coroutine.create(function () return pcall(coroutine.close, co) end) return coroutine.resume(co) end)()
+(function () local co co = coroutine.create(function () return coroutine.resume(co) end) return coroutine.resume(co) end)()
+(function () local f = coroutine.wrap(function () return pcall(coroutine.yield, 1) end) return f(), f(2, 3) end)()
+(function () local f = coroutine.wrap(function () return xpcall(coroutine.yield, print, 1) end) return f(), f(2, 3) end)()
+(function () local t = setmetatable({}, {__pairs = function (t) return coroutine.yield(7), t, 1 end}) local f = coroutine.wrap(function () return pairs(t) end) return f(), select("#", f(next)) end)()
+(function () local co = coroutine.create(function () local x <close> = setmetatable({}, {__close = function () error("c", 0) end}) coroutine.yield() end) coroutine.resume(co) return coroutine.close(co) end)()
+pcall(load), pcall(load, 1), pcall(load, {})
 pcall(pairs), rawlen({1, 2}), rawequal("a", "a"), rawget({a = 1}, "a"), #rawset({}, 1, 2)
 ]]
 
@@ -250,6 +261,68 @@ describe("the order of keys in a view", function ()
       for i = 1, 100 do t[{}], t[function () return i end], t[coroutine.create(print)] = i, i, i end
       for k, v in next, t do n = n + 1 t[k] = nil end
       return next(t) == nil and n
+    ]])
+  end)
+
+  it("of very many keys is the same, with pairs and next, and in part after a break", function ()
+    assert.same({true, true, 100000, "k000001", "k050000"}, {view:run [[
+      local t, expected, others = {}, {}, {}
+      for i = 1, 99996 do
+        local key = ("k%06d"):format(i * 7919 % 99997)
+        t[key], expected[i] = i, key
+      end
+      table.sort(expected)
+      table.insert(expected, 1, -5)
+      table.insert(expected, 2, 1.5)
+      t[-5], t[1.5] = 1, 1
+      for i = 1, 2 do local key = {} t[key], others[key] = 1, true end
+      local function is_right(...)
+        local n = 0
+        for k in ... do
+          n = n + 1
+          if n <= #expected and k ~= expected[n] or n > #expected and not others[k] then return false end
+        end
+        return n == #expected + 2, n
+      end
+      local first, n = is_right(pairs(t))
+      local behind = next(t, "k049999")
+      for k in pairs(t) do if k == "k000001" then others = k break end end
+      local second = n
+      n = 0
+      for k in next, t do n = n + 1 end
+      return first, second == n, n, others, behind
+    ]]})
+  end)
+
+  it("of very many keys leaves out what is cleared on the way, and goes on behind it", function ()
+    assert.same({50000, 0, 70000}, {view:run [[
+      local t = {}
+      for i = 1, 100000 do t[i * 2 + 0.5] = i end
+      local n, last = 0, nil
+      for k in pairs(t) do
+        n = n + 1
+        t[k], t[k + 2] = nil, nil
+      end
+      local left, objects = 0, {}
+      for _ in pairs(t) do left = left + 1 end
+      for i = 1, 70000 do objects[{}] = i end
+      local found = 0
+      for k in next, objects do found = found + 1 objects[k] = nil end
+      return n, left, found
+    ]]})
+  end)
+
+  it("of very many keys takes little memory", function ()
+    local small = new_runner {memory = 120 << 20}
+    assert.equal(1000000, small:run [[
+      local t = {}
+      for i = 1, 1000000 do t[i + 0.5] = true end
+      for _ = 1, 3 do
+        for k in pairs(t) do break end
+      end
+      local n = 0
+      for k in pairs(t) do n = n + 1 end
+      return n
     ]])
   end)
 

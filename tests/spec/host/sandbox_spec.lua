@@ -174,12 +174,207 @@ describe_cases("recursion", {
     local t = setmetatable({}, {})
     getmetatable(t).__tostring = function () return tostring(t) end
     while true do pcall(tostring, t) end]],
+  ["through __pairs"] = "local t = setmetatable({}, {__pairs = pairs}) while true do pcall(pairs, t) end",
   ["through __index"] = [[
     local t = setmetatable({}, {})
     getmetatable(t).__index = t
     while true do pcall(function () return t.x end) end]],
   ["that branches"] = "local function f(n) if n < 2 then return n end return f(n - 1) + f(n - 2) end return f(60)",
 })
+
+describe_cases("one instruction that is worth many", {
+  ["a table that calls itself"] = "local t = setmetatable({}, {}) getmetatable(t).__call = t t()",
+  ["tables that call each other, in a coroutine"] = [[
+    local a, b = setmetatable({}, {}), setmetatable({}, {})
+    getmetatable(a).__call, getmetatable(b).__call = b, a
+    coroutine.wrap(function () while true do pcall(a, 1, 2, 3) end end)()]],
+  ["a numeral as an argument"] = "local s = ('0'):rep(7900000) while true do local _ = ('x'):rep(s) end",
+  ["a hash"] = "local f, s = require 'flume', ('a'):rep(5000000) while true do f.hash(s) end",
+  ["a hash of a list"] = "local f, t = require 'flume', {} for i = 1, 300000 do t[i] = i end while true do f.hash(t) end",
+  ["a question of kind"] = [[
+    local f, t = require 'flume', {}
+    for i = 1, 300000 do t[i] = i end
+    while true do f.is_array(t) end]],
+  ["a table that was emptied"] = [[
+    local t = {}
+    for i = 1, 500000 do t[i + 0.5] = 1 end
+    for i = 1, 500000 do t[i + 0.5] = nil end
+    while true do next(t) end]],
+})
+
+-- What nests on the C stack must end before that is full.
+describe("coroutines that close each other", function ()
+  after_each(world.clean)
+
+  it("end with an error, not with the process", function ()
+    local db = with_reducer([[
+      local last
+      for i = 1, 20000 do
+        local before = last
+        last = coroutine.create(function ()
+          local x <close> = setmetatable({}, {__close = function ()
+            if before then acc = acc + 1 assert(coroutine.close(before)) end
+          end})
+          coroutine.yield()
+        end)
+        coroutine.resume(last)
+      end
+      local closed, message = coroutine.close(last)
+      return {closed, message, acc}]], BUDGET)
+    db:append {n = 1}
+    local closed, message, depth = table.unpack(db.v:get())
+    assert.is_false(closed)
+    assert.is_truthy(message:find "C stack overflow", message)
+    assert.equal(100, depth)
+  end)
+end)
+
+-- The thread of the caller: a method that is "sync", and a script while it is loaded.
+describe("the caller waits for less than a second, at", function ()
+  after_each(world.clean)
+
+  local CHAIN = "local t = {} for i = 1, 1900 do t = setmetatable({}, {__index = t}) end "
+  local EMPTIED = [[
+    local t = {}
+    for i = 1, 1000000 do t[i * 1.5] = 1 end
+    for i = 1, 1000000 do t[i * 1.5] = nil end ]]
+  local names = {}
+  for depth = 1, 90 do
+    names[#names + 1] = "local function f() "
+    for i = 1, 150 do names[#names + 1] = "local a" .. i .. " " end
+  end
+  local NAMES = table.concat(names) .. (" g = g"):rep(30000) .. (" end"):rep(90)
+
+  for name, body in pairs {
+    ["a loop"] = "while true do end",
+    ["calls"] = "local t = setmetatable({}, {}) getmetatable(t).__call = t while true do pcall(t) end",
+    ["chains of __index"] = CHAIN .. "while true do local _ = t.x end",
+    ["chains of __index in table.move"] = CHAIN .. "table.move(t, 1, 1 << 23, 1, {})",
+    ["chains of __index in gsub"] = CHAIN .. "return ('a'):rep(1000000):gsub('a', t)",
+    ["an emptied table"] = EMPTIED .. "while true do next(t) end",
+    ["an emptied table, with pairs"] = EMPTIED .. "while true do for _ in pairs(t) do end end",
+    ["an emptied table in the result"] = EMPTIED .. "local u = {} for i = 1, 300000 do u[i] = t end return u",
+    ["comparing"] = "local a, b = ('x'):rep(5e7) .. 1, ('x'):rep(5e7) .. 2 while true do local _ = a < b end",
+    ["gsub"] = "return (('a'):rep(50000000):gsub('a', 'bb'))",
+    ["load of elseif"] = [[
+      local s = 'if x then ' .. ('elseif x then '):rep(100000) .. ' end'
+      while true do load(s) end]],
+    ["load of and"] = "local s = 'return a' .. (' and a'):rep(100000) while true do load(s) end",
+    ["load of goto"] = "local s = (' goto a'):rep(100000) .. ' ::a::' while true do load(s) end",
+    ["load of break"] = [[
+      local s = 'while x do' .. (' if x then break end'):rep(100000) .. ' end'
+      while true do load(s) end]],
+    ["load of names"] = ("local s = %q while true do assert(load(s)) end"):format(NAMES),
+  } do
+    it(name, function ()
+      local db, path = world.memory_db(), world.dir() .. "/v.lua"
+      db:use("v", world.write(path, ([[
+        local function f() %s end
+        return {version = 1, initial = 0, reducer = function (n) return n + 1 end, methods = {f = "sync"}, f = f}
+      ]]):format(body)))
+      db:append {n = 1}
+      assert.equal(1, db.v:get())
+      local start = os.clock()
+      local value, message = db.v:f()
+      assert.is_true(os.clock() - start < 1, "the method took " .. os.clock() - start .. " s")
+      assert.is_nil(value)
+      assert.is_truthy(message:find "instruction budget" or message:find "not enough memory" or
+        message:find "more than can be stored", message)
+      start = os.clock()
+      assert.is_false(pcall(db.use, db, "w", world.write(path, body)))
+      assert.is_true(os.clock() - start < 1, "loading took " .. os.clock() - start .. " s")
+    end)
+  end
+
+  it("a script that compiles for long", function ()
+    local start = os.clock()
+    for _, source in ipairs {"if x then " .. ("elseif x then "):rep(100000) .. "end", NAMES:rep(10)} do
+      local db, path = world.memory_db(), world.write(world.dir() .. "/v.lua", source)
+      local ok, message = pcall(db.use, db, "v", path)
+      assert.is_false(ok)
+      assert.is_truthy(tostring(message):find "instruction budget", tostring(message))
+    end
+    assert.is_true(os.clock() - start < 1, "it took " .. os.clock() - start .. " s")
+  end)
+end)
+
+-- Goes through all that a script can reach, and calls what can be called; gives the metatables that getmetatable gave.
+local CRAWLER = [[
+  local seen, own, found = {}, {}, {}
+  local flume = require "flume"
+  local function visit(value, item)
+    local kind = type(value)
+    if kind == "nil" or kind == "number" or kind == "boolean" or seen[value] then return end
+    seen[value] = true
+    local metatable = getmetatable(value)
+    if type(metatable) == "table" and not own[metatable] then found[#found + 1] = tostring(value) end
+    if kind == "table" then
+      for k, v in next, value do visit(k, item) visit(v, item) end
+    elseif kind == "userdata" and value ~= flume.null then
+      pcall(function () for k, v in pairs(value) do visit(k, item) visit(v, item) end end)
+    elseif kind == "function" and value ~= print and value ~= load then
+      for _, arguments in ipairs {
+        {}, {{}}, {1}, {"x"}, {item}, {function () return 1 end}, {flume.observable(1), print}, {{}, "x"}, {{1}, 1, 2, 3},
+        {"x", 1, 2}, {"x", "x", "x"}, {item, item}, {coroutine.create(print), 1}, {math.huge, -1}, {print, print, print},
+      } do
+        local results = table.pack(pcall(value, table.unpack(arguments)))
+        for i = 2, results.n do visit(results[i], item) end
+      end
+    end
+  end
+  for _, value in ipairs {_G, flume, item, flume.array {1}, flume.map {}, flume.observable(1), flume.table(item), "text",
+    coroutine.create(print)} do visit(value, item) end
+  visit(emit, item)
+]]
+
+describe("a metatable of the host", function ()
+  after_each(world.clean)
+
+  it("is nowhere in reach of a script", function ()
+    local db = with_reducer(CRAWLER .. "return {#found, table.concat(found, ' '), type(getmetatable(flume.array {}))}")
+    db:use("i", world.write(world.dir() .. "/i.lua",
+      ("return {version = 1, indexer = function (item, seq, emit) %s emit(#found) end}"):format(CRAWLER)))
+    db:append {n = 1, list = {1, {2}}, text = "x"}
+    assert.same({0, "", "boolean"}, (assert(db.v:get())))
+    assert.equal(1, (assert(db.i:count {gte = 0, lte = 0})))
+  end)
+
+  it("is not in the caller's state either", function ()
+    local db = world.memory_db()
+    db:use("v", world.write(world.dir() .. "/v.lua", [[
+      local flume = require "flume"
+      local own = {}
+      assert(getmetatable(flume.array {}) == false and getmetatable(flume.observable(1)) == false)
+      assert(getmetatable(setmetatable({}, own)) == own and getmetatable("x") == nil and getmetatable({}) == nil)
+      return {create = function ()
+        return {since = flume.observable(-1), create_sink = function () return function () end end,
+          close = function () end, destroy = function () end, methods = {}}
+      end}
+    ]]), {trusted = false})
+  end)
+
+  it("can't get a finalizer, which would run for ever when the view is closed", function ()
+    local db = with_reducer([[
+      local flume = require "flume"
+      for _, value in ipairs {flume.array {}, flume.map {}, flume.observable(1), item} do
+        local metatable = getmetatable(value)
+        if type(metatable) == "table" then
+          metatable.__gc = function () while true do end end
+          metatable.__mode = "k"
+        end
+      end
+      local kept = {}
+      local mine = setmetatable({}, {})
+      getmetatable(mine).__gc = function () while true do end end
+      for i = 1, 100 do kept[i] = {flume.array {}, flume.map {}, flume.observable(i)} end
+      return #kept]])
+    db:append {n = 1}
+    assert.equal(100, db.v:get())
+    local start = os.clock()
+    assert.is_true(db:close())
+    assert.is_true(os.clock() - start < 1)
+  end)
+end)
 
 describe_cases("the error of a spent budget is not held up", {
   ["by pcall"] = "while true do pcall(SPIN) end",
