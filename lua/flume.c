@@ -27,6 +27,7 @@ int luaopen_flume_core(lua_State *L) {
   flume__cursor_open(L);
   flume__pump_open(L);
   flume__view_open(L);
+  flume__slot_open(L);
   flume__seqset_open(L);
   flume__dir_open(L);
   flume__vm_open(L);

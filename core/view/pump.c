@@ -90,6 +90,7 @@ void flume_pump_tell(struct flume_pump *pump, struct flume_notice *notice) {
 
 void flume_pump_give_turn(struct flume_pump *pump, struct flume_turn *turn) {
   flume_queue_push(&pump->turns, &turn->queue);
+  atomic_store_explicit(&pump->has_turns, true, memory_order_relaxed);
 }
 
 void flume_pump_begin_work(struct flume_pump *pump) {
@@ -104,11 +105,12 @@ void flume_pump_end_work(struct flume_pump *pump) {
 void flume_pump_take_turns(struct flume_pump *pump) {
   struct flume_queue round, *node;
   assert(is_owner(pump));
-  if (pump->taking) return;
+  if (pump->taking || !atomic_load_explicit(&pump->has_turns, memory_order_relaxed)) return;
   pump->taking = true;
   flume_queue_init(&round);
   flume_pump_lock(pump);
   flume_queue_move(&round, &pump->turns);
+  atomic_store_explicit(&pump->has_turns, false, memory_order_relaxed);
   while ((node = flume_queue_shift(&round)) != NULL) {
     flume_pump_unlock(pump);
     struct flume_turn *turn = FLUME_CONTAINER_OF(node, struct flume_turn, queue);
@@ -207,16 +209,25 @@ static void run_wait(struct flume_notice *notice) {
   wait->cb(wait, wait->status);
 }
 
-static void end_wait(struct flume_sink *sink, struct flume_wait *wait, int status) {
-  assert(status <= 0);
+void flume_sink_unwait(struct flume_sink *sink, struct flume_wait *wait) {
+  assert(!flume_queue_empty(&wait->queue));
   if (wait->deadline_ns != 0) flume_pump_end_work(sink->pump);
   flume_queue_remove(&wait->queue);
+}
+
+static void end_wait(struct flume_sink *sink, struct flume_wait *wait, int status) {
+  assert(status <= 0);
+  flume_sink_unwait(sink, wait);
+  if (wait->locked != NULL) {
+    wait->locked(wait, status);
+    return;
+  }
   wait->status = status;
   wait->notice.run = run_wait;
   flume_pump_tell(sink->pump, &wait->notice);
 }
 
-static void end_waits(struct flume_sink *sink) {
+static void look_at_waits(struct flume_sink *sink) {
   struct flume_queue *node, *next;
   if (flume_queue_empty(&sink->waits)) return;
   uint64_t now = now_ns(sink->pump);
@@ -226,6 +237,12 @@ static void end_waits(struct flume_sink *sink) {
     int status = wait_status(sink, wait, now);
     if (status <= 0) end_wait(sink, wait, status);
   }
+}
+
+/* The sink may have moved: whoever waits for that is answered. */
+static void end_waits(struct flume_sink *sink) {
+  look_at_waits(sink);
+  if (sink->ops->moved != NULL) sink->ops->moved(sink);
 }
 
 /* --- The clock ------------------------------------------------------------------------------------------------- */
@@ -280,7 +297,7 @@ void flume_sink_wait(struct flume_sink *sink, struct flume_wait *wait) {
   struct flume_pump *pump = sink->pump;
   if (wait->deadline_ns != 0) flume_pump_begin_work(pump);
   flume_queue_push(&sink->waits, &wait->queue);
-  end_waits(sink);
+  look_at_waits(sink);
   wake_by(pump, wait->deadline_ns);
 }
 

@@ -34,6 +34,9 @@ struct flume_sink_ops {
 
   /* The moment that flume_sink_wake_at named has come. May be NULL. */
   void (*due)(struct flume_sink *sink);
+
+  /* It may have moved, failed or started over. May be NULL. */
+  void (*moved)(struct flume_sink *sink);
 };
 
 /*  state        event                          next         caused by
@@ -87,6 +90,8 @@ struct flume_wait {
   /* On the loop. 0; FLUME_ETIMEDOUT; FLUME_ECLOSED; FLUME_EVIEW: the sink failed; or why a log can't follow its writer
    * any more. */
   void (*cb)(struct flume_wait *wait, int status);
+  /* In place of cb, when it is not NULL: at once, locked, on any thread; the wait is in no queue any more. */
+  void (*locked)(struct flume_wait *wait, int status);
   int64_t seq;
   uint64_t deadline_ns; /* by io->hrtime_ns; 0 for none */
   int status;
@@ -123,6 +128,7 @@ struct flume_pump {
   uint64_t blocks_read;                         /* since it was opened */
   struct flume_queue notices;                   /* struct flume_notice */
   struct flume_queue turns;                     /* struct flume_turn */
+  atomic_bool has_turns;                        /* for an owner that asks without the lock */
   bool moved;                                   /* a sink's since was set: its observers are to be told */
   /* of the owner's thread */
   uv_thread_t owner;
@@ -148,7 +154,7 @@ void flume_pump_unlock(struct flume_pump *pump);
 void flume_pump_tell(struct flume_pump *pump, struct flume_notice *notice);
 /* Locked. Hands the owner a turn that is in no queue. */
 void flume_pump_give_turn(struct flume_pump *pump, struct flume_turn *turn);
-/* Owner, not locked. Runs each turn that is due once: so views that live in the caller's state go on when the caller
+/* Owner, not locked. Costs next to nothing when there is none. Runs each turn that is due once: so views that live in the caller's state go on when the caller
  * calls anything. Does nothing within itself. */
 void flume_pump_take_turns(struct flume_pump *pump);
 /* Locked. Something begins, or ends, that the owner's loop stays alive for. */
@@ -188,5 +194,7 @@ bool flume_sink_has(const struct flume_sink *sink, int64_t seq);
 /* A wait without a deadline does not keep the loop alive. cb fires once, later: when the sink has come to seq (and the
  * pump is ready), or can't any more. */
 void flume_sink_wait(struct flume_sink *sink, struct flume_wait *wait);
+/* Takes back a wait that has not ended. */
+void flume_sink_unwait(struct flume_sink *sink, struct flume_wait *wait);
 
 #endif

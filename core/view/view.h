@@ -52,6 +52,7 @@
 #define FLUME_VIEW_PATH_BYTES 4096
 
 struct flume_view;
+struct flume_view_slot;
 
 enum flume_view_state {
   FLUME_VIEW_NEW,
@@ -159,6 +160,7 @@ struct flume_view_request {
 /* A call of the view's own functions. Embedded by the caller, who fills in what is behind it. */
 struct flume_view_call {
   struct flume_view_request request; /* answered FLUME_ECLOSED when the view is closed before */
+  void *data;                        /* the caller's */
   struct flume_queue queue;
 };
 
@@ -190,7 +192,8 @@ struct flume_view_work {
   int64_t gone_until;  /* the ordinal of the first deletion behind those that are taken back */
   int64_t failing_seq; /* the record that could not be taken back */
   bool cant_retract;
-  bool rebuilds; /* RESTORING: from the first record, not from the last checkpoint */
+  bool rebuilds;   /* RESTORING: from the first record, not from the last checkpoint */
+  bool was_active; /* it was the active version when the work was begun */
   struct flume_view_failure failed;
 };
 
@@ -231,6 +234,7 @@ struct flume_view {
   struct flume_sink sink;
   const struct flume_view_ops *ops;
   const struct flume_io *io;
+  struct flume_view_slot *slot; /* that it is in; NULL for none */
   enum flume_view_state state;
   unsigned wants; /* of enum flume_view_want */
   enum flume_view_seat seat;
@@ -327,8 +331,13 @@ static inline uint64_t flume__view_now_ns(const struct flume_view *view) {
 
 /* view_machine.c. Locked. */
 void flume__view_set_state(struct flume_view *view, enum flume_view_state state);
-/* Sees to it that somebody looks what is next. */
+bool flume__view_is_working(const struct flume_view *view);
+/* Sees to it that a worker, or the owner, looks what is next. */
 void flume__view_wake(struct flume_view *view);
+void flume__view_submit(struct flume_view *view, struct flume_view_call *call);
+void flume__view_want_active(struct flume_view *view);
+/* It need not become the active version any more, unless the commit for that has begun. */
+void flume__view_unwant_active(struct flume_view *view);
 /* Answers a request, if there is one, and forgets it. */
 void flume__view_answer(struct flume_view *view, struct flume_view_request **request, int status,
                         const struct flume_err *err);
@@ -355,6 +364,8 @@ void flume__view_committed(struct flume_view *view);               /* locked */
 void flume__view_commit_when_idle(struct flume_view *view);        /* locked */
 bool flume__view_wants_last_commit(const struct flume_view *view); /* locked */
 void flume__view_tell_active(struct flume_view *view);             /* locked */
+/* What became of making it the active version: 0, or the error; 1 while that is not known. Locked, not working. */
+int flume__view_activation_status(const struct flume_view *view, struct flume_err *err);
 int flume__view_path(const struct flume_view *view, const char *name, char path[FLUME_VIEW_PATH_BYTES],
                      struct flume_err *err);
 

@@ -145,8 +145,7 @@ void flume__view_committed(struct flume_view *view) {
 
 /* --- Being the active version ---------------------------------------------------------------------------------- */
 
-/* What became of making the version the active one: 0, or the error; 1 while it is not known. */
-static int activation_status(const struct flume_view *view, struct flume_err *err) {
+int flume__view_activation_status(const struct flume_view *view, struct flume_err *err) {
   const struct flume_view_checkpoint *checkpoint = &view->checkpoint;
   if (checkpoint->activation == FLUME_VIEW_ACTIVE) return 0;
   bool has_failed = view->sink.state == FLUME_SINK_FAILED;
@@ -158,7 +157,7 @@ static int activation_status(const struct flume_view *view, struct flume_err *er
 void flume__view_tell_active(struct flume_view *view) {
   struct flume_err err = {0};
   if (view->requests.active == NULL || (view->wants & FLUME_WANT_ACTIVE) != 0) return;
-  int status = activation_status(view, &err);
+  int status = flume__view_activation_status(view, &err);
   if (status > 0) return;
   if (status < 0) {
     view->checkpoint.activation = FLUME_VIEW_OFF;

@@ -5,6 +5,7 @@
 
 #define PATH_BYTES 4096
 #define ACTIVE "active"
+#define REPLACE_TRIES 10
 
 static const char *const files[] = {ACTIVE, "skipped", "accepted", "failed", "indexes"};
 
@@ -52,6 +53,12 @@ static int write_new(const struct flume_io *io, const char *path, const void *te
   return rv != 0 ? rv : closed;
 }
 
+/* UV_ENOENT: a sweep, on a different thread, took the new file for one that a crash has left. */
+static int replace(const struct flume_io *io, const char *from, const char *to, const void *text, size_t len) {
+  int rv = write_new(io, from, text, len);
+  return rv == 0 ? io->rename(io->ctx, from, to) : rv;
+}
+
 int flume_view_dir_write(const struct flume_io *io, const char *path, const char *name, const void *text, size_t len,
                          struct flume_err *err) {
   char to[PATH_BYTES], from[PATH_BYTES];
@@ -61,8 +68,8 @@ int flume_view_dir_write(const struct flume_io *io, const char *path, const char
   rv = flume_io_mkdir_all(io, path);
   if (rv == 0) rv = flume_io_sync_name(io, path); /* it may be there, and its name not be durable: see io.c */
   if (rv != 0) return fail(err, rv, "creating", path);
-  rv = write_new(io, from, text, len);
-  if (rv == 0) rv = io->rename(io->ctx, from, to);
+  rv = replace(io, from, to, text, len);
+  for (int tries = 1; rv == UV_ENOENT && tries < REPLACE_TRIES; tries++) rv = replace(io, from, to, text, len);
   if (rv == 0) rv = io->sync_dir(io->ctx, path);
   return rv == 0 ? 0 : fail(err, rv, "writing", to);
 }

@@ -4,6 +4,7 @@
 
 #include "base/err.h"
 #include "view/view.h"
+#include "view/view_slot.h"
 
 /* --- States --------------------------------------------------------------------------------------------------- */
 
@@ -43,13 +44,13 @@ const char *flume_view_state_name(enum flume_view_state state) {
   return names[state];
 }
 
-static bool is_working(const struct flume_view *view) {
+bool flume__view_is_working(const struct flume_view *view) {
   return (1u << view->state & WORKING) != 0;
 }
 
 /* A view that is at work, or waits for it, keeps the owner's loop alive. */
 static void count_busy(struct flume_view *view) {
-  bool is_busy = is_working(view) || view->seat != FLUME_SEAT_NONE;
+  bool is_busy = flume__view_is_working(view) || view->seat != FLUME_SEAT_NONE;
   if (is_busy == view->is_busy) return;
   view->is_busy = is_busy;
   if (is_busy) flume_pump_begin_work(view->sink.pump);
@@ -106,7 +107,7 @@ static void replace_skips(struct flume_view *view) {
 }
 
 void flume__view_take_wishes(struct flume_view *view) {
-  assert(!is_working(view));
+  assert(!flume__view_is_working(view));
   if ((view->wants & FLUME_WANT_ACTIVE) != 0 && !view->place.reads_only) {
     view->wants &= ~FLUME_WANT_ACTIVE;
     view->checkpoint.activation = FLUME_VIEW_ASKED; /* also if it was active: a different one may be so now */
@@ -173,6 +174,7 @@ static void cancel_calls(struct flume_view *view) {
 
 static void end(struct flume_view *view) {
   assert(view->seat == FLUME_SEAT_WORKING && view->work.block == NULL);
+  if (view->slot != NULL) flume__slot_closed(view->slot, view); /* before: the reads go on with a different version */
   flume_sink_detach(&view->sink);
   flume__view_set_state(view, FLUME_VIEW_CLOSED);
   flume__view_answer(view, &view->requests.quiet, 0, NULL);
@@ -258,6 +260,7 @@ static void begin(struct flume_view *view, enum flume_view_state state) {
   work->durable_seq = log->durable_seq;
   work->failed.status = 0;
   work->cant_retract = false;
+  work->was_active = view->checkpoint.activation == FLUME_VIEW_ACTIVE;
   if (state == FLUME_VIEW_FOLDING) {
     assert(work->block != NULL && view->sink.state == FLUME_SINK_FEEDING);
     view->called_last = false;
@@ -398,12 +401,27 @@ static void want(struct flume_view *view, unsigned wants) {
   flume__view_wake(view);
 }
 
-void flume_view_submit(struct flume_view *view, struct flume_view_call *call) {
-  flume_pump_lock(view->sink.pump);
+void flume__view_submit(struct flume_view *view, struct flume_view_call *call) {
+  assert(!view->is_inline && view->state != FLUME_VIEW_CLOSED);
   flume_queue_push(&view->calls, &call->queue);
   if (view->seat == FLUME_SEAT_POOL) flume_pool_hurry(view->sink.pump->pool, &view->job);
   flume__view_wake(view);
+}
+
+void flume_view_submit(struct flume_view *view, struct flume_view_call *call) {
+  flume_pump_lock(view->sink.pump);
+  flume__view_submit(view, call);
   flume_pump_unlock(view->sink.pump);
+}
+
+void flume__view_want_active(struct flume_view *view) {
+  want(view, FLUME_WANT_ACTIVE);
+}
+
+void flume__view_unwant_active(struct flume_view *view) {
+  view->wants &= ~(unsigned)FLUME_WANT_ACTIVE;
+  if (flume__view_is_working(view) || view->checkpoint.activation != FLUME_VIEW_ASKED) return;
+  view->checkpoint.activation = FLUME_VIEW_OFF;
 }
 
 void flume_view_rebuild(struct flume_view *view, const char *why) {

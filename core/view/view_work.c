@@ -11,6 +11,7 @@
 
 #include "base/err.h"
 #include "view/view.h"
+#include "view/view_slot.h"
 
 #define POOL_SLICE_NS (20u * 1000 * 1000)
 #define OWNER_SLICE_NS (4u * 1000 * 1000)
@@ -168,8 +169,11 @@ static void restored(struct flume_view *view) {
   struct flume_view_failure *failed = &view->work.failed;
   struct flume_err err;
   view->checkpoint.commit_status = 0;
-  if (view->requests.active != NULL) { /* the state that was to be the active one is gone */
+  if (view->checkpoint.activation == FLUME_VIEW_ASKED) { /* the state that was to be the active one is gone */
     view->checkpoint.activation = view->place.begins_active ? FLUME_VIEW_FIRST : FLUME_VIEW_OFF;
+  }
+  view->wants &= ~(unsigned)FLUME_WANT_ACTIVE;
+  if (view->requests.active != NULL) {
     flume_err_set(&err, FLUME_EAGAIN, "the view has started over");
     flume__view_answer(view, &view->requests.active, FLUME_EAGAIN, &err);
   }
@@ -225,7 +229,12 @@ void flume__view_ran(struct flume_view *view) {
     case FLUME_VIEW_READING:
     case FLUME_VIEW_CLOSED: assert(false); break;
   }
-  if (view->state == FLUME_VIEW_IDLE) flume__view_tell_active(view);
+  if (view->state != FLUME_VIEW_IDLE) return;
+  flume__view_tell_active(view);
+  if (view->slot == NULL) return;
+  bool is_active = view->checkpoint.activation == FLUME_VIEW_ACTIVE;
+  if (is_active && !view->work.was_active) flume__slot_activated(view->slot, view);
+  flume__slot_look(view->slot);
 }
 
 /* --- As a sink ------------------------------------------------------------------------------------------------ */
@@ -257,4 +266,9 @@ static void due(struct flume_sink *sink) {
   flume__view_wake(view);
 }
 
-const struct flume_sink_ops flume__view_sink_ops = {.feed = feed, .forget = forget, .due = due};
+static void moved(struct flume_sink *sink) {
+  struct flume_view *view = view_of(sink);
+  if (view->slot != NULL) flume__slot_look(view->slot);
+}
+
+const struct flume_sink_ops flume__view_sink_ops = {.feed = feed, .forget = forget, .due = due, .moved = moved};

@@ -19,6 +19,12 @@ static int pump_set_ready(lua_State *L) {
   return 0;
 }
 
+/* take_turns(self): views that live in this state go on for a slice, if they have something to do */
+static int pump_take_turns(lua_State *L) {
+  flume_pump_take_turns(&flume__pump_check(L, 1)->pump);
+  return 0;
+}
+
 static int pump_blocks_read(lua_State *L) {
   lua_pushinteger(L, (lua_Integer)flume__pump_check(L, 1)->pump.blocks_read);
   return 1;
@@ -88,6 +94,7 @@ static int pump_new(lua_State *L) {
   lua_setiuservalue(L, -2, PUMP_UV_LOG);
   if (luaL_newmetatable(L, PUMP_TYPE)) {
     static const luaL_Reg methods[] = {{"set_ready", pump_set_ready},
+                                       {"take_turns", pump_take_turns},
                                        {"blocks_read", pump_blocks_read},
                                        {"close", pump_close},
                                        {"__gc", pump_gc},

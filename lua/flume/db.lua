@@ -30,6 +30,7 @@ end
 
 local function check_open(self, what, level)
   if self.closed or self.closing then error(what .. ": the database is closed", level + 1) end
+  self._pump:take_turns() -- inline views go on when the caller calls the database
 end
 
 -- --- Records -----------------------------------------------------------------------------------------------------

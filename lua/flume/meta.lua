@@ -499,6 +499,7 @@ function DB:close(cb) end
 ---@field kind? string "reduce", "group", "index" or "sink"
 ---@field version? integer|number|string
 ---@field state "building"|"live"|"stalled"|"failed"
+---@field engine? string what the engine does for it: "idle", "folding", "committing" … (core/view/view.h)
 ---@field since integer the last seq that it has consumed
 ---@field target integer the log's since
 ---@field lag integer how many seqs lie between

@@ -7,7 +7,7 @@
 #include "lua/binding/lua_observer.h"
 #include "lua/value/box.h"
 
-enum { VIEW_UV_PUMP = 1, VIEW_UV_COUNT = 1 };
+enum { VIEW_UV_PUMP = 1, VIEW_UV_COUNT = 2 };
 
 static int ref_value(lua_State *L, int index) {
   lua_pushvalue(L, index);

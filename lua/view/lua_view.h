@@ -6,6 +6,7 @@
  *   lua_view_host.c     what the engine calls: fold, take back, save, restore, call
  *   lua_view_call.c     calls of the host's functions, and their answers
  *   lua_view_explain.c  a dry run
+ *   lua_slot.c          which version answers, and the reads that wait for it
  *
  * (What a database mounts under a name is lua/flume/view/view.lua: it has one of these, and a second one while a new
  * version is built beside the old.)
@@ -23,6 +24,7 @@
 #include "lua/view/view_store.h"
 
 #define FLUME_VIEW_TYPE "flume.view.core"
+#define FLUME_VIEW_UV_SLOT 2 /* user value of a view: the slot that it is in */
 
 enum flume_view_kind {
   FLUME_VIEW_REDUCE, /* one state */
@@ -85,7 +87,29 @@ int flume__view_start(lua_State *L);
 int flume__view_adopt(lua_State *L);
 int flume__view_start_dry(lua_State *L);
 
+/* A call of a function of the host, on its way: what is the same for a plain call and for a read that waits. */
+struct lua_call {
+  struct flume_loop *loop;
+  char name[16]; /* of the host's function */
+  struct flume_buf args;
+  struct flume_buf results;
+  int cb; /* registry */
+  bool has_run;
+  void (*free)(struct lua_call *call); /* what it is embedded in */
+};
+
 /* lua_view_call.c */
+
+void flume__call_init(struct lua_call *call, struct flume_loop *loop, void (*free)(struct lua_call *call));
+void flume__call_fini(struct lua_call *call);
+/* Encodes the arguments from index first on. Errors: as flume_values_put. */
+int flume__call_prepare(lua_State *L, struct lua_call *call, const char *name, int first, struct flume_err *err);
+/* On the loop: calls the callback with nil and the results, or the error; for a read, with one more nil before them.
+ * Frees the call. */
+void flume__call_answer(struct lua_call *call, int status, const struct flume_err *why, bool is_read);
+/* Calls the function named at index, with what is behind it, on this thread, if the view rests: pushes true and the results,
+ * or nil, message, code; how many these are. 0: it doesn't rest. */
+int flume__view_call_resting(lua_State *L, struct lua_view *self, int index);
 
 /* call(self, cb, name, args...), call_now(self, name, args...), call_if_idle(self, name, args...), page_if_idle(...) */
 int flume__view_call(lua_State *L);
@@ -104,5 +128,8 @@ int flume__view_explain_stop(lua_State *L);
 
 /* view(pump, options): into the table on top. */
 void flume__view_open(lua_State *L);
+
+/* lua_slot.c: slot(pump, told), into the table on top. */
+void flume__slot_open(lua_State *L);
 
 #endif

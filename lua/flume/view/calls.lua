@@ -50,6 +50,7 @@ function M.page_now(view, ...)
 end
 
 local function answer_now(view, method, args, done)
+  if not view._broken then view._versions:take_news() end
   local err = view:_failure()
   if err then return done(err) end
   local instance = view._instance
@@ -95,15 +96,48 @@ local function fetching(view, method, done)
   end
 end
 
+-- The method of a view that lives in the caller's state: waits, then calls it here.
+local function read_inline(view, target, timeout_ms, done, method, args)
+  view:_with_patience(target, timeout_ms, function (err)
+    if err then return done(err) end
+    view:_call_on(view._instance, done, "call", method, table.unpack(args, 1, args.n))
+  end)
+end
+
+local read_script
+
+-- The method of a script view: the slot waits for the version that answers, calls it in that version's state, and gives
+-- the answer back. So a read crosses to the engine once, and back once.
+function read_script(view, target, timeout_ms, done, method, args)
+  local refusal = waiting.refusal(view)
+  if refusal then return done(refusal) end
+  if target ~= nil and target < 0 and view._db:_is_ready() then target = nil end
+  local results = table.pack(view._versions.slot:read(target or -1, timeout_ms, view._builtin[method] or false,
+    function (code, err, ...)
+      if code and waiting.goes_on(view, code) then return read_script(view, target, timeout_ms, done, method, args) end
+      if code then return done(waiting.error_of(view, target or -1, code)) end
+      done(err, ...)
+    end, "call", method, table.unpack(args, 1, args.n)))
+  local what = results[1]
+  if what == "later" then return end
+  if what == "failed" then return done(waiting.error_of(view, target or -1, "EVIEW")) end
+  if what == "news" then
+    view._versions:take_news()
+    return read_script(view, target, timeout_ms, done, method, args)
+  end
+  if what == "now" and results[2] then return done(nil, table.unpack(results, 3, results.n)) end
+  local message, code = results[what and 3 or 2], results[what and 4 or 3]
+  done(errors.new(message, code))
+end
+
 local function call_async(view, method, args, cb)
   local target, timeout_ms = waiting.patience(view, method, args)
   return async.call(function (done)
     if view.methods[method] == "record" then done = fetching(view, method, done) end
     if method == "get" and view._kind == "index" and view._builtin.get then done = resolving(view, done) end
-    view:_with_patience(target, timeout_ms, function (err)
-      if err then return done(err) end
-      view:_call_on(view._instance, done, "call", method, table.unpack(args, 1, args.n))
-    end)
+    local instance = view._instance
+    local read = (not instance or instance.host) and read_inline or read_script
+    read(view, target, timeout_ms, done, method, args)
   end, cb)
 end
 

@@ -11,6 +11,7 @@ local M = {}
 local function note_skip(view, seq)
   local overrides, versions = view._overrides, view._versions
   if overrides:is_skipped(seq) then return true end
+  versions:take_news()
   local _ <close> = versions:hold_all()
   local consumed = versions:mark_skipped(seq)
   local number = consumed and versions.dirs:is_writable() and versions.dirs:next_number() or nil

@@ -11,9 +11,18 @@ function StateDirs:is_writable()
   return self.dir ~= nil and not self.reads_only
 end
 
---- Reads which version is the active one, and keeps it in self.active.
+--- The number of the active version, or nil: as the slot has it, which makes versions the active one.
+function StateDirs:active()
+  return self.slot:active()
+end
+
+function StateDirs:set_active(number)
+  self.slot:set_active(number)
+end
+
+--- Reads from the disk which version is the active one.
 function StateDirs:read_active()
-  self.active = self.dir and view_dir.active(self.dir)
+  self:set_active(self.dir and view_dir.active(self.dir) or nil)
 end
 
 --- The number of the active version as the disk has it now, or nil; nil, message, code when it can't be read.
@@ -23,7 +32,7 @@ end
 
 --- The numbers of all versions on disk: the active one first, then from the newest to the oldest.
 function StateDirs:candidates()
-  local numbers, active = view_dir.list(self.dir) or {}, self.active
+  local numbers, active = view_dir.list(self.dir) or {}, self:active()
   table.sort(numbers, function (a, b)
     if a == active or b == active then return a == active and b ~= active end
     return a > b
@@ -34,7 +43,7 @@ end
 --- A number for a new version. No number is given out twice: a version that is being closed may not have a directory
 --- yet, and removes it later.
 function StateDirs:next_number()
-  local largest = math.max(self.active or 0, self.last)
+  local largest = math.max(self:active() or 0, self.last)
   for _, number in ipairs(view_dir.list(self.dir) or {}) do largest = math.max(largest, number) end
   self.last = largest + 1
   return self.last
@@ -43,7 +52,7 @@ end
 --- Where an instance starts: the version with this number. more: further fields of the place, or nil.
 function StateDirs:place(number, more)
   local place = {
-    dir = self.dir, number = number, active = number == self.active,
+    dir = self.dir, number = number, active = number == self:active(),
     unusable_from = self.overrides:unusable_from(number),
   }
   for key, value in pairs(more or {}) do place[key] = value end
@@ -66,7 +75,7 @@ function StateDirs:sweep(numbers)
   if message then return nil, message, code end
   local keep = table.move(numbers, 1, #numbers, 1, {})
   keep[#keep + 1] = active
-  keep[#keep + 1] = self.active
+  keep[#keep + 1] = self:active()
   return view_dir.sweep(self.dir, keep)
 end
 
@@ -75,14 +84,14 @@ function StateDirs:remove(number)
   return view_dir.remove(self.dir, number)
 end
 
---- script: what the view is mounted from (versions.lua). overrides: of the view.
-function StateDirs.new(script, overrides)
+--- script: what the view is mounted from (versions.lua). overrides, slot: of the view.
+function StateDirs.new(script, overrides, slot)
   return setmetatable({
     dir = script.state_dir,         -- nil: states are kept in memory
     reads_only = script.reads_only,
     lock = script.lock,             -- path of the lock file of the log
     overrides = overrides,
-    active = nil,                   -- number of the active version, once it is known
+    slot = slot,
     last = 0,                       -- the largest number that was given out
   }, StateDirs)
 end

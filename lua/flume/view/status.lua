@@ -41,6 +41,7 @@ end
 
 --- A row of db:status().
 function M.row(view)
+  view._versions:take_news()
   local versions, instance = view._versions, view._instance
   local pending, reload_error = versions.pending, versions.reload_error
   local accepted = view._overrides:accepted()
@@ -53,7 +54,7 @@ function M.row(view)
     row.state, row.since, row.error, row.lag = "failed", -1, view._broken.message, row.target + 1
     return row
   end
-  row.since = view._core:since()
+  row.since, row.engine = view._core:since(), view._core:state()
   row.lag = row.target - row.since
   row.size = view._core:size() + (view._engine and view._engine.indexes:size_bytes() or 0)
   kept_failure.settle(view)

@@ -10,12 +10,17 @@
 --
 -- A pending version that fails changes nothing: the old one goes on, and the status tells of the failure.
 --
+-- The slot (core/view/view_slot.h) records which version answers, which is pending, and which is active on disk.
+-- The engine lets a pending version take the place by itself, also while the caller computes. The instances here follow
+-- with take_news: the slot calls it from the loop, and each function that depends on the instances calls it first.
+--
 -- A `Versions` belongs to a view, of which it uses
 --
 --   _is_over(), _closed_error()    whether the database is closed or being closed, and the error for that
 --   _failure(instance)             why the instance has failed, or nil
 --   _answer_with(instance)         makes the view answer with the instance
 
+local core = require "flume.core"
 local errors = require "flume.errors"
 local instances = require "flume.view.instance"
 local StateDirs = require "flume.view.state_dirs"
@@ -51,8 +56,6 @@ local function call_raw(fn, done)
   if result == true or (info.nparams == 0 and not info.isvararg) then through(nil) end
 end
 
-local settle
-
 -- Removes from the disk all versions but the active one and those that are open. true; nil, message, code.
 local function remove_unused(self)
   local numbers = {}
@@ -60,13 +63,18 @@ local function remove_unused(self)
   return self.dirs:sweep(numbers)
 end
 
+-- The instance is the pending one: it takes the place as soon as it has caught up.
+local function build(self, instance)
+  self.pending = instance
+  self.slot:build(instance.core)
+end
+
 -- When nothing is under way, the version that answers is the active one on disk, and no other is there.
 local function tidy(self)
-  if self.view:_is_over() or self.activating or self.erasing or next(self.ending) then return end
+  if self.view:_is_over() or self.erasing or next(self.ending) or self.slot:is_activating() then return end
   local now = self.answering
-  if now and now.number and now.number ~= self.dirs.active and not self.pending and not self.heir then
-    self.pending = now
-    return settle(self, now)
+  if now and now.number and now.number ~= self.dirs:active() and not self.pending and not self.heir then
+    return build(self, now)
   end
   remove_unused(self)
 end
@@ -75,12 +83,14 @@ end
 local function end_instance(self, instance, how, done)
   local waiting = {done}
   self.open[instance], self.ending[instance] = nil, waiting
+  self.slot:block()
   local function finish()
     instance.core:close(function ()
-      if how == "drop" and instance.number and instance.number ~= self.dirs.active then
+      if how == "drop" and instance.number and instance.number ~= self.dirs:active() then
         self.dirs:remove(instance.number)
       end
       self.ending[instance] = nil
+      self.slot:unblock()
       tidy(self)
       for _, each in ipairs(waiting) do each() end
     end, how)
@@ -92,13 +102,11 @@ end
 
 -- A version that has caught up, but is not the active one on disk yet, becomes it with its last checkpoint.
 local function activate_at_the_end(self)
-  local instance, before = self.answering, self.dirs.active
+  local instance, before = self.answering, self.dirs:active()
   local number = instance.number
-  if self.activating or self.erasing or not (number and before) or number == before then return end
+  if self.erasing or not (number and before) or number == before then return end
   if instance.core:since() < self.db:_since() then return end
-  instance.core:activate(function (err)
-    if not err then self.dirs.active = number end
-  end)
+  instance.core:activate(NOTHING)
 end
 
 --- Closes all instances with the database; done() when that is over.
@@ -107,10 +115,15 @@ function Versions:close(done)
   local function one()
     pending = pending - 1
     if pending > 0 then return end
-    if self.dirs.active then self.dirs:sweep(kept) end
+    if self.dirs:active() then self.dirs:sweep(kept) end
+    self.slot:close()
     done()
   end
   answer_swaps(self, self.view:_closed_error())
+  local settling = self.settling
+  self.settling = {}
+  for _, again in ipairs(settling) do again() end
+  self.slot:drop()
   activate_at_the_end(self)
   for _, waiting in pairs(self.ending) do
     pending = pending + 1
@@ -176,7 +189,7 @@ end
 local function start_new(self, instance)
   local dirs = self.dirs
   local number = dirs:next_number()
-  local since, message, code = start_at(self, instance, dirs:place(number, {activate = not dirs.active}))
+  local since, message, code = start_at(self, instance, dirs:place(number, {activate = not dirs:active()}))
   if since then dirs:sweep {number} end
   return since, message, code
 end
@@ -188,13 +201,14 @@ local function start_where_it_fits(self, instance, accept)
   if not dirs.dir or instance.kind == "sink" then return start_at(self, instance, nil) end
   dirs:read_active()
   for _, number in ipairs(dirs:candidates()) do
-    local is_active = number == dirs.active
+    local active = dirs:active()
+    local is_active = number == active
     local since, reason, code = start_at(self, instance,
-      dirs:place(number, {activate = not dirs.active, accept = accept and is_active}))
+      dirs:place(number, {activate = not active, accept = accept and is_active}))
     if since == nil then return nil, reason, code end
     if since then
       if not is_active then instance.reason = first_reason end
-      if number >= (dirs.active or number) then self.overrides:settle_version(number) end
+      if number >= (active or number) then self.overrides:settle_version(number) end
       dirs:sweep {number}
       return since
     end
@@ -208,14 +222,18 @@ end
 
 local function answer_with(self, instance)
   self.answering = instance
+  self.slot:serve(instance.core)
   self.view:_answer_with(instance)
 end
 
--- The pending instance answers from now on; the old one is retired.
+-- The pending instance answers now; the old one is retired. The first instance of a view has answered all the time.
 local function swap(self, instance)
   local old = self.answering
   self.pending, self.reload_error = nil, nil
-  if instance == old then return answer_swaps(self, nil) end
+  if instance == old then
+    answer_swaps(self, nil)
+    return tidy(self)
+  end
   answer_with(self, instance)
   local swaps = self.swaps
   self.swaps = {}
@@ -224,88 +242,33 @@ local function swap(self, instance)
   end)
 end
 
--- Whether the instance still answers, or is still the pending one.
-local function is_wanted(self, instance)
-  return not self.view:_is_over() and self.open[instance] and not instance.retired
-    and (self.pending == instance or self.answering == instance)
+--- Follows the slot: what has happened to the pending version.
+function Versions:take_news()
+  local swapped, err = self.slot:news()
+  if swapped == nil or self.view:_is_over() then return end
+  if swapped and self.pending then swap(self, self.pending)
+  elseif err and self.pending then
+    answer_swaps(self, self.view:_failure(self.pending) or errors.new(err.message, err.code))
+  else tidy(self) end
+  if self.slot:is_activating() then return end
+  local waiting = self.settling
+  self.settling = {}
+  for _, again in ipairs(waiting) do again() end
 end
 
-local take_place, activate, make_active
-
--- Makes the version of an instance the active one on disk: done(err). One after the other, so that the last is the
--- newest. Instances that are being closed, and the one whose first checkpoint does it by itself, go first.
-function make_active(self, instance, done)
-  local function again() make_active(self, instance, done) end
-  local _, waiting = next(self.ending)
-  waiting = waiting or self.activating or self.erasing
-  if waiting then
-    waiting[#waiting + 1] = again
-    return
-  end
-  if not self.open[instance] then return done(self.view:_closed_error()) end
-  local queue, old, dirs = {}, self.answering, self.dirs
-  local function finish(err, then_what)
-    self.activating = nil
-    then_what(err)
-    for _, each in ipairs(queue) do each() end
-  end
-  self.activating = queue
-  if old ~= instance and old.activates then
-    return old.core:activate(function (err)
-      old.activates = err ~= nil and err.code == "EAGAIN"
-      if err and not old.activates and dirs.active == old.number then dirs.active = nil end
-      finish(err, again)
-    end)
-  end
-  instance.core:activate(function (err)
-    if not err then dirs.active, instance.activates = instance.number, false end
-    finish(err, done)
-  end)
+-- The versions as they are now: no other takes the place by itself until the value that this gives is closed.
+local function freeze(self)
+  local slot = self.slot
+  slot:freeze()
+  self:take_news()
+  return setmetatable({}, {__close = function () slot:thaw() end})
 end
 
--- The instance has caught up: its version becomes the active one on disk, and then it answers.
-function activate(self, instance)
-  if not is_wanted(self, instance) then return end
-  local function activated(err)
-    if not is_wanted(self, instance) then
-      if not (err or self.view:_is_over()) then activate(self, self.answering) end -- it was too late to discard it
-      return
-    end
-    if err and err.code == "EAGAIN" then return settle(self, instance) end
-    if err then return answer_swaps(self, self.view:_failure(instance) or errors.new(err.message, err.code)) end
-    if self.answering ~= instance then return take_place(self, instance) end
-    if self.pending and self.pending ~= instance then return end
-    self.pending = nil -- it has answered all the time, since there was no other
-    answer_swaps(self, nil)
-    tidy(self)
-  end
-  if not instance.number or instance.number == self.dirs.active then return activated(nil) end
-  make_active(self, instance, activated)
-end
-
--- Waits until the instance is not behind the one that answers, and swaps them.
-function take_place(self, instance)
-  local now = self.answering
-  if now == instance or instance.core:since() >= now.core:since() then return swap(self, instance) end
-  instance.core:wait(now.core:since(), nil, function (code)
-    if not is_wanted(self, instance) then return end
-    if code then return answer_swaps(self, self.view:_failure(instance)) end
-    take_place(self, instance)
-  end)
-end
-
--- Lets the instance catch up, and then take the place.
-function settle(self, instance)
-  instance.core:wait(self.db:_since(), nil, function (code)
-    if code and is_wanted(self, instance) then return answer_swaps(self, self.view:_failure(instance)) end
-    activate(self, instance)
-  end)
-end
-
--- Discards the pending version, if there is one.
+-- Discards the pending version, if there is one. The versions are frozen.
 local function drop_pending(self)
   local instance = self.pending
   if not instance or instance == self.answering then return end
+  self.slot:drop()
   self.pending = nil
   end_instance(self, instance, "drop", NOTHING)
 end
@@ -318,8 +281,8 @@ end
 
 -- Whether no instance uses the active version on disk: the one that answers is being built, since it did not fit.
 local function is_active_free(self)
-  local active = self.dirs.active
-  if not active or self.script.reads_only or self.activating or self.erasing then return false end
+  local active = self.dirs:active()
+  if not active or self.script.reads_only or self.erasing or self.slot:is_activating() then return false end
   for _, set in ipairs {self.open, self.ending} do
     for instance in pairs(set) do
       if instance.number == active then return false end
@@ -333,7 +296,7 @@ end
 local function start_beside(self, instance, reason)
   local dirs = self.dirs
   if reason ~= ASKED_FOR and is_active_free(self) then
-    local since = start_at(self, instance, dirs:place(dirs.active))
+    local since = start_at(self, instance, dirs:place(dirs:active()))
     if since then return since end
   end
   instance.reason = reason
@@ -346,12 +309,11 @@ local function build_beside(self, instance, reason)
   local since, message, code = start_beside(self, instance, reason)
   if not since then return answer_swaps(self, errors.new(message, code)) end
   local old = self.answering
-  self.pending = instance
   if self.view:_failure() or old.misled then
     answer_with(self, instance)
     retire(self, old, NOTHING)
   end
-  settle(self, instance)
+  build(self, instance)
 end
 
 --- Calls cb() when an instance is quiet, or closed: from then on its state doesn't change, until release. Callers that
@@ -382,6 +344,7 @@ local function take_over(self, old, heir)
     for _, done in ipairs(heir.swaps) do done(err) end
   end
   if self.view:_is_over() then return answer(self.view:_closed_error()) end
+  local _ <close> = freeze(self)
   if self.answering ~= old then return answer(nil) end -- an instance that was made of the file later
   if self.view:_failure() then
     table.move(heir.swaps, 1, #heir.swaps, #self.swaps + 1, self.swaps)
@@ -396,9 +359,8 @@ local function take_over(self, old, heir)
   answer_with(self, instance)
   self.reload_error = nil
   if self.pending == old then self.pending = nil end
-  if instance.number ~= self.dirs.active and not self.pending then -- the state was still being built
-    self.pending = instance
-    settle(self, instance)
+  if instance.number ~= self.dirs:active() and not self.pending then -- the state was still being built
+    build(self, instance)
   end
   retire(self, old, function () answer(nil) end)
 end
@@ -406,8 +368,8 @@ end
 -- The instance takes over the state of the one that answers, as soon as that one is quiet; calls that wait for the
 -- pending version wait for this instance. When the old one fails before, there is no state to take over.
 local function hand_over(self, instance, done)
-  local old, heir, swaps = self.answering, self.heir, self.swaps
   drop_pending(self)
+  local old, heir, swaps = self.answering, self.heir, self.swaps
   self.swaps = {}
   swaps[#swaps + 1] = done
   if heir then -- newer code replaces the code that waits already
@@ -433,11 +395,11 @@ local function begin(self, instance, accept)
   local dirs = self.dirs
   answer_with(self, instance)
   if instance.accepts then self.overrides:accept("the state on disk", instance, since, accept) end
-  if instance.number and dirs.active and instance.number ~= dirs.active then
-    self.pending = instance
-    settle(self, instance)
-  elseif instance.number and not dirs.active and not self.script.reads_only then
-    dirs.active = instance.number -- by its first checkpoint
+  local active = dirs:active()
+  if instance.number and active and instance.number ~= active then
+    build(self, instance)
+  elseif instance.number and not active and not self.script.reads_only then
+    dirs:set_active(instance.number) -- by its first checkpoint
   end
   return since
 end
@@ -452,6 +414,7 @@ end
 
 -- What reload does with an instance of the file as it is now.
 local function put_in_place(self, instance, force, done)
+  local _ <close> = freeze(self)
   local old, following = self.answering, self.pending
   local function join(how, ...)
     self.swaps[#self.swaps + 1] = done
@@ -480,6 +443,7 @@ end
 --- Mounts what the view's file says now, if that has changed; done(err) when it answers. force: also when it has not
 --- changed.
 function Versions:reload(force, done)
+  self:take_news()
   local now = self.answering
   if not (self.script.path or now and now.uses) or now and now.kind == "sink" then return done(nil) end
   local instance, message, code = instances.new(self.db, self.script)
@@ -505,26 +469,30 @@ end
 
 --- The instance, made of the file as it is now, takes over the state that answers: done(err).
 function Versions:hand_over(instance, done)
+  local _ <close> = freeze(self)
   hand_over(self, instance, done)
 end
 
 --- Whether the version that answers is being built because it differs from the active one on disk.
 function Versions:is_rebuilding_active()
-  local number = self.answering and self.answering.number
-  return number ~= nil and self.dirs.active ~= nil and number ~= self.dirs.active
+  self:take_news()
+  local number, active = self.answering and self.answering.number, self.dirs:active()
+  return number ~= nil and active ~= nil and number ~= active
 end
 
 --- The instance goes on with the active version on disk, although that is a different one, in place of the one that is
 --- being built. accepted(since) notes that: true; nil, message, code. done(err).
 function Versions:resume_active(instance, accepted, done)
+  local _ <close> = freeze(self)
   local building, dirs = self.answering, self.dirs
-  local since, message, code = start_at(self, instance, dirs:place(dirs.active, {accept = true}))
+  local since, message, code = start_at(self, instance, dirs:place(dirs:active(), {accept = true}))
   if not since then return done(errors.new(message or "its state can't be gone on with", code or "EVIEW")) end
   local ok, why, errno = accepted(since)
   if not ok then
     end_instance(self, instance, "keep", NOTHING)
     return done(errors.new(why, errno))
   end
+  self.slot:drop()
   self.pending = nil
   answer_with(self, instance)
   retire(self, building, function () done(nil) end)
@@ -537,7 +505,7 @@ function Versions:revive_at(seq)
     local failed, at = instance.core:failure()
     if failed and at == seq and not instance.retired then
       instance.core:revive()
-      settle(self, instance)
+      if instance == self.pending then build(self, instance) end
     end
   end
 end
@@ -587,9 +555,10 @@ end
 
 --- Calls fn() later and returns true while a version is made the active one, or a store is rewritten.
 function Versions:when_settled(fn)
-  local waiting = self.erasing or self.activating
+  self:take_news()
+  local waiting = self.erasing or self.slot:is_activating() and self.settling
   if waiting then waiting[#waiting + 1] = fn end
-  return waiting ~= nil
+  return not not waiting
 end
 
 --- Calls done(err) when the pending version has taken the place, or can't.
@@ -601,7 +570,7 @@ end
 local function renumber(self, instance, number)
   local before = instance.number
   instance.number = number
-  if self.dirs.active == before then self.dirs.active = number end
+  if self.dirs:active() == before then self.dirs:set_active(number) end
   return self.dirs:remove(before)
 end
 
@@ -609,9 +578,11 @@ end
 function Versions:rewrite(done)
   local instance, number = self.answering, self.dirs:next_number()
   self.erasing = {}
+  self.slot:block()
   instance.core:scrub(number, function (err, settled_as)
     local waiting, ok, message, code = self.erasing, true, nil, nil
     self.erasing = nil
+    self.slot:unblock()
     if not err and settled_as == number then ok, message, code = renumber(self, instance, number) end
     for _, again in ipairs(waiting) do again() end
     done(err or not ok and errors.new(message, code) or nil)
@@ -637,22 +608,26 @@ end
 --- The versions of a view without an instance yet. overrides: of the view. script: what it is mounted from, see
 --- view.lua.
 function Versions.new(view, db, script, overrides)
-  return setmetatable({
+  local self = setmetatable({
     view = view,
     db = db,
     script = script,
     overrides = overrides,
-    dirs = StateDirs.new(script, overrides),
+    slot = nil,          -- which version answers, is pending, is active (core/view/view_slot.h)
+    dirs = nil,          -- StateDirs
     answering = nil,     -- the instance that answers
     pending = nil,       -- the instance that is built to take its place
     heir = nil,          -- {instance =, swaps =}: the instance that is to take over the state when that is quiet
     open = {},           -- set of all instances that are open
     ending = {},         -- instance that is being closed -> list of functions to be called then
-    activating = nil,    -- while a version is made the active one on disk: list of functions to be called then
+    settling = {},       -- functions to be called when no version is on its way to be the active one on disk
     erasing = nil,       -- while its store is rewritten by a scrub: list of functions to be called then
     swaps = {},          -- list of functions that wait until the pending version answers: done(err)
     reload_error = nil,  -- why the file as it is now could not be mounted
   }, Versions)
+  self.slot = core.slot(db._pump, function () self:take_news() end)
+  self.dirs = StateDirs.new(script, overrides, self.slot)
+  return self
 end
 
 Versions.call_raw = call_raw

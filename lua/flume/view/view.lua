@@ -303,6 +303,7 @@ local function add_observables(self)
   self.since = observable.new(nil, {
     get = function ()
       if self._broken then return -1 end
+      self._versions:take_news()
       return self._core:since()
     end,
     start = function (notify) return watch_since(self, notify) end,

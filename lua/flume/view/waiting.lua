@@ -15,33 +15,44 @@ local function timeout_error(view, target)
     "ETIMEDOUT")
 end
 
-local function has_reached(view, target)
-  return target < 0 and view._db:_is_ready() or view._core:has(target)
+--- The error of a wait that the slot has ended with a code.
+function M.error_of(view, target, code)
+  view._versions:take_news()
+  if code == "ETIMEDOUT" then return timeout_error(view, target) end
+  if code == "ECLOSED" or view:_is_over() then return view:_closed_error() end
+  local _, why = view._db.log:following()
+  return view:_failure() or errors.new(why or code, code)
 end
 
---- Calls done() when the view has reached the seq target, done(err) when it can't. timeout_ms, deadline: nil for none.
-function M.wait(view, target, timeout_ms, done, deadline)
-  if view._broken then return done(view._broken) end
-  if view:_is_over() then return done(view:_closed_error()) end
-  if has_reached(view, target) then return done(view:_failure()) end
-  local core, now = view._core, view._db._now
-  deadline = deadline or timeout_ms and now() + timeout_ms
-  core:wait(target, timeout_ms, function (code)
+--- Whether a wait that ended with the code has to begin again: its version was closed before another one answered.
+function M.goes_on(view, code)
+  return code == "ECLOSED" and not view:_is_over()
+end
+
+--- Why nothing can be asked of the view, or nil.
+function M.refusal(view)
+  return view._broken or view:_is_over() and view:_closed_error() or nil
+end
+
+--- Calls done() when the view has reached the seq target, done(err) when it can't. timeout_ms: nil for none. The slot
+--- waits: for the version that answers, and when another one takes the place, for that.
+function M.wait(view, target, timeout_ms, done)
+  local refusal = M.refusal(view)
+  if refusal then return done(refusal) end
+  if target < 0 and view._db:_is_ready() then return done(view:_failure()) end
+  local reached = view._versions.slot:wait(target, timeout_ms, function (code)
     if code == nil then return done(nil) end
-    if code == "ETIMEDOUT" then return done(timeout_error(view, target)) end
-    if core ~= view._core and not view:_is_over() then -- another version answers now
-      return M.wait(view, target, deadline and math.max(0, deadline - now()), done, deadline)
-    end
-    if code == "ECLOSED" or view:_is_over() then return done(view:_closed_error()) end
-    local _, why = view._db.log:following()
-    done(view:_failure() or errors.new(why or code, code))
+    if M.goes_on(view, code) then return M.wait(view, target, timeout_ms, done) end
+    done(M.error_of(view, target, code))
   end)
+  if reached == true then return done(nil) end
+  if reached then done(M.error_of(view, target, reached)) end
 end
 
 --- Whether a call that waits for target (nil: for nothing) would be answered at once, and not with an error.
 function M.has(view, target)
-  if view._broken or view:_is_over() then return false end
-  if target ~= nil and not has_reached(view, target) then return false end
+  if M.refusal(view) then return false end
+  if target ~= nil and not (target < 0 and view._db:_is_ready() or view._core:has(target)) then return false end
   return view._core:failure() == nil
 end
 

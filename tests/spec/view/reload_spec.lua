@@ -167,22 +167,26 @@ for _, where in ipairs {"memory", "disk"} do
       db.v:ready()
       rewrite(summing(2))
       local calls, cb = fixture.recorder()
+      db.ready:set(false)
       db:reload(cb)
       db:reload("v", cb)
       rewrite(summing(3))
       db:reload(cb)
+      db.ready:set(true)
       fixture.run_until(function () return #calls == 3 end)
       for _, call in ipairs(calls) do assert.is_nil(call[1]) end
       assert.equal(500500 * 3, db.v:get())
     end)
 
-    -- Each rewrites and reloads at once, without waiting; all are answered.
+    -- Each rewrites and reloads before any version has caught up; all are answered.
     local function reload_at_once(db, rewrite, sources)
       local calls, cb = fixture.recorder()
+      db.ready:set(false)
       for _, source in ipairs(sources) do
         rewrite(source)
         db:reload("v", cb)
       end
+      db.ready:set(true)
       fixture.run_until(function () return #calls == #sources end)
       for _, call in ipairs(calls) do assert.same({nil, true}, {call[1], call[2]}) end
     end
@@ -217,11 +221,13 @@ for _, where in ipairs {"memory", "disk"} do
       append(db, 1, 1000)
       db.v:ready()
       local calls, cb = fixture.recorder()
+      db.ready:set(false)
       rewrite(same_version(2))
       db:reload("v", cb)
       db.v:rebuild(cb)
       rewrite(same_version(3))
       db:reload("v", cb)
+      db.ready:set(true)
       fixture.run_until(function () return #calls == 3 end)
       for _, call in ipairs(calls) do assert.same({nil, true}, {call[1], call[2]}) end
       assert.equal(500500 * 3, db.v:get())

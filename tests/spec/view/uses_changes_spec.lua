@@ -145,9 +145,10 @@ describe("a view that uses others", function ()
     write("factor", FACTOR:format "")
     local path = write("user", user_of "factor")
     local function use()
-      open {}
+      open {ready = false}
       db:use("user", path)
       db:use("factor", folder .. "/factor.lua", {params = {factor = 10}})
+      db.ready:set(true)
     end
     use()
     append(1, 2)

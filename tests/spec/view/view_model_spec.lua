@@ -420,7 +420,7 @@ local function check_files(self, name)
   if not pcall(fixture.run_until, function () return versions_in() == number end) then
     local view = self.db[name]
     error(("%s: on disk is %s, and %s answers; the active one is %s"):format(name, versions_in(), number,
-      view._versions.dirs.active))
+      view._versions.dirs:active()))
   end
   if lfs.attributes(dir .. "/active") then assert.equal(number .. "\n", fixture.read(dir .. "/active")) end
 end
