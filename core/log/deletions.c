@@ -139,6 +139,7 @@ uint8_t *flume_deletions_seq(const struct flume_buf *bytes, uint32_t i) {
 
 void flume_deletions_put(struct flume_buf *bytes, uint32_t count, int64_t ordinal, uint64_t off, uint64_t time_ms,
                          const uint8_t *log_id, uint16_t flags) {
+  assert(count > 0 && ordinal >= 0);
   uint32_t body_bytes = BODY_HEADER_BYTES + count * 8;
   uint8_t *body = bytes->data + FLUME_FRAME_HEADER_BYTES;
   flume_put_le32(body, flume_crc32c(0, body + 4, body_bytes - 4));

@@ -96,6 +96,7 @@ int flume_follow_sync(const struct flume_io *io, int file, const char *path, str
 
 static void lose(struct flume_follow *follow, const struct flume_err *err) {
   struct flume_log *log = follow->log;
+  assert(err->code != 0);
   flume_dir_watch_stop(&follow->watch);
   flume__log_lock(log);
   log->following = FLUME_FOLLOWING_LOST;
@@ -115,6 +116,7 @@ static void tell_deletions(struct flume_follow *follow) {
 
 static void run_look(struct flume_deferred *deferred) {
   struct flume_follow *follow = FLUME_CONTAINER_OF(deferred, struct flume_follow, look);
+  assert(follow->log->following != FLUME_FOLLOWING_LOST && follow->log->following != FLUME_FOLLOWING_NONE);
   struct flume_err err;
   int rv = follow->run(follow, &err);
   if (rv < 0) lose(follow, &err);
@@ -139,6 +141,8 @@ static void on_change(struct flume_dir_watch *watch, enum flume_dir_change chang
 
 void flume_follow_start(struct flume_follow *follow, const char *path) {
   struct flume_log *log = follow->log;
+  assert(follow->run != NULL && follow->closed != NULL);
+  assert(log->readonly && log->following == FLUME_FOLLOWING_NONE);
   follow->watch.cb = on_change;
   follow->watch.data = follow;
   flume_dir_watch_open(&follow->watch, log->loop, log->io, path, follow->poll_ms);

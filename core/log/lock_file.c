@@ -72,6 +72,7 @@ int flume__watermark_begin(struct flume_lock_file *lock, const uint8_t *log_id, 
 }
 
 int flume__watermark_tell(struct flume_lock_file *lock, const uint8_t *log_id, struct flume_err *err) {
+  assert(lock->file >= 0);
   int rv = flume__watermark_write(lock->io, lock->file, log_id, &lock->watermark);
   return rv == 0 ? 0 : flume_err_set(err, rv, "writing %s/lock: %s", lock->dir, flume_strerror(rv));
 }

@@ -179,6 +179,7 @@ void flume__log_abandon(struct flume_log *log) {
 }
 
 void flume__append_finish(struct flume_log *log, struct flume_append *req, int status, int64_t seq) {
+  assert(status <= 0 && !flume__log_is_locked(log));
   req->status = status;
   req->seq = seq;
   flume_queue_push(&log->finished, &req->queue);
@@ -481,6 +482,7 @@ void flume_log_close(struct flume_log *log, flume_log_close_cb cb, void *data) {
 }
 
 void flume__log_closed(struct flume_log *log) {
+  assert(log->state == FLUME_LOG_CLOSING);
   flume__log_run_finished(log);
   flume_obv_fini(&log->since);
   flume_obv_fini(&log->deletions);

@@ -67,6 +67,7 @@ static uint32_t place_in_block(const struct flume_stream *stream) {
 
 /* Makes stream->block one that holds the record at stream->next, or the nearest in the stream's direction. */
 static int step_block(struct flume_stream *stream, struct flume_err *err) {
+  assert(stream->next >= 0 && stream->next <= stream->log->since.value);
   if (block_serves(stream)) return 0;
   struct flume_block *block;
   size_t max_bytes = stream->reads < 3 ? 4096u << (2 * stream->reads) : STREAM_BLOCK_BYTES;

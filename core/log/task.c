@@ -1,5 +1,7 @@
 #include "log/task.h"
 
+#include <assert.h>
+
 #include "base/err.h"
 
 void flume_tasks_init(struct flume_tasks *tasks, struct flume_log *log, void (*ended)(struct flume_log *log)) {
@@ -23,6 +25,7 @@ static void on_work(uv_work_t *work) {
 static void on_work_done(uv_work_t *work, int status) {
   struct flume_task *task = work->data;
   (void)status; /* the work is never cancelled */
+  assert(task->status <= 1 && !flume_queue_empty(&task->queue));
   if (task->status >= 0) {
     int rv = task->turn(task);
     if (rv != 0) task->status = rv;
@@ -32,6 +35,7 @@ static void on_work_done(uv_work_t *work, int status) {
 }
 
 void flume_task_init(struct flume_task *task, struct flume_tasks *tasks) {
+  assert(task->run != NULL && task->turn != NULL && task->end != NULL && tasks->log->state == FLUME_LOG_OPEN);
   task->tasks = tasks;
   task->work.data = task;
   flume_queue_push(&tasks->list, &task->queue);
@@ -47,6 +51,7 @@ void flume_task_go(struct flume_task *task) {
 }
 
 void flume_task_fail(struct flume_task *task, int status) {
+  assert(status < 0 && !flume_queue_empty(&task->queue));
   task->status = status;
   end(task);
 }

@@ -54,6 +54,7 @@ int flume_tombstones_reserve(struct flume_tombstones *set, size_t count) {
 /* From the back, so that it needs no other room. */
 static void merge_recent(struct flume_tombstones *set) {
   size_t left = set->merged, added = set->recent_count;
+  assert(left + added <= set->cap);
   set->merged += added;
   for (size_t to = set->merged; added > 0;) {
     bool old = left > 0 && set->seqs[left - 1] > set->recent[added - 1];

@@ -1,5 +1,7 @@
 #include "loop/defer.h"
 
+#include <assert.h>
+
 static void on_idle(uv_idle_t *idle) {
   (void)idle; /* being active is all it does: the loop polls without sleeping */
 }
@@ -34,10 +36,12 @@ void flume_defer_open(struct flume_defer *defer, uv_loop_t *loop) {
 
 static void on_close(uv_handle_t *handle) {
   struct flume_defer *defer = handle->data;
+  assert(defer->open_handles > 0 && flume_queue_empty(&defer->pending));
   if (--defer->open_handles == 0) defer->closed(defer);
 }
 
 void flume_defer_close(struct flume_defer *defer, void (*closed)(struct flume_defer *defer)) {
+  assert(closed != NULL && defer->open_handles == 2);
   while (flume_queue_shift(&defer->pending) != NULL) continue;
   defer->closed = closed;
   uv_close((uv_handle_t *)&defer->idle, on_close);
@@ -45,6 +49,7 @@ void flume_defer_close(struct flume_defer *defer, void (*closed)(struct flume_de
 }
 
 void flume_deferred_init(struct flume_deferred *deferred, void (*run)(struct flume_deferred *deferred)) {
+  assert(run != NULL);
   deferred->run = run;
   flume_queue_init(&deferred->queue);
 }

@@ -1,5 +1,7 @@
 #include "loop/dir_watch.h"
 
+#include <assert.h>
+
 static void on_event(uv_fs_event_t *event, const char *name, int events, int status) {
   struct flume_dir_watch *watch = event->data;
   (void)name;
@@ -16,6 +18,7 @@ void flume_dir_watch_open(struct flume_dir_watch *watch, uv_loop_t *loop, const 
                           uint32_t poll_ms) {
   uv_fs_event_init(loop, &watch->event); /* neither init can fail */
   uv_timer_init(loop, &watch->timer);
+  assert(watch->cb != NULL);
   watch->event.data = watch;
   watch->timer.data = watch;
   watch->open_handles = 2;
@@ -37,10 +40,12 @@ void flume_dir_watch_stop(struct flume_dir_watch *watch) {
 
 static void on_close(uv_handle_t *handle) {
   struct flume_dir_watch *watch = handle->data;
+  assert(watch->open_handles > 0);
   if (--watch->open_handles == 0) watch->closed(watch);
 }
 
 void flume_dir_watch_close(struct flume_dir_watch *watch, void (*closed)(struct flume_dir_watch *watch)) {
+  assert(closed != NULL && watch->open_handles == 2);
   watch->closed = closed;
   uv_close((uv_handle_t *)&watch->event, on_close);
   uv_close((uv_handle_t *)&watch->timer, on_close);

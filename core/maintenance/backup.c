@@ -103,6 +103,7 @@ static int finish(struct backup *task) {
 
 static int run(struct flume_task *base) {
   struct backup *task = (struct backup *)base;
+  assert(task->copy != NULL && task->made == (task->stage == STAGE_LOG));
   int rv;
   if (task->stage == STAGE_VIEWS) {
     rv = begin(task);

@@ -4,6 +4,7 @@
  *
  * Failures: damage is no failure, but a finding of the report. A file that can't be read ends the check with an error, and
  * there is no report. */
+#include <assert.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -30,6 +31,7 @@ static int check_views(struct check *check) {
 
 static int run(struct flume_task *base) {
   struct check *check = (struct check *)base;
+  assert(check->log_check != NULL);
   if (check->views_dir != NULL) return check_views(check);
   int rv = check->log_check->ops->step(check->log_check);
   if (rv < 0) base->err = check->log_check->err;

@@ -11,6 +11,7 @@
  * - What can't be read or written ends the compaction. Each segment is the old one or the new one.
  *
  * Invariants: a segment and the one that replaces it have the same seqs. Only sealed segments are rewritten. */
+#include <assert.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -86,6 +87,7 @@ static int survey(struct compact_task *task) {
 }
 
 static int begin_next(struct compact_task *task) {
+  assert(task->at < task->candidates_count && task->from == NULL);
   const struct candidate *candidate = &task->candidates[task->at];
   int rv = open_candidate(task, candidate, &task->from);
   if (rv != 0) return rv;
@@ -101,6 +103,7 @@ static int seek(struct compact_task *task) {
 
 static int run(struct flume_task *base) {
   struct compact_task *task = (struct compact_task *)base;
+  assert(task->made == NULL && task->at <= task->candidates_count);
   int rv = task->surveyed ? 0 : survey(task);
   if (rv != 0 || seek(task) == 0) return rv;
   if (task->from == NULL) rv = begin_next(task);
@@ -115,6 +118,8 @@ static int run(struct flume_task *base) {
 static void finish_candidate(struct compact_task *task) {
   struct flume_compact *req = task->req;
   const struct candidate *candidate = &task->candidates[task->at++];
+  assert(task->from != NULL && task->made->first_seq == candidate->first_seq);
+  assert(task->made->next_seq == candidate->next_seq && task->made->sealed);
   req->segments++;
   req->records += task->made->removed_count - candidate->removed_count;
   req->bytes_before += candidate->bytes;
@@ -152,6 +157,7 @@ static void end(struct flume_task *base) {
   int status = base->status;
   struct flume_err err = base->err;
   err.code = status;
+  assert(log_of(task)->compacting);
   log_of(task)->compacting = false;
   task_free(task);
   req->cb(req, status, status == 0 ? NULL : &err);
@@ -163,6 +169,7 @@ static size_t deleted_before(const struct file_log *log, int64_t seq) {
 
 /* What is deleted now, and the sealed segments that it is in. */
 static int plan(struct compact_task *task) {
+  assert(task->gone == NULL && task->candidates == NULL);
   const struct file_log *log = log_of(task);
   const struct flume_io *io = log->log.io;
   size_t all = deleted_before(log, log->next_seq);

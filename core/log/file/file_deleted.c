@@ -56,6 +56,7 @@ static int write_end(struct file_log *log, int64_t deletions) {
 /* Cuts a torn frame, and puts the end frame where it is missing. Without one the frames before it may be in the system's
  * cache alone, also after a sync that failed, and the file's name as well: both are made durable. */
 static int settle(struct file_log *log, const struct flume_buf *file, struct flume_err *err) {
+  assert(!log->log.readonly && log->deletions.end_off <= file->len);
   const struct flume_io *io = log->log.io;
   size_t end_off = (size_t)log->deletions.end_off;
   int rv = io->truncate(io->ctx, log->deleted_file, end_off);
@@ -119,6 +120,7 @@ int flume__file_deleted_load(struct file_log *log, struct flume_err *err) {
 
 /* Takes over what stands between what was read and end_off, as far as it is good. */
 static int take_more(struct file_log *log, uint64_t end_off, struct flume_err *err) {
+  assert(flume__log_is_locked(&log->log) && end_off > log->deletions.end_off);
   struct flume_buf more;
   flume_buf_init(&more, log->log.io);
   uint64_t bad_off;
@@ -175,6 +177,7 @@ int flume__file_deleted_take(struct file_commit *commit, const int64_t *seqs, si
   }
   commit->base.count = kept;
   flume_io_free(io, sorted);
+  assert(kept <= count);
   return 0;
 }
 
@@ -208,6 +211,7 @@ static int open_new(struct file_log *log) {
 
 static int write_frame(struct file_commit *commit) {
   struct file_log *log = flume__commit_log(commit);
+  assert(log->deleted_file >= 0 && commit->base.count > 0);
   const struct flume_io *io = log->log.io;
   flume_deletions_put(&commit->base.bytes, commit->base.count, (int64_t)log->deletions.deleted.count,
                       log->deletions.end_off, io->now_ms(io->ctx), log->log.id, 0);

@@ -98,6 +98,7 @@ static int take_frames(struct file_log *log, const struct flume_bound *bound, si
   flume__log_unlock(&log->log);
   if (rv != 0 || !any) return rv;
   uint64_t end_off = tail.end_off;
+  assert(tail.offsets_seq == tail.next_seq);
   int taken = flume_segment_follow(&tail, bound->watermark.since, max_bytes, err);
   if (taken == 1 && !bound->alive && tail.next_seq > tail.offsets_seq) rv = sync_file(active, err);
   if (taken == 1 && rv == 0) {
@@ -189,6 +190,7 @@ static int sync_if_passed_on(struct flume_follow *follow, const struct flume_bou
 
 /* Puts an unopened segment in the place of the one whose file was replaced. */
 static int reopen_segment(struct file_log *log, size_t i, struct flume_err *err) {
+  assert(i + 1 < log->segments.count);
   struct flume_segment *fresh = flume_segment_new(log->log.io, log->log.dir, log->segments.list[i]->first_seq);
   if (fresh == NULL) return flume_err_nomem(err);
   flume__log_lock(&log->log);
@@ -276,6 +278,7 @@ static bool take_names_changed(struct flume_follow *follow) {
 /* The names come last: a segment that is not read to its end may be replaced too, but only once it is sealed. 1: there
  * is more to see. */
 static int look(struct flume_follow *follow, struct flume_err *err) {
+  assert(!log_of(follow)->draining && !flume__log_is_locked(follow->log));
   struct flume_bound bound;
   uint64_t file_bytes;
   int rv = flume_follow_bound(follow, &bound, err);
@@ -302,6 +305,7 @@ static int recover_whole(struct file_log *log, struct flume_err *err) {
 
 static int recover_acknowledged(struct flume_follow *follow, const struct flume_bound *bound, struct flume_err *err) {
   struct flume_segment *active = flume__file_active(log_of(follow));
+  assert(active->file >= 0 && bound->alive && !bound->unknown);
   active->next_seq = active->first_seq;
   active->end_off = active->data_end_off = FLUME_SEGMENT_HEADER_BYTES;
   active->ended = false;

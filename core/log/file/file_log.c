@@ -1,5 +1,6 @@
 #include "log/file/file_log.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -30,6 +31,7 @@ static void file_free(struct flume_log *base) {
 
 static void on_group_closed(uv_handle_t *handle) {
   struct flume_group *group = handle->data;
+  assert(group->log->state == FLUME_LOG_CLOSING && ((struct file_log *)group->log)->draining);
   release((struct file_log *)group->log); /* the lock goes before anyone is told */
   flume__log_closed(group->log);
 }
@@ -42,6 +44,7 @@ void flume__file_drained(struct file_log *log) {
 
 static void file_close(struct flume_log *base) {
   struct file_log *log = (struct file_log *)base;
+  assert(base->state == FLUME_LOG_CLOSING && !log->draining);
   log->draining = true;
   if (log->follow != NULL) flume_follow_close(log->follow);
   flume__group_end(&log->group);

@@ -45,6 +45,7 @@ static int each_name(void *arg, const char *name) {
 }
 
 static int create_first(struct file_log *log, struct flume_err *err) {
+  assert(log->segments.count == 0 && !log->log.readonly);
   int rv = uv_random(NULL, NULL, log->log.id, sizeof log->log.id, 0, NULL);
   if (rv != 0) return flume_err_set(err, rv, "making an id for %s: %s", log->log.dir, flume_strerror(rv));
   rv = flume_io_sync_name(log->log.io, log->log.dir); /* it may be there, and its name not be durable: see io.c */
@@ -62,6 +63,7 @@ static int create_first(struct file_log *log, struct flume_err *err) {
  * been killed between a rename and the sync of the directory: then its names are synced too. */
 static int settle_tail(struct file_log *log, const struct flume_damage *damage, struct flume_err *err) {
   struct flume_segment *active = flume__file_active(log);
+  assert(!log->log.readonly && active->file >= 0 && active->end_off >= FLUME_SEGMENT_HEADER_BYTES);
   const struct flume_io *io = log->log.io;
   int rv = 0;
   if (damage->why != NULL) {
@@ -150,6 +152,7 @@ int flume__file_settle_active(struct file_log *log, struct flume_err *err) {
 /* Without records in the active segment, the one before may not be sealed yet: the process died while it rolled. */
 static int seal_previous(struct file_log *log, struct flume_err *err) {
   struct flume_segment *active = flume__file_active(log);
+  assert(!log->log.readonly && !active->sealed);
   if (log->segments.count < 2 || active->next_seq > active->first_seq) return 0;
   flume__log_lock(&log->log);
   int rv = flume__segments_reserve(&log->segments);

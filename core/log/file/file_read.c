@@ -154,6 +154,7 @@ static void widen(const struct flume_segment *segment, uint32_t at, uint32_t las
 
 /* A block of the segment's records from..to (inclusive), none of them marked. NULL: no memory. */
 static struct file_block *block_new(struct flume_segment *segment, uint32_t from, uint32_t to) {
+  assert(segment->loaded && from <= to && segment->first_seq + to < segment->next_seq);
   uint32_t count = to - from + 1;
   struct file_block *block = flume_io_alloc(segment->io, sizeof *block + (size_t)count * sizeof(uint32_t));
   if (block == NULL) return NULL;

@@ -62,7 +62,9 @@ struct flume_segment *flume_segment_ref(struct flume_segment *segment) {
 }
 
 void flume_segment_unref(struct flume_segment *segment) {
-  if (atomic_fetch_sub_explicit(&segment->refs, 1, memory_order_acq_rel) != 1) return;
+  int refs = atomic_fetch_sub_explicit(&segment->refs, 1, memory_order_acq_rel);
+  assert(refs > 0);
+  if (refs != 1) return;
   const struct flume_io *io = segment->io;
   if (segment->file >= 0) io->close(io->ctx, segment->file);
   flume_io_free(io, segment->offsets);
@@ -95,6 +97,7 @@ static int write_header(const struct flume_segment *segment, const uint8_t *log_
 }
 
 int flume_segment_draft(struct flume_segment *segment, const uint8_t *log_id, struct flume_err *err) {
+  assert(segment->file < 0 && segment->next_seq == segment->first_seq);
   const struct flume_io *io = segment->io;
   char temporary[FLUME_PATH_MAX];
   int rv = temporary_path(segment, temporary, sizeof temporary, err);
@@ -114,6 +117,7 @@ int flume_segment_draft(struct flume_segment *segment, const uint8_t *log_id, st
 }
 
 int flume_segment_publish(struct flume_segment *segment, const char *dir, struct flume_err *err) {
+  assert(segment->file >= 0);
   const struct flume_io *io = segment->io;
   char temporary[FLUME_PATH_MAX];
   int rv = temporary_path(segment, temporary, sizeof temporary, err);
@@ -165,6 +169,7 @@ static int check_header(struct flume_segment *segment, const uint8_t *header, st
 }
 
 int flume_segment_open(struct flume_segment *segment, bool readonly, struct flume_err *err) {
+  assert(segment->file < 0);
   const struct flume_io *io = segment->io;
   int rv = io->open(io->ctx, segment->path, readonly ? FLUME_IO_READ : FLUME_IO_WRITE);
   if (rv < 0) return flume_err_set(err, rv, "opening %s: %s", segment->path, flume_strerror(rv));
@@ -196,6 +201,7 @@ int flume_segment_open_damaged(struct flume_segment *segment, const uint8_t *log
 }
 
 int flume_segment_reserve(struct flume_segment *segment, size_t count) {
+  assert(segment->next_seq >= segment->offsets_seq);
   size_t used = (size_t)(segment->next_seq - segment->offsets_seq);
   if (segment->offsets_cap - used >= count) return 0;
   size_t cap = segment->offsets_cap > 0 ? segment->offsets_cap : 1024;
@@ -366,6 +372,7 @@ static int write_anew(struct flume_segment *segment) {
 }
 
 int flume_segment_harden(struct flume_segment *segment) {
+  assert(segment->file >= 0);
   int rv = write_anew(segment);
   if (rv == 0) rv = segment->io->sync(segment->io->ctx, segment->file);
   if (rv == 0) segment->durable_off = segment->end_off;
@@ -375,6 +382,7 @@ int flume_segment_harden(struct flume_segment *segment) {
 /* --- Ending -------------------------------------------------------------------------------------------------- */
 
 static int put_index(struct flume_segment *segment, struct flume_buf *out) {
+  assert(segment->indexed_seq >= segment->first_seq && segment->indexed_seq < segment->next_seq);
   uint32_t count = (uint32_t)(segment->next_seq - segment->indexed_seq);
   size_t body_bytes = INDEX_BODY_HEADER_BYTES + (size_t)count * 4;
   int rv = flume_buf_reserve(out, FLUME_FRAME_HEADER_BYTES + body_bytes + END_BYTES);
@@ -416,6 +424,7 @@ static int put_end(struct flume_segment *segment, struct flume_buf *out, uint64_
 }
 
 int flume_segment_settle(struct flume_segment *segment, struct flume_err *err) {
+  assert(segment->file >= 0 && segment->end_off >= FLUME_SEGMENT_HEADER_BYTES);
   const struct flume_io *io = segment->io;
   if (segment->ended) return 0;
   int rv = io->truncate(io->ctx, segment->file, segment->end_off);
@@ -464,5 +473,6 @@ int flume_segment_end(struct flume_segment *segment, struct flume_err *err) {
 }
 
 int flume_segment_seal(struct flume_segment *segment, struct flume_err *err) {
+  assert(segment->file >= 0);
   return segment->sealed ? 0 : write_end(segment, FLUME_FRAME_SEALED, err);
 }

@@ -197,6 +197,7 @@ static int judge(struct flume_segment *segment, struct flume_window *window, str
 }
 
 int flume_segment_scan(struct flume_segment *segment, struct flume_damage *damage, struct flume_err *err) {
+  assert(segment->file >= 0 && segment->offsets_seq == segment->first_seq);
   struct flume_window window;
   flume_window_init(&window, segment->io, segment->file, segment->file_bytes);
   segment->next_seq = segment->indexed_seq = segment->first_seq;
@@ -316,6 +317,7 @@ int flume_segment_take_tail(struct flume_segment *segment, const struct flume_se
 }
 
 int flume_segment_follow(struct flume_segment *segment, int64_t last_seq, size_t max_bytes, struct flume_err *err) {
+  assert(segment->loaded && segment->file_bytes >= segment->end_off);
   struct flume_window window;
   struct flume_damage damage;
   flume_window_init(&window, segment->io, segment->file, segment->file_bytes);

@@ -75,6 +75,7 @@ int flume_segment_writer_remove(struct flume_segment_writer *writer, struct flum
 int flume_segment_writer_end(struct flume_segment_writer *writer, struct flume_err *err) {
   struct flume_segment *segment = writer->segment;
   uint64_t off = writer->frame_off;
+  assert(off != 0);
   writer->frame_off = 0;
   if (segment->next_seq == writer->frame_seq) {
     writer->out.len -= FLUME_FRAME_HEADER_BYTES;
@@ -109,6 +110,7 @@ int flume_segment_writer_finish(struct flume_segment_writer *writer, uint16_t fl
 
 int flume_segment_writer_publish(struct flume_segment_writer *writer, struct flume_segment **segment,
                                  struct flume_err *err) {
+  assert(writer->segment != NULL && writer->segment->ended && writer->frame_off == 0);
   int rv = flume_segment_publish(writer->segment, writer->dir, err);
   if (rv != 0) return rv;
   *segment = writer->segment;

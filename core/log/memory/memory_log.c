@@ -325,6 +325,7 @@ static void close_when_done(struct flume_log *base) {
 
 static void memory_close(struct flume_log *base) {
   struct memory_log *log = (struct memory_log *)base;
+  assert(base->state == FLUME_LOG_CLOSING && !log->draining);
   if (log->compacting != NULL) answer_compact(&log->answer_compact);
   log->draining = true;
   close_when_done(base);

@@ -71,6 +71,7 @@ static int take_zero(struct offset_commit *commit, uint64_t off) {
 
 static int take_records(struct offset_commit *commit, const struct flume_slice *records, size_t count) {
   struct offset_log *log = log_of(commit);
+  assert(commit->first_off + commit->base.bytes.len == log->next_off);
   struct flume_commit *base = &commit->base;
   enum flume_offset_bits bits = log->file->bits;
   uint32_t zeros_before = commit->zeros_count;
@@ -208,6 +209,7 @@ static int zero_records(struct offset_commit *commit) {
 
 /* Never on disk before its records: it would hit the next ones with their seqs. */
 static int write_deletes(struct offset_commit *commit) {
+  assert(commit->base.kind == FLUME_COMMIT_DELETE && !commit->deletes_durable);
   struct offset_log *log = log_of(commit);
   if (commit->base.count == 0) return 0;
   int rv = log->group.sync != FLUME_SYNC_ALWAYS ? sync_file(commit) : 0;

@@ -7,6 +7,7 @@
  * Failures: a bad frame with no good one behind it is a torn write, which was never acknowledged. Any other is damage.
  *
  * Invariants: seqs in memory are those of frames that are on disk. */
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -130,6 +131,7 @@ static int replace(struct offset_log *log, struct flume_offset_set *set, const s
 }
 
 int flume__offset_set_rewrite(struct offset_log *log, struct flume_offset_set *set, struct flume_err *err) {
+  assert(!log->log.readonly);
   if (set->seqs.ended || (set->file < 0 && set->seqs.deleted.count == 0)) return 0;
   const struct flume_io *io = log->log.io;
   struct flume_buf bytes;
@@ -158,6 +160,7 @@ int flume__offset_set_write(struct offset_log *log, struct flume_offset_set *set
   const struct flume_io *io = log->log.io;
   if (count == 0) return 0;
   int64_t ordinal = (int64_t)set->seqs.deleted.count;
+  assert(!log->log.readonly && bytes->cap > FLUME_FRAME_HEADER_BYTES);
   uint64_t time_ms = io->now_ms(io->ctx);
   flume_deletions_put(bytes, count, ordinal, set->seqs.end_off, time_ms, log->log.id, 0);
   int rv = set->file >= 0 ? 0 : open_new(log, set);

@@ -148,6 +148,7 @@ static int scan(struct flume_offset_follow *follow, struct flume_offset_scan *sc
 /* --- Deletes -------------------------------------------------------------------------------------------------- */
 
 int flume__offset_take_gone(struct offset_log *log, struct flume_err *err) {
+  assert(log->log.readonly && log->gone_taken <= log->deleted.seqs.deleted.count);
   const struct flume_tombstones *deleted = &log->deleted.seqs.deleted;
   if (flume_tombstones_reserve(&log->gone, deleted->count) != 0) return flume_err_nomem(err);
   for (; log->gone_taken < deleted->count; log->gone_taken++) {
@@ -267,6 +268,7 @@ static int look_again(struct flume_offset_follow *follow, uint64_t size, const s
 
 static int look(struct flume_follow *base, struct flume_err *err) {
   struct flume_offset_follow *follow = own(base);
+  assert(!log_of(follow)->draining && !flume__log_is_locked(base->log));
   struct flume_bound bound;
   uint64_t size = 0;
   watch_beside(follow);

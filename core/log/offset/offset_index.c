@@ -24,6 +24,7 @@ void flume_offset_index_fini(struct flume_offset_index *index) {
 }
 
 static int add_piece(struct flume_offset_index *index) {
+  assert(index->pieces_count <= index->pieces_cap);
   if (index->pieces_count == index->pieces_cap) {
     size_t cap = index->pieces_cap > 0 ? index->pieces_cap * 2 : 8;
     struct flume_offset_piece **pieces = flume_io_realloc(index->io, index->pieces, cap * sizeof *pieces);
@@ -61,6 +62,7 @@ static bool takes(const struct flume_offset_piece *piece, uint64_t off) {
 
 int flume_offset_index_add(struct flume_offset_index *index, uint64_t off) {
   size_t at = used(index);
+  assert(at == 0 || off > index->pieces[at - 1]->first_off);
   if (at == 0 || !takes(index->pieces[at - 1], off)) {
     if (at == index->pieces_count && add_piece(index) != 0) return FLUME_ENOMEM;
     index->pieces[at]->first_off = off;

@@ -73,6 +73,7 @@ static void offset_free(struct flume_log *base) {
 
 static void on_group_closed(uv_handle_t *handle) {
   struct flume_group *group = handle->data;
+  assert(group->log->state == FLUME_LOG_CLOSING && ((struct offset_log *)group->log)->draining);
   release((struct offset_log *)group->log); /* the lock goes before anyone is told */
   flume__log_closed(group->log);
 }

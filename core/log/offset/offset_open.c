@@ -13,6 +13,7 @@
  * - A delete whose record still has its bytes was interrupted. A writer finishes it.
  *
  * Invariants: everything before data_end_off is on disk when a writer has opened the log. */
+#include <assert.h>
 #include <stdio.h>
 
 #include "base/bytes.h"
@@ -177,6 +178,7 @@ static int settle_records(struct offset_log *log, const struct flume_offset_scan
 
 /* What a writer changes, in an order that any crash may interrupt: records, deletes, and the bytes of deleted records. */
 static int settle(struct offset_log *log, const struct flume_offset_scan *scan, struct flume_err *err) {
+  assert(!log->log.readonly && log->log.lock_file.file >= 0 && log->end_off == scan->off);
   int rv = settle_records(log, scan, log->superblock_bits != 0, err);
   if (rv == 0) log->superblock_bits = log->file->bits;
   if (rv == 0) rv = flume__offset_set_rewrite(log, &log->zeros, err);

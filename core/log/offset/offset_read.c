@@ -99,6 +99,7 @@ static int read_deleted(const struct offset_block *block, int file, struct flume
 }
 
 static int mark_torn(struct offset_block *block) {
+  assert(block->readonly && block->data != NULL);
   const struct flume_io *io = block->file->io;
   char path[FLUME_PATH_MAX];
   int rv = flume_path_append(path, sizeof path, block->file->path, ".flume/deleted");
@@ -175,6 +176,7 @@ static void mark_deleted(const struct offset_log *log, struct offset_block *bloc
 
 /* A block of records number from..to of the index. */
 static struct offset_block *block_new(const struct offset_log *log, uint64_t from, uint64_t to) {
+  assert(from <= to && to < log->index.count);
   const struct flume_io *io = log->log.io;
   uint32_t count = (uint32_t)(to - from + 1);
   struct offset_block *block = flume_io_zalloc(io, sizeof *block + count * sizeof *block->steps);

@@ -21,6 +21,8 @@
  * are bad the log is damaged.
  *
  * Invariants: durable_off <= limit_off while it is open, and both only grow until the log is closed. */
+#include <assert.h>
+
 #include "base/err.h"
 #include "base/path.h"
 #include "log/offset/offset_log.h"
@@ -142,6 +144,7 @@ static int write_file(struct offset_log *log, const char *path, int mode, bool s
   const struct flume_io *io = log->log.io;
   uint8_t bytes[SUPERBLOCK_BYTES];
   int file = io->open(io->ctx, path, mode);
+  assert(!log->superblock.open || log->superblock.durable_off <= log->superblock.limit_off);
   if (file < 0) return file;
   put_superblock(log, &log->superblock, ++log->superblock_turn, bytes);
   uint64_t off = log->superblock_turn % SLOTS * FLUME_OFFSET_SECTOR_BYTES;
