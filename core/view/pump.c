@@ -58,39 +58,39 @@ void flume_pump_lock(struct flume_pump *pump) {
 
 static bool is_owner(const struct flume_pump *pump) {
   uv_thread_t self = uv_thread_self();
-  return uv_thread_equal(&self, &pump->owner) != 0;
+  return uv_thread_equal(&self, &pump->owner.thread) != 0;
 }
 
 /* Owner. Work, and what the loop has still to be told, keep it alive. */
 static void keep_loop(struct flume_pump *pump, bool alive) {
-  if (alive == pump->referenced || pump->closed != NULL) return;
-  pump->referenced = alive;
-  if (alive) uv_ref((uv_handle_t *)&pump->async);
-  else uv_unref((uv_handle_t *)&pump->async);
+  if (alive == pump->owner.referenced || pump->closed != NULL) return;
+  pump->owner.referenced = alive;
+  if (alive) uv_ref((uv_handle_t *)&pump->owner.async);
+  else uv_unref((uv_handle_t *)&pump->owner.async);
 }
 
 static bool has_news(const struct flume_pump *pump) {
-  return pump->moved || !flume_queue_empty(&pump->notices) || !flume_queue_empty(&pump->turns);
+  return pump->news.moved || !flume_queue_empty(&pump->news.notices) || !flume_queue_empty(&pump->news.turns);
 }
 
 void flume_pump_unlock(struct flume_pump *pump) {
   bool here = is_owner(pump), news = has_news(pump), alive = news || pump->busy > 0;
-  bool tells = !pump->told && (news || (!here && pump->busy == 0));
-  if (tells) pump->told = true;
-  if (tells && !here) uv_async_send(&pump->async); /* still locked: the pump can't be closed meanwhile */
+  bool tells = !pump->news.told && (news || (!here && pump->busy == 0));
+  if (tells) pump->news.told = true;
+  if (tells && !here) uv_async_send(&pump->owner.async); /* still locked: the pump can't be closed meanwhile */
   uv_mutex_unlock(&pump->lock);
   if (!here) return;
   keep_loop(pump, alive);
-  if (tells) flume_defer(&pump->log->defer, &pump->drain);
+  if (tells) flume_defer(&pump->log->defer, &pump->owner.drain);
 }
 
 void flume_pump_tell(struct flume_pump *pump, struct flume_notice *notice) {
-  flume_queue_push(&pump->notices, &notice->queue);
+  flume_queue_push(&pump->news.notices, &notice->queue);
 }
 
 void flume_pump_give_turn(struct flume_pump *pump, struct flume_turn *turn) {
-  flume_queue_push(&pump->turns, &turn->queue);
-  atomic_store_explicit(&pump->has_turns, true, memory_order_relaxed);
+  flume_queue_push(&pump->news.turns, &turn->queue);
+  atomic_store_explicit(&pump->news.has_turns, true, memory_order_relaxed);
 }
 
 void flume_pump_begin_work(struct flume_pump *pump) {
@@ -105,25 +105,25 @@ void flume_pump_end_work(struct flume_pump *pump) {
 void flume_pump_take_turns(struct flume_pump *pump) {
   struct flume_queue round, *node;
   assert(is_owner(pump));
-  if (pump->taking || !atomic_load_explicit(&pump->has_turns, memory_order_relaxed)) return;
-  pump->taking = true;
+  if (pump->owner.taking || !atomic_load_explicit(&pump->news.has_turns, memory_order_relaxed)) return;
+  pump->owner.taking = true;
   flume_queue_init(&round);
   flume_pump_lock(pump);
-  flume_queue_move(&round, &pump->turns);
-  atomic_store_explicit(&pump->has_turns, false, memory_order_relaxed);
+  flume_queue_move(&round, &pump->news.turns);
+  atomic_store_explicit(&pump->news.has_turns, false, memory_order_relaxed);
   while ((node = flume_queue_shift(&round)) != NULL) {
     flume_pump_unlock(pump);
     struct flume_turn *turn = FLUME_CONTAINER_OF(node, struct flume_turn, queue);
     turn->run(turn);
     flume_pump_lock(pump);
   }
-  pump->taking = false;
+  pump->owner.taking = false;
   flume_pump_unlock(pump);
 }
 
 static void tell_observers(struct flume_pump *pump) {
-  if (!pump->moved) return;
-  pump->moved = false;
+  if (!pump->news.moved) return;
+  pump->news.moved = false;
   for (struct flume_queue *s = pump->sinks.next; s != &pump->sinks; s = s->next) {
     struct flume_sink *sink = FLUME_CONTAINER_OF(s, struct flume_sink, queue);
     int64_t since = sink->since.value;
@@ -138,9 +138,9 @@ static void run_notices(struct flume_pump *pump) {
   struct flume_queue round, *node;
   flume_queue_init(&round);
   flume_pump_lock(pump);
-  pump->told = false;
+  pump->news.told = false;
   tell_observers(pump);
-  flume_queue_move(&round, &pump->notices);
+  flume_queue_move(&round, &pump->news.notices);
   uv_mutex_unlock(&pump->lock);
   while ((node = flume_queue_shift(&round)) != NULL) {
     struct flume_notice *notice = FLUME_CONTAINER_OF(node, struct flume_notice, queue);
@@ -156,13 +156,13 @@ static void drain(struct flume_pump *pump) {
 }
 
 static void on_drain(struct flume_deferred *deferred) {
-  drain(FLUME_CONTAINER_OF(deferred, struct flume_pump, drain));
+  drain(FLUME_CONTAINER_OF(deferred, struct flume_pump, owner.drain));
 }
 
 static void on_async(uv_async_t *async) {
   struct flume_pump *pump = async->data;
   if (pump->closed == NULL) drain(pump);
-  else flume_defer(&pump->log->defer, &pump->drain);
+  else flume_defer(&pump->log->defer, &pump->owner.drain);
 }
 
 /* --- Waits --------------------------------------------------------------------------------------------------- */
@@ -540,7 +540,7 @@ static void set_since(struct flume_sink *sink, int64_t since) {
   assert(since >= -1);
   if (sink->since.value == since) return;
   sink->since.value = since;
-  sink->pump->moved = true;
+  sink->pump->news.moved = true;
 }
 
 static bool is_at_rest(const struct flume_sink *sink) {
@@ -635,20 +635,20 @@ void flume_sink_failed(struct flume_sink *sink, int64_t seq, const struct flume_
 /* --- Opening and closing ------------------------------------------------------------------------------------- */
 
 int flume_pump_open(struct flume_pump *pump, struct flume_log *log, struct flume_pool *pool) {
-  *pump = (struct flume_pump){.log = log, .pool = pool, .ready = true, .owner = uv_thread_self()};
+  *pump = (struct flume_pump){.log = log, .pool = pool, .ready = true, .owner = {.thread = uv_thread_self()}};
   int rv = uv_mutex_init(&pump->lock);
   if (rv != 0) return rv;
-  rv = uv_async_init(log->loop, &pump->async, on_async);
+  rv = uv_async_init(log->loop, &pump->owner.async, on_async);
   if (rv != 0) {
     uv_mutex_destroy(&pump->lock);
     return rv;
   }
-  pump->async.data = pump;
-  uv_unref((uv_handle_t *)&pump->async);
+  pump->owner.async.data = pump;
+  uv_unref((uv_handle_t *)&pump->owner.async);
   flume_queue_init(&pump->sinks);
-  flume_queue_init(&pump->notices);
-  flume_queue_init(&pump->turns);
-  flume_deferred_init(&pump->drain, on_drain);
+  flume_queue_init(&pump->news.notices);
+  flume_queue_init(&pump->news.turns);
+  flume_deferred_init(&pump->owner.drain, on_drain);
   pump->alarm.run = on_alarm;
   pump->listener.moved = on_moved;
   flume__log_listen(log, &pump->listener);
@@ -670,18 +670,18 @@ static void on_async_closed(uv_handle_t *handle) {
 
 /* What the loop was to be told goes first. A load that comes back wakes the loop, and so defers this again. */
 static void close_when_quiet(struct flume_deferred *deferred) {
-  struct flume_pump *pump = FLUME_CONTAINER_OF(deferred, struct flume_pump, drain);
+  struct flume_pump *pump = FLUME_CONTAINER_OF(deferred, struct flume_pump, owner.drain);
   run_notices(pump);
   flume_pump_lock(pump);
   bool has_loads = pump->loads > 0, more = has_news(pump);
   uv_mutex_unlock(&pump->lock);
-  if (more) flume_defer(&pump->log->defer, &pump->drain);
+  if (more) flume_defer(&pump->log->defer, &pump->owner.drain);
   if (more || has_loads) return;
   for (unsigned i = 0; i < FLUME_PUMP_WINDOW; i++) {
     if (pump->window[i] != NULL) load_free(pump->window[i]);
     pump->window[i] = NULL;
   }
-  uv_close((uv_handle_t *)&pump->async, on_async_closed);
+  uv_close((uv_handle_t *)&pump->owner.async, on_async_closed);
 }
 
 void flume_pump_close(struct flume_pump *pump, void (*closed)(struct flume_pump *pump)) {
@@ -693,7 +693,7 @@ void flume_pump_close(struct flume_pump *pump, void (*closed)(struct flume_pump 
   flume_pool_cancel_alarm(pump->pool, &pump->alarm);
   keep_loop(pump, true);
   pump->closed = closed;
-  flume_deferred_cancel(&pump->drain);
-  pump->drain.run = close_when_quiet;
-  flume_defer(&pump->log->defer, &pump->drain);
+  flume_deferred_cancel(&pump->owner.drain);
+  pump->owner.drain.run = close_when_quiet;
+  flume_defer(&pump->log->defer, &pump->owner.drain);
 }

@@ -14,6 +14,8 @@
 #ifndef FLUME_PUMP_H
 #define FLUME_PUMP_H
 
+#include <stdatomic.h>
+
 #include "log/log.h"
 #include "loop/pool.h"
 
@@ -108,6 +110,24 @@ struct flume_turn {
   struct flume_queue queue;
 };
 
+/* What the owner's loop is to be told. */
+struct flume_pump_news {
+  struct flume_queue notices; /* struct flume_notice */
+  struct flume_queue turns;   /* struct flume_turn */
+  atomic_bool has_turns;      /* for an owner that asks without the lock */
+  bool moved;                 /* a sink's since was set: its observers are to be told */
+  bool told;                  /* the loop knows that there is something for it */
+};
+
+/* Of the owner's thread alone. */
+struct flume_pump_owner {
+  uv_thread_t thread;
+  uv_async_t async;
+  struct flume_deferred drain;
+  bool referenced; /* async keeps the loop alive */
+  bool taking;     /* turns are being taken */
+};
+
 struct flume_pump {
   struct flume_log *log;
   struct flume_pool *pool;
@@ -115,7 +135,6 @@ struct flume_pump {
   bool ready; /* while false no sink is fed, and no wait ends well */
   bool closing;
   bool held_back; /* a sink waits for the others to need a block no more */
-  bool told;      /* the loop knows that there is something for it */
   enum flume_pump_round round;
   struct flume_queue sinks;
   unsigned sinks_count;
@@ -126,17 +145,9 @@ struct flume_pump {
   unsigned busy;                                /* what keeps the owner's loop alive: loads, work, waits in time */
   struct flume_load *window[FLUME_PUMP_WINDOW]; /* the blocks at hand; NULL for none */
   uint64_t blocks_read;                         /* since it was opened */
-  struct flume_queue notices;                   /* struct flume_notice */
-  struct flume_queue turns;                     /* struct flume_turn */
-  atomic_bool has_turns;                        /* for an owner that asks without the lock */
-  bool moved;                                   /* a sink's since was set: its observers are to be told */
-  /* of the owner's thread */
-  uv_thread_t owner;
-  uv_async_t async;
-  struct flume_deferred drain;
-  bool referenced; /* async keeps the loop alive */
-  bool taking;     /* turns are being taken */
-  void (*closed)(struct flume_pump *pump);
+  struct flume_pump_news news;
+  struct flume_pump_owner owner;
+  void (*closed)(struct flume_pump *pump); /* not NULL while it closes; owner */
 };
 
 /* The log and the pool must outlive the pump. The calling thread becomes the owner. 0, or libuv's error. */

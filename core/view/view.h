@@ -230,22 +230,27 @@ struct flume_view_skips {
   size_t count;
 };
 
+/* Where a view is worked on. */
+struct flume_view_executor {
+  enum flume_view_seat seat;
+  bool is_inline; /* by the owner, not by the pool */
+  bool is_busy;   /* counted in pump->busy */
+  struct flume_job job;
+  struct flume_turn turn;
+};
+
 struct flume_view {
   struct flume_sink sink;
   const struct flume_view_ops *ops;
   const struct flume_io *io;
   struct flume_view_slot *slot; /* that it is in; NULL for none */
   enum flume_view_state state;
-  unsigned wants; /* of enum flume_view_want */
-  enum flume_view_seat seat;
-  bool is_inline;
+  unsigned wants;   /* of enum flume_view_want */
   bool held;        /* records are not folded meanwhile */
   bool called_last; /* the last work was a call: a block goes first now */
-  bool is_busy;     /* counted in pump->busy */
-  struct flume_job job;
-  struct flume_turn turn;
-  struct flume_notice start_over;
-  struct flume_queue calls; /* struct flume_view_call */
+  struct flume_view_executor executor;
+  struct flume_notice start_over; /* the owner is to call ops->start_over */
+  struct flume_queue calls;       /* struct flume_view_call */
   struct flume_view_call *calling;
   struct flume_view_requests requests;
   struct flume_view_work work;

@@ -50,9 +50,9 @@ bool flume__view_is_working(const struct flume_view *view) {
 
 /* A view that is at work, or waits for it, keeps the owner's loop alive. */
 static void count_busy(struct flume_view *view) {
-  bool is_busy = flume__view_is_working(view) || view->seat != FLUME_SEAT_NONE;
-  if (is_busy == view->is_busy) return;
-  view->is_busy = is_busy;
+  bool is_busy = flume__view_is_working(view) || view->executor.seat != FLUME_SEAT_NONE;
+  if (is_busy == view->executor.is_busy) return;
+  view->executor.is_busy = is_busy;
   if (is_busy) flume_pump_begin_work(view->sink.pump);
   else flume_pump_end_work(view->sink.pump);
 }
@@ -64,7 +64,7 @@ void flume__view_set_state(struct flume_view *view, enum flume_view_state state)
 }
 
 static void set_seat(struct flume_view *view, enum flume_view_seat seat) {
-  view->seat = seat;
+  view->executor.seat = seat;
   count_busy(view);
 }
 
@@ -139,7 +139,7 @@ static bool has_failed(const struct flume_view *view) {
 
 /* A checkpoint is made on a worker; the state of an inline view is brought into the store by the owner before that. */
 static enum flume_view_state saving_state(const struct flume_view *view) {
-  return view->is_inline ? FLUME_VIEW_SAVING : FLUME_VIEW_COMMITTING;
+  return view->executor.is_inline ? FLUME_VIEW_SAVING : FLUME_VIEW_COMMITTING;
 }
 
 /* Whether the checkpoint that is due can be made. Where it can't, those who wait for it are told. */
@@ -173,7 +173,7 @@ static void cancel_calls(struct flume_view *view) {
 }
 
 static void end(struct flume_view *view) {
-  assert(view->seat == FLUME_SEAT_WORKING && view->work.block == NULL);
+  assert(view->executor.seat == FLUME_SEAT_WORKING && view->work.block == NULL);
   if (view->slot != NULL) flume__slot_closed(view->slot, view); /* before: the reads go on with a different version */
   flume_sink_detach(&view->sink);
   flume__view_set_state(view, FLUME_VIEW_CLOSED);
@@ -233,23 +233,23 @@ static bool may_have_work(const struct flume_view *view) {
 
 static void take_seat(struct flume_view *view) {
   struct flume_pump *pump = view->sink.pump;
-  if (view->is_inline) {
+  if (view->executor.is_inline) {
     set_seat(view, FLUME_SEAT_TURNS);
-    flume_pump_give_turn(pump, &view->turn);
+    flume_pump_give_turn(pump, &view->executor.turn);
   } else {
     set_seat(view, FLUME_SEAT_POOL);
-    if (flume_queue_empty(&view->calls)) flume_pool_submit(pump->pool, &view->job);
-    else flume_pool_submit_first(pump->pool, &view->job);
+    if (flume_queue_empty(&view->calls)) flume_pool_submit(pump->pool, &view->executor.job);
+    else flume_pool_submit_first(pump->pool, &view->executor.job);
   }
 }
 
 void flume__view_wake(struct flume_view *view) {
-  if (view->state != FLUME_VIEW_IDLE || view->seat != FLUME_SEAT_NONE || !may_have_work(view)) return;
+  if (view->state != FLUME_VIEW_IDLE || view->executor.seat != FLUME_SEAT_NONE || !may_have_work(view)) return;
   take_seat(view);
 }
 
 static bool is_for_pool(const struct flume_view *view, enum flume_view_state state) {
-  return !view->is_inline || state == FLUME_VIEW_COMMITTING || state == FLUME_VIEW_SCRUBBING;
+  return !view->executor.is_inline || state == FLUME_VIEW_COMMITTING || state == FLUME_VIEW_SCRUBBING;
 }
 
 static void begin(struct flume_view *view, enum flume_view_state state) {
@@ -287,7 +287,7 @@ static void run(struct flume_view *view) {
 static void hand_to_pool(struct flume_view *view) {
   set_seat(view, FLUME_SEAT_POOL);
   if (view->ops->announce != NULL) view->ops->announce(view);
-  flume_pool_submit(view->sink.pump->pool, &view->job);
+  flume_pool_submit(view->sink.pump->pool, &view->executor.job);
 }
 
 /* Does what is next. False: there is nothing, or a worker goes on with it. */
@@ -296,33 +296,33 @@ static bool step(struct flume_view *view) {
   if (state == FLUME_VIEW_CLOSED) end(view);
   if (state == FLUME_VIEW_IDLE || state == FLUME_VIEW_CLOSED) return false;
   begin(view, state);
-  bool is_here = !view->is_inline || !is_for_pool(view, state);
+  bool is_here = !view->executor.is_inline || !is_for_pool(view, state);
   if (is_here) run(view);
   if (view->state == FLUME_VIEW_IDLE) return true;
-  assert(view->is_inline && is_for_pool(view, view->state));
+  assert(view->executor.is_inline && is_for_pool(view, view->state));
   hand_to_pool(view);
   return false;
 }
 
 /* One thing after the other, until there is nothing, or the others have to have a turn. */
 static void work(struct flume_view *view) {
-  view->seat = FLUME_SEAT_WORKING;
+  view->executor.seat = FLUME_SEAT_WORKING;
   bool more = step(view);
-  while (more && !view->is_inline && !flume_pool_is_wanted(view->sink.pump->pool)) more = step(view);
-  if (view->seat != FLUME_SEAT_WORKING) return; /* a worker goes on */
+  while (more && !view->executor.is_inline && !flume_pool_is_wanted(view->sink.pump->pool)) more = step(view);
+  if (view->executor.seat != FLUME_SEAT_WORKING) return; /* a worker goes on */
   set_seat(view, FLUME_SEAT_NONE);
   if (more) flume__view_wake(view);
 }
 
 /* On a worker. */
 static void run_job(struct flume_job *job) {
-  struct flume_view *view = FLUME_CONTAINER_OF(job, struct flume_view, job);
+  struct flume_view *view = FLUME_CONTAINER_OF(job, struct flume_view, executor.job);
   struct flume_pump *pump = view->sink.pump;
   flume_pump_lock(pump);
-  assert(view->seat == FLUME_SEAT_POOL);
-  if (view->is_inline) {
+  assert(view->executor.seat == FLUME_SEAT_POOL);
+  if (view->executor.is_inline) {
     assert(is_for_pool(view, view->state));
-    view->seat = FLUME_SEAT_WORKING;
+    view->executor.seat = FLUME_SEAT_WORKING;
     run(view);
     set_seat(view, FLUME_SEAT_NONE);
     flume__view_wake(view);
@@ -337,10 +337,10 @@ static void run_job(struct flume_job *job) {
 
 /* On the owner's thread. */
 static void run_turn(struct flume_turn *turn) {
-  struct flume_view *view = FLUME_CONTAINER_OF(turn, struct flume_view, turn);
+  struct flume_view *view = FLUME_CONTAINER_OF(turn, struct flume_view, executor.turn);
   struct flume_pump *pump = view->sink.pump;
   flume_pump_lock(pump);
-  assert(view->seat == FLUME_SEAT_TURNS && view->is_inline);
+  assert(view->executor.seat == FLUME_SEAT_TURNS && view->executor.is_inline);
   if (view->state == FLUME_VIEW_IDLE) work(view);
   else set_seat(view, FLUME_SEAT_NONE); /* the owner reads it, and wakes it again */
   flume_pump_unlock(pump);
@@ -352,13 +352,13 @@ void flume_view_init(struct flume_view *view, struct flume_pump *pump, const str
                      bool is_inline) {
   memset(view, 0, sizeof *view);
   view->ops = ops;
-  view->is_inline = is_inline;
+  view->executor.is_inline = is_inline;
   view->sink.pump = pump;
   view->io = pump->log->io;
-  view->job.run = run_job;
-  view->turn.run = run_turn;
-  flume_queue_init(&view->job.queue);
-  flume_queue_init(&view->turn.queue);
+  view->executor.job.run = run_job;
+  view->executor.turn.run = run_turn;
+  flume_queue_init(&view->executor.job.queue);
+  flume_queue_init(&view->executor.turn.queue);
   flume_queue_init(&view->calls);
   flume_buf_init(&view->traceback, flume__view_io(view));
   flume_buf_init(&view->work.failed.traceback, flume__view_io(view));
@@ -402,9 +402,9 @@ static void want(struct flume_view *view, unsigned wants) {
 }
 
 void flume__view_submit(struct flume_view *view, struct flume_view_call *call) {
-  assert(!view->is_inline && view->state != FLUME_VIEW_CLOSED);
+  assert(!view->executor.is_inline && view->state != FLUME_VIEW_CLOSED);
   flume_queue_push(&view->calls, &call->queue);
-  if (view->seat == FLUME_SEAT_POOL) flume_pool_hurry(view->sink.pump->pool, &view->job);
+  if (view->executor.seat == FLUME_SEAT_POOL) flume_pool_hurry(view->sink.pump->pool, &view->executor.job);
   flume__view_wake(view);
 }
 

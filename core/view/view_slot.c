@@ -107,6 +107,15 @@ static int begin_read(struct flume_view_slot *slot, struct flume_view_read *read
   return flume_sink_has(sink, seq) ? 0 : 1;
 }
 
+enum flume_slot_reach flume_slot_reach(struct flume_view_slot *slot, int64_t seq, struct flume_view **serving) {
+  flume_pump_lock(slot->pump);
+  enum flume_slot_reach reach = FLUME_SLOT_NEWS;
+  if (!slot->has_news) reach = flume_sink_has(&slot->serving->sink, seq) ? FLUME_SLOT_REACHED : FLUME_SLOT_BEHIND;
+  *serving = slot->serving;
+  flume_pump_unlock(slot->pump);
+  return reach;
+}
+
 int flume_slot_wait(struct flume_view_slot *slot, struct flume_view_read *read, int64_t seq, uint64_t deadline_ns) {
   flume_pump_lock(slot->pump);
   read->runs = false;

@@ -92,6 +92,15 @@ bool flume_slot_is_activating(struct flume_view_slot *slot);
 /* What has happened; forgets it. False: nothing. */
 bool flume_slot_take_news(struct flume_view_slot *slot, struct flume_slot_news *news);
 
+enum flume_slot_reach {
+  FLUME_SLOT_BEHIND,  /* the version that answers has not reached the seq, or has failed */
+  FLUME_SLOT_REACHED, /* it has */
+  FLUME_SLOT_NEWS,    /* the owner does not know yet which version answers: see flume_slot_take_news */
+};
+
+/* How far the version that answers is; which one that is, in *serving. It is closed by the owner alone. */
+enum flume_slot_reach flume_slot_reach(struct flume_view_slot *slot, int64_t seq, struct flume_view **serving);
+
 /* A read that waits for a seq, and then runs a call. Embedded by the caller, who keeps it until the call's request is
  * answered; its cb fires on the loop, once. */
 struct flume_view_read {

@@ -30,7 +30,7 @@ static void mark_dirty(struct flume_view *view) {
 
 static void run_fold(struct flume_view *view) {
   struct flume_view_work *work = &view->work;
-  uint64_t slice_ns = view->is_inline ? OWNER_SLICE_NS : POOL_SLICE_NS;
+  uint64_t slice_ns = view->executor.is_inline ? OWNER_SLICE_NS : POOL_SLICE_NS;
   work->span = (struct flume_view_span){
       .block = work->block, .from = work->from, .until_ns = flume__view_now_ns(view) + slice_ns, .next = work->from};
   work->failed.status = view->ops->fold(view, &work->span, &work->failed.err);
@@ -39,7 +39,7 @@ static void run_fold(struct flume_view *view) {
   view->meta.since = flume_block_seq(work->block, work->span.next - 1);
   mark_dirty(view);
   if (wants_renewal(view)) flume__view_renew(view);
-  if (!view->is_inline && view->checkpoint.freshness == FLUME_VIEW_DUE && flume__view_is_durable(view)) {
+  if (!view->executor.is_inline && view->checkpoint.freshness == FLUME_VIEW_DUE && flume__view_is_durable(view)) {
     flume__view_run_commit(view, true);
   }
 }
@@ -96,7 +96,7 @@ static void run(struct flume_view *view) {
     case FLUME_VIEW_CALLING: view->ops->call(view, view->calling); break;
     case FLUME_VIEW_RESTORING: run_restore(view); break;
     case FLUME_VIEW_SAVING: flume__view_run_save(view); break;
-    case FLUME_VIEW_COMMITTING: flume__view_run_commit(view, !view->is_inline); break;
+    case FLUME_VIEW_COMMITTING: flume__view_run_commit(view, !view->executor.is_inline); break;
     case FLUME_VIEW_SCRUBBING: flume__view_run_scrub(view); break;
     case FLUME_VIEW_NEW:
     case FLUME_VIEW_IDLE:

@@ -193,15 +193,14 @@ static int slot_wait(lua_State *L) {
   return 1;
 }
 
-/* Runs it here, if the view has what is asked for, and nothing to do: the number of results, with true first, or nil,
- * message, code; 0: it doesn't. */
-static int read_here(lua_State *L, struct lua_slot *self, lua_Integer seq) {
-  struct flume_view *view = self->slot.serving;
-  struct lua_view *serving = FLUME_CONTAINER_OF(view, struct lua_view, view);
-  flume_pump_lock(self->slot.pump);
-  bool has = self->slot.serving == view && flume_sink_has(&view->sink, seq);
-  flume_pump_unlock(self->slot.pump);
-  return has ? flume__view_call_resting(L, serving, 6) : 0;
+/* Runs it here, if the view has nothing to do: pushes "now", and true and the results, or nil, message, code; how many
+ * these are. 0: it has something to do. */
+static int read_here(lua_State *L, struct flume_view *view) {
+  int count = flume__view_call_resting(L, FLUME_CONTAINER_OF(view, struct lua_view, view), 6);
+  if (count == 0) return 0;
+  lua_pushliteral(L, "now");
+  lua_insert(L, -count - 1);
+  return count + 1;
 }
 
 /* read(self, seq, timeout_ms or nil, is_quick, cb, name, args...) ->
@@ -218,18 +217,14 @@ static int slot_read(lua_State *L) {
   lua_Integer seq = luaL_checkinteger(L, 2);
   uint64_t deadline_ns = deadline_of(L, self, 3);
   const char *name = luaL_checkstring(L, 6);
-  if (self->slot.has_news) {
+  struct flume_view *serving;
+  enum flume_slot_reach reach = flume_slot_reach(&self->slot, seq, &serving);
+  if (reach == FLUME_SLOT_NEWS) {
     lua_pushliteral(L, "news");
     return 1;
   }
-  if (lua_toboolean(L, 4)) {
-    int count = read_here(L, self, seq);
-    if (count > 0) {
-      lua_pushliteral(L, "now");
-      lua_insert(L, -count - 1);
-      return count + 1;
-    }
-  }
+  int count = reach == FLUME_SLOT_REACHED && lua_toboolean(L, 4) ? read_here(L, serving) : 0;
+  if (count > 0) return count;
   struct lua_read *read = new_read(L, self, 5);
   struct flume_err err;
   int rv = flume__call_prepare(L, &read->call, name, 7, &err);
