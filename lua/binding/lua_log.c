@@ -424,6 +424,26 @@ static int read_record(lua_State *L, struct flume_lua_log *self, int64_t seq, st
   return rv;
 }
 
+/* keep_order(self): from now on get and get_list give lazy records, which keep the order of their keys. */
+static int log_keep_order(lua_State *L) {
+  flume__log_check(L, 1)->keeps_order = true;
+  return 0;
+}
+
+/* Pushes the value of the record that read_record has pushed the block of. */
+static int push_value(lua_State *L, const struct flume_lua_log *self, const struct flume_record *record,
+                      struct flume_err *err) {
+  if (!self->keeps_order || self->codec == FLUME_CODEC_RAW) {
+    return flume__value_push(L, self->codec, record->data, record->len, err);
+  }
+  if (self->codec == FLUME_CODEC_JSON) return flume__json_push_lazy(L, record->data, record->len, err);
+  flume_record_push(L, record->data, record->len, lua_gettop(L));
+  if (!lua_isnil(L, -1)) return 0;
+  lua_pop(L, 1);
+  lua_pushlightuserdata(L, NULL);
+  return 0;
+}
+
 /* get(self, seq) -> true, value | nil, message, code */
 static int log_get(lua_State *L) {
   struct flume_lua_log *self = flume__lua_log_check(L, 1);
@@ -432,9 +452,11 @@ static int log_get(lua_State *L) {
   int64_t seq = luaL_checkinteger(L, 2);
   int rv = read_record(L, self, seq, &record, &err);
   if (rv != 0) return flume__fail(L, rv, &err);
+  rv = push_value(L, self, &record, &err);
+  if (rv != 0) return flume__fail_decoding(L, seq, &err);
   lua_pushboolean(L, 1);
-  rv = flume__value_push(L, self->codec, record.data, record.len, &err);
-  return rv == 0 ? 2 : flume__fail_decoding(L, seq, &err);
+  lua_insert(L, -2);
+  return 2;
 }
 
 /* record(self, seq) -> lazy record or plain value | nil, message, code; of a log of MessagePack */
@@ -464,7 +486,7 @@ static int log_get_list(lua_State *L) {
     int rv = read_record(L, self, seq, &record, &err);
     if (rv == FLUME_EDELETED || rv == FLUME_ENOENT) continue;
     if (rv != 0) return flume__fail(L, rv, &err);
-    rv = flume__value_push(L, self->codec, record.data, record.len, &err);
+    rv = push_value(L, self, &record, &err);
     if (rv != 0) return flume__fail_decoding(L, seq, &err);
     if (lua_istable(L, -1)) tables++;
     lua_rawseti(L, 5, i);
@@ -616,6 +638,7 @@ static void push_log_metatable(lua_State *L) {
                                      {"append_lines", log_append_lines},
                                      {"append_import", log_append_import},
                                      {"append_packed", log_append_packed},
+                                    {"keep_order", log_keep_order},
                                      {"sync", log_sync},
                                      {"del", log_del},
                                      {"get", log_get},

@@ -19,6 +19,7 @@ struct flume_lua_log {
   struct flume_loop *loop;
   enum flume_codec codec;
   bool closing;
+  bool keeps_order; /* get and get_list give lazy records, whose keys are in the order of the bytes */
 };
 
 /* The log at index; raises when it is something else, or closed. */

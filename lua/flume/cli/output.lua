@@ -19,6 +19,7 @@ function M.new(options)
     json = options.json or false,
     file = options.file or io.stdout,
     prints_packed = false,                       -- records are printed as MessagePack
+    prints_states = false,                       -- an empty table is the state of a reducer: {}, not []
     is_tty = is_tty,
     losses = {count = 0, first = nil},           -- values whose JSON text lacks something, and what the first one lacks
     width = nil,                                 -- in columns, below
@@ -53,6 +54,9 @@ end
 -- value as JSON text. What JSON can't say is noted; of a record, that a key was no string too.
 function M:_to_json(value, seq)
   if value == nil then return "null" end
+  if self.prints_states and type(value) == "table" and next(value) == nil and getmetatable(value) == nil then
+    return "{}"
+  end
   local text, lost, only_keys = core.json_show(value)
   if not text then runner.fail(lost) end
   if lost and (seq or not only_keys) then
@@ -81,7 +85,8 @@ end
 -- One of many results, on one line. first and second are what an iterator gave: one value, or a pair.
 function M:row(first, second)
   if self.json then
-    self:line(self:_to_json(second == nil and first or {first, second}))
+    if second == nil then return self:line(self:_to_json(first)) end
+    self:line("[" .. self:_to_json(first) .. "," .. self:_to_json(second) .. "]")
   elseif second == nil then
     local text = type(first) == "string" and first or pretty.line(first, self)
     self:line(self.is_tty and harmless(text) or text)

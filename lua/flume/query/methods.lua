@@ -189,7 +189,7 @@ local function take_values(run, limit)
     local record, seq = run:pull()
     if not seq then break end
     count = count + 1
-    local plain = values.plain(record)
+    local plain = values.delivered(record)
     if plain ~= record then stats.decoded = stats.decoded + 1 end
     list[count] = plain
   end
@@ -257,7 +257,7 @@ function Engine:page(made, size, cursor, done)
       local record, seq = run:pull()
       if not seq then return items, nil end
       if i > size then break end
-      items[i] = values.plain(record)
+      items[i] = values.delivered(record)
       if i == size then place = signature .. " " .. run:place(record, seq) end
     end
     return items, place

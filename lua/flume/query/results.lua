@@ -25,7 +25,7 @@ local function sink(self)
   local stats = self.run.stats
   return {
     push = function (value, seq)
-      local plain = values.plain(value)
+      local plain = values.delivered(value)
       if plain ~= value then stats.decoded = stats.decoded + 1 end
       stats.returned = stats.returned + 1
       self.count = self.count + 1

@@ -221,4 +221,16 @@ function M.plain(value)
   return value
 end
 
+local keeps_order = false
+
+--- From now on results may be lazy records, which keep the order of their keys: for a process that only prints them.
+function M.keep_order()
+  keeps_order = true
+end
+
+--- A value as it is delivered: plain, unless the order of keys is kept.
+function M.delivered(value)
+  return keeps_order and value or M.plain(value)
+end
+
 return M

@@ -94,6 +94,31 @@ describe("get, stream and tail", function ()
     assert.is_not_nil(failure({dir, "get", "first"}):find "'first' is no sequence number")
   end)
 
+  it("print the results of views with their keys in the same order in each run", function ()
+    local dir, folder = fixture.dir(), fixture.dir()
+    local scripts = {
+      sums = "{version = 1, initial = {}, reducer = function (s, r) s[r.who] = r.n return s end}",
+      lists = "{version = 1, initial = {}, group = function (r) return r.who end, reducer = function (s) return s end}",
+      by = "{version = 1, indexer = function (item, _, emit) emit(item.who) end}",
+    }
+    for name, script in pairs(scripts) do fixture.write(("%s/%s.lua"):format(folder, name), "return " .. script) end
+    local function ask(...) return output {"--views", folder, "--json", dir .. "/data", ...} end
+    output({dir .. "/data", "append"}, {input = ""})
+    assert.equal("{}\n", ask "sums.get")
+    local lines = {}
+    for n, who in ipairs {"zoe", "ada", "eve", "bob", "dan", "cem", "fay", "gus"} do
+      lines[n] = ('{"zeta":%d,"who":"%s","n":%d,"alpha":{"z":1,"b":2,"a":3}}'):format(n, who, n)
+    end
+    output({dir .. "/data", "append"}, {input = table.concat(lines, "\n")})
+    for _ = 1, 3 do
+      assert.equal('{"ada":2,"bob":4,"cem":6,"dan":5,"eve":3,"fay":7,"gus":8,"zoe":1}\n', ask "sums.get")
+      assert.equal(lines[3] .. "\n", ask("by.get", "eve"))
+      assert.equal(lines[8] .. "\n", ask("q.query", '[{"$filter":{"who":"gus"}}]'))
+      assert.equal(table.concat(lines, "\n") .. "\n", ask("q.query", "[]"))
+      assert.equal("{}\n", ask("lists.get", "zoe"))
+    end
+  end)
+
   it("keep the order of keys in JSON", function ()
     local dir, text = fixture.dir() .. "/data", '{"z":1,"a":{"y":null,"b":[1.0,2]},"m":"é\\n"}\n'
     output({dir, "append"}, {input = text})

@@ -3,6 +3,7 @@
 local flume = require "flume"
 local nearest = require "flume.cli.nearest"
 local progress = require "flume.cli.progress"
+local query_values = require "flume.query.values"
 local rows = require "flume.cli.rows"
 local runner = require "flume.cli.runner"
 local status = require "flume.cli.commands.status"
@@ -196,6 +197,9 @@ local function argument(word)
   return value
 end
 
+-- The kinds of views whose own methods give states of a reducer.
+local HAS_STATES = {reduce = true, group = true}
+
 local function print_result(output, ...)
   local first, message, code = ...
   if first == nil and code ~= nil then return nil, tostring(message) end
@@ -224,6 +228,11 @@ function M.call(db, request, output)
   if message then return nil, message end
   local args = {n = #request.words}
   for i, word in ipairs(request.words) do args[i] = argument(word) end
+  output.prints_states = HAS_STATES[view._kind] and view._builtin[method] or false
+  if output.json then
+    db.log.core:keep_order()
+    query_values.keep_order()
+  end
   return runner.run(function ()
     return print_result(output, view[method](view, table.unpack(args, 1, args.n)))
   end)
