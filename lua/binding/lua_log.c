@@ -426,7 +426,7 @@ static int read_record(lua_State *L, struct flume_lua_log *self, int64_t seq, st
 
 /* keep_order(self): from now on get and get_list give lazy records, which keep the order of their keys. */
 static int log_keep_order(lua_State *L) {
-  flume__log_check(L, 1)->keeps_order = true;
+  flume__lua_log_check(L, 1)->keeps_order = true;
   return 0;
 }
 
@@ -638,7 +638,7 @@ static void push_log_metatable(lua_State *L) {
                                      {"append_lines", log_append_lines},
                                      {"append_import", log_append_import},
                                      {"append_packed", log_append_packed},
-                                    {"keep_order", log_keep_order},
+                                     {"keep_order", log_keep_order},
                                      {"sync", log_sync},
                                      {"del", log_del},
                                      {"get", log_get},

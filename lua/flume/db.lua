@@ -9,6 +9,7 @@ local Log = require "flume.log.init"
 local maintenance = require "flume.maintenance"
 local observable = require "flume.observable"
 local options = require "flume.options"
+local query_values = require "flume.query.values"
 local sandbox = require "flume.view.host_modules".import "sandbox"
 local stream = require "flume.log.stream"
 local views = require "flume.view.view"
@@ -29,6 +30,7 @@ function DB.__index(self, key)
 end
 
 local function check_open(self, what, level)
+  if getmetatable(self) ~= DB then errors.misused("db", what, self, level + 1) end
   if self.closed or self.closing then error(what .. ": the database is closed", level + 1) end
   self._pump:take_turns() -- inline views go on when the caller calls the database
 end
@@ -56,7 +58,7 @@ function DB:get(seq, cb)
   return async.call(function (done)
     if message then return done(errors.new(message, code)) end
     local ok, mapped = pcall(mapper, value, seq)
-    if not ok then return done(errors.new(("record %d: mapper: %s"):format(seq, tostring(mapped)), "EINVAL")) end
+    if not ok then return done(errors.new(("record %d: mapper: %s"):format(seq, errors.text(mapped)), "EINVAL")) end
     done(nil, mapped)
   end, cb)
 end
@@ -66,6 +68,12 @@ function DB:stream(range)
   check_open(self, "stream", 2)
   local s = stream.open(self.log, range, self.log:transform(self._map), self)
   return s, nil, nil, s
+end
+
+--- For a process that only prints: records that views give may be lazy, which keeps the order of their keys.
+function DB:_keep_order()
+  self.log.core:keep_order()
+  query_values.keep_order()
 end
 
 --- Deletes a record, or a list of them. Views that had consumed one of them are built anew.
@@ -154,7 +162,8 @@ end
 
 local function check_name(self, name)
   if type(name) ~= "string" or not name:find "^%a[%w_%-]*$" then
-    error(("use: a view's name is a letter, then letters, digits, _ and -, not %q"):format(tostring(name)), 3)
+    local given = errors.given(name)
+    error(("use: a view's name is a letter, then letters, digits, _ and -, not %s"):format(given), 3)
   end
   if rawget(self._views, name) ~= nil then error(('use: there is a view "%s" already'):format(name), 3) end
   local why = why_taken(self, name)
@@ -162,12 +171,14 @@ local function check_name(self, name)
 end
 
 -- Mounts, and notes the directory of the state: two databases on one log can't both keep it there.
+local UNSTORED = "flume: the state of views can't be stored, and they are built at every start: %s\n"
+
 -- A view whose state can't be stored works, and is built in memory by each process: that is said once.
 local function tell_obstacle(self, view)
   local obstacle = view:_status().unstored
   if not obstacle then return end
   self._has_told = true
-  io.stderr:write(("flume: the state of views can't be stored, and they are built at every start: %s\n"):format(obstacle))
+  io.stderr:write(UNSTORED:format(obstacle))
 end
 
 local function mount(self, given)
@@ -368,7 +379,7 @@ end
 
 local function find_view(self, name, level)
   local found = rawget(self._views, name)
-  if not found then error(('reload: there is no view "%s"'):format(tostring(name)), level + 1) end
+  if not found then error(('reload: there is no view %s'):format(errors.given(name)), level + 1) end
   return found
 end
 
@@ -439,7 +450,7 @@ function DB:_record(seq)
   local value, message, code = Log.get(self.log, seq)
   if message or not self._map then return value, message, code end
   local ok, mapped = pcall(self._map, value, seq)
-  if not ok then return nil, ("record %d: mapper: %s"):format(seq, tostring(mapped)), "EINVAL" end
+  if not ok then return nil, ("record %d: mapper: %s"):format(seq, errors.text(mapped)), "EINVAL" end
   return mapped
 end
 
@@ -609,6 +620,7 @@ end
 
 --- Ends what is pending (waiting reads get ECLOSED), checkpoints the views, closes the log. Idempotent.
 function DB:close(cb)
+  if getmetatable(self) ~= DB then errors.misused("db", "close", self, 2) end
   return async.call(function (done) close(self, done) end, cb)
 end
 

@@ -30,10 +30,27 @@ function M.is(value)
   return getmetatable(value) == Error
 end
 
+--- The text of a value that was raised: a string as it is, an object by its __tostring, a table by what it holds.
+M.text = core.error_text
+
+--- A value as messages name it: 5, "text", nil, a table.
+function M.given(value)
+  local kind = type(value)
+  if kind == "string" then return ("%q"):format(value) end
+  if kind == "number" or kind == "boolean" or kind == "nil" then return tostring(value) end
+  return "a " .. kind
+end
+
+--- Raises that a method was called with a dot: given stands where the object itself does with a colon.
+function M.misused(object, method, given, level)
+  error(("%s: call it as %s:%s(...), with a colon; what was given in the place of the object is %s"):format(method,
+    object, method, M.given(given)), level + 1)
+end
+
 --- An error object as the three results of a failed call.
 function M.unpack(err)
   if M.is(err) then return nil, err.message, err.code end
-  return nil, tostring(err), "EVIEW"
+  return nil, M.text(err), "EVIEW"
 end
 
 --- The three results of a failed call as an error object.

@@ -15,6 +15,7 @@
 #include "lua/value/box.h"
 #include "lua/value/codec.h"
 #include "lua/value/marshal.h"
+#include "lua/value/raised.h"
 
 #define MAX_RESULTS 10000 /* of one call: callers copy them around on their stacks */
 #define CLOSE_RESERVE_BYTES (1 << 20)
@@ -331,7 +332,7 @@ static int describe_error(lua_State *L) {
     lua_rawseti(L, 2, 1);
     lua_pushliteral(L, "message");
     lua_rawget(L, 1);
-    if (lua_type(L, -1) != LUA_TSTRING) flume_name_tostring(L, 1, NULL);
+    if (lua_type(L, -1) != LUA_TSTRING && !flume_raised_push_text(L, 1)) flume_name_tostring(L, 1, NULL);
   } else {
     flume_name_tostring(L, 1, NULL);
   }

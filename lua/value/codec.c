@@ -14,6 +14,7 @@
 #include "lua/value/box.h"
 #include "lua/value/budget.h"
 #include "lua/value/marshal.h"
+#include "lua/value/raised.h"
 #include "lua/value/record.h"
 
 /* A buffer larger than this is not kept for the next call. */
@@ -153,6 +154,12 @@ static int json_show(lua_State *L) {
   return 3;
 }
 
+static int error_text(lua_State *L) {
+  luaL_checkany(L, 1);
+  if (!flume_raised_push_text(L, 1)) luaL_tolstring(L, 1, NULL);
+  return 1;
+}
+
 static int float_text(lua_State *L) {
   char text[FLUME_FLOAT_TEXT_SIZE];
   double v = luaL_checknumber(L, 1);
@@ -173,8 +180,8 @@ static int json_decode(lua_State *L) {
 
 int flume__codec_open(lua_State *L) {
   static const luaL_Reg plain[] = {
-      {"decode", decode},     {"record", record},         {"table", to_table}, {"is_array", is_array},
-      {"distinct", distinct}, {"float_text", float_text}, {NULL, NULL}};
+      {"decode", decode},     {"record", record},         {"table", to_table},        {"is_array", is_array},
+      {"distinct", distinct}, {"float_text", float_text}, {"error_text", error_text}, {NULL, NULL}};
   static const luaL_Reg boxed[] = {{"encode", encode}, {"encode_sorted", encode_sorted}, {NULL, NULL}};
   static const luaL_Reg json[] = {{"encode", json_encode}, {"decode", json_decode}, {NULL, NULL}};
   luaL_newlib(L, plain);

@@ -14,6 +14,7 @@
  *   json.decode(text)   the value
  *   json_show(value)    JSON text whatever the value, the keys of tables in order; behind it nil, or what the text lacks,
  *                       and whether that is the type of keys alone
+ *   error_text(value)   the text of a value that was raised; of a table without __tostring what it holds
  *   float_text(number)  the shortest decimal text that reads back as the float; "nan", "inf" and "-inf"
  *   null, array, map    see marshal.h
  * Values or bytes that can't be converted give nil, message, code; a malformed record raises. Returns 1, as an opener

@@ -8,6 +8,7 @@
 #include "lua/sandbox/lib_tostring.h"
 #include "lua/value/block_ref.h"
 #include "lua/value/marshal.h"
+#include "lua/value/raised.h"
 #include "lua/value/record.h"
 
 #define LOOK_AT_CLOCK_EVERY 16 /* records */
@@ -240,7 +241,7 @@ static int run_in_core(struct flume_fold *fold, fold_one one, struct flume_err *
 /* Message handler: message and traceback as two strings. */
 static int explain(lua_State *L) {
   const char *message = lua_tostring(L, 1);
-  if (message == NULL) message = flume_name_tostring(L, 1, NULL);
+  if (message == NULL) message = flume_raised_push_text(L, 1) ? lua_tostring(L, -1) : flume_name_tostring(L, 1, NULL);
   lua_createtable(L, 2, 0);
   lua_pushstring(L, message);
   lua_rawseti(L, -2, 1);

@@ -31,7 +31,7 @@ local OWN = "/flume/[%w_/]+%.lua:%d+:"
 -- With a traceback, of what the code called: when it called nothing the message has all there is to say. flume's own
 -- functions are only of interest when one of them is at fault; what the code called wrongly blames the caller.
 local function with_frames(message)
-  message = message:gsub("^%S*/flume/cli/%w+%.lua:%d+: ", "") -- the code had left by a tail call
+  message = message:gsub("^%S*/cli/[%w_/]+%.lua:%d+: ", "") -- the code had left by a tail call
   local frames, of_lua, own_fault = {}, 0, message:find("^%S*" .. OWN) ~= nil
   for frame in debug.traceback("", 3):gmatch "\n\t([^\n]*)" do
     if frame:find("/flume/cli/", 1, true) or frame:find "in upvalue 'chunk'$" then break end

@@ -67,7 +67,10 @@ end
 function M.path(given)
   local list = type(given) == "table" and given or {given}
   for _, path in ipairs(list) do
-    if not M.is(path) then error(("flume.path: a path such as \"a.b\", not %s"):format(tostring(path)), 2) end
+    if not M.is(path) then
+      local named = type(path) == "table" and "a table" or tostring(path)
+      error(('flume.path: a path such as "a.b", not %s'):format(named), 2)
+    end
   end
   if #list == 0 then error("flume.path: an empty list of paths", 2) end
   return M.key_function(list, type(given) == "table")

@@ -116,7 +116,8 @@ function Log.is(value)
   return getmetatable(value) == Log
 end
 
-local function check_open(self, level)
+local function check_open(self, what, level)
+  if getmetatable(self) ~= Log then errors.misused("log", what, self, level + 1) end
   if self.closed or self.closing then error("the log is closed", level + 1) end
 end
 
@@ -129,7 +130,7 @@ end
 local function encode_all(codec, value, batch)
   local function encode(v)
     local ok, bytes = pcall(codec.encode, v)
-    if not ok then return nil, "the codec's encode failed: " .. tostring(bytes), "EINVAL" end
+    if not ok then return nil, "the codec's encode failed: " .. errors.text(bytes), "EINVAL" end
     if type(bytes) ~= "string" then return nil, "the codec's encode gave a " .. type(bytes), "EINVAL" end
     return bytes
   end
@@ -159,7 +160,7 @@ end
 
 --- Appends a value, or an array of values as one atomic batch. The seq of the last.
 function Log:append(value, cb)
-  check_open(self, 2)
+  check_open(self, "append", 2)
   local batch = is_batch(value)
   local message, code
   local hole = batch and hole_in(value)
@@ -187,7 +188,7 @@ end
 --- Appends lines of JSON, one record each, as one batch: how many. nil, message, code, line when one is bad; then
 --- nothing of the text is stored.
 function Log:append_json(text, cb)
-  check_open(self, 2)
+  check_open(self, "append_json", 2)
   local bad_line
   local function submit(done)
     local count, message, code, line
@@ -206,12 +207,14 @@ end
 
 --- The value of a record. nil, message, code: ENOENT, EDELETED, ECORRUPT.
 function Log:get(seq, cb)
-  check_open(self, 2)
-  if math.type(seq) ~= "integer" then error("get: seq must be an integer, not " .. tostring(seq), 2) end
+  check_open(self, "get", 2)
+  if math.type(seq) ~= "integer" then error("get: seq must be an integer, not " .. errors.given(seq), 2) end
   local ok, value, code = self.core:get(seq)
   if ok and self.codec then
     ok, value = pcall(self.codec.decode, value)
-    if not ok then value, code = ("record %d: the codec's decode failed: %s"):format(seq, tostring(value)), "EINVAL" end
+    if not ok then
+      value, code = ("record %d: the codec's decode failed: %s"):format(seq, errors.text(value)), "EINVAL"
+    end
   end
   if cb == nil then
     if ok then return value end
@@ -232,19 +235,24 @@ function Log:transform(mapper)
 end
 
 function Log:stream(range)
-  check_open(self, 2)
+  check_open(self, "stream", 2)
   local s = stream.open(self, range, self:transform(nil))
   return s, nil, nil, s
 end
 
 --- Deletes a record, or a list of them; their seqs stay taken.
 function Log:del(seqs, cb)
-  check_open(self, 2)
+  check_open(self, "del", 2)
   if math.type(seqs) == "integer" then seqs = {seqs} end
   if type(seqs) ~= "table" then error("del: a seq or a list of seqs, not a " .. type(seqs), 2) end
+  for key in pairs(seqs) do
+    if math.type(key) ~= "integer" or key < 1 or key > #seqs then
+      error(("del: a list of seqs, not a table with the key %s"):format(errors.given(key)), 2)
+    end
+  end
   for i = 1, #seqs do
     local seq = seqs[i]
-    if math.type(seq) ~= "integer" then error("del: seqs are integers, not " .. tostring(seq), 2) end
+    if math.type(seq) ~= "integer" then error("del: seqs are integers, not " .. errors.given(seq), 2) end
   end
   return async.call(function (done)
     local ok, message, code = self.core:del(seqs, function (err) done(err, err == nil or nil) end)
@@ -254,7 +262,7 @@ end
 
 --- Waits until all that was appended is on disk, whatever the sync mode.
 function Log:sync(cb)
-  check_open(self, 2)
+  check_open(self, "sync", 2)
   return async.call(function (done)
     local ok, message, code = self.core:sync(function (err) done(err, err == nil or nil) end)
     if not ok then done(errors.new(message, code)) end
@@ -264,7 +272,7 @@ end
 --- How a read-only log learns of what its writer does: "events", or "poll" and why and how often, or "lost" and what
 --- went wrong. nil for any other log.
 function Log:following()
-  check_open(self, 2)
+  check_open(self, "following", 2)
   return self.core:following()
 end
 
@@ -283,7 +291,7 @@ end
 --- Removes the bytes of deleted records: {segments =, records =, bytes_before =, bytes_after =}. Seqs stay what they
 --- are; reads and appends go on. options: progress(done_bytes, total_bytes). Errors: EBUSY, EREADONLY, ECORRUPT, …
 function Log:compact(given, cb)
-  check_open(self, 2)
+  check_open(self, "compact", 2)
   local callback, progress = Log.maintenance("compact", given, cb)
   return async.call(function (done)
     local ok, message, code = self.core:compact(progress, done)
@@ -294,7 +302,7 @@ end
 --- Copies the log, as of now, to the new directory dir, as dir/log (an offset log under the name of its file):
 --- {since =, bytes =, files =}. Errors: EEXIST, …
 function Log:backup(dir, given, cb)
-  check_open(self, 2)
+  check_open(self, "backup", 2)
   if type(dir) ~= "string" or dir == "" then error("backup: dir must be a string that names a directory", 2) end
   local callback, progress = Log.maintenance("backup", given, cb)
   return async.call(function (done)
@@ -306,7 +314,7 @@ end
 --- Verifies every byte: {ok =, segments =, records =, deleted =, bytes =, problems =, notes =}. problems and notes are
 --- lists of {file =, offset =, seq =, what =}.
 function Log:check(given, cb)
-  check_open(self, 2)
+  check_open(self, "check", 2)
   local callback, progress = Log.maintenance("check", given, cb)
   return async.call(function (done)
     local ok, message, code = self.core:check(nil, progress, function (err, report)
@@ -351,6 +359,7 @@ end
 
 --- Finishes pending appends, makes everything durable, and closes, the databases on it first. Idempotent.
 function Log:close(cb)
+  if getmetatable(self) ~= Log then errors.misused("log", "close", self, 2) end
   return async.call(function (done) close_databases(self, done) end, cb)
 end
 

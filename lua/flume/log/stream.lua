@@ -79,7 +79,7 @@ end
 local function deliver(self, seq, value, done)
   if self.transform then
     local ok, transformed = pcall(self.transform, value, seq)
-    if not ok then return done(errors.new(("record %d: %s"):format(seq, tostring(transformed)), "EINVAL")) end
+    if not ok then return done(errors.new(("record %d: %s"):format(seq, errors.text(transformed)), "EINVAL")) end
     value = transformed
   end
   done(nil, self.shape(seq, value))
@@ -109,6 +109,7 @@ end
 
 --- The next record: seq, value (or one of them, as asked for). nil at the end; nil, message, code on failure.
 function Stream:next(cb)
+  if getmetatable(self) ~= Stream then errors.misused("stream", "next", self, 2) end
   return async.call(function (done)
     next_of(self, done)
   end, cb)

@@ -4,6 +4,7 @@
 --
 -- Each step gives another query; the one before stays what it was.
 
+local errors = require "flume.errors"
 local async = require "flume.async"
 local filter = require "flume.query.filter"
 
@@ -50,7 +51,7 @@ end
 
 --- At most so many; also how many there are on a page. Below 0: no limit.
 function Query:limit(limit)
-  if math.type(limit) ~= "integer" then error("limit: an integer expected, not " .. tostring(limit), 2) end
+  if math.type(limit) ~= "integer" then error("limit: an integer expected, not " .. errors.given(limit), 2) end
   return changed(self, "size", limit >= 0 and limit or nil)
 end
 

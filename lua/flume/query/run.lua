@@ -128,7 +128,7 @@ end
 local function transformed(transform, record, seq)
   if not transform then return record end
   local ok, made = pcall(transform, record, seq)
-  if not ok then error(errors.new(("record %d: %s"):format(seq, tostring(made)), "EINVAL"), 0) end
+  if not ok then error(errors.new(("record %d: %s"):format(seq, errors.text(made)), "EINVAL"), 0) end
   return made
 end
 
@@ -273,7 +273,7 @@ end
 local function raised(err)
   if errors.is(err) then return err end
   if type(err) == "table" and err.message then return errors.new(err.message, err.code) end
-  return errors.new(tostring(err), "EVIEW")
+  return errors.new(errors.text(err), "EVIEW")
 end
 
 Run.raised = raised

@@ -10,8 +10,8 @@ local waiting = require "flume.view.waiting"
 local M = {}
 
 local function view_error(view, raised)
-  local message = type(raised) == "table" and raised.message or raised
-  return errors.new(('view "%s": %s'):format(view.name, tostring(message)), "EVIEW")
+  local message = type(raised) == "table" and raised.message
+  return errors.new(('view "%s": %s'):format(view.name, errors.text(message or raised)), "EVIEW")
 end
 
 -- Functions of the host that are short: they are called in this thread while the view has nothing to do.
@@ -161,7 +161,7 @@ function M.method_of(view, method)
   if known or not kind then return known end
   local call = CALLS[kind]
   local function call_method(given, ...)
-    if given ~= view then error(("call it as db.%s:%s(...)"):format(view.name, method), 2) end
+    if given ~= view then errors.misused("db." .. view.name, method, given, 2) end
     view:_check_alive(method, 2)
     local cb, args = async.split_callback(...)
     return call(view, method, args, cb)

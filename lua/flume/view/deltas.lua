@@ -297,7 +297,7 @@ local function read_records(self)
     end
     local ok = true
     if transform then ok, item = pcall(transform, item, seq) end
-    if not ok then return nil, errors.new(("record %d: %s"):format(seq, tostring(item)), "EINVAL") end
+    if not ok then return nil, errors.new(("record %d: %s"):format(seq, errors.text(item)), "EINVAL") end
     if not overrides:is_skipped(seq) then records[#records + 1] = {seq, item} end
     last_read, count, bytes = seq, count + 1, bytes + len
   end

@@ -157,9 +157,15 @@ function View.__index(self, key)
   return nil
 end
 
+-- Raises when the view is closed, or when a method was called with a dot.
+local function check_alive(self, what, level)
+  if getmetatable(self) ~= View then errors.misused("view", what, self, level) end
+  self:_check_alive(what, level)
+end
+
 --- Waits until the view has reached the log's since as of now.
 function View:ready(cb)
-  self:_check_alive("ready", 2)
+  check_alive(self, "ready", 3)
   local target = self._db:_since()
   return async.call(function (done)
     self:_with_patience(target, nil, function (err) done(err, err == nil or nil) end)
@@ -168,7 +174,7 @@ end
 
 --- Makes the view's state again from the log, and waits until it has caught up. A script goes on answering meanwhile.
 function View:rebuild(cb)
-  self:_check_alive("rebuild", 2)
+  check_alive(self, "rebuild", 3)
   return async.call(function (done)
     rebuild.rebuild(self, function (err) done(err, err == nil or nil) end)
   end, cb)
@@ -178,9 +184,9 @@ end
 --- view that failed at the record goes on behind it. A view that has consumed the record is rebuilt without it, and
 --- this waits for that. Durable when it returns.
 function View:skip(seq, cb)
-  self:_check_alive("skip", 2)
+  check_alive(self, "skip", 3)
   if math.type(seq) ~= "integer" or seq < 0 then
-    error(("%s:skip: seq must be an integer from 0 on, not %s"):format(self.name, tostring(seq)), 2)
+    error(("%s:skip: seq must be an integer from 0 on, not %s"):format(self.name, errors.given(seq)), 2)
   end
   return async.call(function (done)
     skip.skip(self, seq, function (err) done(err, err == nil or nil) end)
@@ -190,7 +196,7 @@ end
 --- Keeps the state although the version has changed, or the source of a view without one: you vouch that the new code
 --- would make the same state. Ends a rebuild that is under way for that reason. The reason is kept, see status.
 function View:accept(reason, cb)
-  self:_check_alive("accept", 2)
+  check_alive(self, "accept", 3)
   if type(reason) ~= "string" or not reason:find "%S" then
     error(("%s:accept: say why the state can be kept"):format(self.name), 2)
   end
@@ -209,7 +215,7 @@ local EXPLAIN_OPTIONS = {from = "integer", to = "integer"}
 --- what changes: before and after, or changed (how many) and groups or entries (the first hundred); and error {seq =,
 --- message =, traceback =} when it raises.
 function View:explain(given, cb)
-  self:_check_alive("explain", 2)
+  check_alive(self, "explain", 3)
   if cb == nil and type(given) == "function" then given, cb = nil, given end
   local range = options.check(self.name .. ":explain", given, EXPLAIN_OPTIONS, 2)
   if (range.from or 0) < 0 then error(self.name .. ":explain: from is below 0", 2) end

@@ -62,7 +62,7 @@ end
 
 local function check_integer(view, method, name, value, level)
   if value ~= nil and not (type(value) == "number" and math.tointeger(value)) then
-    error(("%s:%s: option %s must be an integer, not %s"):format(view.name, method, name, tostring(value)), level)
+    error(("%s:%s: option %s must be an integer, not %s"):format(view.name, method, name, errors.given(value)), level)
   end
   return value and math.tointeger(value)
 end

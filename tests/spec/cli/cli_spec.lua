@@ -261,6 +261,24 @@ describe("views on the command line", function ()
     assert.is_not_nil(failure({"--views", folder, dir, "sum.fail"}):find "no luck")
   end)
 
+  it("say what is wrong with an argument, and of which type it is", function ()
+    local dir, folder = fixture.dir(), fixture.dir()
+    fixture.write(folder .. "/daily.lua", [[return {version = 1, initial = 0, group = function (r) return r.day end,
+      reducer = function (n) return n + 1 end, methods = {raise = "async"}, raise = function () error{t = 1} end}]])
+    output({dir .. "/data", "append"}, {input = '{"day":"2024"}\n{"day":7}'})
+    local function ask(...) return run {"--views", folder, dir .. "/data", ...} end
+    assert.same({out = "0\n", code = 0, err = "flume: note: 2024 is a number here; the answer for the string, "
+      .. "'\"2024\"', is different\n"}, ask("daily.get", "2024"))
+    assert.same({out = "1\n", code = 0, err = ""}, ask("daily.get", '"2024"'))
+    assert.same({out = "1\n", code = 0, err = "flume: note: 7 is a number here; the answer for the string, "
+      .. "'\"7\"', is different\n"}, ask("daily.get", "7"))
+    assert.same({out = "0\n", code = 0, err = ""}, ask("daily.get", "8"))
+    assert.same({out = "0\n", code = 0, err = ""}, ask("daily.get", "2024-01-01"))
+    assert.same({out = "", code = 1, err = "flume: daily.get: argument 1 is no JSON: column 7: expected ',' or '}' but "
+      .. 'found the end of the text; as a string it is "{\\"a\\":1"\n'}, ask("daily.get", '{"a":1'))
+    assert.same({out = "", code = 1, err = 'flume: an error object: {"t":1}\n'}, ask "daily.raise")
+  end)
+
   it("that fail say where, and others go on", function ()
     local dir, folder = filled(5), views()
     fixture.write(folder .. "/poison.lua", [[return {version = 1, initial = 0, reducer = function (_, item)

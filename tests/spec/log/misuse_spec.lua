@@ -223,3 +223,57 @@ describe("a table log that holds what can't be stored", function ()
     assert.has_error(function () db:append(3) end)
   end)
 end)
+
+describe("a method called with a dot", function ()
+  after_each(fixture.clean)
+
+  it("says how to call it, and what was given", function ()
+    local db = memory_db():use("v", sum)
+    local A_TABLE = "with a colon; what was given in the place of the object is a table"
+    for expected, call in pairs {
+      ["append: call it as db:append(...), " .. A_TABLE] = function () db.append {a = 1} end,
+      ["get: call it as db:get(...), with a colon; what was given in the place of the object is 1"] =
+        function () db.get(1) end,
+      ["close: call it as db:close(...), with a colon; what was given in the place of the object is nil"] =
+        function () db.close() end,
+      ["append: call it as log:append(...), " .. A_TABLE] = function () db.log.append {1} end,
+      ["get: call it as db.v:get(...), " .. A_TABLE] = function () db.v.get {} end,
+      ["skip: call it as view:skip(...), with a colon; what was given in the place of the object is 4"] =
+        function () db.v.skip(4) end,
+      ["next: call it as stream:next(...), with a colon; what was given in the place of the object is nil"] =
+        function () db:stream().next() end,
+      ["get: seq must be an integer, not a table"] = function () db:get {t = 1} end,
+      ['get: seq must be an integer, not "1"'] = function () db:get "1" end,
+      ['del: a list of seqs, not a table with the key "t"'] = function () db:del {t = 1} end,
+      ["reload: there is no view a table"] = function () db:reload {} end,
+    } do
+      local ok, message = pcall(call)
+      assert.is_false(ok)
+      assert.equal(expected, message:gsub("^%S+misuse_spec.lua:%d+: ", ""), message)
+    end
+  end)
+end)
+
+describe("a table raised as an error", function ()
+  after_each(fixture.clean)
+
+  it("is told by what it holds", function ()
+    local cycle = {}
+    cycle.cycle = cycle
+    for expected, raised in pairs {
+      ['an error object: {"t":1}'] = {t = 1}, ["an error object: []"] = {}, ["^table: "] = cycle,
+    } do
+      local db = memory_db():use("inline", flume.reduce(1, function () error(raised) end, 0))
+      db:append(1)
+      local _, message, code = db.inline:get()
+      assert.equal("EVIEW", code)
+      local text = message:gsub('^view "inline" failed at record 0: ', "")
+      assert.is_truthy(text == expected or expected:sub(1, 1) == "^" and text:find(expected), text)
+    end
+    local db = memory_db():use("script", script [[
+      return {version = 1, initial = 0, reducer = function (n) error{deep = {1, 2}, nan = 0 / 0} end}
+    ]])
+    db:append(1)
+    assert.is_truthy(select(2, db.script:get()):find('an error object: {"nan":null,"deep":[1,2]}', 1, true))
+  end)
+end)

@@ -1,9 +1,9 @@
 -- flume DB NAME.METHOD, rebuild and status --wait: waiting for views, with a progress bar, and calling them.
 
+local core = require "flume.core"
 local flume = require "flume"
 local nearest = require "flume.cli.nearest"
 local progress = require "flume.cli.progress"
-local query_values = require "flume.query.values"
 local rows = require "flume.cli.rows"
 local runner = require "flume.cli.runner"
 local status = require "flume.cli.commands.status"
@@ -190,11 +190,41 @@ end
 
 -- --- Calling ------------------------------------------------------------------------------------------------------
 
--- A word of the command line as a value: what it is as JSON, else the word itself.
-local function argument(word)
+-- The nth word behind a method as a value: what it is as JSON, else the word itself. A word that begins as an array, an
+-- object or a string in quotes is meant as JSON. nil and what is wrong with it otherwise.
+local function argument(word, n)
   local value, message = flume.json.decode(word)
-  if message then return word end
-  return value
+  if not message then return value end
+  if not word:find '^%s*[%[{"]' then return word end
+  return nil, ("argument %d is no JSON: %s; as a string it is %s"):format(n, message, flume.json.encode(word)
+    or "not UTF-8")
+end
+
+-- All words as values; nil and what is wrong.
+local function arguments(words)
+  local args = {n = #words}
+  for i, word in ipairs(words) do
+    local value, problem = argument(word, i)
+    if problem then return nil, problem end
+    args[i] = value
+  end
+  return args
+end
+
+local function same(a, b)
+  return core.encode_sorted(a) == core.encode_sorted(b)
+end
+
+-- Says that the key asked for is a number, true or false, where the answer for the string is different: a key that
+-- nothing is stored under gives no error.
+local function note_type(view, request, args, result)
+  local word, key = request.words[1], args[1]
+  local method = request.command:match "[^.]*$"
+  if method ~= "get" or not view._builtin.get or (type(key) ~= "number" and type(key) ~= "boolean") then return end
+  local other, _, code = view:get(word, table.unpack(args, 2, args.n))
+  if code ~= nil or same(result, other) then return end
+  io.stderr:write(("flume: note: %s is a %s here; the answer for the string, '\"%s\"', is different\n"):format(word,
+    type(key), word))
 end
 
 -- The kinds of views whose own methods give states of a reducer.
@@ -226,15 +256,14 @@ function M.call(db, request, output)
   end
   local message = M.wait(db, name):failure()
   if message then return nil, message end
-  local args = {n = #request.words}
-  for i, word in ipairs(request.words) do args[i] = argument(word) end
+  local args, problem = arguments(request.words)
+  if not args then return nil, ("%s: %s"):format(request.command, problem) end
   output.prints_states = HAS_STATES[view._kind] and view._builtin[method] or false
-  if output.json then
-    db.log.core:keep_order()
-    query_values.keep_order()
-  end
+  if output.json then db:_keep_order() end
   return runner.run(function ()
-    return print_result(output, view[method](view, table.unpack(args, 1, args.n)))
+    local results = table.pack(view[method](view, table.unpack(args, 1, args.n)))
+    if results[3] == nil then note_type(view, request, args, results[1]) end
+    return print_result(output, table.unpack(results, 1, results.n))
   end)
 end
 
