@@ -133,6 +133,17 @@ static int open_module(lua_State *L) {
   return 1;
 }
 
+/* Two functions of Lua's debug library, for the host: no script gets them (lua/flume/host/sealed.lua). */
+static void add_inspection(lua_State *L) {
+  lua_pushcfunction(L, luaopen_debug);
+  lua_call(L, 0, 1);
+  lua_getfield(L, -1, "getupvalue");
+  lua_setfield(L, -3, "getupvalue");
+  lua_getfield(L, -1, "getmetatable");
+  lua_setfield(L, -3, "getmetatable");
+  lua_pop(L, 1);
+}
+
 void flume__vm_open(lua_State *L) {
   static const luaL_Reg functions[] = {{"read_file", read_file},
                                        {"fingerprint", fingerprint},
@@ -142,6 +153,7 @@ void flume__vm_open(lua_State *L) {
                                        {"open_module", open_module},
                                        {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
+  add_inspection(L);
 }
 
 /* --- Making one ------------------------------------------------------------------------------------------------ */

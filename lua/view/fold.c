@@ -151,6 +151,17 @@ static void fold_record(lua_State *L, struct flume_fold *fold, enum fold_kind ki
   else step(L, fold, kind, seq);
 }
 
+/* A script that keeps something beside its state has failed at the last of these records. */
+static void check_script(lua_State *L, struct flume_fold *fold, uint32_t folded) {
+  if (folded == 0 || lua_getfield(L, AT_HOST, "check") != LUA_TFUNCTION) return;
+  if (fold->budget != NULL) flume_budget_begin(L, fold->budget);
+  uint32_t next = fold->next;
+  fold->next = next - 1;
+  lua_pushinteger(L, folded);
+  lua_call(L, 1, 0);
+  fold->next = next;
+}
+
 static int run(lua_State *L) {
   struct flume_fold *fold = lua_touserdata(L, AT_FOLD);
   lua_rawgeti(L, LUA_REGISTRYINDEX, fold->host);
@@ -183,6 +194,7 @@ static int run(lua_State *L) {
   if (fold->budget != NULL) flume_guard_check(L);
   lua_pushvalue(L, AT_ACC);
   lua_setfield(L, AT_HOST, "acc");
+  check_script(L, fold, folded);
   return 0;
 }
 

@@ -35,7 +35,6 @@ end
 -- The definition, bound to what it uses, and what uses.lua makes of that, or nil.
 local function resolve_uses(options, prepared, definition)
   if type(definition) ~= "table" or definition.uses == nil then return definition, nil end
-  prepared = prepared or scripts.prepare(options)
   return world.import "uses".resolve(options.name, definition, {
     check_known = function (names) scripts.check_known(options, names) end,
     find = function (user, name) return scripts.find_used(options, prepared, user, name) end,
@@ -67,6 +66,19 @@ local function run_files(options)
   return definition, mapper, prepared
 end
 
+-- After records were folded, and before what is at hand goes to the store, the scripts are looked at for changes.
+local function add_checks(host, seals)
+  if not seals[1] then return end
+  local flush = host.flush
+  function host.check(folded)
+    for _, seal in ipairs(seals) do seal:folded(folded) end
+  end
+  function host.flush()
+    for _, seal in ipairs(seals) do seal:check() end
+    if flush then flush() end
+  end
+end
+
 -- made_of: {fingerprint =, modules =} of the sources.
 local function add_describe(host, options, definition, used, made_of)
   local fingerprint = made_of.fingerprint
@@ -86,15 +98,17 @@ end
 
 local function new(options)
   local definition, mapper, prepared = run_files(options)
-  local used
-  definition, used = resolve_uses(options, prepared, definition)
   local made_of = {fingerprint = 0, modules = {}}
+  local has_uses = type(definition) == "table" and definition.uses ~= nil
+  local world_of_used = prepared or has_uses and scripts.prepare(options) or nil
+  local bound, used = resolve_uses(options, world_of_used, definition)
   if prepared then made_of = prepared.sources.describe(options.params) end
 
-  local host = make(options.name, definition, options, used)
+  local host = make(options.name, bound, options, used)
   host.transform, host.bytes = transform_for(options, mapper)
   iterators.add(host, options.name)
-  add_describe(host, options, definition, used, made_of)
+  if world_of_used then add_checks(host, scripts.seal(world_of_used)) end
+  add_describe(host, options, bound, used, made_of)
 
   function host.call(method, ...)
     return host.functions[method](host.view, ...)

@@ -9,12 +9,15 @@
 --   open_native(name)  a module in C that scripts may require, or nil where options.natives has its path
 --   query         the methods of query views (flume.query.methods), or nil in a script view's own state
 --   own_state     true in a script view's own state
+--   getupvalue, getmetatable   those of Lua's debug library
 
 local core = rawget(_G, "flume_core")
 
 return function (options)
   local loaded = {}
-  local world = {core = core, own_state = true, query = nil}
+  local world = {
+    core = core, own_state = true, query = nil, getupvalue = core.getupvalue, getmetatable = core.getmetatable,
+  }
 
   function world.import(name)
     local module = loaded[name]

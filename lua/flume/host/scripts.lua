@@ -5,6 +5,11 @@
 --   env       its environment (sandbox.lua)
 --   compile   compile(source, path, env)
 --   find      the source of a module that it could require, or nil
+--   made      list of what its files have returned: a definition, a mapper
+--   library   set of the library's functions in env, and
+--   names     set of the names of its globals there; both nil for a trusted script
+--   used      list of the prepared scripts of views that it uses
+--   seal      what notices that it keeps something between records (sealed.lua), once it is sealed
 
 local world = ...
 local core = world.core
@@ -12,6 +17,7 @@ local invalid = world.import "definition".invalid
 local paths = world.import "paths"
 local sandbox = world.import "sandbox"
 local script_sources = world.import "script_sources"
+local sealed = world.import "sealed"
 
 local M = {}
 
@@ -19,45 +25,52 @@ local M = {}
 local NATIVES = {["flume.text"] = "luaopen_flume_text"}
 local STEPS_PER_BYTE = 10 -- of the budget, for finding the words of a text
 
--- flume.text for a state with a budget.
-local function charged_text(text)
+-- flume.text, within the budget of a state that has one. library: takes functions that are not to be looked into.
+local function charged_text(text, library)
   return {
     languages = text.languages, version = text.version, segments = text.segments,
     analyser = function (language)
       local analyse = text.analyser(language)
+      library[analyse] = true
       return function (s)
-        if type(s) == "string" then core.charge(#s * STEPS_PER_BYTE) end
+        if world.own_state and type(s) == "string" then core.charge(#s * STEPS_PER_BYTE) end
         return analyse(s)
       end
     end,
   }
 end
 
-local function open_native(options, name)
-  if world.open_native then return world.open_native(name) end
+local function open_native(options, name, library)
+  if world.open_native then return charged_text(world.open_native(name), library) end
   local path = options.natives[name]
   if path == "" then error(("module %q is not installed"):format(name), 0) end
-  return charged_text(core.open_module(path, NATIVES[name]))
+  return charged_text(core.open_module(path, NATIVES[name]), library)
 end
 
 -- flume.view(name, params): the definition that a built-in view gives, for a script that returns it, or goes on from
 -- it. It requires from its own folder, and belongs to the fingerprint.
-local function built_in(options, given, name, params)
+local function built_in(options, given, prepared, name, params)
   local path = ("%s/%s.lua"):format(options.built_in, tostring(name))
   local source = type(name) == "string" and name:find "^[%w_]+$" and core.read_file(path)
   if not source then error(("flume.view: there is no built-in view %s"):format(tostring(name)), 2) end
-  local function note(module, text) given.on_load("flume.views." .. module, text) end
+  local function note(module, text) prepared.sources.add_module("flume.views." .. module, text) end
   local inner = setmetatable({folder = options.built_in, on_load = note}, {__index = given})
+  local env = sandbox.new(inner)
+  for fn in pairs(sealed.library_of(env, given.provided.flume)) do prepared.library[fn] = true end
   note(name, source)
-  return assert(sandbox.compile(source, path, sandbox.new(inner)))(options.name, params)
+  return assert(sandbox.compile(source, path, env))(options.name, params)
 end
 
 --- What a script needs to run, and what notes its sources. options: as for host.lua.
 function M.prepare(options)
+  local prepared = {
+    sources = nil, env = nil, compile = sandbox.compile, find = nil, made = {}, library = {}, names = nil, used = {},
+    seal = nil,
+  }
   local given = {
     folder = options.folder, read = core.read_file, core = world.own_state and not options.unguarded and core or nil,
     package = options.trusted and options.package,
-    natives = NATIVES, open_native = function (name) return open_native(options, name) end,
+    natives = NATIVES, open_native = function (name) return open_native(options, name, prepared.library) end,
     provided = {
       flume = {
         null = core.null, array = core.array, map = core.map, table = core.table, is_array = core.is_array,
@@ -65,12 +78,48 @@ function M.prepare(options)
       },
     },
   }
-  local function find(name) return sandbox.find(given, name) end
-  local sources = script_sources.new(find)
-  given.on_load = sources.add_module
-  given.provided.flume.view = function (name, params) return built_in(options, given, name, params) end
-  local env = options.trusted and sandbox.trusted(given) or sandbox.new(given)
-  return {sources = sources, compile = sandbox.compile, env = env, find = find}
+  function prepared.find(name) return sandbox.find(given, name) end
+  prepared.sources = script_sources.new(prepared.find)
+  function given.on_load(name, source)
+    prepared.sources.add_module(name, source)
+    if prepared.seal then prepared.seal:add_module(name) end
+  end
+  function given.provided.flume.view(name, params) return built_in(options, given, prepared, name, params) end
+  prepared.env = options.trusted and sandbox.trusted(given) or sandbox.new(given)
+  if options.trusted then return prepared end
+  prepared.names = {}
+  for name in pairs(prepared.env) do prepared.names[name] = true end
+  for fn in pairs(sealed.library_of(prepared.env, given.provided.flume)) do prepared.library[fn] = true end
+  return prepared
+end
+
+local FOLDS = {"reducer", "retract", "group", "indexer"}
+
+-- The functions that make the state, of what a script's files have returned; nil for a raw view, which keeps itself.
+local function folds_of(prepared)
+  local functions = {}
+  for _, made in ipairs(prepared.made) do
+    if type(made) == "function" then functions[#functions + 1] = made end -- a mapper
+    if type(made) == "table" and made.create ~= nil then return nil end
+    for _, field in ipairs(type(made) == "table" and FOLDS or {}) do
+      if type(made[field]) == "function" then functions[#functions + 1] = made[field] end
+    end
+  end
+  return functions
+end
+
+--- Seals the script, and those that it uses, as far as they are not trusted: a list of what notices changes.
+function M.seal(prepared)
+  local seals = {}
+  local functions = prepared.names and folds_of(prepared)
+  if functions then
+    prepared.seal = sealed.new(prepared.env, prepared.names, prepared.library, functions)
+    if functions[1] then seals[1] = prepared.seal end
+  end
+  for _, used in ipairs(prepared.used) do
+    if not used.seal then table.move(M.seal(used), 1, 1, #seals + 1, seals) end
+  end
+  return seals
 end
 
 --- The script's own copy of its parameters.
@@ -88,7 +137,9 @@ function M.run(prepared, name, path, params)
   local chunk, why = prepared.compile(source, path, prepared.env)
   if not chunk then invalid('view "%s": %s', name, why) end
   prepared.sources.add(source)
-  return chunk(name, params)
+  local made = chunk(name, params)
+  prepared.made[#prepared.made + 1] = made
+  return made
 end
 
 local Needs = {} -- metatable of the error
@@ -145,6 +196,8 @@ function M.run_used(options, prepared, name, script)
   if not chunk then invalid('view "%s": it uses "%s": %s', options.name, name, why) end
   own.sources.add(script.source)
   local definition = chunk(name, M.copy_params(name, script.params))
+  own.made[#own.made + 1] = definition
+  if own ~= prepared then prepared.used[#prepared.used + 1] = own end
   return definition, own.sources.fingerprint(script.params)
 end
 

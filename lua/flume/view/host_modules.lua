@@ -9,8 +9,8 @@ local M = {}
 
 local NAMES = {
   "main", "host", "definition", "entries", "iterators", "paths", "ranges", "sandbox", "script_sources", "scripts",
-  "uses", "kinds.choose", "kinds.aggregate", "kinds.bitmap", "kinds.group", "kinds.index", "kinds.query", "kinds.raw",
-  "kinds.reduce",
+  "sealed", "uses", "kinds.choose", "kinds.aggregate", "kinds.bitmap", "kinds.group", "kinds.index", "kinds.query",
+  "kinds.raw", "kinds.reduce",
 }
 
 local NATIVES = { -- modules in C that scripts may require
@@ -46,6 +46,8 @@ local world = {
   observable = observable,
   query = methods,
   own_state = false,
+  getupvalue = debug.getupvalue,
+  getmetatable = debug.getmetatable,
   open_native = function (name) return NATIVES[name]() end,
 }
 

@@ -398,7 +398,7 @@ describe("a metatable in a view", function ()
 
   it("does not get __mode afterwards", function ()
     local view = new_runner()
-    local value, message = view:run "m = {} setmetatable({}, m) m['__mo' .. 'de'] = 'k' kept = m"
+    local value, message = view:run "local m = {} setmetatable({}, m) m['__mo' .. 'de'] = 'k' rawset(_G, 'm', m)"
     assert.is_nil(value)
     assert.is_truthy(message:find "__mode is not available", message)
     local db = fixture.memory_db()
