@@ -140,7 +140,7 @@ static void add_inspection(lua_State *L) {
   lua_getfield(L, -1, "getupvalue");
   lua_setfield(L, -3, "getupvalue");
   lua_getfield(L, -1, "getmetatable");
-  lua_setfield(L, -3, "getmetatable");
+  lua_setfield(L, -3, "raw_metatable");
   lua_pop(L, 1);
 }
 

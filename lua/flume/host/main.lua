@@ -16,7 +16,7 @@ local core = rawget(_G, "flume_core")
 return function (options)
   local loaded = {}
   local world = {
-    core = core, own_state = true, query = nil, getupvalue = core.getupvalue, getmetatable = core.getmetatable,
+    core = core, own_state = true, query = nil, getupvalue = core.getupvalue, getmetatable = core.raw_metatable,
   }
 
   function world.import(name)

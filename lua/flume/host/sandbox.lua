@@ -4,7 +4,8 @@
 -- Runs in a view's own Lua state, where the core gives functions that are bounded and always do the same
 -- (lua/sandbox/lib.h), or in the caller's for views that have to be there.
 
-local core = rawget(_G, "flume_core") -- of a view's own state
+local world = ...
+local core = world.own_state and world.core or nil
 
 local M = {}
 
@@ -26,8 +27,8 @@ end
 -- The metatables that the scripts of the caller's state have set: they get no others.
 local own_metatables = setmetatable({}, {__mode = "k"})
 
--- A metatable of the host's in the hands of a script could be given finalizers; that of strings would hand out the string
--- library itself.
+-- A metatable of the host's in the hands of a script could be given finalizers; that of strings would hand out the
+-- string library itself.
 local function safe_getmetatable(value)
   if type(value) == "string" then return nil end
   local metatable = getmetatable(value)

@@ -204,7 +204,7 @@ describe_cases("one instruction that is worth many", {
 
 -- What nests on the C stack must end before that is full.
 describe("coroutines that close each other", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("end with an error, not with the process", function ()
     local db = with_reducer([[
@@ -231,7 +231,7 @@ end)
 
 -- The thread of the caller: a method that is "sync", and a script while it is loaded.
 describe("the caller waits for less than a second, at", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   local CHAIN = "local t = {} for i = 1, 1900 do t = setmetatable({}, {__index = t}) end "
   local EMPTIED = [[
@@ -267,8 +267,8 @@ describe("the caller waits for less than a second, at", function ()
     ["load of names"] = ("local s = %q while true do assert(load(s)) end"):format(NAMES),
   } do
     it(name, function ()
-      local db, path = world.memory_db(), world.dir() .. "/v.lua"
-      db:use("v", world.write(path, ([[
+      local db, path = fixture.memory_db(), fixture.dir() .. "/v.lua"
+      db:use("v", fixture.write(path, ([[
         local function f() %s end
         return {version = 1, initial = 0, reducer = function (n) return n + 1 end, methods = {f = "sync"}, f = f}
       ]]):format(body)))
@@ -281,7 +281,7 @@ describe("the caller waits for less than a second, at", function ()
       assert.is_truthy(message:find "instruction budget" or message:find "not enough memory" or
         message:find "more than can be stored", message)
       start = os.clock()
-      assert.is_false(pcall(db.use, db, "w", world.write(path, body)))
+      assert.is_false(pcall(db.use, db, "w", fixture.write(path, body)))
       assert.is_true(os.clock() - start < 1, "loading took " .. os.clock() - start .. " s")
     end)
   end
@@ -289,7 +289,7 @@ describe("the caller waits for less than a second, at", function ()
   it("a script that compiles for long", function ()
     local start = os.clock()
     for _, source in ipairs {"if x then " .. ("elseif x then "):rep(100000) .. "end", NAMES:rep(10)} do
-      local db, path = world.memory_db(), world.write(world.dir() .. "/v.lua", source)
+      local db, path = fixture.memory_db(), fixture.write(fixture.dir() .. "/v.lua", source)
       local ok, message = pcall(db.use, db, "v", path)
       assert.is_false(ok)
       assert.is_truthy(tostring(message):find "instruction budget", tostring(message))
@@ -328,11 +328,11 @@ local CRAWLER = [[
 ]]
 
 describe("a metatable of the host", function ()
-  after_each(world.clean)
+  after_each(fixture.clean)
 
   it("is nowhere in reach of a script", function ()
     local db = with_reducer(CRAWLER .. "return {#found, table.concat(found, ' '), type(getmetatable(flume.array {}))}")
-    db:use("i", world.write(world.dir() .. "/i.lua",
+    db:use("i", fixture.write(fixture.dir() .. "/i.lua",
       ("return {version = 1, indexer = function (item, seq, emit) %s emit(#found) end}"):format(CRAWLER)))
     db:append {n = 1, list = {1, {2}}, text = "x"}
     assert.same({0, "", "boolean"}, (assert(db.v:get())))
@@ -340,8 +340,8 @@ describe("a metatable of the host", function ()
   end)
 
   it("is not in the caller's state either", function ()
-    local db = world.memory_db()
-    db:use("v", world.write(world.dir() .. "/v.lua", [[
+    local db = fixture.memory_db()
+    db:use("v", fixture.write(fixture.dir() .. "/v.lua", [[
       local flume = require "flume"
       local own = {}
       assert(getmetatable(flume.array {}) == false and getmetatable(flume.observable(1)) == false)
