@@ -1,6 +1,6 @@
-/* Boundaries of words in scripts that are written without spaces between words: Thai, Lao, Khmer and Burmese. They are
- * found with ICU's dictionaries; without ICU (built with WITH_ICU=0) there are none, and a run of such letters is one word.
- * One segmenter is used by one thread at a time. */
+/* Boundaries of words in scripts that are written without spaces between words: Thai, Lao, Khmer and Burmese. They
+ * are found with ICU's dictionaries; without ICU (built with WITH_ICU=0) there are none, and a run of such letters is
+ * one word. One segmenter is used by one thread at a time. */
 #ifndef FLUME_TEXT_SEGMENTER_H
 #define FLUME_TEXT_SEGMENTER_H
 

@@ -1,21 +1,21 @@
-/* require "flume.text": the words of a text, for full-text search. It is a module of its own, so that the core does not link
- * utf8proc, Snowball's stemmers and ICU.
+/* require "flume.text": the words of a text, for full-text search. It is a module of its own, so that the core does
+ * not link utf8proc, Snowball's stemmers and ICU.
  *
  *   analyser([language]) -> function (text) -> words, terms
- *       words   a list of the text's words, case folded and compatibility composed (NFKC), without the diacritics of Latin,
+ *       words   a list of the text's words, case folded, compatibility composed (NFKC), without the diacritics of Latin,
  *               Greek and Cyrillic letters
  *       terms   the same words, each as its stem, if there is a language
  *   languages() -> list of the languages whose words can be stemmed
  *   version     text; it changes when the words of a text may change
  *   segments    whether words are found in scripts without spaces, see segmenter.h
  *
- * A word is a run of letters, digits and marks. An ideograph or a kana, with the marks behind it, is a word of its own. Bytes
- * that are not UTF-8 lie between words, and so does U+200B (ZERO WIDTH SPACE); other invisible characters, such as the soft
- * hyphen, are left out. Of a word of more than 64 characters, marks counted, the rest is left out.
+ * A word is a run of letters, digits and marks. An ideograph or a kana, with the marks behind it, is a word of its
+ * own. Bytes that are not UTF-8 lie between words, and so does U+200B (ZERO WIDTH SPACE); other invisible characters,
+ * such as the soft hyphen, are left out. Of a word of more than 64 characters, marks counted, the rest is left out.
  *
- * Marks: those on Latin, Greek and Cyrillic letters are left out, since people leave them out: "resume" finds "résumé". In
- * other scripts a mark makes a letter a different one (the voicing mark of kana) or is a vowel (Indic scripts): it is kept.
- * Marks go after the stem is taken, since stemmers know them. */
+ * Marks: those on Latin, Greek and Cyrillic letters are left out, since people leave them out: "resume" finds
+ * "résumé". In other scripts a mark makes a letter a different one (the voicing mark of kana) or is a vowel (Indic
+ * scripts): it is kept. Marks go after the stem is taken, since stemmers know them. */
 #include <lauxlib.h>
 #include <libstemmer.h>
 #include <lua.h>
@@ -45,8 +45,8 @@ enum { AT_TEXT = 1, AT_CLEAN, AT_SEGMENTED, AT_CHARS, AT_WORDS, AT_TERMS };
 
 /* --- Text to characters ------------------------------------------------------------------------------------------ */
 
-/* Pushes a copy of the text with spaces in place of bytes that are not UTF-8, and of U+200B. *segments counts the characters
- * that a segmenter wants. */
+/* Pushes a copy of the text with spaces in place of bytes that are not UTF-8, and of U+200B. *segments counts the
+ * characters that a segmenter wants. */
 static const utf8proc_uint8_t *push_clean(lua_State *L, const char *text, size_t len, size_t *segments) {
   utf8proc_uint8_t *clean = lua_newuserdatauv(L, len + 1, 0);
   memcpy(clean, text, len);
@@ -74,7 +74,8 @@ static size_t measure_run(const utf8proc_uint8_t *text, size_t len, bool is_want
   return i;
 }
 
-/* Pushes the text with a space at each boundary of words that the segmenter finds. segments: characters that it wants. */
+/* Pushes the text with a space at each boundary of words that the segmenter finds. segments: characters that it
+ * wants. */
 static const utf8proc_uint8_t *push_segmented(lua_State *L, struct flume_segmenter *segmenter,
                                               const utf8proc_uint8_t *text, size_t *len, size_t segments) {
   utf8proc_uint8_t *out = lua_newuserdatauv(L, *len + segments + 1, 0);

@@ -1,10 +1,12 @@
-/* For each record: find its group's key, then the group among those at hand (a hash table), else in the store; then
- * change the cell of each field. A changed group goes to the store as a whole, when it is flushed.
+/* For each record: find the key of its group, then the group in memory (a hash table) or in the store; then change
+ * the cell of each field. A changed group goes to the store as a whole, when it is flushed.
  *
- * Failures: one that happens within a record leaves its group half changed, in memory alone; the view ends, and begins
- * again with what its store has. */
+ * Failures:
+ *   - A failure within a record leaves its group half changed, in memory alone. The view ends, and starts again with its
+ *     state in its store. */
 #include "index/aggregate.h"
 
+#include <assert.h>
 #include <math.h>
 
 #include "base/hash.h"
@@ -187,7 +189,11 @@ static struct group *find_group(const struct flume_aggregate *self, uint64_t has
 
 static void take_out(struct flume_aggregate *self, struct group *group) {
   struct group **place = &self->buckets[group->hash & (self->buckets_count - 1)];
-  while (*place != group) place = &(*place)->next;
+  while (*place != group) {
+    assert(*place != NULL);
+    place = &(*place)->next;
+  }
+  assert(self->groups_count > 0 && self->bytes >= group_bytes(self, group) && self->last != group);
   *place = group->next;
   self->groups_count--;
   self->bytes -= group_bytes(self, group);
@@ -317,6 +323,7 @@ static int flush_group(struct flume_aggregate *self, struct flume_store *store, 
 int flume_aggregate_flush(struct flume_aggregate *self, struct flume_store *store, struct flume_err *err) {
   while (!flume_queue_empty(&self->changed)) {
     struct group *group = FLUME_CONTAINER_OF(self->changed.next, struct group, changed);
+    assert(self->groups_count > 0);
     int rv = flush_group(self, store, group, err);
     if (rv != 0) return rv;
     flume_queue_remove(&group->changed);

@@ -1,19 +1,24 @@
-/* A hash table of the bitmaps at hand, those that were changed and those that were read. A key that has none in a span
- * is remembered too, as a NULL: which is asked just as often.
+/* A hash table has the bitmaps in memory: those that were changed and those that were read. A missing bitmap is
+ * remembered as NULL, since it is asked for as often.
  *
- * In the store a bitmap is a group: its key is the key and 8 bytes of the span, big-endian; its value what CRoaring calls
- * the portable format. */
+ * In the store a bitmap is a group. Its name is the key and the span, 8 bytes big-endian; its value is CRoaring's
+ * portable format. */
 #include "index/bitmap_index.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "base/bytes.h"
 #include "base/crc32c.h"
+#include "base/hash.h"
 
 enum {
   FIRST_BUCKETS = 64,
   SPAN_BYTES = 8,
-  ENTRY_BYTES = 160,         /* of memory that an entry takes beside key and bits, about */
+  ENTRY_BYTES = 160, /* of memory that an entry takes beside key and bits, about */
+  KEY_MAX = FLUME_STORE_KEY_MAX - SPAN_BYTES,
+  KEY_KEPT = 440, /* bytes of a longer key that are kept as they are */
+  KEY_DIGEST = 16,
   CLEAN_MAX_BYTES = 8 << 20, /* of what is at hand and not pending */
 };
 
@@ -57,6 +62,7 @@ int flume_bitmaps_new(const struct flume_io *io, struct flume_bitmaps **out, str
 }
 
 static void free_entry(struct flume_bitmaps *self, struct entry *entry) {
+  assert(self->count > 0 && entry->bytes <= (entry->changed ? self->changed_bytes : self->clean_bytes));
   if (entry->changed) self->changed_bytes -= entry->bytes;
   else self->clean_bytes -= entry->bytes;
   self->count--;
@@ -113,7 +119,7 @@ static size_t bytes_of(const struct entry *entry) {
 static void grow(struct flume_bitmaps *self) {
   size_t count = self->buckets_count * 2;
   struct entry **buckets = flume_io_zalloc(self->io, count * sizeof *buckets);
-  if (buckets == NULL) return; /* longer chains do as well */
+  if (buckets == NULL) return; /* the chains get longer */
   for (size_t i = 0; i < self->buckets_count; i++) {
     while (self->buckets[i] != NULL) {
       struct entry *entry = self->buckets[i];
@@ -175,15 +181,31 @@ static struct entry *make_entry(struct flume_bitmaps *self, const void *key, siz
   return entry;
 }
 
+/* A key that is too long for the store is cut; its length, checksum and a hash stand for the rest. Bitmaps have no order,
+ * so that a cut key only has to differ from all others: two keys that agree in the digest and in what was kept are
+ * taken for one, 1 in 2^96. */
+static void cut_key(const uint8_t **key, size_t *key_len, uint8_t *out) {
+  if (*key_len <= KEY_MAX) return;
+  memcpy(out, *key, KEY_KEPT);
+  flume_put_be64(out + KEY_KEPT, flume_hash64(*key, *key_len));
+  flume_put_be32(out + KEY_KEPT + 8, flume_crc32c(0, *key, *key_len));
+  flume_put_be32(out + KEY_KEPT + 12, (uint32_t)*key_len);
+  *key = out;
+  *key_len = KEY_KEPT + KEY_DIGEST;
+}
+
 /* NULL, and *rv says why. */
-static struct entry *find(struct flume_bitmaps *self, const void *key, size_t key_len, int64_t span, int *rv,
+static struct entry *find(struct flume_bitmaps *self, const void *given, size_t key_len, int64_t span, int *rv,
                           struct flume_err *err) {
-  uint8_t bytes[SPAN_BYTES];
+  uint8_t bytes[SPAN_BYTES], cut[KEY_KEPT + KEY_DIGEST];
+  const uint8_t *key = given;
   *rv = 0;
+  assert(span >= 0 && key_len > 0);
   if (key_len > UINT32_MAX - SPAN_BYTES) {
     *rv = flume_err_set(err, FLUME_E2BIG, "a key of more than 4 GiB");
     return NULL;
   }
+  cut_key(&key, &key_len, cut);
   flume_put_be64(bytes, (uint64_t)span);
   if (self->last != NULL && is_of(self->last, key, key_len, bytes)) return self->last;
   uint32_t hash = flume_crc32c(flume_crc32c(0, key, key_len), bytes, SPAN_BYTES);
@@ -206,8 +228,9 @@ int flume_bitmaps_get(struct flume_bitmaps *self, const void *key, size_t key_le
 
 /* --- Changing ---------------------------------------------------------------------------------------------------- */
 
-/* Its size counts as what it was when it was read, and two bytes more for each change. */
+/* Counts two bytes of memory for each change. */
 static void note_change(struct flume_bitmaps *self, struct entry *entry) {
+  assert(entry == self->last);
   if (!entry->changed) {
     entry->changed = true;
     self->clean_bytes -= entry->bytes;
@@ -243,6 +266,7 @@ int flume_bitmaps_remove(struct flume_bitmaps *self, const void *key, size_t key
 /* --- Saving ------------------------------------------------------------------------------------------------------ */
 
 static int save_entry(struct flume_bitmaps *self, struct entry *entry, struct flume_err *err) {
+  assert(entry->changed && self->store != NULL);
   if (entry->bitmap == NULL || roaring_bitmap_is_empty(entry->bitmap)) {
     return flume_store_del_group(self->store, entry->key, entry->key_len, err);
   }
@@ -267,6 +291,7 @@ int flume_bitmaps_save(struct flume_bitmaps *self, struct flume_err *err) {
       self->clean_bytes += entry->bytes;
     }
   }
+  assert(self->changed_bytes == 0);
   flume_bitmaps_trim(self);
   return 0;
 }

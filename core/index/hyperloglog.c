@@ -1,5 +1,6 @@
 #include "index/hyperloglog.h"
 
+#include <assert.h>
 #include <math.h>
 
 #include "base/bytes.h"
@@ -42,6 +43,7 @@ static size_t find(const struct flume_buf *list, uint64_t hash) {
 static int list_to_registers(struct flume_buf *state) {
   uint8_t list[LIST_MAX_BYTES];
   size_t len = state->len;
+  assert(len <= LIST_MAX_BYTES && len % HASH_BYTES == 0);
   memcpy(list, state->data, len);
   int rv = flume_buf_reserve(state, REGISTERS - len);
   if (rv != 0) return rv;

@@ -1,9 +1,9 @@
-/* About how many different values there were, in little room: HyperLogLog.
+/* The number of distinct values, estimated in little memory: HyperLogLog.
  *
- * Up to 128 values are counted exactly, as a sorted list of their hashes. Beyond that there are 4096 registers of a byte:
- * a hash chooses one by its first 12 bits, and the register has the largest number of the place of the first 1 bit behind
- * them. The standard error is 1.04 / sqrt(4096), 1.6 %. The state depends on the set of values alone, not on their order.
- * (Flajolet et al. 2007; the estimate is Ertl's of 2017, which is without bias from 0 on.) */
+ * Up to 128 values are counted exactly, by a sorted list of their hashes. For more values there are 4096 registers of
+ * one byte: the first 12 bits of a hash choose the register, which has the largest position of the first 1 bit behind
+ * them. The standard error is 1.04 / sqrt(4096), 1.6 %. The state depends on the set of values alone, not on their
+ * order. (Flajolet et al. 2007; the estimate is Ertl's of 2017, which is without bias from 0 on.) */
 #ifndef FLUME_DISTINCT_H
 #define FLUME_DISTINCT_H
 

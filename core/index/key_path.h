@@ -1,8 +1,9 @@
-/* From a record's bytes to the key of its index entry, for views that are declared by paths: no Lua runs.
+/* Makes the key of an index entry from the bytes of a record, for views that are declared by paths: no Lua runs.
  *
- * One path: the key is the value there. A list of paths: the key is an array of the values there. A record that has no
- * value (or null) at a single path, or at none of a list's, has no entry; nor has one whose value can't be a key, such
- * as a map: an index of "author" is of the records that have an author. Immutable: any thread may use it. */
+ * With one path the key is the value there; with a list of paths it is an array of the values there. A record without
+ * a value (or with null) at the path, or at all paths of the list, has no entry; nor has a record whose value can't
+ * be a key, such as a map. So an index of "author" has the records with an author. Immutable: any thread may use
+ * it. */
 #ifndef FLUME_EXTRACT_H
 #define FLUME_EXTRACT_H
 
@@ -32,7 +33,7 @@ enum flume_extract_kind {
   FLUME_KIND_EXT = 'e',
 };
 
-/* Takes over the paths, also on failure; the array is the caller's. FLUME_ENOMEM. */
+/* Takes ownership of the paths, also on failure; the array stays the caller's. FLUME_ENOMEM. */
 int flume_extract_new(const struct flume_io *io, enum flume_extract_shape shape, struct flume_path **paths,
                       size_t count, struct flume_extract **extract, struct flume_err *err);
 void flume_extract_free(struct flume_extract *extract); /* NULL is allowed */

@@ -10,19 +10,19 @@ struct flume_seqset {
   enum kind kind;
   enum flume_seqset_op op;
   struct flume_bitmaps *bitmaps;
-  struct flume_seqset **sets; /* that it is made of */
+  struct flume_seqset **sets; /* owned */
   size_t count;
-  roaring_bitmap_t **spans; /* of a list, or those that flume_seqset_has has computed; NULL for none */
-  bool *known;              /* of the latter: which were computed */
+  roaring_bitmap_t **spans; /* of a list; else those that flume_seqset_has has computed; NULL for an empty one */
+  bool *known;              /* not of a list: which spans were computed */
   size_t spans_count;
   size_t key_len;
   uint8_t key[];
 };
 
-/* A set in one span. NULL: it has none there. */
+/* A set in one span. NULL: it has no record there. */
 struct bits {
   const roaring_bitmap_t *bitmap;
-  roaring_bitmap_t *owned; /* the same, when it is nobody else's */
+  roaring_bitmap_t *owned; /* the same bitmap, when it was made for this; NULL when it is borrowed */
 };
 
 /* --- Making ------------------------------------------------------------------------------------------------------ */
@@ -101,6 +101,7 @@ int flume_seqset_combine(const struct flume_io *io, enum flume_seqset_op op, str
 }
 
 static void free_spans(struct flume_seqset *set) {
+  assert(set->spans_count == 0 || (set->spans != NULL && set->known != NULL));
   for (size_t i = 0; i < set->spans_count; i++) {
     if (set->spans[i] != NULL) roaring_bitmap_free(set->spans[i]);
   }
@@ -126,7 +127,7 @@ static void drop(struct bits *bits) {
   *bits = (struct bits){NULL, NULL};
 }
 
-/* Replaces a by what is made of both. */
+/* Replaces a by the combination of both. */
 static int merge(struct bits *a, struct bits *b, enum flume_seqset_op op) {
   roaring_bitmap_t *made = NULL;
   if (op == FLUME_SEQSET_OR && a->bitmap == NULL) {
@@ -155,6 +156,7 @@ static int merge(struct bits *a, struct bits *b, enum flume_seqset_op op) {
 static int compute(struct flume_seqset *set, int64_t span, struct bits *bits, struct flume_err *err);
 
 static int compute_combined(struct flume_seqset *set, int64_t span, struct bits *bits, struct flume_err *err) {
+  assert(set->count > 0 && bits->bitmap == NULL && bits->owned == NULL);
   int rv = compute(set->sets[0], span, bits, err);
   for (size_t i = 1; rv == 0 && i < set->count; i++) {
     struct bits more = {NULL, NULL};
@@ -180,9 +182,10 @@ static int compute(struct flume_seqset *set, int64_t span, struct bits *bits, st
 
 /* --- Reading ----------------------------------------------------------------------------------------------------- */
 
-/* What of the span lies from first to last, as numbers in it. */
+/* The part of the span from first to last, counted from the span's beginning. */
 static void cut(int64_t span, int64_t first, int64_t last, uint32_t *from, uint32_t *to) {
   int64_t begin = span << FLUME_BITMAP_SPAN_BITS;
+  assert(span >= 0 && first <= last && last >= begin && first < begin + FLUME_BITMAP_SPAN);
   *from = first > begin ? (uint32_t)(first - begin) : 0;
   *to = last < begin + FLUME_BITMAP_SPAN - 1 ? (uint32_t)(last - begin) : (uint32_t)(FLUME_BITMAP_SPAN - 1);
 }
@@ -257,6 +260,7 @@ int64_t flume_seqset_count(struct flume_seqset *set, int64_t first, int64_t last
 
 static int compute_and_keep(struct flume_seqset *set, int64_t span, struct flume_err *err) {
   struct bits bits;
+  assert(set->kind != OF_LIST && span >= 0);
   if (reserve(set, span) != 0) return flume_err_nomem(err);
   if (set->known[span]) return 0;
   int rv = compute(set, span, &bits, err);

@@ -1,5 +1,6 @@
 #include "store/memtable.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "base/bytes.h"
@@ -127,6 +128,7 @@ static int reserve_leaf(struct flume_memtable *table) {
 }
 
 static void insert_leaf(struct flume_memtable *table, size_t at, struct flume_mem_leaf *leaf) {
+  assert(at <= table->leaves_count && table->leaves_count < table->leaves_cap);
   size_t behind = table->leaves_count - at;
   memmove(table->leaves + at + 1, table->leaves + at, behind * sizeof *table->leaves);
   memmove(table->firsts + at + 1, table->firsts + at, behind * sizeof *table->firsts);
@@ -135,8 +137,8 @@ static void insert_leaf(struct flume_memtable *table, size_t at, struct flume_me
   table->bytes += sizeof *leaf;
 }
 
-/* Makes room in a full leaf: half of it goes into a new one, or nothing when the key goes behind its end, so that keys
- * that ascend fill their leaves. */
+/* Makes room in a full leaf: half of its entries go into a new leaf. When the new key lies behind the end of the
+ * leaf, none do, so that ascending keys fill their leaves. */
 static int split(struct flume_memtable *table, struct flume_mem_place *place) {
   struct flume_mem_leaf *leaf = table->leaves[place->leaf];
   uint32_t stay = place->index == leaf->count ? leaf->count : leaf->count / 2;
@@ -167,6 +169,9 @@ static int make_room(struct flume_memtable *table, struct flume_mem_place *place
 
 static void insert(struct flume_memtable *table, struct flume_mem_place place, struct flume_mem_entry *entry) {
   struct flume_mem_leaf *leaf = table->leaves[place.leaf];
+  assert(leaf->count < LEAF_MAX && place.index <= leaf->count);
+  assert(place.index == 0 || compare(leaf->entries[place.index - 1], entry->bytes, entry->key_len) < 0);
+  assert(place.index == leaf->count || compare(leaf->entries[place.index], entry->bytes, entry->key_len) > 0);
   size_t behind = leaf->count - place.index;
   memmove(leaf->entries + place.index + 1, leaf->entries + place.index, behind * sizeof *leaf->entries);
   memmove(leaf->firsts + place.index + 1, leaf->firsts + place.index, behind * sizeof *leaf->firsts);
@@ -208,6 +213,7 @@ int flume_memtable_put(struct flume_memtable *table, const void *key, size_t key
 }
 
 struct flume_mem_entry *flume_memtable_reserve(struct flume_memtable *table, struct flume_mem_place place, size_t len) {
+  assert(place.leaf < table->leaves_count && place.index < table->leaves[place.leaf]->count);
   struct flume_mem_entry **slot = &table->leaves[place.leaf]->entries[place.index], *entry = *slot;
   size_t wanted = entry->value_len + len;
   if (wanted <= entry->value_cap) return entry;
@@ -221,6 +227,7 @@ struct flume_mem_entry *flume_memtable_reserve(struct flume_memtable *table, str
 }
 
 static void remove_leaf(struct flume_memtable *table, size_t at) {
+  assert(at < table->leaves_count && table->leaves[at]->count == 0);
   size_t behind = --table->leaves_count - at;
   table->bytes -= sizeof *table->leaves[at];
   flume_io_free(table->io, table->leaves[at]);

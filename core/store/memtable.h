@@ -1,9 +1,12 @@
-/* An ordered map of bytes to bytes in memory, for what was written to a store and not committed yet.
+/* An ordered map of bytes to bytes in memory: the pending rows of a store.
  *
- * A sorted list of leaves, each a sorted array of entries; the first eight bytes of a key are kept beside the pointer to
- * it, so that most comparisons touch one cache line. Insertion moves at most a leaf, and every so often the list.
+ * The map is a sorted list of leaves, and each leaf is a sorted array of entries. The first eight bytes of a key lie
+ * beside the pointer to its entry, so that most comparisons touch one cache line. An insertion moves entries of one
+ * leaf, and sometimes the list.
  *
- * Not thread-safe. Entries are borrowed until the map is next written; their values may be written in place. */
+ * Invariants: no leaf is empty; firsts[i] has the first eight bytes of leaf i's first key.
+ *
+ * Threads: one at a time. Entries are borrowed until the map is next written; their values may be written in place. */
 #ifndef FLUME_MEMTABLE_H
 #define FLUME_MEMTABLE_H
 
@@ -13,8 +16,8 @@
 
 enum flume_mem_state {
   FLUME_MEM_PUT,      /* it was set */
-  FLUME_MEM_REPLACED, /* the same, in place of what lies below; for the caller to tell apart */
-  FLUME_MEM_GONE,     /* it was deleted: it hides what lies below */
+  FLUME_MEM_REPLACED, /* it was set in place of a row on disk; the map treats it as FLUME_MEM_PUT */
+  FLUME_MEM_GONE,     /* it was deleted: it hides a row on disk */
 };
 
 struct flume_mem_entry {
@@ -55,16 +58,17 @@ void flume_memtable_init(struct flume_memtable *table, const struct flume_io *io
 void flume_memtable_fini(struct flume_memtable *table);
 void flume_memtable_clear(struct flume_memtable *table);
 
-/* Sets or replaces; the bytes are copied. value NULL: the key is noted as deleted. FLUME_ENOMEM: nothing has changed. */
+/* Sets or replaces; the bytes are copied. value NULL: the key is noted as deleted. FLUME_ENOMEM: nothing has
+ * changed. */
 int flume_memtable_put(struct flume_memtable *table, const void *key, size_t key_len, const void *value, size_t len);
-/* Sets or replaces an entry, whose value has room for value_cap bytes and is empty, for the caller to fill. FLUME_ENOMEM:
- * nothing has changed. */
+/* Sets or replaces an entry. Its value is empty and has room for value_cap bytes, for the caller to fill.
+ * FLUME_ENOMEM: nothing has changed. */
 int flume_memtable_set(struct flume_memtable *table, const void *key, size_t key_len, size_t value_cap,
                        struct flume_mem_entry **entry);
-/* Makes room for len more bytes in the value of the entry behind the place, which may move. NULL: no memory, and nothing
- * has changed. */
+/* Makes room for len more bytes in the value of the entry behind the place. The entry may move. NULL: no memory, and
+ * nothing has changed. */
 struct flume_mem_entry *flume_memtable_reserve(struct flume_memtable *table, struct flume_mem_place place, size_t len);
-/* Takes an entry out without leaving a note. */
+/* Removes an entry, without a note that it was deleted. */
 void flume_memtable_remove(struct flume_memtable *table, const void *key, size_t key_len);
 /* The entry of key, noted as deleted or not; NULL for none. */
 const struct flume_mem_entry *flume_memtable_get(const struct flume_memtable *table, const void *key, size_t key_len);
@@ -72,7 +76,7 @@ const struct flume_mem_entry *flume_memtable_get(const struct flume_memtable *ta
 /* The place before the first entry that is not below key. */
 struct flume_mem_place flume_memtable_seek(const struct flume_memtable *table, const void *key, size_t key_len);
 struct flume_mem_place flume_memtable_end(const struct flume_memtable *table);
-/* The entry behind the place, or before it, which the place then moves over; NULL at the end. */
+/* The entry behind the place, or before it; the place moves over that entry. NULL at the end. */
 const struct flume_mem_entry *flume_memtable_next(const struct flume_memtable *table, struct flume_mem_place *place);
 const struct flume_mem_entry *flume_memtable_prev(const struct flume_memtable *table, struct flume_mem_place *place);
 

@@ -1,5 +1,7 @@
 #include "store/postings.h"
 
+#include <assert.h>
+
 #include "base/bytes.h"
 #include "base/err.h"
 
@@ -157,6 +159,7 @@ int64_t flume_chunk_last_seq(const uint8_t *data) {
 }
 
 size_t flume_chunk_append(uint8_t *data, size_t len, int64_t seq, const void *value, size_t value_len) {
+  assert(len >= FLUME_CHUNK_HEADER_BYTES && seq >= flume_chunk_last_seq(data));
   uint64_t step = (uint64_t)(seq - flume_chunk_last_seq(data));
   len += put_varint(data + len, step << 1 | (value_len > 0));
   if (value_len > 0) {
@@ -183,7 +186,7 @@ int flume_chunk_join(struct flume_buf *buf, size_t start, const struct flume_chu
   return flume_buf_append(buf, p, (size_t)(end - p));
 }
 
-/* Appends the entry to the chunk in buf that begins at start, which is begun if there is none. */
+/* Appends the entry to the chunk that begins at start of buf; begins the chunk when buf ends there. */
 static int copy_item(const struct flume_chunk *chunk, const struct flume_chunk_item *item, struct flume_buf *buf,
                      size_t start) {
   int rv = flume_buf_reserve(buf, FLUME_CHUNK_HEADER_BYTES + FLUME_CHUNK_ITEM_BYTES + item->value_len);

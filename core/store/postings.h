@@ -1,10 +1,10 @@
-/* Chunks: the entries of one key of an index, some hundred at a time, so that an ordered store of rows has few of them.
+/* Chunks: entries of one key of an index, some hundred at a time, so that a store has few rows.
  *
- * A chunk is a header and, in order of their seqs, the entries: how much the seq is above the one before, and the value
- * where there is one (see FORMAT.md). The seq that the first entry is counted from, the base, is not in it: it is part
- * of the name that the chunk goes by. All entries with the same seq are in the same chunk.
+ * A chunk is a header and the entries in order of their seqs. An entry has the difference of its seq to the one
+ * before, and a value where there is one (see FORMAT.md). The first seq is counted from the base, which is not in the
+ * chunk but in the name of its row. Invariant: all entries of a key with the same seq are in the same chunk.
  *
- * Reading accepts any bytes: what is not well-formed is FLUME_ECORRUPT. Any thread. */
+ * Reading accepts any bytes: bytes that are not well-formed are FLUME_ECORRUPT. Any thread. */
 #ifndef FLUME_CHUNK_H
 #define FLUME_CHUNK_H
 
@@ -58,8 +58,8 @@ int flume_chunk_read(const struct flume_chunk *chunk, struct flume_chunk_item *i
 
 /* Writes the header of an empty chunk. Returns its length. */
 size_t flume_chunk_begin(uint8_t *data, int64_t base_seq);
-/* Appends an entry to the chunk of len bytes; seq is not below the last one's, and there is room behind it for
- * FLUME_CHUNK_ITEM_BYTES and the value. Returns the new length. */
+/* Appends an entry to the chunk of len bytes. seq is not below the chunk's last one, and behind the chunk there is
+ * room for FLUME_CHUNK_ITEM_BYTES and the value. Returns the new length. */
 size_t flume_chunk_append(uint8_t *data, size_t len, int64_t seq, const void *value, size_t value_len);
 /* The last seq (of an empty chunk, the base). */
 int64_t flume_chunk_last_seq(const uint8_t *data);
@@ -68,8 +68,8 @@ int64_t flume_chunk_last_seq(const uint8_t *data);
  * FLUME_ENOMEM. */
 int flume_chunk_join(struct flume_buf *buf, size_t start, const struct flume_chunk *chunk);
 
-/* Appends to buf a chunk of all entries but those of seq: how many there are left (0: nothing was appended), or
- * FLUME_ECORRUPT, FLUME_ENOMEM. */
+/* Appends to buf a chunk of all entries but those of seq. Returns the number of entries in it (0: nothing was
+ * appended), or FLUME_ECORRUPT, FLUME_ENOMEM. */
 int64_t flume_chunk_without(const struct flume_chunk *chunk, int64_t seq, struct flume_buf *buf);
 
 #endif

@@ -100,6 +100,7 @@ int flume_store_load(struct flume_store *store, struct flume_store_meta *meta, s
 }
 
 static void forget_pending(struct flume_store *store) {
+  assert(store->has_state || store->state.len == 0);
   flume_memtable_clear(&store->tables[FLUME_STORE_GROUPS]);
   flume_memtable_clear(&store->tables[FLUME_STORE_INDEX]);
   flume_buf_fini(&store->state);
@@ -118,6 +119,7 @@ int flume_store_commit(struct flume_store *store, const struct flume_store_meta 
     if (rv == 0) forget_pending(store);
   }
   if (rv == 0) store->committed_seq = store->last_seq;
+  assert(store->committed_seq <= store->last_seq);
   return rv;
 }
 
@@ -149,9 +151,12 @@ int flume_store_clear(struct flume_store *store, struct flume_err *err) {
   return store->dir == NULL ? 0 : flume__store_drop(store, err);
 }
 
-/* --- In another directory ------------------------------------------------------------------------------------------ */
+/* --- In another directory
+ * ------------------------------------------------------------------------------------------ */
 
 int flume_store_move(struct flume_store *store, const char *dir, struct flume_err *err) {
+  assert(store->dir != NULL && store->tables[FLUME_STORE_GROUPS].count == 0);
+  assert(store->tables[FLUME_STORE_INDEX].count == 0 && !store->has_state);
   char *copy = flume_io_alloc(store->io, strlen(dir) + 1);
   if (copy == NULL) return flume_err_nomem(err);
   strcpy(copy, dir);
@@ -178,6 +183,7 @@ int flume_store_follow(struct flume_store *store, const char *dir, const struct 
                        const struct flume_store_meta *limit, struct flume_store_meta *meta, struct flume_err *err) {
   struct flume_store *other;
   struct flume_store_meta found = *own;
+  assert(store->access == FLUME_STORE_READ);
   int rv = flume_store_open(&other, store->io, dir, FLUME_STORE_READ, err);
   if (rv != 0) return rv;
   rv = flume_store_load(other, &found, err);

@@ -7,14 +7,15 @@
  *   index    for each key, in key order, the entries (seq, value) that records put there, in seq order (an indexer)
  *
  * Writes gather in memory and are seen by reads at once; flume_store_commit makes all of them durable in one
- * transaction, together with the meta data. So memory is bounded by committing when flume_store_pending_bytes says so,
- * and what a store can hold is not bounded by memory. A store without a directory lives in memory alone, and a commit
- * only notes the meta data.
+ * transaction, together with the meta data. So memory is bounded by committing when flume_store_pending_bytes says
+ * so, and what a store can hold is not bounded by memory. A store without a directory lives in memory alone, and a
+ * commit only notes the meta data.
  *
- * On disk a store is an LMDB environment (data.mdb, lock.mdb). Other processes may read it while it is written, and so may
- * other stores of this process: all that are open in a directory have one environment in common.
+ * On disk a store is an LMDB environment (data.mdb, lock.mdb). Other processes may read it while it is written, and
+ * so may other stores of this process: all that are open in a directory have one environment in common.
  *
- * Keys are those of key.h, of at most FLUME_STORE_KEY_MAX bytes: no key begins another one. They are ordered by their bytes.
+ * Keys are those of key.h, of at most FLUME_STORE_KEY_MAX bytes: no key begins another one. They are ordered by their
+ * bytes.
  *
  * Threads: any, one at a time for each store. */
 #ifndef FLUME_STORE_H
@@ -30,8 +31,8 @@
 
 struct flume_store;
 
-/* What a store was folded from and by, and how far. The digest ties the state to the record at since: a log that was put back
- * from an older backup and went on has another record there. */
+/* What a store was folded from and by, and how far. The digest ties the state to the record at since: a log that was
+ * put back from an older backup and went on has another record there. */
 struct flume_store_meta {
   int64_t since;                           /* -1: nothing yet */
   uint8_t log_id[16];                      /* the log that it was folded from */
@@ -42,15 +43,15 @@ struct flume_store_meta {
   uint32_t digest;                         /* of the log's record at since, see flume_log_ops.digest */
 };
 
-/* Whether the log's record at meta->since may be the one that the state was folded from: its digest is meta's, or meta has
- * none. */
+/* Whether the log's record at meta->since may be the one that the state was folded from: its digest is meta's, or
+ * meta has none. */
 static inline bool flume_store_meta_is_of(const struct flume_store_meta *meta, uint32_t digest) {
   return !meta->has_digest || meta->digest == digest;
 }
 
-/* Whether an error of flume_store_load, or of reading, says that the store's bytes are damaged, or are of another format,
- * so that it has to be rebuilt. All other errors are the environment's (memory, permission, no place for a reader): what
- * is in the store is good, and must be kept. */
+/* Whether an error of flume_store_load, or of reading, says that the store's bytes are damaged, or are of another
+ * format, so that it has to be rebuilt. All other errors are the environment's (memory, permission, no place for a
+ * reader): what is in the store is good, and must be kept. */
 static inline bool flume_store_is_unusable(int rv) {
   return rv == FLUME_ECORRUPT || rv == FLUME_EVERSION;
 }
@@ -60,27 +61,28 @@ enum flume_store_access {
   FLUME_STORE_READ, /* another process may be writing: reads see what was committed when the first of them was made */
 };
 
-/* The store kept in directory dir, which is made by the first commit; in memory when dir is NULL. Opening reads
- * nothing. FLUME_ENOMEM. */
+/* The store in directory dir, which the first commit makes; in memory when dir is NULL. Opening reads nothing.
+ * FLUME_ENOMEM. */
 int flume_store_open(struct flume_store **store, const struct flume_io *io, const char *dir,
                      enum flume_store_access access, struct flume_err *err);
 /* Discards what was not committed. No cursor may be open. */
 void flume_store_close(struct flume_store *store);
 
 /* What was committed last. FLUME_ENOENT: nothing yet. FLUME_ECORRUPT (rows without meta data are damage, too) and
- * FLUME_EVERSION: see flume_store_is_unusable. UV_EBUSY: 2,000 snapshots of the store are open. FLUME_ENOMEM, or an errno. */
+ * FLUME_EVERSION: see flume_store_is_unusable. UV_EBUSY: 2,000 snapshots of the store are open. FLUME_ENOMEM, or an
+ * errno. */
 int flume_store_load(struct flume_store *store, struct flume_store_meta *meta, struct flume_err *err);
 
-/* FLUME_STORE_READ: from now on reads see what was committed last, if that is of the log, version and source of own, and is
- * neither behind own nor beyond limit (since and deletions count). Then what was written here is discarded, and *meta is
- * what the store has. FLUME_EAGAIN: it does not fit, and nothing has changed. A store that is not renewed keeps the writer
- * from using freed pages again. */
+/* FLUME_STORE_READ: from now on reads see what was committed last, if that is of the log, version and source of own,
+ * and is neither behind own nor beyond limit (since and deletions count). Then what was written here is discarded,
+ * and *meta is what the store has. FLUME_EAGAIN: it does not fit, and nothing has changed. A store that is not
+ * renewed keeps the writer from using freed pages again. */
 int flume_store_renew(struct flume_store *store, const struct flume_store_meta *own,
                       const struct flume_store_meta *limit, struct flume_store_meta *meta, struct flume_err *err);
 
-/* Everything written since the last commit, and meta, durably and at once; all of it or nothing. After a failure
- * what was pending is still pending. FLUME_STORE_READ: FLUME_EREADONLY. (When the disk does not even let it be told which
- * of the two it is, all reads and commits answer UV_EIO until flume_store_rollback or flume_store_clear.) */
+/* Makes everything written since the last commit, and meta, durable at once: all of it or nothing. After a failure
+ * what was pending is still pending. FLUME_STORE_READ: FLUME_EREADONLY. When a failing disk hides whether the commit
+ * took place, all reads and commits answer UV_EIO until flume_store_rollback or flume_store_clear. */
 int flume_store_commit(struct flume_store *store, const struct flume_store_meta *meta, struct flume_err *err);
 
 /* Discards everything written since the last commit; in memory, everything. */
@@ -106,18 +108,18 @@ int flume_store_get_state(struct flume_store *store, struct flume_buf *value, st
 /* Appends the value of key to value. FLUME_ENOENT, FLUME_ECORRUPT, FLUME_ENOMEM or an errno. */
 int flume_store_get_group(struct flume_store *store, const void *key, size_t key_len, struct flume_buf *value,
                           struct flume_err *err);
-/* Both copy key and value. Deleting what is not there is no error. FLUME_EINVAL: an empty key. FLUME_E2BIG: a key of more than
- * FLUME_STORE_KEY_MAX bytes. FLUME_ENOMEM. */
+/* Both copy key and value. Deleting what is not there is no error. FLUME_EINVAL: an empty key. FLUME_E2BIG: a key of
+ * more than FLUME_STORE_KEY_MAX bytes. FLUME_ENOMEM. */
 int flume_store_put_group(struct flume_store *store, const void *key, size_t key_len, const void *value, size_t len,
                           struct flume_err *err);
 int flume_store_del_group(struct flume_store *store, const void *key, size_t key_len, struct flume_err *err);
 
 /* --- index ---------------------------------------------------------------------------------------------------- */
 
-/* Adds an entry behind those that the key has for this seq already. Copies key and value; an empty value is none. Entries
- * come in the order of their seqs. FLUME_EINVAL: an empty key; or seq is below that of an entry added before, or not above
- * what was committed, by this store or before it was loaded. FLUME_E2BIG: a key of more than FLUME_STORE_KEY_MAX bytes.
- * FLUME_ENOMEM. */
+/* Adds an entry behind those that the key has for this seq already. Copies key and value; an empty value is none.
+ * Entries come in the order of their seqs. FLUME_EINVAL: an empty key; or seq is below that of an entry added before,
+ * or not above what was committed, by this store or before it was loaded. FLUME_E2BIG: a key of more than
+ * FLUME_STORE_KEY_MAX bytes. FLUME_ENOMEM. */
 int flume_store_add_entry(struct flume_store *store, const void *key, size_t key_len, int64_t seq, const void *value,
                           size_t len, struct flume_err *err);
 /* Removes all entries that a key has for seq; none is no error. FLUME_ENOMEM; for a store on disk, whose entries are
@@ -129,9 +131,9 @@ int flume_store_remove_entries(struct flume_store *store, const void *key, size_
 
 enum flume_store_kind { FLUME_STORE_GROUPS, FLUME_STORE_INDEX };
 
-/* Which keys: those from lower (inclusive) to upper (exclusive), compared as bytes. NULL: no bound. (A bound that is
- * exclusive below, or inclusive above, is the key with a byte 0xff behind it: no other key begins with the key, so that
- * it lies before all those that are above.) */
+/* Which keys: those from lower (inclusive) to upper (exclusive), compared as bytes. NULL: no bound. For a bound that is
+ * exclusive below, or inclusive above, append a byte 0xff to the key: no other key begins with the key, so that nothing
+ * else lies between the two. */
 struct flume_store_range {
   const uint8_t *lower;
   size_t lower_len;
@@ -157,51 +159,51 @@ struct flume_store_entry {
 
 struct flume_store_cursor;
 
-/* What is in the store as of now; bytes of range are copied. While a cursor is open the store may not be written, and a
- * cursor may not be kept from one turn of work to the next: to go on later, open another behind the last entry, with
+/* Reads the store as of now; bytes of range are copied. While a cursor is open the store may not be written, and a
+ * cursor may not be kept from one turn of work to the next: to go on later, open a new one and call
  * flume_store_cursor_resume. FLUME_ENOMEM, or as flume_store_load. */
 int flume_store_cursor_open(struct flume_store_cursor **cursor, struct flume_store *store, enum flume_store_kind kind,
                             const struct flume_store_range *range, struct flume_err *err);
-/* Before the first flume_store_cursor_next: begin behind this entry (in the cursor's direction), be it still there or
- * not. */
+/* Before the first flume_store_cursor_next: begin behind this entry, in the cursor's direction. The entry need not be
+ * there any more. */
 void flume_store_cursor_resume(struct flume_store_cursor *cursor, const void *key, size_t key_len, int64_t seq,
                                uint32_t ordinal);
 /* 1 and *entry; 0 at the end; or FLUME_ECORRUPT, FLUME_ENOMEM, an errno. */
 int flume_store_cursor_next(struct flume_store_cursor *cursor, struct flume_store_entry *entry, struct flume_err *err);
 void flume_store_cursor_close(struct flume_store_cursor *cursor);
 
-/* How many entries (or groups) the range has; bounds and max_seq count. Much faster than walking through them: of the
- * keys that have many only every few hundredth is looked at. A count or an error. */
+/* The number of entries (or groups) in the range, by its bounds and max_seq; or an error. Much faster than a walk: it
+ * reads the headers of chunks. */
 int64_t flume_store_count(struct flume_store *store, enum flume_store_kind kind, const struct flume_store_range *range,
                           struct flume_err *err);
 
-/* --- writing anew --------------------------------------------------------------------------------------------- */
+/* --- rewriting ------------------------------------------------------------------------------------------------ */
 
-/* What is removed from a store is not read any more, but its bytes stay in the file, until others take their room. A
- * rewrite puts what was committed, and meta as its meta data, into another store, whose file has nothing else; the caller
- * then gives that the place of the first. */
+/* The bytes of removed rows stay in the file until others take their room. A rewrite copies what was committed, with
+ * meta as the meta data, into a new store, whose file has nothing else. The caller then puts the new store in the
+ * place of the old one. */
 struct flume_store_rewrite;
 
-/* For a store on disk in which nothing is pending. Between begin and free it may be read, but not written. dir is made anew,
- * and free leaves it there. The caller frees *rewrite. FLUME_ENOMEM, FLUME_ECORRUPT, or an errno. */
+/* For a store on disk in which nothing is pending. Between begin and free it may be read, but not written. dir is
+ * removed and made again; free leaves it. The caller frees *rewrite. FLUME_ENOMEM, FLUME_ECORRUPT, or an errno. */
 int flume_store_rewrite_begin(struct flume_store_rewrite **rewrite, struct flume_store *store, const char *dir,
                               const struct flume_store_meta *meta, struct flume_err *err);
-/* Writes about a megabyte: 1, or 0 when all of it is there, and durable, and nobody has the other store open. Not to be
- * called after that, nor after an error: as flume_store_rewrite_begin. */
+/* Writes about a megabyte: 1; or 0 when the new store is complete, durable and closed. Not to be called after 0 or
+ * after an error. Errors: as flume_store_rewrite_begin. */
 int flume_store_rewrite_step(struct flume_store_rewrite *rewrite, struct flume_err *err);
 void flume_store_rewrite_free(struct flume_store_rewrite *rewrite); /* NULL is allowed */
 
-/* Goes on with the store in directory dir, which holds the same; nothing may be pending, and no cursor be open.
+/* Continues with the store in directory dir, which has the same content. Nothing may be pending, and no cursor open.
  * FLUME_ENOMEM. */
 int flume_store_move(struct flume_store *store, const char *dir, struct flume_err *err);
 
-/* FLUME_STORE_READ: as flume_store_renew, with the store in directory dir, where the one who writes has gone on. Errors:
+/* FLUME_STORE_READ: as flume_store_renew, with the store in directory dir, to which the writer has moved. Errors:
  * also those of flume_store_load. */
 int flume_store_follow(struct flume_store *store, const char *dir, const struct flume_store_meta *own,
                        const struct flume_store_meta *limit, struct flume_store_meta *meta, struct flume_err *err);
 
-/* Of how many of the log's deletions, in their order, the file has nothing left: those that were known when it was
- * written anew. 0 for a store that never was; a negative code, as flume_store_load. */
+/* The number of the log's deletions, from the first on, of which the file has no bytes left: those that were known
+ * when the store was rewritten. 0 for a store that never was; a negative code, as flume_store_load. */
 int64_t flume_store_erased(struct flume_store *store, struct flume_err *err);
 
 /* --- copying and checking ------------------------------------------------------------------------------------- */

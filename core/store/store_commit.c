@@ -1,8 +1,8 @@
 /* Writing what is pending: in the order of the rows, so that each page of LMDB is changed at once.
  *
- * A new chunk of a key is joined with the key's last chunk on disk where that has room. As soon as no row on disk lies behind
- * those that are written, they are appended without looking for their place. A failure leaves the store as it was, and what
- * was pending is still pending. */
+ * A new chunk of a key is joined with the key's last chunk on disk where that has room. As soon as no row on disk
+ * lies behind those that are written, they are appended without looking for their place. A failure leaves the store
+ * as it was, and what was pending is still pending. */
 #include <assert.h>
 
 #include "store/store_private.h"
@@ -20,9 +20,11 @@ static int join(struct writer *writer, const struct flume__row *added, bool *joi
   struct flume__rows *rows = &writer->rows;
   struct flume__row before;
   struct flume_chunk chunk;
+  assert(rows->has_row && rows->is_writing);
   if (rows->value.mv_size > FLUME__ROW_CRC + FLUME_CHUNK_BYTES) return 0;
   int rv = flume__row_read_disk(&before, writer->kind, rows->name, rows->name_len, &rows->value);
   if (rv == 0) rv = flume_chunk_open(&chunk, before.seq, before.data, before.len);
+  if (rv == 0 && chunk.last_seq >= added->seq) rv = FLUME_ECORRUPT; /* beyond what was committed */
   if (rv != 0 || before.len + added->len - FLUME_CHUNK_HEADER_BYTES > FLUME_CHUNK_BYTES) return rv;
   writer->body.len = writer->name.len = 0; /* the page that the row is in may move */
   rv = flume_buf_append(&writer->name, rows->name, rows->name_len);
@@ -59,6 +61,7 @@ static int put_entry(struct writer *writer, const struct flume_mem_entry *entry)
 }
 
 static int put_rows(struct flume_store *store, MDB_txn *txn, enum flume_store_kind kind) {
+  assert(store->access == FLUME_STORE_WRITE && store->env->is_writable);
   const struct flume_memtable *table = &store->tables[kind];
   const struct flume_mem_entry *entry;
   struct flume_mem_place place = {0, 0};
@@ -79,11 +82,11 @@ static size_t last_txn(const struct flume_store *store) {
   return mdb_env_info(store->env->mdb, &info) == 0 ? info.me_last_txnid : 0;
 }
 
-/* A transaction could not be committed. LMDB may answer everything with MDB_PANIC from now on, reads too, so that a new
- * environment replaces this one. Seldom the transaction is on disk all the same: its last write was done but said to have
- * failed, and could not be taken back. Then it counts as soon as it is durable. Until that is known, nothing is read or
- * written: what is pending might be there twice. A store of this process that has the environment open as well must close
- * it first. */
+/* A transaction could not be committed. LMDB may answer everything with MDB_PANIC from now on, reads too, so that a
+ * new environment replaces this one. Seldom the transaction is on disk all the same: its last write was done but said
+ * to have failed, and could not be taken back. Then it counts as soon as it is durable. Until that is known, nothing
+ * is read or written: what is pending might be there twice. A store of this process that has the environment open as
+ * well must close it first. */
 static int replace_env(struct flume_store *store, size_t before, int failure) {
   flume__env_kill(store->env);
   flume__store_close_env(store);

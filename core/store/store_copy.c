@@ -53,7 +53,7 @@ int flume_store_check(const struct flume_io *io, const char *dir, enum flume_sto
   return rv;
 }
 
-/* Read first: LMDB takes the pages that it copies for what they should be. */
+/* Reads everything first: LMDB copies pages without verifying them. */
 int flume_store_copy(const struct flume_io *io, const char *from, const char *to, enum flume_store_sharing sharing,
                      struct flume_err *err) {
   struct flume_store *store;

@@ -1,7 +1,7 @@
-/* A cursor walks through two ordered lists of rows at once, the pending ones and those on disk. Of two rows with the same name
- * the pending one counts; if it is noted as deleted, there is none. In an index each row that lies in the range is a chunk,
- * whose entries are read one by one. Backwards that is possible only in chunks without values: of others all entries are
- * read into a list first. */
+/* A cursor walks through two ordered lists of rows at once, the pending ones and those on disk. Of two rows with the
+ * same name the pending one counts; if it is noted as deleted, there is none. In an index each row that lies in the
+ * range is a chunk, whose entries are read one by one. Backwards that is possible only in chunks without values: of
+ * others all entries are read into a list first. */
 #include <assert.h>
 
 #include "store/store_private.h"

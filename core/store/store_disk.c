@@ -1,5 +1,5 @@
-/* Transactions of a store, its meta data and a reducer's state, which are rows of the database "meta". A transaction for
- * writing begins and ends within one call, on one thread. */
+/* Transactions of a store, its meta data and a reducer's state, which are rows of the database "meta". A transaction
+ * for writing begins and ends within one call, on one thread. */
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>

@@ -1,10 +1,11 @@
-/* LMDB environments. A process must not have a directory open twice: closing the second one would release the locks of the
- * first, and opening it would empty the table of readers, so that the writer reuses pages that are being read. So all
- * stores of this process in a directory have one environment, which is found by device and inode of its data file, and
- * closed with the last of the stores. The list of environments is the one thing in core that belongs to the process.
+/* LMDB environments. A process must not have a directory open twice: closing the second one would release the locks
+ * of the first, and opening it would empty the table of readers, so that the writer reuses pages that are being read.
+ * So all stores of this process in a directory have one environment, which is found by device and inode of its data
+ * file, and closed with the last of the stores. The list of environments is the one thing in core that belongs to the
+ * process.
  *
- * An environment is opened for writing if the process may do so, since a store that writes may be opened while another
- * one reads. Opening neither makes files for a reader nor changes any.
+ * An environment is opened for writing if the process may do so, since a store that writes may be opened while
+ * another one reads. Opening neither makes files for a reader nor changes any.
  *
  * The map must not move while it is read: readers count themselves (flume__env_enter), and whoever enlarges the map
  * waits for them. A snapshot that rests has no pointers into the map, and does not count. */
@@ -229,8 +230,8 @@ int flume__env_map(struct flume__env *env, size_t bytes, unsigned own) {
   return rv;
 }
 
-/* LMDB keeps a key, and a value that is not long, in one page. A long value begins behind the header of a page, where its
- * number and how many pages follow are written (struct MDB_page in its source). */
+/* LMDB keeps a key, and a value that is not long, in one page. A long value begins behind the header of a page, where
+ * its number and how many pages follow are written (struct MDB_page in its source). */
 enum { PAGE_AT_FLAGS = 10, PAGE_AT_COUNT = 12, PAGE_HEADER_BYTES = 16, PAGE_IS_LONG_VALUE = 0x04 };
 
 bool flume__env_is_mapped(const struct flume__env *env, const MDB_val *value) {
@@ -286,8 +287,8 @@ static bool has_rows(MDB_txn *txn) {
   return entries > 0;
 }
 
-/* The numbers of databases that a transaction has opened are lost when it is aborted: it has to be committed. A store of an
- * older format has fewer databases. */
+/* The numbers of databases that a transaction has opened are lost when it is aborted: it has to be committed. A store
+ * of an older format has fewer databases. */
 static int find_dbs(struct flume__env *env) {
   MDB_txn *txn;
   int rv = flume__env_begin(env, &txn);

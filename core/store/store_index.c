@@ -1,5 +1,5 @@
-/* Entries of an index. A new entry goes to the last pending chunk of its key, or begins a chunk. Removing rewrites the chunk
- * that has the entry; a chunk on disk becomes pending thereby, and replaces the row there. */
+/* Entries of an index. A new entry goes to the last pending chunk of its key, or begins a chunk. Removing rewrites
+ * the chunk that has the entry; a chunk on disk becomes pending thereby, and replaces the row there. */
 #include <assert.h>
 
 #include "base/bytes.h"
@@ -77,6 +77,7 @@ int flume_store_add_entry(struct flume_store *store, const void *key, size_t key
   } else if (begin_chunk(store, seq, value, len) != 0) {
     return flume_err_nomem(err);
   }
+  assert(seq > store->committed_seq);
   store->last_seq = seq;
   return 0;
 }
@@ -117,7 +118,7 @@ static int remove_pending(struct flume_store *store, struct flume_buf *name, con
                           int64_t seq) {
   struct flume__row row;
   if (entry->state == FLUME_MEM_GONE) return 0;
-  assert(entry->key_len == name->len);
+  assert(entry->key_len == name->len && flume__row_is_same_key(entry->bytes, entry->key_len, name->data, name->len));
   int rv =
       flume__row_read(&row, FLUME_STORE_INDEX, entry->bytes, entry->key_len, flume_mem_value(entry), entry->value_len);
   if (rv != 0) return rv;
@@ -125,7 +126,8 @@ static int remove_pending(struct flume_store *store, struct flume_buf *name, con
   return rewrite(store, name, &row, seq, (enum flume_mem_state)entry->state);
 }
 
-/* pending: the row that begins last of those that are pending, or NULL. Of it and the one on disk, the later has seq. */
+/* pending: the row that begins last of those that are pending, or NULL. Of it and the one on disk, the later has
+ * seq. */
 static int remove_later(struct flume_store *store, struct flume__rows *rows, int64_t seq,
                         const struct flume_mem_entry *pending) {
   struct flume_buf *name = &store->name;

@@ -16,8 +16,8 @@
  *
  * Rows are ordered by the bytes of their names. On disk a checksum of name and body lies before the body.
  *
- * Invariant: the seqs of a chunk lie above those of the key's chunk before it, whether the two are pending or on disk. A
- * pending row is new (FLUME_MEM_PUT), or replaces the row on disk with the same name (FLUME_MEM_REPLACED,
+ * Invariant: the seqs of a chunk lie above those of the key's chunk before it, whether the two are pending or on
+ * disk. A pending row is new (FLUME_MEM_PUT), or replaces the row on disk with the same name (FLUME_MEM_REPLACED,
  * FLUME_MEM_GONE) because entries were removed from that row. New entries go to new rows only. */
 #ifndef FLUME_STORE_PRIVATE_H
 #define FLUME_STORE_PRIVATE_H
@@ -121,8 +121,8 @@ struct flume__env {
 
 enum flume__env_use { FLUME__ENV_READ, FLUME__ENV_WRITE, FLUME__ENV_UNLOCKED };
 
-/* The environment of the directory: the one that a store of this process has open, or a new one. FLUME_ENOENT when there
- * is none and use is not FLUME__ENV_WRITE. Other errors: codes of LMDB's or of ours. The caller gives it to
+/* The environment of the directory: the one that a store of this process has open, or a new one. FLUME_ENOENT when
+ * there is none and use is not FLUME__ENV_WRITE. Other errors: codes of LMDB's or of ours. The caller gives it to
  * flume__env_unref. Any thread. */
 int flume__env_ref(struct flume__env **env, const struct flume_io *io, const char *dir, enum flume__env_use use);
 void flume__env_unref(struct flume__env *env, const struct flume_io *io);
@@ -147,8 +147,8 @@ void flume__env_end_writing(struct flume__env *env, bool is_first, bool is_commi
 int flume__env_begin(struct flume__env *env, MDB_txn **txn);
 
 /* Makes the file as long as the pages that it counts. LMDB does not write pages that were allocated and freed in one
- * transaction, so that the file may end before them; a shorter file is taken for damaged. A failure is harmless until the
- * store is opened again: then it is rebuilt. */
+ * transaction, so that the file may end before them; a shorter file is taken for damaged. A failure is harmless until
+ * the store is opened again: then it is rebuilt. */
 void flume__env_fill_file(struct flume__env *env, const struct flume_io *io);
 /* Whether the value that LMDB gave in a transaction for reading lies in the pages that it should. */
 bool flume__env_is_mapped(const struct flume__env *env, const MDB_val *value);
@@ -183,15 +183,16 @@ int flume__rows_seek(struct flume__rows *rows, const uint8_t *name, size_t len);
 int flume__rows_end(struct flume__rows *rows, bool reverse); /* to the first row, or in reverse to the last */
 int flume__rows_step(struct flume__rows *rows, bool reverse);
 
-/* Writes a row, with its checksum. appends: it lies behind all rows that are there. May be called while a walk is at a row, which
- * ends the walk. */
+/* Writes a row, with its checksum. appends: it lies behind all rows that are there. May be called while a walk is at
+ * a row, which ends the walk. */
 int flume__rows_put(struct flume__rows *rows, const uint8_t *name, size_t len, const uint8_t *body, size_t body_len,
                     bool appends);
 /* Removes the row, if there is one, and the nodes that are empty then. */
 int flume__rows_remove(struct flume__rows *rows, const uint8_t *name, size_t len);
 /* The value of the row with this name, borrowed: FLUME_ENOENT. */
 int flume__rows_get(struct flume__rows *rows, const uint8_t *name, size_t len, MDB_val *value);
-/* Index: moves to the key's row with this name, or to the one before it, and sets has_row. *at_end: no row lies behind. */
+/* Index: moves to the key's row with this name, or to the one before it, and sets has_row. *at_end: no row lies
+ * behind. */
 int flume__rows_find_before(struct flume__rows *rows, const uint8_t *name, size_t len, bool *at_end);
 
 /* --- store_disk.c ------------------------------------------------------------------------------------------------- */

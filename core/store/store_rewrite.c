@@ -1,8 +1,8 @@
 /* Writing all rows into a new store, so that nothing is left of what was removed.
  *
- * LMDB leaves the bytes of a removed row in its page, which may be free now, or in a gap between the page's other rows. So
- * the rows are put one by one into a store that has never had others, as many as go into a transaction of moderate size at
- * a time. Only the last transaction brings the meta data: an incomplete store counts for nothing. */
+ * LMDB leaves the bytes of a removed row in its page, which may be free now, or in a gap between the page's other
+ * rows. So the rows are put one by one into a store that has never had others, as many as go into a transaction of
+ * moderate size at a time. Only the last transaction brings the meta data: an incomplete store counts for nothing. */
 #include <assert.h>
 
 #include "base/err.h"
@@ -14,13 +14,14 @@ struct flume_store_rewrite {
   struct flume_store *from;
   struct flume_store *to;
   struct flume_store_meta meta;
-  enum flume_store_kind kind; /* what is being copied */
-  struct flume_buf last;      /* name of the last row of it that is there; empty: none yet */
-  struct flume_buf reached;   /* the same, when the transaction under way is committed */
+  enum flume_store_kind kind; /* of the rows that are copied now */
+  struct flume_buf last;      /* name of the last row that is committed; empty: none yet */
+  struct flume_buf reached;   /* the same, once the current transaction is committed */
   bool is_done;
 };
 
-/* --- Beginning and ending ------------------------------------------------------------------------------------------ */
+/* --- Beginning and ending
+ * ------------------------------------------------------------------------------------------ */
 
 static int open_new(struct flume_store_rewrite *rewrite, const char *dir, struct flume_err *err) {
   struct flume_store *from = rewrite->from;
@@ -58,9 +59,10 @@ void flume_store_rewrite_free(struct flume_store_rewrite *rewrite) {
   flume_io_free(rewrite->from->io, rewrite);
 }
 
-/* --- Copying ------------------------------------------------------------------------------------------------------- */
+/* --- Copying
+ * ------------------------------------------------------------------------------------------------------- */
 
-/* To the row behind the last one that is there. */
+/* To the row behind the last one that is committed. */
 static int seek(const struct flume_store_rewrite *rewrite, struct flume__rows *rows) {
   const struct flume_buf *last = &rewrite->last;
   if (last->len == 0) return flume__rows_end(rows, false);
@@ -102,7 +104,7 @@ static int copy_some(struct flume_store_rewrite *rewrite, MDB_txn *from_txn, MDB
   return rv;
 }
 
-/* What makes a store of the rows. */
+/* State and meta data, which make the rows a store. */
 static int put_rest(struct flume_store_rewrite *rewrite, MDB_txn *txn) {
   int rv = flume__store_put_state(rewrite->to, txn);
   if (rv == 0) rv = flume__store_put_erased(rewrite->to, txn, rewrite->meta.deletions);
@@ -129,7 +131,7 @@ static int write_some(struct flume_store_rewrite *rewrite, MDB_txn *from_txn) {
   return rv != 0 ? rv : copied;
 }
 
-/* The rows that the transaction brought are there; or all of their kind. */
+/* Notes that a transaction is committed. has_more: there are more rows of its kind. */
 static void go_on(struct flume_store_rewrite *rewrite, bool has_more) {
   struct flume_buf last = rewrite->last;
   rewrite->last = rewrite->reached;

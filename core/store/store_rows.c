@@ -1,15 +1,17 @@
 /* Rows on disk, by names of any length and in the order of these.
  *
- * LMDB takes names of at most 511 bytes. A row whose key is longer than FLUME__NAME_KEY_MAX bytes lies in a tree of nodes:
+ * LMDB takes names of at most 511 bytes. A row whose key is longer than FLUME__NAME_KEY_MAX bytes lies in a tree of
+ * nodes:
  *
  *   rows_db    key, seq                        a row with a short key
  *              first 440 bytes, mark           all rows whose keys begin with these: number of a node
  *   tails_db   node, rest of the key, seq      a row of the node
  *              node, next 432 bytes, mark      rows of the node whose keys go on with these: number of a node
  *
- * A mark is nine bytes 0xff. No key begins another one, so that nothing else lies where the rows of the mark's node belong.
- * A node has at least one row, and its number is above that of its parent: a walk through damaged nodes ends. The checksum of
- * a row is of its whole name and so of the way to it; that of a mark is of the bytes of the key that lead to it. */
+ * A mark is nine bytes 0xff. No key begins another one, so that nothing else lies where the rows of the mark's node
+ * belong. A node has at least one row, and its number is above that of its parent: a walk through damaged nodes ends.
+ * The checksum of a row is of its whole name and so of the way to it; that of a mark is of the bytes of the key that
+ * lead to it. */
 #include <assert.h>
 
 #include "base/bytes.h"
@@ -189,8 +191,8 @@ int flume__rows_step(struct flume__rows *rows, bool reverse) {
   return rv == 0 ? settle(rows, &name, found, reverse) : rv;
 }
 
-/* In the node at rows->depth, to the first row that is not below the rest of the name. *below: it is a mark whose rows may
- * lie on both sides of the name. */
+/* In the node at rows->depth, to the first row that is not below the rest of the name. *below: it is a mark whose
+ * rows may lie on both sides of the name. */
 static int seek_in_node(struct flume__rows *rows, const uint8_t *rest, size_t len, MDB_val *name, bool *found,
                         bool *below) {
   uint8_t target[FLUME__MARK_NAME];

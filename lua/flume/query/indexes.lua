@@ -168,7 +168,21 @@ local function find(self, kind, path)
   return (mount(self, kind, path, name))
 end
 
---- The index of a path; made when there is none. nil when there can't be one.
+-- Whether the index has failed: at a value that is too long for its order, or since its disk failed. A query does
+-- without it.
+local function has_failed(index)
+  return index.view:_failure() ~= nil
+end
+
+--- Whether one of the set of indexes has failed.
+function Indexes.have_failed(used)
+  for index in pairs(used) do
+    if index.runs and has_failed(index) then return true end
+  end
+  return false
+end
+
+--- The index of a path; made when there is none. nil when there can't be one, and when it has failed.
 function Indexes:find(kind, path)
   if not self.usable then return nil end
   local text = table.concat(path, "\0", 1, #path)
@@ -178,7 +192,7 @@ function Indexes:find(kind, path)
     -- (a path without an index may get one later, when there is a slot)
     if index or not is_indexable(path) then self.found[kind][text] = index end
   end
-  return index or nil
+  return index and not has_failed(index) and index or nil
 end
 
 --- Whether there are records that the query view passes over: then it alone knows which count.

@@ -377,13 +377,13 @@ function METHODS.where(self, condition)
   return query:where(condition)
 end
 
---- What indexes there are: a list of {kind =, path =, since =, bytes =}.
+--- What indexes there are: a list of {kind =, path =, since =, bytes =, error =}. A query does without one that failed.
 function METHODS.indexes(self)
   local list = core.array {}
   for i, index in ipairs(engine_of(self, "indexes").indexes:list()) do
     list[i] = core.map {
       kind = index.kind, path = table.concat(index.path, "."), since = index.view._core:since(),
-      bytes = index.view._core:size(),
+      bytes = index.view._core:size(), error = index.view:_failure() and index.view:_failure().message,
     }
   end
   return list

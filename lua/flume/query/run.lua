@@ -9,6 +9,7 @@
 local core = require "flume.core"
 local errors = require "flume.errors"
 local filter = require "flume.query.filter"
+local Indexes = require "flume.query.indexes"
 local plan = require "flume.query.plan"
 local stream = require "flume.log.stream"
 local values = require "flume.query.values"
@@ -288,13 +289,15 @@ local function wait_for(self, views, at, deadline, done)
   end)
 end
 
+--- Waits for the indexes; done(err). An index that fails meanwhile is done without.
 function Run:start(done)
   local ok, made = pcall(make_plan, self, nil)
   if not ok then return done(raised(made)) end
   self.plan = made
   self.engine.indexes:note_use(made.used, self)
-  local deadline = self.timeout_ms and self.db._now() + self.timeout_ms
-  wait_for(self, views_of(self, made.used), 1, deadline, function (err)
+  self.deadline = self.deadline or self.timeout_ms and self.db._now() + self.timeout_ms
+  wait_for(self, views_of(self, made.used), 1, self.deadline, function (err)
+    if err and Indexes.have_failed(made.used) then return self:start(done) end
     if err then return done(err) end
     local begun, why = pcall(begin, self, made.used)
     done(not begun and raised(why) or nil)
@@ -347,6 +350,7 @@ function Run.new(engine, condition, options)
     first_page = math.max(1, math.min(limit, LAST_PAGE)),
     target = options.target,
     timeout_ms = options.timeout_ms,
+    deadline = nil,     -- milliseconds, once it was started
     last_seq = nil,     -- of the log, as of which it is
     plan = nil,
     set = nil,

@@ -101,3 +101,31 @@ describe("a key beyond the limit", function ()
     db:close()
   end)
 end)
+
+describe("a value beyond the limit", function ()
+  it("is found by queries, which do without the index of an order that can't have it", function ()
+    local db = fixture.memory_db()
+    db:use("q", "query")
+    local long, other = ("x"):rep(70000), ("x"):rep(69999) .. "y"
+    for i, text in ipairs {"a", long, "z", other, long} do assert(db:append {text = text, n = i}) end
+    local function numbers_of(query)
+      local list = {}
+      for i, each in ipairs(assert(query:all())) do list[i] = each.n end
+      return list
+    end
+    for _ = 1, 2 do
+      assert.same({2, 5}, numbers_of(db.q:where(flume.query.eq("text", long))))
+      assert.same({4}, numbers_of(db.q:where(flume.query.eq("text", other))))
+      assert.equal(2, db.q:where(flume.query.eq("text", long)):count())
+      assert.same({1, 2, 5, 4, 3}, numbers_of(db.q:where():by "text"))
+      assert.same({3, 4, 5, 2}, numbers_of(db.q:where(flume.query.gt("text", "b")):by("text"):descending()))
+      assert.same({2, 3, 4, 5}, numbers_of(db.q:where(flume.query.prefix("text", "x") | flume.query.eq("n", 3))))
+    end
+    local failed = 0
+    for _, each in ipairs(db.q:indexes()) do
+      if each.error then failed = failed + 1 assert.matches("at most 65536", each.error) end
+    end
+    assert.equal(1, failed) -- the order of text
+    assert.is_true(db.q:drop "text" > 0)
+  end)
+end)
