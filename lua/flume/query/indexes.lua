@@ -148,6 +148,11 @@ function Indexes:drop(path, done)
   one(nil)
 end
 
+--- The run's plan is made next: an index that is found for it is not dropped before the run is closed.
+function Indexes:plan_for(run)
+  self.planner[1] = run
+end
+
 --- Notes that a run uses the indexes, a set.
 function Indexes:note_use(used, run)
   local now = self.view._db._now()
@@ -192,7 +197,10 @@ function Indexes:find(kind, path)
     -- (a path without an index may get one later, when there is a slot)
     if index or not is_indexable(path) then self.found[kind][text] = index end
   end
-  return index and not has_failed(index) and index or nil
+  if not index or has_failed(index) then return nil end
+  local run = self.planner[1]
+  if run then index.runs[run] = true end
+  return index
 end
 
 --- Whether there are records that the query view passes over: then it alone knows which count.
@@ -248,6 +256,7 @@ function Indexes.new(view, usable)
     open = {},   -- name -> {view =, kind =, path =, name =}
     found = {is = {}, kind = {}, by = {}}, -- path as text -> one of those; false: there can't be one
     count = 0,
+    planner = setmetatable({}, {__mode = "v"}), -- [1]: the run whose plan is made
     dropping = {}, -- set of the names of those that are being closed and removed
   }, Indexes)
   if usable then open_those_on_disk(self) end

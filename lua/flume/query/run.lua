@@ -235,6 +235,7 @@ end
 
 local function make_plan(self, last_seq)
   local indexes, all = self.engine.indexes, self.engine.every
+  indexes:plan_for(self)
   local made = plan.make(self.condition, self.path, indexes, all, last_seq)
   if made then return made end
   self.is_sorted = true -- in memory

@@ -124,6 +124,29 @@ describe("indexes that fill all slots", function ()
   end)
 end)
 
+describe("an index that a plan has found", function ()
+  local idle_ms = Indexes.IDLE_MS
+  after_each(function ()
+    Indexes.IDLE_MS = idle_ms
+    fixture.clean()
+  end)
+
+  it("is not dropped for another one of the same plan", function ()
+    Indexes.IDLE_MS = 0
+    local db = fixture.memory_db():use("q", "query")
+    fill(db, 10)
+    for round = 1, 3 do
+      local condition = eq("t", 1)
+      for i = 1, 40 do condition = condition | eq(("field%d_%d"):format(round, i), 1) end
+      assert.equal(4, #db.q:where(condition):all())
+      assert.is_true(#db.q:indexes() <= 64)
+    end
+    local condition = eq("t", 1)
+    for i = 1, 100 do condition = condition | eq("one" .. i, 1) end
+    assert.equal(4, #db.q:where(condition):all()) -- more than there are slots
+  end)
+end)
+
 describe("db:drop", function ()
   after_each(fixture.clean)
 
