@@ -25,6 +25,7 @@
 #define PACE_RATIO 4u               /* over the quickest: a sink that takes longer over a block is not waited for */
 #define PACE_MS 5u                  /* and this much more, since a turn is short */
 #define PATIENCE_MS 100u
+#define TURN_PAUSE_NS (1000u * 1000)
 #define PATIENCE_SINK_MS 10u
 
 struct flume_load {
@@ -119,6 +120,14 @@ void flume_pump_take_turns(struct flume_pump *pump) {
   }
   pump->owner.taking = false;
   flume_pump_unlock(pump);
+}
+
+void flume_pump_take_due_turns(struct flume_pump *pump) {
+  if (!atomic_load_explicit(&pump->news.has_turns, memory_order_relaxed)) return;
+  uint64_t now = now_ns(pump);
+  if (now - pump->owner.took_ns < TURN_PAUSE_NS) return;
+  pump->owner.took_ns = now;
+  flume_pump_take_turns(pump);
 }
 
 static void tell_observers(struct flume_pump *pump) {

@@ -124,8 +124,9 @@ struct flume_pump_owner {
   uv_thread_t thread;
   uv_async_t async;
   struct flume_deferred drain;
-  bool referenced; /* async keeps the loop alive */
-  bool taking;     /* turns are being taken */
+  bool referenced;  /* async keeps the loop alive */
+  bool taking;      /* turns are being taken */
+  uint64_t took_ns; /* when flume_pump_take_due_turns took some last */
 };
 
 struct flume_pump {
@@ -168,6 +169,8 @@ void flume_pump_give_turn(struct flume_pump *pump, struct flume_turn *turn);
 /* Owner, not locked. Costs next to nothing when there is none. Runs each turn that is due once: so views that live in the caller's state go on when the caller
  * calls anything. Does nothing within itself. */
 void flume_pump_take_turns(struct flume_pump *pump);
+/* The same, at most once a millisecond: for a caller who calls often. */
+void flume_pump_take_due_turns(struct flume_pump *pump);
 /* Locked. Something begins, or ends, that the owner's loop stays alive for. */
 void flume_pump_begin_work(struct flume_pump *pump);
 void flume_pump_end_work(struct flume_pump *pump);

@@ -21,7 +21,7 @@ static int pump_set_ready(lua_State *L) {
 
 /* take_turns(self): views that live in this state go on for a slice, if they have something to do */
 static int pump_take_turns(lua_State *L) {
-  flume_pump_take_turns(&flume__pump_check(L, 1)->pump);
+  flume_pump_take_due_turns(&flume__pump_check(L, 1)->pump);
   return 0;
 }
 
