@@ -1,15 +1,15 @@
 -- The paths, functions and targets that the guides for contributors name exist in the tree.
 --
 -- A name stands between backticks: a path (`core/log/log.h`), a function or other name in a file
--- (`core/log/log.c:flume__log_init`), a name of the C API or of core (`flume_log_open`), or a call of make. Paths in
--- tests/README.md may begin in tests/. A name with NAME in it stands for any name.
+-- (`core/log/log.c:flume__log_init`), a name of the C API or of core (`flume_log_open`), or a call of make. Paths may
+-- begin in the folder of the document. A name with NAME in it stands for any name. The map names functions alone:
+-- there, what stands behind a file is defined in it.
 
-local lfs = require "lfs"
 local shell = require "tests.support.shell"
 local fixture = require "tests.support.fixture"
 
 local DOCUMENTS = {"CONTRIBUTING.md", "tests/README.md", "core/README.md"}
-local REQUIRED = {["CONTRIBUTING.md"] = true, ["tests/README.md"] = true}
+local MAP = "core/README.md"
 local EXTENSIONS = {c = true, h = true, lua = true, md = true, map = true, ["1"] = true, ["3"] = true}
 
 local function file_list()
@@ -51,14 +51,30 @@ local function is_path(name)
   return name:find "^[%w_.%-]+/[%w_./%-]*$" or name:find "^[%w_%-]+%.%w+$" and EXTENSIONS[name:match "%w+$"]
 end
 
--- What is wrong with a name, or nil.
-local function problem(name, tree, sources, makefile)
+-- Whether the text of a file defines the function.
+local function defines(text, file, name)
+  local word = "%f[%w_]" .. name .. "%f[^%w_]"
+  text = "\n" .. text
+  if not file:find "%.lua$" then
+    for found in text:gmatch("\n(%a[^\n;={]*" .. word .. "%([^;{}]*[;{])") do
+      if found:find "{$" then return true end
+    end
+    return false
+  end
+  return (text:find("\n%s*local function " .. word) or text:find("\n%s*function [%w_.:]*" .. word)
+    or text:find("\n%s*[%w_.]*" .. word .. " = function")) ~= nil
+end
+
+-- What is wrong with a name, or nil. With strict, a name behind a file is a function that the file defines.
+local function problem(name, tree, sources, makefile, strict)
   local file, inner = name:match "^([%w_./%-]+%.%w+):([%w_.:]+)$"
   local targets = name:match "^make ([%w%s_/.=%-]+)"
   if name:find "%f[%u]NAME%f[%U]" and not targets or name:find "^build" then return nil end
   if file then
     if not tree(file) then return "no such file" end
-    if not has_word(fixture.read(tree(file)), inner:match "[%w_]+$") then return "not in the file" end
+    local text, word = fixture.read(tree(file)), inner:match "[%w_]+$"
+    if not has_word(text, word) then return "not in the file" end
+    if strict and not defines(text, file, word) then return "not defined in the file" end
   elseif targets then
     for word in targets:gmatch "%S+" do
       local target = word:match "^%l[%l%-]*$"
@@ -81,23 +97,21 @@ describe("the names in", function ()
   local makefile = fixture.read "Makefile" .. "\n" .. fixture.read "packaging/package.mk"
 
   for _, document in ipairs(DOCUMENTS) do
-    if lfs.attributes(document) or REQUIRED[document] then
-      it(document .. " exist", function ()
-        local folder = document:match "^(.*/)" or ""
-        local function tree(path)
-          path = path:gsub("/$", "")
-          if paths[folder .. path] and folder ~= "" then return folder .. path end
-          return paths[path] and path or nil
-        end
-        local missing, names = {}, names_of(document)
-        for _, name in ipairs(names) do
-          local what = problem(name, tree, sources, makefile)
-          if what then missing[#missing + 1] = name .. ": " .. what end
-        end
-        assert.same({}, missing)
-        assert.is_true(#names > 20)
-      end)
-    end
+    it(document .. " exist", function ()
+      local folder = document:match "^(.*/)" or ""
+      local function tree(path)
+        path = path:gsub("/$", "")
+        if paths[folder .. path] and folder ~= "" then return folder .. path end
+        return paths[path] and path or nil
+      end
+      local missing, names = {}, names_of(document)
+      for _, name in ipairs(names) do
+        local what = problem(name, tree, sources, makefile, document == MAP)
+        if what then missing[#missing + 1] = name .. ": " .. what end
+      end
+      assert.same({}, missing)
+      assert.is_true(#names > 20)
+    end)
   end
 
   it("a document that is wrong are found", function ()
@@ -114,5 +128,26 @@ describe("the names in", function ()
       "struct flume_log_ops", "make test FILE=tests/c/log/test_log.c NAME=x", "since", "a b"} do
       assert.is_nil(problem(name, tree, sources, makefile), name)
     end
+  end)
+
+  it("the map are functions of their files", function ()
+    local function tree(path) return paths[path] and path or nil end
+    for name, expected in pairs {
+      ["core/view/pump.c:flume__log_plan"] = "not defined in the file", -- called there
+      ["core/log/log.h:flume__log_plan"] = "not defined in the file", -- declared there
+      ["core/view/view.h:FLUME_WANT_REBUILD"] = "not defined in the file",
+      ["lua/flume/view/calls.lua:_is_over"] = "not defined in the file",
+      ["core/log/log.c:flume__log_plan"] = false, ["core/view/pump.c:schedule_sink"] = false,
+      ["core/log/block.h:flume_block_ref"] = false, ["lua/flume/view/calls.lua:method_of"] = false,
+      ["lua/flume/log/init.lua:append"] = false, ["lua/flume/view/calls.lua:read_script"] = false,
+    } do
+      assert.equal(expected or nil, problem(name, tree, sources, makefile, true), name)
+    end
+  end)
+
+  it("the map are linked from where a newcomer begins", function ()
+    local _, after = fixture.read "README.md":match "\n()## Finding your way\n()"
+    assert.equal(MAP, fixture.read "README.md":sub(after):match "%]%(([^)]*)%)")
+    assert.truthy(fixture.read "CONTRIBUTING.md":find("(core/README.md)", 1, true))
   end)
 end)
