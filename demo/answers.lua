@@ -1,4 +1,4 @@
--- What the demo's views know, printed for reading. Run by demo/run, as flume DB -e.
+-- Prints answers of the demo's views as tables. Run by demo/run as flume DB -e.
 -- luacheck: globals db
 
 local pretty = require "flume.pretty"
@@ -49,7 +49,7 @@ local function show_dependents()
     local shown = table.concat(names, ", ", 1, math.min(NAMES_SHOWN, #names))
     rows[i] = {library, progress.thousands(#names), #names > NAMES_SHOWN and shown .. ", …" or shown}
   end
-  title "Who depends on what flume is made of, and on SQLite (view dependents, method of)"
+  title "The dependents of flume's libraries, and of SQLite (view dependents, method of)"
   io.write(pretty.columns(rows, {header = {"package", "dependents"}, right = {[2] = true}}))
 end
 

@@ -1,4 +1,4 @@
--- Which packages depend on a package: the Depends field, read the other way round.
+-- The packages that depend on a package: the Depends field, inverted.
 --
 --   db.dependents:of "libuv1"   { "bind9-libs", "cmake", … }, sorted
 
@@ -14,7 +14,7 @@ return {
         list = {}
         dependents[name] = list
       end
-      -- a package that is there in two versions comes twice, one after the other
+      -- a package with two versions in the index comes twice, the second time right after the first
       if list[#list] ~= package.package then list[#list + 1] = package.package end
     end
     return dependents

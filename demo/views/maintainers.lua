@@ -1,4 +1,4 @@
--- How many packages each maintainer looks after.
+-- The number of packages of each maintainer.
 --
 --   db.maintainers:get()    { ["Jane Doe <jane@example.org>"] = 12, … }
 --   db.maintainers:top(n)   the n busiest: { { name =, packages = }, … }

@@ -1,4 +1,4 @@
--- How many packages each section of Debian has, and how many bytes they are to download.
+-- The packages of each section of Debian: their number, and the bytes of their downloads.
 --
 --   db.sections:get()   { admin = { packages = 1234, bytes = 567890 }, … }
 

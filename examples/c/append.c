@@ -1,7 +1,7 @@
-/* Appends the lines of standard input to a log, a record each:   printf 'one\ntwo\n' | ./append data
+/* Appends each line of standard input to a log as a record:   printf 'one\ntwo\n' | ./append data
  *
- * Lines that come together are one batch: after a crash all of it is there or none. When a seq has been printed, the
- * records up to it are on disk. */
+ * Lines that are read together are one batch: after a crash all of its records exist, or none. When a seq is printed,
+ * the records up to it are on disk. */
 #include <flume.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +12,7 @@
 static char *lines[BATCH];
 static struct flume_slice records[BATCH];
 
-/* Reads up to BATCH lines; how many. */
+/* Reads up to BATCH lines and returns their number. */
 static size_t read_lines(void) {
   size_t count = 0, cap = 0;
   char *line = NULL;

@@ -1,7 +1,7 @@
-/* Everything at once on one loop: appends that don't wait, and a live stream that gets what was appended.   ./live data
+/* On one loop: appends that don't wait, and a live stream of the appended records.   ./live data
  *
- * A request (here struct flume_append) belongs to the caller and lives until its callback. Callbacks are never called from
- * inside the call that asked for them. */
+ * A request (here struct flume_append) belongs to the caller, who keeps it until its callback. A callback never runs
+ * from inside the call that asked for it. */
 #include <flume.h>
 #include <stdio.h>
 #include <string.h>
@@ -22,7 +22,7 @@ static void finish(struct example *self) {
   flume_log_close(self->log, NULL, NULL);
 }
 
-/* Takes from the stream what there is. FLUME_EAGAIN says that it waits for more: the observer will call again. */
+/* Reads the stream to its present end. At FLUME_EAGAIN the stream waits, and the observer will call again. */
 static void take(struct example *self) {
   struct flume_record record;
   struct flume_err err;
@@ -52,7 +52,7 @@ static int start(struct example *self, struct flume_err *err) {
   struct flume_range range;
   flume_range_init(&range);
   range.live = true;
-  range.old = false; /* what is in the log already does not matter here */
+  range.old = false; /* without the records that are in the log already */
   int rv = flume_stream_open(&self->stream, self->log, &range, err);
   if (rv != 0) return rv;
   self->observer = (struct flume_observer){.cb = on_since, .data = self};

@@ -1,11 +1,11 @@
-/* Prints the last records of a log, 10 or as many as are asked for:   ./tail data 3
+/* Prints the last records of a log, by default 10:   ./tail data 3
  *
- * It opens the log for reading, so another process may be writing to it. */
+ * The log is opened for reading, so another process may write to it. */
 #include <flume.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Prints what is in the range; 0 or an error. */
+/* Prints the records of the range; returns 0 or an error. */
 static int print_range(struct flume_log *log, const struct flume_range *range, struct flume_err *err) {
   struct flume_stream *stream;
   struct flume_record record;

@@ -1,4 +1,4 @@
--- In busted: a database in memory for each test. Calls just block until they are done.
+-- With busted: a database in memory for each test. Calls block until they are done.
 --
 --   busted --lua=lua5.4 with_busted_spec.lua
 

@@ -1,13 +1,13 @@
--- With copas: a server that appends each line it gets, and answers with its seq.   lua5.4 with_copas.lua
+-- With copas: a server that appends each line of its clients, and answers with its seq.   lua5.4 with_copas.lua
 --
--- To copas flume's loop is one more server, at whose door somebody knocks when there is something to do.
+-- For copas flume's loop is one more server: its descriptor becomes readable when flume has work to do.
 
 local copas = require "copas"
 local socket = require "socket"
 local flume = require "flume"
 
 local loop = flume.loop()
-copas.autoclose = false -- a thread that waits for flume still needs its socket
+copas.autoclose = false -- a coroutine that waits for flume still needs its socket
 
 local door = {}
 function door.getfd() return loop:fd() end
@@ -16,15 +16,15 @@ function door.settimeout() end
 function door.accept() flume.step(0) end
 copas.addserver(door, function () end)
 
--- One turn for both.
+-- One turn of both loops.
 local function step()
   flume.step(0)
   local timeout_ms = loop:timeout()
   copas.step(timeout_ms >= 0 and timeout_ms / 1000 or nil)
 end
 
--- wait(db, "append", value): object:method(...) in this thread, while the others go on. Its result, or nil, message,
--- code.
+-- wait(db, "append", value) calls object:method(...) and suspends this coroutine alone until the call is done. Returns
+-- its result, or nil, message, code.
 local function wait(object, method, ...)
   local thread, results = coroutine.running(), nil
   local args = table.pack(...)
@@ -49,7 +49,7 @@ copas.addserver(server, function (client)
   client:close()
 end)
 
--- A client, which would be another program.
+-- A client; in real life another program.
 local answers
 copas.addthread(function ()
   local client = socket.tcp()

@@ -1,4 +1,4 @@
--- With cqueues: a thread of it looks after flume's loop, the others wait for their results without blocking anybody.
+-- With cqueues: one of its coroutines runs flume's loop; the others wait for results without blocking each other.
 --
 --   lua5.4 with_cqueues.lua
 
@@ -7,9 +7,9 @@ local condition = require "cqueues.condition"
 local flume = require "flume"
 
 local loop = flume.loop()
-local started = condition.new() -- there may be something new in flume's loop
+local started = condition.new() -- signalled when a call may have added work to flume's loop
 
--- Steps flume's loop whenever its descriptor says so, its time has come, or something was started.
+-- Steps flume's loop when its descriptor is readable, its timeout has passed, or a call was started.
 local function attend(db)
   while not db.closed do
     flume.step(0)
@@ -18,7 +18,7 @@ local function attend(db)
   end
 end
 
--- wait(db, "append", value): object:method(...) in this thread; its result, or nil, message, code.
+-- wait(db, "append", value) calls object:method(...) and waits for it. Returns its result, or nil, message, code.
 local function wait(object, method, ...)
   local finished, results = condition.new(), nil
   local args = table.pack(...)

@@ -1,4 +1,4 @@
--- With luv: loaded before flume, its loop is used for both.   lua5.4 with_luv.lua
+-- With luv: if luv is loaded before flume, both use luv's loop.   lua5.4 with_luv.lua
 
 local uv = require "luv"
 local flume = require "flume"
@@ -6,7 +6,7 @@ local flume = require "flume"
 local db = assert(flume.new(flume.log.memory()))
 db:use("count", flume.reduce(1, function (n) return n + 1 end, 0))
 
--- Under uv.run nothing may block, so calls take a callback.
+-- Under uv.run no call may block, so calls take a callback.
 local timer = uv.new_timer()
 local ticks = 0
 timer:start(0, 10, function ()
@@ -18,7 +18,7 @@ timer:start(0, 10, function ()
   if ticks == 2 then timer:close() end
 end)
 
--- Or they are made in a task, which waits without blocking.
+-- Or a task makes the calls: it waits without blocking the loop.
 flume.spawn(function ()
   print("count", db.count:get {since = 1})           -- waits for the record with seq 1
   db:close()
