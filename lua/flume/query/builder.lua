@@ -2,7 +2,7 @@
 --
 --   db.q:where(eq("type", "post") & eq("author", who)):descending():limit(25):all()
 --
--- Each step gives another query; the one before stays what it was.
+-- Each step returns a new query; a query never changes.
 
 local errors = require "flume.errors"
 local async = require "flume.async"
@@ -23,7 +23,7 @@ local function changed(self, field, value)
   return setmetatable(copy, Query)
 end
 
---- Records that meet this condition, and those before.
+--- Adds a condition: records meet all conditions.
 function Query:where(condition)
   if condition == nil then return self end
   if not filter.is(condition) then
@@ -32,30 +32,30 @@ function Query:where(condition)
   return changed(self, "condition", self.condition and self.condition & condition or condition)
 end
 
---- In the order of the log or of the path, from the first record on; so it is anyway.
+--- In the ascending order of the log or of the path. This is the default.
 function Query:ascending()
   return changed(self, "reverse", false)
 end
 
---- From the last one on.
+--- In the descending order.
 function Query:descending()
   return changed(self, "reverse", true)
 end
 
---- In the order of the values at a path. Records without one that could be a key come before all others, and records
---- with the same in the order of the log.
+--- In the order of the values at a path. Records without a value that can be a key come first. Records with equal
+--- values are in the order of the log.
 function Query:by(path)
   if path == nil then error("by: a path expected", 2) end
   return changed(self, "path", filter.path(path, 3))
 end
 
---- At most so many; also how many there are on a page. Below 0: no limit.
+--- Limits the number of results, and of those on a page. Below 0: no limit.
 function Query:limit(limit)
   if math.type(limit) ~= "integer" then error("limit: an integer expected, not " .. errors.given(limit), 2) end
   return changed(self, "size", limit >= 0 and limit or nil)
 end
 
---- How long it waits: {since =, wait =, timeout =}, as the methods of any view.
+--- Options of waiting: {since =, wait =, timeout =}, as for the methods of any view.
 function Query:patience(options)
   for name, value in pairs(options) do
     if not PATIENCE[name] or type(value) ~= PATIENCE[name] and math.type(value) ~= PATIENCE[name] then
@@ -65,7 +65,7 @@ function Query:patience(options)
   return changed(self, "waiting", options)
 end
 
--- As the engine takes it.
+-- The query as the engine takes it (methods.lua).
 local function made_of(self)
   local waiting = self.waiting
   return {
@@ -92,7 +92,7 @@ function Query:first(cb)
   end, cb)
 end
 
---- How many there are. Where indexes know it no record is looked at.
+--- The number of results. No record is read when indexes know it.
 function Query:count(cb)
   return call(self, "count", cb)
 end
@@ -158,8 +158,8 @@ function Query:__call(...)
   return step_loop(list, at)
 end
 
---- A page of them, limit long (by default 25), and a cursor for the next one; nil behind the last. What is appended
---- meanwhile moves nothing.
+--- A page of results, as long as the limit (by default 25), and a cursor for the next page; nil behind the last.
+--- Records that are appended meanwhile don't shift the pages.
 function Query:page(cursor, cb)
   if type(cursor) == "function" and cb == nil then cursor, cb = nil, cursor end
   if cursor ~= nil and type(cursor) ~= "string" then
@@ -171,8 +171,8 @@ function Query:page(cursor, cb)
   return async.call(function (done) self.engine:page(made_of(self), size, cursor, done) end, cb)
 end
 
---- Those that come from now on, as they are appended: a stream without end. options: old = true begins with those that
---- are there.
+--- A stream without end of the results of records that are appended from now on. options: old = true begins with those
+--- of present records.
 function Query:live(options)
   self.engine.view:_check_alive("live", 2)
   for name, value in pairs(options or {}) do

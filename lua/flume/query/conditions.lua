@@ -1,4 +1,4 @@
--- What records have to be like: conditions for the query view's where.
+-- Conditions on records, for the method where of a query view.
 --
 --   local query = require "flume".query
 --   local eq, gt = query.eq, query.gt

@@ -1,5 +1,5 @@
--- Filters: what a record has to be like. A tree of conditions, made of a $filter here or by the operators of
--- flume.query, which both become one function, and from which plan.lua takes what indexes know.
+-- Filters: trees of conditions that a record has to meet. A tree is made of a $filter, or by the functions of
+-- flume.query (conditions.lua). It is compiled to one function, and plan.lua finds the indexes that answer parts of it.
 --
 --   {op = "all" | "any", [1..n]}       of the conditions
 --   {op = "none", condition}
@@ -34,7 +34,7 @@ function M.is(value)
   return getmetatable(value) == Condition
 end
 
---- Text that is the same for two conditions that are written the same way. A function of a test is not looked at.
+--- A text that is equal for two conditions that are written in the same way. The functions of tests are left out.
 function M.signature(condition)
   if condition == nil then return "all" end
   local parts = {condition.op}
@@ -79,7 +79,7 @@ end
 
 -- --- Tests -------------------------------------------------------------------------------------------------------
 
--- Of values that can be compared with the operand; anything else is neither above nor below it.
+-- Compares values of the operand's class; a value of another class is neither above nor below.
 local function ordered(fits)
   return function (operand)
     local class, class_of, compare = values.class_of(operand), values.class_of, values.compare
@@ -149,7 +149,7 @@ local function compile_list(list)
   return tests
 end
 
--- By how much work it is, so that what is cheap decides first.
+-- Sorts tests by their cost: the cheapest comes first.
 local COST = {eq = 1, type = 1, present = 1, truthy = 1, one_of = 2, prefix = 2, all = 4, any = 4, none = 4}
 
 local function cheap_first(list)
@@ -313,7 +313,7 @@ function M.parse_path(value, where)
   return path
 end
 
---- The same of Lua's side: text is split at its dots. Raises at the level.
+--- A path as Lua code gives it: a text is split at its dots. Raises at the level.
 function M.path(value, level)
   if type(value) == "string" then
     local path = {}
@@ -350,7 +350,7 @@ local function parse_operators(rule, path, where)
   return combined("all", list)
 end
 
--- Conditions that nothing in a missing or a null value can meet.
+-- Conditions that a missing value or null can't meet.
 local DEMANDING = {gt = true, gte = true, lt = true, lte = true, prefix = true, contains = true, truthy = true,
   integer = true, mod = true}
 

@@ -1,11 +1,11 @@
--- The indexes of a query view: each a view of its own, which only the query view knows of, by the path of a field.
+-- The indexes of a query view. Each is a view of its own, of the field at a path, and known to the query view alone.
 --
 --   is     for each value the records that have it: bitmaps
 --   kind   the same for each kind of value
 --   by     the records in the order of the values: an index
 --
--- They are made when a query first needs them, built from the log, and kept under views/NAME/indexes, each by the rules
--- of any view. Those that are there are opened with the query view, and so go along with the log.
+-- The first query that needs an index makes it. It is built from the log and stored under views/NAME/indexes, by the
+-- rules of any view. Stored indexes are opened with the query view, and follow the log from then on.
 
 local core = require "flume.core"
 local errors = require "flume.errors"
@@ -16,12 +16,12 @@ Indexes.__index = Indexes
 
 local VERSION = 1
 local MAX = 64             -- indexes of one view
---- An index that no query has used for so long may be dropped for another one, milliseconds.
+--- Milliseconds. An index that no query has used for so long may be dropped when a slot is needed.
 Indexes.IDLE_MS = 10 * 60 * 1000
 local NAME_MAX_BYTES = 200 -- of the directory
 local STEPS_MAX = 16
 
---- The bytes by which the kinds of values go in an index "kind" (core/index/key_path.h).
+--- The kinds of values in an index "kind", as bytes (core/index/key_path.h).
 Indexes.KINDS = {
   null = {"z"}, boolean = {"b"}, number = {"n", "f"}, string = {"s"}, array = {"a", "o"}, map = {"m"},
   object = {"m", "a", "o", "z"}, present = {"b", "n", "f", "s", "a", "o", "m", "e"},
@@ -56,7 +56,7 @@ local function parse_name(name)
   return name_of(kind, path) == name and kind or nil, path
 end
 
---- Whether there can be an index of what is at the path: of fields in maps alone, whose names have no dot.
+--- Whether there can be an index for the path: its steps are names of fields without a dot.
 local function is_indexable(path)
   if #path == 0 or #path > STEPS_MAX then return false end
   for _, step in ipairs(path) do
@@ -203,7 +203,7 @@ function Indexes:find(kind, path)
   return index
 end
 
---- Whether there are records that the query view passes over: then it alone knows which count.
+--- Whether the query view skips records: then results have to be intersected with its own set of records.
 function Indexes:skip_some()
   return self.usable and #self.view:_overridden().skips > 0
 end

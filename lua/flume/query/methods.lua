@@ -1,5 +1,5 @@
--- The query view's methods. What a view with this engine is mounted as (kinds.lua) knows which records there are; the
--- rest is here: reading queries, and running them over the view's indexes.
+-- The methods of a query view. The host of the view (host/kinds/query.lua) keeps the set of all records; this module
+-- reads queries, and runs them over the view's indexes.
 
 local async = require "flume.async"
 local core = require "flume.core"
@@ -34,7 +34,7 @@ local function check_option(name, value)
   invalid("option %s: a value of type %s expected, not %s", name, wanted, filter.describe(value))
 end
 
--- How many results are wanted; nil for any number, as with limits below 0 elsewhere.
+-- A limit; nil for none, which a number below 0 is here as elsewhere.
 local function limit_of(given)
   local limit = check_option("limit", given)
   return limit >= 0 and limit or nil
@@ -49,8 +49,8 @@ local function take_options(made, options)
   end
 end
 
--- $reduce and $sort take the values in any order, but for a $reduce with $collect: an order of the records must not be
--- given in vain.
+-- Notes the first stage that makes an order of its own. An order of the records has no effect there, unless a limit
+-- comes before it or a $reduce has a $collect.
 local function take_gathering(made, name, rule)
   if name ~= "$reduce" and name ~= "$sort" then return end
   if not made.gathers then made.orders = made.orders or name == "$reduce" and stages.keeps_order(rule) end
@@ -94,9 +94,8 @@ local function is_stage(query)
   return STAGES[name] and next(query, name) == nil
 end
 
--- Sorting by one path, first of all stages, is what an index can do.
--- (Records with the same value stay in the order of the log, also where the values descend: that order an index doesn't
--- have.)
+-- An index can do a first $sort by one ascending path. (Records with equal values stay in the order of the log, also
+-- when the values descend; an index in reverse has them in reverse.)
 local function take_order(made)
   local given = made.by ~= nil and "by" or made.reverse and "reverse"
   if given and made.gathers and not made.orders then
@@ -154,7 +153,7 @@ end
 
 -- --- Running -----------------------------------------------------------------------------------------------------
 
--- How far a call waits (nil: not at all): as for the methods of any view.
+-- The seq that a call waits for (nil: none), as for the methods of any view.
 local function target_of(self, made)
   if made.wait == false or made.since == -1 then return nil end
   return made.since or self.view._db:_since()
@@ -171,7 +170,7 @@ function Engine:results(made)
   return Results.new(self.view, made, self:run(made))
 end
 
--- Has work(run) done when the run has begun, and tells done(err, results...) what came of it.
+-- Starts the run, calls work(run), and done(err, results...) with its results.
 local function when_begun(run, done, work)
   run:start(function (err)
     if err then return done(err) end
@@ -197,7 +196,7 @@ local function take_values(run, limit)
   return list
 end
 
--- All results of a query, whatever is to come: done(err, list, run).
+-- All results of present records: done(err, list, run).
 local function collect(self, made, done)
   if #made.stages == 0 then
     made.plain = true
@@ -213,7 +212,7 @@ function Engine:all(made, done)
   collect(self, made, done)
 end
 
--- The records alone, none of them decoded.
+-- Counts the records of a run, without decoding any.
 local function count_records(run, limit)
   local count = 0
   while count < limit do
@@ -329,7 +328,7 @@ local function parse_or_raise(engine, method, query, options)
   error(("%s:%s: %s"):format(engine.view.name, method, message), 4)
 end
 
--- Has the engine's function of that name answer the query, which has to be a good one.
+-- Parses the query, which raises for a wrong one, and calls the engine's function of this name.
 local function ask(view, method, query, options, cb)
   if type(query) == "function" and options == nil then query, cb = nil, query end
   if type(options) == "function" and cb == nil then options, cb = nil, options end
@@ -368,7 +367,7 @@ function METHODS.read(self, options)
   return results, nil, nil, results
 end
 
---- A query to be built: see query.lua.
+--- Begins a query that is built step by step (builder.lua).
 function METHODS.where(self, condition)
   local query = Query.new(engine_of(self, "where"))
   if condition ~= nil and not filter.is(condition) then
@@ -400,7 +399,7 @@ function METHODS.drop(self, field, cb)
   return async.call(function (done) engine.indexes:drop(path, done) end, cb)
 end
 
---- Builds the indexes anew; done(err).
+--- Rebuilds the indexes; done(err).
 function Engine:rebuild(done)
   local pending, failure = 1, nil
   local function one(err)

@@ -1,8 +1,8 @@
--- From a condition to what indexes know of it: a set of records (lua/view/lua_seqset.c) that has all that meet it, and
--- whether it has no others.
+-- Plans a query: turns a condition into a set of candidates (lua/view/lua_seqset.c), which has all records that meet
+-- the condition, and tells whether it is exact, so that no record has to be tested.
 --
--- A plan is made twice: of which indexes are needed, so that they can be waited for, and when they have all records
--- of what is worth being read. A set is {"key", index, value} and so on, with the index in place of its view.
+-- A plan is made twice: first to know the indexes, so that the run can wait for them; then, when they have caught up,
+-- to choose by their sizes which of them are worth reading. A set is a tree of lists such as {"key", index, value}.
 
 local core = require "flume.core"
 local Indexes = require "flume.query.indexes"
@@ -20,7 +20,7 @@ local function is_scalar(value)
   return kind == "string" or kind == "boolean" or kind == "number" and value == value
 end
 
--- A leaf notes that its index is used.
+-- A leaf of the tree; notes that the index is used.
 local function leaf(self, kind, path, make)
   local index = self.indexes:find(kind, path)
   if not index then return nil end
@@ -42,13 +42,13 @@ end
 
 -- --- Ranges ------------------------------------------------------------------------------------------------------
 
--- Where the numbers and the strings among the keys begin, and what comes behind them.
+-- The bounds of all numbers, or all strings, in the order of keys.
 local function class_bounds(class)
   if class == "number" then return {lt = false} end
   return {gte = "", lt = core.array {}}
 end
 
--- The range of an index of those that meet all of the conditions, which are of one path; nil when it can't be told.
+-- The range of an index for all of the conditions, which are of one path; nil when one range can't have it.
 local function range_of(list)
   local class
   for _, each in ipairs(list) do
@@ -140,7 +140,7 @@ function PLANS.any(self, node)
   return list, all_exact
 end
 
--- Of a list each condition by itself: where one can't be told, the others still can.
+-- Negates each condition of a list by itself: an index may answer some of them.
 local function negated(list)
   local made = {op = list.op == "any" and "all" or "any"}
   for i, each in ipairs(list) do made[i] = {op = "none", each} end
@@ -156,7 +156,7 @@ function PLANS.none(self, node)
   return {"without", everything(self), set}, true
 end
 
--- The conditions of a list, those that bound the same path as lists in it, which is_range names.
+-- The conditions of a list; bounds of the same path become one list, with the path as its field is_range.
 local function gather_ranges(node)
   local gathered, by_path = {}, {}
   for _, each in ipairs(node) do
@@ -186,13 +186,13 @@ local function plan_one(self, each)
   return sets, true
 end
 
--- How many records a set has: exactly for a range, else by what its index says.
+-- The number of records in a set.
 local function count(self, set)
   if set[1] == "range" then return set[2].view._instance.host.view:count(set[3]) end
   return core.seqset(M.resolve(set)):count(0, self.last_seq)
 end
 
--- Leaves out the ranges that are more work than they save; whether there were any.
+-- Removes the ranges that cost more than they save. Returns the sets that are left, and whether a range was removed.
 local function leave_out(self, sets)
   local fewest, kept, left_out = math.huge, {}, false
   for _, set in ipairs(sets) do
@@ -209,7 +209,7 @@ local function is_everything(self, set)
   return set[1] == "bytes" and set[2] == self.all
 end
 
--- The sets of a list of conditions: those to be in, and those not to be in; whether they say all.
+-- The sets of a list of conditions: those to intersect, those to subtract, and whether the result is exact.
 local function plan_list(self, node)
   local walked, sets, without, all_exact, has_range = self.walked, {}, {}, true, false
   self.walked = nil -- of the outermost list alone
@@ -263,8 +263,8 @@ end
 
 -- --- Order -------------------------------------------------------------------------------------------------------
 
--- What a walk through the index of the path need not leave: the range of all conditions that bound the path, if that is
--- one, and its name in gather_ranges.
+-- The range of the path's index that has all records in question, when the conditions make one range; and the name of
+-- that range in gather_ranges.
 local function walked_range(list, path)
   local text, range, name = values.path_text(path) .. ": ", nil, nil
   for _, each in ipairs(gather_ranges(list)) do
@@ -276,7 +276,7 @@ local function walked_range(list, path)
   return range, range and name
 end
 
--- The indexes of an order: by the values, and by their kinds, which tells the records that have no place in the order.
+-- The indexes for an order: of the values, and of their kinds, which knows the records without a key.
 local function plan_order(self, path, list)
   local by, kind = self.indexes:find("by", path), self.indexes:find("kind", path)
   if not (by and kind) then return nil end
@@ -286,23 +286,23 @@ local function plan_order(self, path, list)
   return {by = by, kind = kind, range = range or {}, has_range = range ~= nil}
 end
 
--- The records that have no place in the order, of those in the set.
+-- The records of the set that have no key in the order.
 local function rest_of(self, order, set)
   local keyed = {"or"}
   for i, byte in ipairs(Indexes.KINDS.key) do keyed[i + 1] = {"bytes", order.kind, byte} end
   return {"without", set or everything(self), keyed}
 end
 
---- What indexes know of a condition (nil: there is none), for records in the order of a path, or of the log (nil):
+--- The plan for a condition (nil: none), in the order of a path (nil: of the log):
 ---
 ---   set     the records that may meet it; nil: all (or with order.has_range: all in that range)
----   exact   whether they all do
+---   exact   whether all of them do
 ---   used    set of the indexes that this needs
----   has_range   whether it depends on how much the indexes have, which is to be asked for when they have caught up
+---   has_range   whether the plan depends on the sizes of indexes, so that it is made again when they have caught up
 ---   order   {by = index, range =, rest = set of those that are not in the index, or nil}; nil: that of the log
 ---
---- last_seq: of the last record that counts; nil while that is not known yet. nil when the order needs an index that
---- there can't be.
+--- last_seq: of the last record in question; nil in the first plan. Returns nil when there can't be an index for the
+--- order.
 function M.make(condition, path, indexes, all, last_seq)
   local self = {indexes = indexes, all = all, used = {}, last_seq = last_seq, walked = nil, has_range = false}
   local list = not condition and {op = "all"} or condition.op == "all" and condition or {op = "all", condition}

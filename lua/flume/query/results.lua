@@ -1,9 +1,9 @@
--- What a query gives: a stream of values, for a for loop or next([cb]).
+-- The results of a query: a stream of values, for a for loop or next([cb]).
 --
 --   for value, seq in db.q:query{…} do … end
 --
--- A run (run.lua) gives the records, the query's stages (stages.lua) make of them what is wanted. With live = true what
--- comes later follows, as it is appended.
+-- A run (run.lua) delivers the records, and the query's stages (stages.lua) turn them into results. With live = true
+-- the results of later records follow, as these are appended.
 
 local async = require "flume.async"
 local core = require "flume.core"
@@ -20,7 +20,7 @@ Results.__name = "flume.results"
 
 -- --- The stages --------------------------------------------------------------------------------------------------
 
--- The last stage: what is delivered is plain.
+-- The last stage: queues the results as plain values.
 local function sink(self)
   local stats = self.run.stats
   return {
@@ -60,12 +60,12 @@ local function is_over(self)
   return self.view._db.closed or self.view._db.closing
 end
 
--- What was raised on the way to a result.
+-- The error object for an error that was raised on the way to a result.
 local function failure_of(self, raised)
   return is_over(self) and self.view:_closed_error() or Run.raised(raised)
 end
 
--- Behind the records that were there: what comes, or the end.
+-- Behind the records of the run: follows the log, or ends.
 local function follow(self)
   self.old = false
   if not self.live then
@@ -79,7 +79,7 @@ local function follow(self)
   self.test = self.condition and filter.compile(self.condition)
 end
 
--- Takes records until there is something to deliver; true, or false when it has to be waited for.
+-- Takes records until a result is queued or the end is reached: true; false when later records have to be awaited.
 local function advance(self)
   while self.open and not self.queue[self.at] and self.old do
     local record, seq = self.run:pull()
@@ -88,7 +88,7 @@ local function advance(self)
   return self.queue[self.at] ~= nil or not self.open
 end
 
--- The next result that is there already: true and its values.
+-- Takes the next queued result: its value and seq.
 local function take(self)
   local item = self.queue[self.at]
   if item then
@@ -108,7 +108,7 @@ end
 
 local go_on
 
--- One more record of those that come.
+-- Awaits one more record of the log.
 local function await_record(self)
   self.followed:next(function (err, seq, record)
     if not self.waiting then return end
@@ -165,7 +165,7 @@ function Results:next(cb)
   return async.call(function (done) next_of(self, done) end, cb)
 end
 
--- For generic for: a failure raises, the end of the database ends what is live.
+-- For a generic for: raises failures; closing the database ends a live loop.
 function Results:__call()
   if self.started and self.open and self.old and not self.waiting then -- the common case, without ceremony
     local ok, ready = pcall(advance, self)
@@ -182,7 +182,7 @@ function Results:__call()
   return value, seq
 end
 
---- All that are there, however the query goes on: done(err, list of the values). Nothing was done with them before.
+--- Delivers all results of present records at once: done(err, list of the values). Only before the first next.
 function Results:drain(done)
   self.live, self.old = false, true
   self.run:start(function (err)
@@ -197,7 +197,7 @@ function Results:drain(done)
   end)
 end
 
---- No more is wanted. A next that waits is told that this is the end.
+--- Ends the results; a next that waits gets the end.
 function Results:close()
   self.open, self.queue = false, {}
   self.run:close()
@@ -212,7 +212,7 @@ function Results:__tostring()
   return ("flume.results: of %s"):format(self.view.name)
 end
 
---- made: the query as engine.lua has parsed it. run: what gives its records.
+--- made: the parsed query (methods.lua). run: of its records.
 function Results.new(view, made, run)
   local self = setmetatable({
     view = view,

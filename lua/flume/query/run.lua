@@ -1,10 +1,10 @@
--- One run of a query: the records that meet its condition, one after the other, as of the log's since when it began.
+-- One run of a query: delivers the records that meet the condition, as of the log's since when the run began.
 --
 --   run:start(done)         waits for the indexes; done(err)
 --   run:pull() -> record, seq | nil | nil, error      the next one; nil at the end
 --
--- Where they come from: the set that indexes leave (plan.lua), in the order of the log; a walk through an index, in the
--- order of a path; or the log itself. What indexes can't tell is looked for in the records, which are lazy for that.
+-- The source of the records is the plan's set of candidates (plan.lua), in the order of the log; or a walk through an
+-- index, in the order of a path; or the log itself. Conditions that no index answers are tested on lazy records.
 
 local core = require "flume.core"
 local errors = require "flume.errors"
@@ -22,8 +22,8 @@ local AT_ONCE = 64                     -- records
 
 -- --- Places ------------------------------------------------------------------------------------------------------
 --
--- Where a page ended, as text: "seq 12", or "rest 12" among the records without a place in the order, or "key " and
--- what an index can go on behind.
+-- The end of a page as text: "seq 12"; or in the order of a path "key " and a position in the index, or "rest 12" among
+-- the records without a key.
 
 local function place_of(self, record, seq)
   if not self.path then return ("seq %d"):format(seq) end
@@ -45,7 +45,7 @@ end
 
 -- --- Phases ------------------------------------------------------------------------------------------------------
 --
--- A phase is a function that gives the next record and its seq, or nil; a failure is raised as an error object.
+-- A phase is a function that returns the next record and its seq, or nil; it raises failures as error objects.
 
 local function fetch(self, seq)
   local record, message, code = self.log.core:record(seq)
@@ -57,8 +57,8 @@ local function fetch(self, seq)
   error(errors.new(message, code), 0)
 end
 
--- Some records of a list of seqs at once, from one place on, when nothing is to be looked for in them and all of each
--- is wanted: they need not be lazy then. How many; what was deleted is missing.
+-- Decodes some records of a list of seqs at once, when no condition is tested and whole records are wanted. Returns the
+-- number of seqs; deleted records are missing in the list.
 local function fetch_some(self, list, at, records)
   local count = math.min(#list - at + 1, AT_ONCE, self.left)
   local decoded, message, code = self.log.core:get_list(list, at, count, records)
@@ -67,7 +67,7 @@ local function fetch_some(self, list, at, records)
   return count
 end
 
--- Goes through lists of seqs, which more() gives; an empty one is the end.
+-- Delivers the records of the lists of seqs that more() returns; an empty list is the end.
 local function through_lists(self, more)
   local list, at, records, fetched = {}, 1, {}, 0
   return function ()
@@ -101,7 +101,7 @@ local function next_size(size)
   return math.min(size * 4, LAST_PAGE)
 end
 
--- The records of a set, behind the seq `after` if there is one.
+-- The records of a set; with after, those behind this seq.
 local function through_set(self, set, after)
   local first, last, size = 0, self.last_seq, self.first_page
   if after and self.reverse then last = math.min(last, after - 1) elseif after then first = after + 1 end
@@ -113,7 +113,7 @@ local function through_set(self, set, after)
   end)
 end
 
--- The records of a walk through an index, behind the place `resume` if there is one.
+-- The records of a walk through an index; with resume, those behind this position.
 local function through_index(self, order, set, resume)
   local range, size, ended = {reverse = self.reverse}, self.first_page, false
   for bound, value in pairs(order.range) do range[bound] = value end
@@ -133,7 +133,7 @@ local function transformed(transform, record, seq)
   return made
 end
 
--- All records of the log, as the views see them.
+-- All records of the log, as views see them.
 local function through_log(self, after)
   local range = {lte = self.last_seq, reverse = self.reverse, lazy = true}
   if after and self.reverse then range.lt = after elseif after then range.gt = after end
@@ -151,7 +151,7 @@ local function through_log(self, after)
   end
 end
 
--- Those that meet the condition, sorted in memory: for an order that there is no index of.
+-- Sorts the records that meet the condition in memory, for an order without an index.
 local function through_sorted(self, phase, kind, after)
   local list, at = nil, 0
   local function sort()
@@ -196,7 +196,7 @@ local function one_after_the_other(phases)
   end
 end
 
--- Records that are in the index of the order come behind those that are not, or before them in reverse.
+-- Records without a key in the order come first, or last in reverse.
 local function in_order(self, made, set)
   local order, phases = made.order, {}
   local kind, after = nil, nil
@@ -226,7 +226,7 @@ local function views_of(self, used)
   return views
 end
 
--- How far the run may look: no further than any index that it uses has come.
+-- The last seq that the run reads: no index that it uses is behind it.
 local function horizon(self, used)
   local last_seq = self.db:_since()
   for index in pairs(used) do last_seq = math.min(last_seq, index.view._core:since()) end
@@ -242,7 +242,7 @@ local function make_plan(self, last_seq)
   return plan.make(self.condition, nil, indexes, all, last_seq)
 end
 
--- For one who does not wait, and whose indexes are still being built.
+-- The plan of a query that does not wait, while its indexes are being built: a scan.
 local function plan_without_indexes(self)
   self.is_sorted = self.path ~= nil
   return {set = nil, exact = self.condition == nil, used = {}}
@@ -280,7 +280,7 @@ end
 
 Run.raised = raised
 
--- Waits for each of the views; done(err) when all have come to the target, or one has not in time.
+-- Waits until each of the views has reached the target; done(err), with the first error.
 local function wait_for(self, views, at, deadline, done)
   if not views[at] then return done(nil) end
   local left_ms = deadline and math.max(0, deadline - self.db._now())
@@ -290,7 +290,7 @@ local function wait_for(self, views, at, deadline, done)
   end)
 end
 
---- Waits for the indexes; done(err). An index that fails meanwhile is done without.
+--- Waits for the indexes; done(err). When an index fails meanwhile, the run is planned again without it.
 function Run:start(done)
   local ok, made = pcall(make_plan, self, nil)
   if not ok then return done(raised(made)) end
@@ -315,13 +315,13 @@ function Run:pull()
   end
 end
 
---- How many records meet the condition, if the indexes know; else nil.
+--- The number of records that meet the condition, when the plan is exact; else nil.
 function Run:count()
   if not (self.plan.exact and self.set) then return nil end
   return self.set:count(0, self.last_seq)
 end
 
---- Where a page ends whose last record this is.
+--- The end of a page whose last record this is.
 function Run:place(record, seq)
   return place_of(self, record, seq)
 end

@@ -1,9 +1,9 @@
--- What comes behind the filters of a query: $map, $reduce and $sort, each a stage that values are pushed through.
+-- The stages behind the filter of a query: $filter, $map, $reduce, $sort and limit. Values are pushed through them.
 --
---   stage = make(next)      next is what takes the results: next.push(value, seq), next.finish()
+--   stage = make(next)      next: the stage that takes the results
 --   stage.push(value, seq)  stage.finish()
 --
--- A seq goes along with the value that a record has become, and ends where several become one.
+-- push returns false when no more values are wanted. The seq is that of the value's record; nil behind a $reduce.
 
 local core = require "flume.core"
 local filter = require "flume.query.filter"
@@ -15,7 +15,7 @@ local M = {}
 
 -- --- $map --------------------------------------------------------------------------------------------------------
 
--- Operators in a map give what they find.
+-- In a $map these operators return a value.
 local VALUES = {
   ["$type"] = function (value) return values.type_of(value) end,
   ["$mod"] = function (value, divisor) return type(value) == "number" and math.fmod(value, divisor) or nil end,
@@ -32,7 +32,7 @@ local function compile_composition(rule, where)
   end
 end
 
--- A map that is one operator alone.
+-- A $map of a single operator.
 local function compile_operator(name, argument, where)
   if name == "$map" then return compile_map(argument, where) end
   if name == "$filter" then return filter.compile(filter.parse(argument, {}, where)) end
@@ -163,7 +163,7 @@ local function fields_of(reducers)
   }
 end
 
--- What stands for a value in a table: values that are equal, and no others, have the same.
+-- A key of a Lua table for a value: the same for equal values, and for no others.
 local function id_of(value)
   if value == nil then return "undefined" end
   local kind = type(value)
@@ -199,7 +199,7 @@ local function is_before_in(reverse)
   end
 end
 
--- A state for each combination of the values that the group rules {path =, get =} give.
+-- Keeps a state for each combination of the values of the groups, {path =, get =} each.
 local function grouped(groups, inner)
   local function find(state, value)
     local at, found = state.tree, {}
@@ -244,7 +244,7 @@ end
 
 local compile_reduce
 
--- What the name of a field is made of a value, as JavaScript does.
+-- The name of a field for a value, as JavaScript makes it.
 local function field_name(value)
   if value == nil then return "undefined" end
   if value == core.null then return "null" end
@@ -255,7 +255,8 @@ local function field_name(value)
   return values.is_container(value) and core.json_show(value) or tostring(value)
 end
 
--- $group beside another reduce: an object with a field for each value, in it one for each value of the next path.
+-- $group beside a reduce: makes an object with a field for each value, which has fields for the values of the next
+-- path.
 local function compile_named_groups(rule, where)
   local given, paths = rule["$group"], {}
   local is_list = values.is_container(given) and core.is_array(given)
@@ -305,7 +306,7 @@ local function compile_operator_reduce(rule, where)
   return nil
 end
 
--- Splits an object of rules: reducers by their fields, and into groups what gives a value to group by.
+-- Splits an object of rules: returns the reducers by their fields, and appends the rules to group by to groups.
 local function collect_rules(rule, path, where, groups)
   local reducers = {}
   for key, each in pairs(rule) do
@@ -322,7 +323,7 @@ local function collect_rules(rule, path, where, groups)
   return reducers
 end
 
--- So that groups are sorted by their fields in the same order each time.
+-- Orders groups by their paths: a Lua table has no order.
 local function by_path(a, b)
   return values.path_text(a.path) < values.path_text(b.path)
 end
@@ -422,7 +423,7 @@ local function filter_stage(rule)
   end
 end
 
---- Lets so many through; push gives false when no more are wanted.
+--- Passes the first values on, as many as limit.
 function M.limit_stage(limit)
   return function (next_stage)
     local left = limit

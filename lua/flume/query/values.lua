@@ -1,6 +1,6 @@
--- Values as queries see them: reaching into them, comparing them, and what JavaScript calls their type.
+-- Values in queries: paths into them, comparisons, and their types in the words of JavaScript.
 --
--- A value is plain Lua or a lazy record; both are read the same way, and neither is copied.
+-- A value is plain Lua or a lazy record. Both are read in the same way, without a copy.
 
 local core = require "flume.core"
 
@@ -41,14 +41,14 @@ local function element(list, index)
   return list[index + 1]
 end
 
--- The position that a step names: 2, or "2" as JavaScript has it.
+-- The position that a step of a path names: 2 or "2", as in JavaScript.
 local function index_of(key)
   if math.type(key) == "integer" then return key end
   return type(key) == "string" and key:find "^%d+$" and math.tointeger(tonumber(key)) or nil
 end
 
--- Steps that are not just the name of a field: positions in arrays and strings, counted from 0, below 0 from the end,
--- and their length.
+-- Steps that may be more than the name of a field: positions in arrays and strings, counted from 0, or below 0 from the
+-- end; and length.
 local function special_step(value, key)
   local index = index_of(key)
   if type(value) == "string" then
@@ -65,7 +65,7 @@ local function special_step(value, key)
   return value[tostring(key)]
 end
 
---- Whether a step of a path is the name of a field, whatever it is that has it.
+--- Whether a step of a path can only be the name of a field.
 function M.is_plain_step(key)
   return type(key) == "string" and key ~= "length" and not index_of(key)
 end
@@ -81,7 +81,7 @@ local function step_function(key)
   end
 end
 
---- A function that gives what is at the path, a list of steps, in a value; nil for nothing.
+--- A function that returns the value at the path, a list of steps, in a value; nil for none.
 function M.getter(path)
   local steps = {}
   for i, key in ipairs(path) do steps[i] = step_function(key) end
@@ -209,7 +209,7 @@ function M.begins_with(value, prefix)
   return true
 end
 
---- The bytes that say where a value comes in a sorted list; what can't be a key comes first, like nil and null.
+--- The bytes by which a value is sorted. Values that can't be keys come first, as nil and null do.
 function M.sort_key(value)
   if value == nil or value == null then return "" end
   return core.key(value) or ""
