@@ -90,12 +90,17 @@ function M.read(list, o, record)
   return found
 end
 
+--- Those of the options that count takes.
+function M.for_count(o)
+  return {gt = o.gt, gte = o.gte, lt = o.lt, lte = o.lte, prefix = o.prefix, limit = o.limit}
+end
+
 function M.count(list, o)
   local count = 0
   for _, entry in ipairs(list) do
     if is_in(entry.key, o) then count = count + 1 end
   end
-  return count
+  return math.min(count, o.limit or count)
 end
 
 function M.collect(source)
