@@ -623,7 +623,7 @@ static void on_gc_closed(void *data) {
 /* The safety net: a log that nobody closed. Everything acknowledged is on disk already; this ends it in order. */
 static int log_gc(lua_State *L) {
   struct flume_lua_log *self = to_log(L, 1);
-  if (self->log == NULL || self->closing || self->loop->pool == NULL) return 0;
+  if (self->log == NULL || self->closing || flume__loop_is_inherited(self->loop) || self->loop->pool == NULL) return 0;
   bool closed = false;
   self->closing = true;
   flume_log_close(self->log, on_gc_closed, &closed);

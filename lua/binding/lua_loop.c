@@ -7,6 +7,13 @@ static const char registry_key;  /* the loop's userdata */
 static const char on_error_key;  /* function (err) */
 static const char no_memory_key; /* an error object, for when there is none for another */
 
+/* User values of the loop. */
+enum {
+  LOOP_UV_THREAD = 1, /* loop->L */
+  LOOP_UV_INHERITED,  /* in a forked child: the loop of the parent, which the parent's handles point to; else nil */
+  LOOP_UV_COUNT = LOOP_UV_INHERITED
+};
+
 /* luv's context as its header (luv.h) has it; only the loop and the mode are looked at. */
 struct luv_context {
   uv_loop_t *loop;
@@ -27,9 +34,10 @@ static void on_defer_closed(struct flume_defer *defer) {
   count_closed(FLUME_CONTAINER_OF(defer, struct flume_loop, defer)->defer_open);
 }
 
-/* Databases were collected before (they were made later): the pool is idle. luv's loop outlives this one's handles. */
+/* Databases were made later, so they are collected before: the pool is idle. luv's loop outlives the handles here. */
 static int loop_gc(lua_State *L) {
   struct flume_loop *loop = lua_touserdata(L, 1);
+  if (flume__loop_is_inherited(loop)) return 0;
   if (loop->pool != NULL) { /* else there was no memory for it */
     int open = 3;
     loop->defer_open = &open;
@@ -46,6 +54,27 @@ static int loop_gc(lua_State *L) {
   loop->owned = false;
   return 0;
 }
+
+/* --- The end of a forked child -------------------------------------------------------------------------------------- */
+
+static pid_t loop_pid; /* of the process that made the first loop, which its children have too; 0: none */
+
+static void work_on_nothing(uv_work_t *work) {
+  (void)work;
+}
+
+/* When libuv is unloaded or the process ends, libuv joins the threads of its pool. A forked child has the list of its
+ * parent's threads, but not the threads: it would wait for ever, or crash. libuv starts its pool again at the first work
+ * in a child: so the child gives it some. This runs before libuv's own destructor, because this library needs libuv. */
+__attribute__((destructor)) static void start_pool_of_child(void) {
+  uv_loop_t loop;
+  uv_work_t work;
+  if (loop_pid == 0 || loop_pid == getpid() || uv_loop_init(&loop) != 0) return;
+  if (uv_queue_work(&loop, &work, work_on_nothing, NULL) == 0) uv_run(&loop, UV_RUN_DEFAULT);
+  uv_loop_close(&loop);
+}
+
+/* --- Later -------------------------------------------------------------------------------------------------------- */
 
 struct later {
   struct flume_queue queue;
@@ -153,16 +182,21 @@ static void choose_loop(lua_State *L, struct flume_loop *loop) {
 struct flume_loop *flume__loop_get(lua_State *L) {
   lua_rawgetp(L, LUA_REGISTRYINDEX, &registry_key);
   struct flume_loop *loop = lua_touserdata(L, -1);
-  lua_pop(L, 1);
-  if (loop != NULL) return loop;
-  loop = lua_newuserdatauv(L, sizeof *loop, 1);
-  *loop = (struct flume_loop){0};
+  if (loop != NULL && !flume__loop_is_inherited(loop)) {
+    lua_pop(L, 1);
+    return loop;
+  }
+  loop = lua_newuserdatauv(L, sizeof *loop, LOOP_UV_COUNT);
+  *loop = (struct flume_loop){.pid = getpid()};
+  if (loop_pid == 0) loop_pid = loop->pid;
+  lua_insert(L, -2);
+  lua_setiuservalue(L, -2, LOOP_UV_INHERITED);
   lua_createtable(L, 0, 1);
   lua_pushcfunction(L, loop_gc);
   lua_setfield(L, -2, "__gc");
   lua_setmetatable(L, -2);
   loop->L = lua_newthread(L);
-  lua_setiuservalue(L, -2, 1);
+  lua_setiuservalue(L, -2, LOOP_UV_THREAD);
   keep_error_for_no_memory(L);
   choose_loop(L, loop);
   int rv = flume_pool_open(&loop->pool, loop->loop, &flume_io_posix);
@@ -199,7 +233,7 @@ void flume__loop_call(struct flume_loop *loop, int nargs) {
 }
 
 static void on_step_timeout(uv_timer_t *timer) {
-  (void)timer; /* waking up is all it is for */
+  (void)timer; /* it only wakes the loop */
 }
 
 bool flume__loop_step(struct flume_loop *loop, int64_t timeout_ms) {
@@ -256,6 +290,14 @@ static int running(lua_State *L) {
   return 1;
 }
 
+/* forked() -> whether this is a forked child of a process that has used flume in this Lua state */
+static int forked(lua_State *L) {
+  flume__loop_get(L);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &registry_key);
+  lua_pushboolean(L, lua_getiuservalue(L, -1, LOOP_UV_INHERITED) != LUA_TNIL);
+  return 1;
+}
+
 static int fd(lua_State *L) {
   lua_pushinteger(L, uv_backend_fd(flume__loop_get(L)->loop));
   return 1;
@@ -277,7 +319,7 @@ static int alive(lua_State *L) {
 static int thread(lua_State *L) {
   flume__loop_get(L);
   lua_rawgetp(L, LUA_REGISTRYINDEX, &registry_key);
-  lua_getiuservalue(L, -1, 1);
+  lua_getiuservalue(L, -1, LOOP_UV_THREAD);
   return 1;
 }
 
@@ -286,7 +328,7 @@ static int now(lua_State *L) {
   return 1;
 }
 
-/* random_bytes(n) -> a string that nobody else has made, as good as certainly; n is 256 at most */
+/* random_bytes(n) -> n random bytes of the system; n is at most 256 */
 static int random_bytes(lua_State *L) {
   char bytes[256];
   lua_Integer n = luaL_checkinteger(L, 1);
@@ -314,6 +356,7 @@ void flume__loop_open(lua_State *L) {
   static const luaL_Reg functions[] = {{"step", step},
                                        {"later", later},
                                        {"running", running},
+                                       {"forked", forked},
                                        {"fd", fd},
                                        {"timeout", timeout},
                                        {"alive", alive},

@@ -76,7 +76,7 @@ static void on_pump_gc(struct flume_pump *pump) {
 /* The safety net at the end of the state; views were collected before. */
 static int pump_gc(lua_State *L) {
   struct flume_lua_pump *self = luaL_checkudata(L, 1, PUMP_TYPE);
-  if (!self->open || self->closing || self->log->log == NULL) return 0;
+  if (!self->open || self->closing || self->log->log == NULL || flume__loop_is_inherited(self->log->loop)) return 0;
   self->closing = true;
   flume_pump_close(&self->pump, on_pump_gc);
   while (self->open && uv_run(self->log->loop->loop, UV_RUN_ONCE) != 0) continue;

@@ -1,8 +1,8 @@
 -- One call, three ways to wait for it.
 --
--- Every operation of flume is written once, as start(done): begin, and call done(...) when it ends. await() makes of it
--- what the caller wants: with a callback it returns at once; in a task (a coroutine started by spawn or run) it yields
--- to the loop; anywhere else it runs the loop until it is done.
+-- Every operation of flume is written once, as start(done): it begins, and calls done(...) when it ends. await() and call()
+-- give the caller a choice: with a callback the call returns at once; in a task (a coroutine started by spawn or run) it
+-- yields to the loop; elsewhere it runs the loop until the operation ends.
 --
 -- Callbacks are tasks too, so that they may make blocking calls of their own. The loop is never entered twice.
 
@@ -20,14 +20,14 @@ local function complain(err)
   io.stderr:write("flume: ", tostring(err), "\n")
 end
 
--- Errors of callbacks and tasks that nobody waits for: the next step or run raises them. What is left at the end is at
--- least said.
+-- Errors of callbacks and tasks that nothing waits for: the next step or run raises them. Errors that are left at the end
+-- are printed.
 local failures = setmetatable({}, {__gc = function (list)
   for _, err in ipairs(list) do complain(err) end
 end})
 
 local function report(err)
-  if core.running() and not stepping then return complain(err) end -- nobody would raise it
+  if core.running() and not stepping then return complain(err) end -- nothing would raise it
   failures[#failures + 1] = err
 end
 
@@ -59,6 +59,9 @@ function M.step(timeout_ms)
   raise_failures()
   return alive
 end
+
+-- Tasks that were closed while they waited end so.
+local CLOSED = "the task was closed while it waited"
 
 local function finish(task, ok, ...)
   if coroutine.status(task.co) ~= "dead" then return end
@@ -98,12 +101,13 @@ local function yield_until_done(task, start)
   start(function (...)
     if result then return end
     result = table.pack(...)
-    if waiting then resume(task) end
+    if not waiting then return end
+    local status = coroutine.status(task.co)
+    if status == "suspended" then return resume(task) end
+    if status == "dead" and task.done then task.done(false, CLOSED) end -- closed by coroutine.close
   end)
-  if not result then
-    waiting = true
-    coroutine.yield()
-  end
+  waiting = true
+  while not result do coroutine.yield() end -- a resume by anything else is not the answer
   return table.unpack(result, 1, result.n)
 end
 
@@ -117,6 +121,7 @@ local function block_until_done(start)
   end)
   while not result do
     if not turn(BLOCK_MS) and not result then
+      if core.forked() then error("this handle was opened before the process was forked: open it in the child", 0) end
       error("nothing is left that could end this call", 0)
     end
   end

@@ -78,6 +78,10 @@ static int encode_sorted(lua_State *L) {
   return push_encoded(L, flume_marshal_encode_sorted);
 }
 
+static int encode_state(lua_State *L) {
+  return push_encoded(L, flume_marshal_encode_state);
+}
+
 static int decode(lua_State *L) {
   size_t len;
   const char *data = luaL_checklstring(L, 1, &len);
@@ -182,7 +186,8 @@ int flume__codec_open(lua_State *L) {
   static const luaL_Reg plain[] = {
       {"decode", decode},     {"record", record},         {"table", to_table},        {"is_array", is_array},
       {"distinct", distinct}, {"float_text", float_text}, {"error_text", error_text}, {NULL, NULL}};
-  static const luaL_Reg boxed[] = {{"encode", encode}, {"encode_sorted", encode_sorted}, {NULL, NULL}};
+  static const luaL_Reg boxed[] = {
+      {"encode", encode}, {"encode_sorted", encode_sorted}, {"encode_state", encode_state}, {NULL, NULL}};
   static const luaL_Reg json[] = {{"encode", json_encode}, {"decode", json_decode}, {NULL, NULL}};
   luaL_newlib(L, plain);
   flume_box_buf(L);

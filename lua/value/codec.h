@@ -6,6 +6,8 @@
 
 /* Pushes a table with
  *   encode(value)       MessagePack bytes
+ *   encode_sorted(value)  the same bytes for the same contents
+ *   encode_state(value) as encode_sorted, of a view's state: errors name it
  *   decode(bytes)       the value
  *   record(bytes)       a lazy record over the bytes (a plain value if they are no map or array)
  *   table(item)         the plain value a record stands for; any other value as it is

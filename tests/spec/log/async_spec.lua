@@ -122,6 +122,49 @@ describe("spawn", function ()
   end)
 end)
 
+describe("a task that is closed while it waits", function ()
+  after_each(fixture.clean)
+
+  it("takes its answer with it, and raises nowhere", function ()
+    local db = fixture.memory_db()
+    local co, came_back = flume.spawn(function ()
+      db:append {n = 1}
+      error "not reached"
+    end), false
+    flume.spawn(function ()
+      db:append {n = 2}
+      came_back = true
+    end)
+    assert.is_true(coroutine.close(co))
+    fixture.run_until(function () return came_back end)
+    assert.equal(1, db.since.value)
+  end)
+
+  it("ends a run with an error", function ()
+    local db = fixture.memory_db()
+    local ok, message = pcall(flume.run, function ()
+      local co = coroutine.running()
+      flume.spawn(function ()
+        db:append {n = 1}
+        coroutine.close(co)
+      end)
+      db:append {n = 2}
+      db:append {n = 3}
+    end)
+    assert.is_false(ok)
+    assert.equal("the task was closed while it waited", message)
+  end)
+
+  it("is not woken by a resume of the caller's", function ()
+    local db = fixture.memory_db()
+    local seq
+    local co = flume.spawn(function () seq = db:append {n = 1} end)
+    coroutine.resume(co)
+    fixture.run_until(function () return seq end)
+    assert.equal(0, seq)
+  end)
+end)
+
 describe("run", function ()
   after_each(fixture.clean)
 

@@ -429,6 +429,15 @@ describe("a lazy record", function()
   end)
 end)
 
+describe("a state", function()
+  it("that can't be stored is named in the error", function()
+    local text = select(2, core.encode_state {a = {1, {f = print}}})
+    assert.equal("state.a[2].f: function cannot be stored", text)
+    assert.equal("state: thread cannot be stored", (select(2, core.encode_state(coroutine.create(print)))))
+    assert.equal(flume.encode {1}, core.encode_state {1})
+  end)
+end)
+
 describe("JSON", function()
   it("goes both ways", function()
     local text = '{"a":[1,2.5,3.0,"x",true,null,{}]}'
