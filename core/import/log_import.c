@@ -4,7 +4,10 @@
 #include "codec/bipf.h"
 #include "codec/json.h"
 
-#define ASYNC_BLOCK_BYTES 65536u
+#define ASYNC_BLOCK_BYTES 65536u /* unless the log was made with another blockSize */
+#define ASYNC_MIN_BLOCK_BYTES 64u
+#define ASYNC_MAX_BLOCK_BYTES (1u << 20)
+#define ASYNC_PROBE_BYTES (UINT64_C(16) << 20) /* of the file, to find out how large its blocks are */
 #define ASYNC_HEADER_BYTES 2u
 
 /* One record of a file, not decoded; its bytes are borrowed until the next one. */
@@ -35,6 +38,8 @@ static int choose_bits(struct flume_import *import, uint32_t bits, struct flume_
   return 0;
 }
 
+static int choose_block(struct flume_import *import, struct flume_err *err);
+
 int flume_import_open(struct flume_import *import, const struct flume_io *io, enum flume_import_format format,
                       const char *path, uint32_t bits, struct flume_err *err) {
   int file = io->open(io->ctx, path, FLUME_IO_READ);
@@ -43,7 +48,7 @@ int flume_import_open(struct flume_import *import, const struct flume_io *io, en
   *import = (struct flume_import){.format = format, .path = path};
   flume_window_init(&import->window, io, file, size > 0 ? (uint64_t)size : 0);
   int rv = size < 0 ? fail_reading(import, (int)size, err) : 0;
-  if (rv == 0 && format == FLUME_IMPORT_OFFSET) rv = choose_bits(import, bits, err);
+  if (rv == 0) rv = format == FLUME_IMPORT_OFFSET ? choose_bits(import, bits, err) : choose_block(import, err);
   if (rv != 0) flume_import_close(import);
   return rv;
 }
@@ -91,7 +96,7 @@ static int next_offset(struct flume_import *import, struct found *found, struct 
 /* --- async-append-only-log files ----------------------------------------------------------------------------- */
 
 static uint64_t block_end(const struct flume_import *import) {
-  uint64_t end = import->off - import->off % ASYNC_BLOCK_BYTES + ASYNC_BLOCK_BYTES;
+  uint64_t end = import->off - import->off % import->block_bytes + import->block_bytes;
   return end < import->window.file_bytes ? end : import->window.file_bytes;
 }
 
@@ -132,6 +137,41 @@ static int next_async(struct flume_import *import, struct found *found, struct f
     import->deleted++;
   }
   return 0;
+}
+
+/* Whether the first blocks of the file are blocks of that many bytes, whose records are BIPF or zeros. Returns 1, 0, or an
+ * error of reading. */
+static int fits_block(struct flume_import *import, uint32_t block_bytes) {
+  uint64_t end = import->window.file_bytes < ASYNC_PROBE_BYTES ? import->window.file_bytes : ASYNC_PROBE_BYTES;
+  struct flume_buf packed;
+  struct found found;
+  struct flume_err err;
+  int rv = 0;
+  flume_buf_init(&packed, import->window.io);
+  import->off = 0;
+  import->block_bytes = block_bytes;
+  while (import->off < end && rv >= 0) {
+    packed.len = 0;
+    rv = read_async(import, &found, &err);
+    if (rv == 1 && block_bytes != ASYNC_BLOCK_BYTES && !flume_offset_is_zero(found.data, found.len)) {
+      rv = flume_bipf_to_msgpack(found.data, found.len, &packed, &err);
+    }
+  }
+  flume_buf_fini(&packed);
+  import->off = 0;
+  return rv >= 0 ? 1 : rv == FLUME_ECORRUPT ? 0 : rv;
+}
+
+/* The file does not tell how large its blocks are. All records of a block follow each other, and zeros fill its rest: of
+ * a size that is not the right one, some block goes on behind zeros. Where several sizes fit, which is so for one block
+ * or blocks without a gap, the records are the same. */
+static int choose_block(struct flume_import *import, struct flume_err *err) {
+  int rv = fits_block(import, ASYNC_BLOCK_BYTES);
+  for (uint32_t size = ASYNC_MAX_BLOCK_BYTES; rv == 0 && size >= ASYNC_MIN_BLOCK_BYTES; size /= 2) {
+    if (import->window.file_bytes % size == 0) rv = fits_block(import, size);
+  }
+  if (rv == 0) import->block_bytes = ASYNC_BLOCK_BYTES; /* it is damaged: the import says where */
+  return rv < 0 ? fail_reading(import, rv, err) : 0;
 }
 
 /* --- Records ------------------------------------------------------------------------------------------------- */

@@ -17,6 +17,7 @@ struct flume_import {
   const char *path; /* borrowed */
   struct flume_window window;
   enum flume_offset_bits bits; /* FLUME_IMPORT_OFFSET */
+  uint32_t block_bytes;        /* FLUME_IMPORT_ASYNC */
   uint64_t off;                /* of what comes next: bytes */
   uint64_t deleted;            /* records that were passed over */
 };

@@ -199,7 +199,7 @@ local function open(request)
     sync = request.sync,
     views = views,
     log = offset and "offset" or nil,
-    watch = views and is_prompt(request) or nil, -- somebody may be editing them
+    watch = views and is_prompt(request) or nil, -- the scripts may be edited meanwhile
   })
   if db then return db end
   return nil, ("%s: %s%s"):format(request.db, message, hint(request, code))

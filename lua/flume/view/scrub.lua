@@ -55,7 +55,7 @@ local function left_unmounted(db, dir, deletions)
   for _, number in ipairs(view_dir.list(dir) or {}) do
     local erased, message = view_dir.erased(dir, number)
     if not erased then return message end
-    if erased < deletions then return "it is not mounted" end
+    if erased < deletions then return "it is not mounted; db:drop(name) removes its state" end
   end
   return nil
 end

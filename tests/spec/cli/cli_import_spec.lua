@@ -29,13 +29,13 @@ local function object(...) return tagged(OBJECT, table.concat {...}) end
 local BLOCK_BYTES = 65536
 
 -- Blocks of records, each behind its length; a block ends with zeros.
-local function async_file(blocks)
+local function async_file(blocks, block_bytes)
   local parts = {}
   for i, records in ipairs(blocks) do
     local block = {}
     for k, record in ipairs(records) do block[k] = string.pack("<s2", record) end
     local bytes = table.concat(block)
-    parts[i] = bytes .. ("\0"):rep(BLOCK_BYTES - #bytes)
+    parts[i] = bytes .. ("\0"):rep((block_bytes or BLOCK_BYTES) - #bytes)
   end
   return table.concat(parts)
 end
@@ -177,6 +177,19 @@ describe("import --from async-append-only-log", function ()
     args, data = import(long .. async_file {{int(2)}}, "async-append-only-log", "--skip-bad")
     output(args)
     assert.equal("1\n2\n", stored(data))
+  end)
+
+  it("finds out how large the blocks are", function ()
+    for _, block_bytes in ipairs {64, 512, 4096, 16384, 131072, 1048576} do
+      local blocks, expected = {}, {}
+      for n = 1, 7 do
+        blocks[n] = {int(n), text(("x"):rep(n * 3)), int(-n)}
+        expected[n] = ('%d\n"%s"\n%d\n'):format(n, ("x"):rep(n * 3), -n)
+      end
+      local args, data = import(async_file(blocks, block_bytes), "async-append-only-log")
+      assert.equal("21 records appended\nthey are numbered anew; the last one is 20\n", output(args))
+      assert.equal(table.concat(expected), stored(data))
+    end
   end)
 
   it("has no use for --bits", function ()

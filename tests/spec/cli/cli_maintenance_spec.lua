@@ -114,6 +114,26 @@ describe("flume compact", function ()
   end)
 end)
 
+describe("flume compact after queries from the shell", function ()
+  after_each(fixture.clean)
+
+  it("erases what their indexes know, and names the way out for other views that are not mounted", function ()
+    local dir = fixture.dir() .. "/data"
+    output {dir, "-e", "db:append{{a = 1}, {a = 2}}"}
+    output {dir, "q.query", '[{"$filter":{"a":1}}]'}
+    output {dir, "-e", "db:del(0)"}
+    output {dir, "compact"}
+    output {dir, "compact"}
+    output {dir, "-e", "db:use('tmp', flume.reduce(1, function (n) return n + 1 end, 0)) return db.tmp:get()"}
+    output {dir, "-e", "db:del(1)"}
+    local _, told, status = run {dir, "compact"}
+    assert.equal(1, status)
+    assert.is_truthy(told:find("db:drop(name) removes its state", 1, true), told)
+    output {dir, "drop", "tmp"}
+    output {dir, "compact"}
+  end)
+end)
+
 describe("flume backup", function ()
   after_each(fixture.clean)
 

@@ -25,7 +25,15 @@ end
 
 -- --- Compact and backup -------------------------------------------------------------------------------------------
 
+-- NAME.METHOD mounts the query view q by itself, so that q may have a state on disk and not be mounted.
+local function mount_queries(db)
+  for _, name in ipairs(db:status().unmounted) do
+    if name == "q" then db:use("q", "query") end
+  end
+end
+
 function M.compact(db, _, output)
+  mount_queries(db)
   local done, message = with_bar("compact", function (options) return db:compact(options) end)
   if not done then return nil, "compact: " .. message end
   if output.json then
