@@ -188,6 +188,9 @@ $(BUILD)/tests/test_faults_bitmap_index: LDFLAGS += $(patsubst %,-Wl$(comma)--wr
 # Threads, mutexes, condition variables and async handles can't be created in it.
 $(BUILD)/tests/test_pool: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=uv_%,mutex_init cond_init async_init thread_create)
 $(BUILD)/tests/test_maintenance_offset: LDFLAGS += -Wl,--wrap=uv_rwlock_init
+# One thread does what all threads would do in it.
+$(BUILD)/tests/test_simulation: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=%,uv_mutex_lock uv_mutex_unlock uv_thread_self uv_random \
+  uv_queue_work uv_timer_start uv_timer_stop uv_close flume_pool_is_wanted)
 # LMDB's functions fail in it.
 $(BUILD)/tests/test_faults_lmdb: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=mdb_%,env_create env_open env_set_mapsize env_info \
   env_stat env_get_fd env_sync env_copy2 reader_check txn_begin txn_renew txn_commit dbi_open get put drop cursor_open \

@@ -85,11 +85,18 @@ void flume_pump_unlock(struct flume_pump *pump) {
   if (tells) flume_defer(&pump->log->defer, &pump->owner.drain);
 }
 
+/* Zeroed, or taken out of a list. */
+static bool is_in_no_list(const struct flume_queue *node) {
+  return node->next == NULL || flume_queue_empty(node);
+}
+
 void flume_pump_tell(struct flume_pump *pump, struct flume_notice *notice) {
+  assert(is_in_no_list(&notice->queue) && notice->run != NULL);
   flume_queue_push(&pump->news.notices, &notice->queue);
 }
 
 void flume_pump_give_turn(struct flume_pump *pump, struct flume_turn *turn) {
+  assert(is_in_no_list(&turn->queue) && turn->run != NULL);
   flume_queue_push(&pump->news.turns, &turn->queue);
   atomic_store_explicit(&pump->news.has_turns, true, memory_order_relaxed);
 }
@@ -449,6 +456,18 @@ static void set_held_back(struct flume_pump *pump, bool held_back) {
   else flume_pump_end_work(pump);
 }
 
+/* Brings the sink to where all deletions are known to it: what it has not consumed it will pass over. */
+static void learn_deletions(struct flume_sink *sink) {
+  int64_t deletions = sink->pump->log->deletions.value;
+  if (sink->deletions == deletions) return;
+  if (flume_sink_is_stale(sink)) {
+    sink->state = FLUME_SINK_FORGETTING;
+    sink->ops->forget(sink);
+  } else {
+    sink->deletions = deletions;
+  }
+}
+
 static void feed(struct flume_sink *sink) {
   struct flume_pump *pump = sink->pump;
   int64_t next = sink->since.value + 1;
@@ -471,24 +490,14 @@ static void feed(struct flume_sink *sink) {
     flume_sink_failed(sink, next, &err);
     return;
   }
+  if (load->deletions != sink->deletions) learn_deletions(sink); /* some came while the block was planned */
+  if (load->deletions != sink->deletions || sink->state != FLUME_SINK_IDLE) return;
   struct flume_block *block = flume_block_ref(load->block);
-  assert(flume_block_has_next(block, next));
+  assert(flume_block_has_next(block, next) && flume_block_last_seq(block) <= pump->log->since.value);
   sink->state = FLUME_SINK_FEEDING;
   sink->feed_ns = now_ns(pump);
   load_ahead(pump, block);
   sink->ops->feed(sink, block, flume_block_find(block, next));
-}
-
-/* Brings the sink to where all deletions are known to it: what it has not consumed it will pass over. */
-static void learn_deletions(struct flume_sink *sink) {
-  int64_t deletions = sink->pump->log->deletions.value;
-  if (sink->deletions == deletions) return;
-  if (flume_sink_is_stale(sink)) {
-    sink->state = FLUME_SINK_FORGETTING;
-    sink->ops->forget(sink);
-  } else {
-    sink->deletions = deletions;
-  }
 }
 
 static void schedule_sink(struct flume_sink *sink) {

@@ -170,7 +170,7 @@ struct flume_view_place {
   uint32_t number;       /* of this version there */
   bool reads_only;       /* another process writes the store: this one folds on in memory, and never commits */
   bool accepts;          /* it goes on with a state of another version */
-  bool begins_active;    /* its first commit makes it the active one: see FLUME_VIEW_FIRST */
+  bool begins_active;    /* its first commit makes it the active one (FLUME_VIEW_FIRST); no other is asked to before */
   int64_t unusable_from; /* a state that has come to this seq can't be gone on with */
 };
 
@@ -249,7 +249,7 @@ struct flume_view {
   bool held;        /* records are not folded meanwhile */
   bool called_last; /* the last work was a call: a block goes first now */
   struct flume_view_executor executor;
-  struct flume_notice start_over; /* the owner is to call ops->start_over */
+  struct flume_notice start_over; /* the owner is to call ops->start_over; run is NULL: not told so */
   struct flume_queue calls;       /* struct flume_view_call */
   struct flume_view_call *calling;
   struct flume_view_requests requests;
@@ -308,8 +308,8 @@ void flume_view_fail(struct flume_view *view, const struct flume_err *err);
 /* Answered when nothing is under way and no call waits; from then on it is held, and its store has all of its state,
  * unless it has failed. One at a time. */
 void flume_view_quiet(struct flume_view *view, struct flume_view_request *request);
-/* A checkpoint, and then this version is the active one on disk. FLUME_EAGAIN: it has started over, and may be asked
- * again when it has caught up. A request that waits is given up: its cb is not called. */
+/* Of a version on disk that this process writes. A checkpoint, and then it is the active one on disk. FLUME_EAGAIN: it
+ * has started over, and may be asked again when it has caught up. A request that waits is given up: its cb is not called. */
 void flume_view_activate(struct flume_view *view, struct flume_view_request *request);
 /* Answered when it has taken back all that is deleted now, and nothing of that is left in its files. place.number is
  * `number` then, if that took writing them anew. FLUME_EAGAIN: it was changed meanwhile. One at a time. */
@@ -350,7 +350,7 @@ void flume__view_answer(struct flume_view *view, struct flume_view_request **req
 void flume__view_take_wishes(struct flume_view *view);
 /* The block goes back; the pump does not wait for deleted records any more. */
 void flume__view_let_go(struct flume_view *view);
-/* The failure in view->work ends it. */
+/* The failure in view->work ends it; the block goes back. */
 void flume__view_fail_at(struct flume_view *view, int64_t seq);
 
 /* view_work.c: the work of a state, and what follows. The first: working; the second: locked. */

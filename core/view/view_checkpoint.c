@@ -52,7 +52,8 @@ void flume__view_commit_when_idle(struct flume_view *view) {
 bool flume__view_wants_last_commit(const struct flume_view *view) {
   const struct flume_view_checkpoint *checkpoint = &view->checkpoint;
   bool keeps = view->place.dir != NULL && !view->place.reads_only && view->store != NULL;
-  bool may = checkpoint->commit_status == 0 && checkpoint->sync_status == 0 && view->sink.state != FLUME_SINK_FAILED;
+  bool is_good = view->sink.state != FLUME_SINK_FAILED && !view->sink.restarting;
+  bool may = checkpoint->commit_status == 0 && checkpoint->sync_status == 0 && is_good;
   return keeps && may && (view->wants & FLUME_WANT_DROP) == 0 && checkpoint->freshness != FLUME_VIEW_CLEAN;
 }
 

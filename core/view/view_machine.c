@@ -126,6 +126,7 @@ void flume__view_let_go(struct flume_view *view) {
 
 void flume__view_fail_at(struct flume_view *view, int64_t seq) {
   struct flume_view_failure *failed = &view->work.failed;
+  flume__view_let_go(view); /* a block may wait while a checkpoint is made */
   if (view->checkpoint.freshness == FLUME_VIEW_DUE) view->checkpoint.freshness = FLUME_VIEW_DIRTY;
   flume_buf_fini(&view->traceback);
   view->traceback = failed->traceback;
@@ -142,10 +143,11 @@ static enum flume_view_state saving_state(const struct flume_view *view) {
   return view->executor.is_inline ? FLUME_VIEW_SAVING : FLUME_VIEW_COMMITTING;
 }
 
-/* Whether the checkpoint that is due can be made. Where it can't, those who wait for it are told. */
+/* Whether the checkpoint that is due can be made. Where it can't, those who wait for it are told. A view that starts over
+ * may have taken back some of the deleted records already: its state is no longer worth a checkpoint. */
 static bool may_commit(struct flume_view *view) {
   struct flume_view_checkpoint *checkpoint = &view->checkpoint;
-  if (checkpoint->freshness != FLUME_VIEW_DUE) return false;
+  if (checkpoint->freshness != FLUME_VIEW_DUE || view->sink.restarting) return false;
   if (view->store == NULL || view->place.dir == NULL) {
     checkpoint->freshness = FLUME_VIEW_DIRTY;
     return false;
@@ -196,9 +198,11 @@ static enum flume_view_state choose_last(struct flume_view *view) {
   return saving_state(view);
 }
 
-/* Nothing is under way and no call waits. A view that keeps itself, or has failed, has nothing to save. */
+/* Nothing is under way and no call waits. A view that keeps itself, or has failed, has nothing to save; one that starts
+ * over is quiet when it has done so. */
 static enum flume_view_state choose_quiet(struct flume_view *view) {
   if (view->requests.quiet == NULL) return FLUME_VIEW_IDLE;
+  if (view->store != NULL && view->sink.restarting) return FLUME_VIEW_IDLE;
   if (view->store != NULL && !has_failed(view)) return FLUME_VIEW_SAVING;
   view->held = true;
   flume__view_answer(view, &view->requests.quiet, 0, NULL);
@@ -462,11 +466,7 @@ void flume_view_fail(struct flume_view *view, const struct flume_err *err) {
   assert(view->held && view->state != FLUME_VIEW_FOLDING);
   view->wants &= ~(FLUME_WANT_REBUILD | FLUME_WANT_REVIVE);
   view->sink.restarting = false;
-  if (view->sink.state == FLUME_SINK_FEEDING) {
-    flume_block_unref(view->work.block);
-    view->work.block = NULL;
-    flume_sink_unfeed(&view->sink);
-  }
+  flume__view_let_go(view);
   flume_sink_failed(&view->sink, -1, err);
   flume_pump_unlock(view->sink.pump);
 }

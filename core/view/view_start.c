@@ -47,6 +47,11 @@ int flume__view_reset(struct flume_view *view, struct flume_err *err) {
   return rv == 0 ? flume__view_restore(view, err) : rv;
 }
 
+/* A store that another process writes may know of records, or deletions, that this process's log has not seen yet. */
+static bool is_ahead(const struct flume_view *view, const struct flume_store_meta *meta) {
+  return meta->since > view->work.since || meta->deletions > view->work.deletions;
+}
+
 int flume__view_revert(struct flume_view *view, struct flume_err *err) {
   struct flume_store_meta meta;
   if (view->store == NULL || view->place.dir == NULL) return flume__view_reset(view, err);
@@ -54,6 +59,7 @@ int flume__view_revert(struct flume_view *view, struct flume_err *err) {
   int rv = flume_store_load(view->store, &meta, err);
   if (rv == FLUME_ENOENT || flume_store_is_unusable(rv)) return flume__view_reset(view, err);
   if (rv != 0) return rv;
+  if (is_ahead(view, &meta)) return flume__view_reset(view, err);
   view->meta.since = meta.since;
   view->meta.deletions = meta.deletions;
   view->checkpoint.freshness = FLUME_VIEW_CLEAN;

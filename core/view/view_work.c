@@ -133,6 +133,11 @@ static void folded(struct flume_view *view) {
 /* On the loop. */
 static void start_over_itself(struct flume_notice *notice) {
   struct flume_view *view = FLUME_CONTAINER_OF(notice, struct flume_view, start_over);
+  flume_pump_lock(view->sink.pump);
+  notice->run = NULL;
+  bool is_closing = (view->wants & FLUME_WANT_CLOSE) != 0;
+  flume_pump_unlock(view->sink.pump);
+  if (is_closing) return;
   if (!view->ops->start_over(view)) flume_view_rebuild(view, view->reason);
 }
 
@@ -145,6 +150,7 @@ static void start_over(struct flume_view *view) {
     view->wants |= FLUME_WANT_REBUILD;
     return;
   }
+  if (view->start_over.run != NULL) return; /* the loop has still to hear of it */
   view->start_over.run = start_over_itself;
   flume_pump_tell(view->sink.pump, &view->start_over);
 }
@@ -166,7 +172,6 @@ static void retracted(struct flume_view *view) {
 }
 
 static void restored(struct flume_view *view) {
-  struct flume_view_failure *failed = &view->work.failed;
   struct flume_err err;
   view->checkpoint.commit_status = 0;
   if (view->checkpoint.activation == FLUME_VIEW_ASKED) { /* the state that was to be the active one is gone */
@@ -181,7 +186,7 @@ static void restored(struct flume_view *view) {
   view->traceback.len = 0;
   flume_sink_restart(&view->sink, view->meta.since, view->meta.deletions);
   view->sink.restarting = (view->wants & (FLUME_WANT_REBUILD | FLUME_WANT_REVIVE)) != 0; /* asked for meanwhile */
-  if (failed->status != 0) flume_sink_failed(&view->sink, -1, &failed->err);
+  if (view->work.failed.status != 0) flume__view_fail_at(view, -1); /* restarting has fed it already */
 }
 
 static void called(struct flume_view *view) {
@@ -204,10 +209,7 @@ static void saved(struct flume_view *view) {
     flume__view_committed(view);
     return;
   }
-  if (view->checkpoint.commit_status != 0) {
-    flume__view_let_go(view);
-    flume__view_fail_at(view, view->meta.since);
-  }
+  if (view->checkpoint.commit_status != 0) flume__view_fail_at(view, view->meta.since);
   view->held = true;
   flume__view_answer(view, &view->requests.quiet, 0, NULL);
 }
