@@ -312,7 +312,8 @@ void flume_view_quiet(struct flume_view *view, struct flume_view_request *reques
  * has started over, and may be asked again when it has caught up. A request that waits is given up: its cb is not called. */
 void flume_view_activate(struct flume_view *view, struct flume_view_request *request);
 /* Answered when it has taken back all that is deleted now, and nothing of that is left in its files. place.number is
- * `number` then, if that took writing them anew. FLUME_EAGAIN: it was changed meanwhile. One at a time. */
+ * `number` then, if that took writing them anew. FLUME_EAGAIN: it was changed meanwhile. One at a time, and while no other
+ * version of the view is asked to become the active one. */
 void flume_view_scrub(struct flume_view *view, uint32_t number, struct flume_view_request *request);
 /* A last checkpoint, unless its state is to be dropped; then the answer, on the loop, and it is CLOSED. Who waits for it
  * gets FLUME_ECLOSED before. request may be NULL: then the next one that is given is answered. */

@@ -58,6 +58,7 @@ struct sim_slot {
   uint32_t numbers;           /* given to versions so far */
   bool passed[SEQS_MAX];      /* records that a version may have passed over */
   bool is_active;             /* a version was made the active one on disk */
+  bool is_changing;           /* which version that is: an activation or a scrub is under way; one at a time */
 };
 
 /* One version of a view, mounted. */

@@ -324,7 +324,7 @@ static void on_active(struct asked *asked, int status) {
   struct sim_view *of = asked->of;
   struct sim_slot *slot = of->slot;
   check_status(asked, status, status == FLUME_EAGAIN);
-  of->is_quieting = false;
+  of->is_quieting = of->slot->is_changing = false;
   if (status != 0) return;
   slot->acked_version = atoi(of->view.meta.version);
   slot->is_active = true;
@@ -335,10 +335,11 @@ static void on_active(struct asked *asked, int status) {
 }
 
 static void activate(struct sim_view *of) {
+  if (of->slot->is_changing) return;
   struct asked *asked = ask("activate", of, NULL);
   asked->request.cb = on_request;
   asked->then = on_active;
-  of->is_quieting = true;
+  of->is_quieting = of->slot->is_changing = true;
   flume_view_activate(&of->view, &asked->request);
 }
 
@@ -361,18 +362,18 @@ static void upgrade(struct sim_slot *slot) {
 static void on_scrubbed(struct asked *asked, int status) {
   struct sim_view *of = asked->of;
   check_status(asked, status, status == FLUME_EAGAIN);
-  of->is_quieting = false;
+  of->is_quieting = of->slot->is_changing = false;
   uint32_t before = (uint32_t)asked->first;
   if (!of->is_closing && of->view.place.number != before) remove_version(of->slot, before);
 }
 
 static void scrub(struct sim_view *of) {
-  if (of->view.place.dir == NULL || of->view.place.reads_only) return;
+  if (of->view.place.dir == NULL || of->slot->is_changing) return;
   struct asked *asked = ask("scrub", of, NULL);
   asked->request.cb = on_request;
   asked->then = on_scrubbed;
   asked->first = of->view.place.number;
-  of->is_quieting = true;
+  of->is_quieting = of->slot->is_changing = true;
   flume_view_scrub(&of->view, ++of->slot->numbers, &asked->request);
 }
 
@@ -672,7 +673,10 @@ static void forget_answers(void) {
     sim.views = of->next;
     free(of);
   }
-  for (int i = 0; i < SLOTS; i++) sim.slots[i].current = sim.slots[i].pending = sim.slots[i].reader = NULL;
+  for (int i = 0; i < SLOTS; i++) {
+    sim.slots[i].current = sim.slots[i].pending = sim.slots[i].reader = NULL;
+    sim.slots[i].is_changing = false;
+  }
   sim.compacting = false;
 }
 
