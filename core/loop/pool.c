@@ -139,6 +139,7 @@ err_after_alloc:
 /* place(todo) is the node that the job goes before. */
 static void submit_before(struct flume_pool *pool, struct flume_job *job,
                           struct flume_queue *(*place)(struct flume_queue *todo)) {
+  assert(job->run != NULL && !pool->closing);
   if (job->done != NULL && pool->pending++ == 0) uv_ref((uv_handle_t *)&pool->async);
   uv_mutex_lock(&pool->mutex);
   pool->waiting++;
@@ -188,6 +189,7 @@ bool flume_pool_is_wanted(struct flume_pool *pool) {
 /* --- The clock ---------------------------------------------------------------------------------------------------- */
 
 static void run_alarm(struct flume_pool *pool, struct flume_alarm *alarm) {
+  assert(pool->ringing == NULL && alarm->at_ns != 0);
   flume_queue_remove(&alarm->queue);
   alarm->at_ns = 0;
   pool->ringing = alarm;
@@ -275,7 +277,7 @@ static void end_threads(struct flume_pool *pool) {
 /* A fork may have left the mutex locked in the child: it is not touched there. */
 void flume_pool_close(struct flume_pool *pool, void (*closed)(void *data), void *data) {
   if (pool->pid == uv_os_getpid()) {
-    assert(pool->pending == 0 && pool->waiting == 0);
+    assert(pool->pending == 0 && pool->waiting == 0 && flume_queue_empty(&pool->alarms));
     end_threads(pool);
   }
   pool->closed = closed;

@@ -385,6 +385,7 @@ static struct flume_load **find_place(struct flume_pump *pump) {
 }
 
 static void drop_load(struct flume_load *load) {
+  assert(!load->dropped);
   if (load->loading) load->dropped = true;
   else load_free(load);
 }
@@ -617,6 +618,7 @@ void flume_sink_restart(struct flume_sink *sink, int64_t since, int64_t deletion
 
 void flume_sink_fed(struct flume_sink *sink, int64_t since) {
   assert(sink->state == FLUME_SINK_FEEDING);
+  assert(since > sink->since.value && since <= sink->pump->log->since.value);
   sink->state = FLUME_SINK_IDLE;
   note_turn(sink);
   set_since(sink, since);
@@ -635,7 +637,7 @@ void flume_sink_stop(struct flume_sink *sink) {
 
 void flume_sink_forgot(struct flume_sink *sink, int64_t deletions) {
   assert(sink->state == FLUME_SINK_FORGETTING);
-  assert(deletions >= sink->deletions);
+  assert(deletions >= sink->deletions && deletions <= sink->pump->log->deletions.value);
   sink->state = FLUME_SINK_IDLE;
   sink->deletions = deletions;
   reschedule(sink);

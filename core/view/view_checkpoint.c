@@ -84,6 +84,7 @@ static int activate(struct flume_view *view, struct flume_err *err) {
 
 static int commit(struct flume_view *view, struct flume_err *err) {
   struct flume_view_checkpoint *checkpoint = &view->checkpoint;
+  assert(view->meta.since <= view->sink.pump->log->durable_seq);
   uint64_t start = flume__view_now_ns(view);
   int rv = flume_store_commit(view->store, &view->meta, err);
   checkpoint->committed_bytes = flume_store_size_bytes(view->store);
@@ -104,6 +105,7 @@ static int sync_log(struct flume_view *view, struct flume_err *err) {
 void flume__view_run_commit(struct flume_view *view, bool saves) {
   struct flume_view_checkpoint *checkpoint = &view->checkpoint;
   struct flume_err *err = &view->work.failed.err;
+  assert(view->store != NULL && view->place.dir != NULL && !view->place.reads_only);
   checkpoint->commit_status = 0;
   checkpoint->put_off = false;
   checkpoint->sync_status = sync_log(view, err);

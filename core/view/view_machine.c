@@ -130,6 +130,7 @@ void flume__view_fail_at(struct flume_view *view, int64_t seq) {
   if (view->checkpoint.freshness == FLUME_VIEW_DUE) view->checkpoint.freshness = FLUME_VIEW_DIRTY;
   flume_buf_fini(&view->traceback);
   view->traceback = failed->traceback;
+  assert(view->work.block == NULL && view->state == FLUME_VIEW_IDLE);
   flume_buf_init(&failed->traceback, flume__view_io(view));
   flume_sink_failed(&view->sink, seq, &failed->err);
 }
@@ -237,6 +238,7 @@ static bool may_have_work(const struct flume_view *view) {
 
 static void take_seat(struct flume_view *view) {
   struct flume_pump *pump = view->sink.pump;
+  assert(view->state == FLUME_VIEW_IDLE && view->executor.seat == FLUME_SEAT_NONE);
   if (view->executor.is_inline) {
     set_seat(view, FLUME_SEAT_TURNS);
     flume_pump_give_turn(pump, &view->executor.turn);
@@ -259,6 +261,7 @@ static bool is_for_pool(const struct flume_view *view, enum flume_view_state sta
 static void begin(struct flume_view *view, enum flume_view_state state) {
   const struct flume_log *log = view->sink.pump->log;
   struct flume_view_work *work = &view->work;
+  assert(view->state == FLUME_VIEW_IDLE && view->executor.seat == FLUME_SEAT_WORKING && view->calling == NULL);
   work->deletions = log->deletions.value;
   work->since = log->since.value;
   work->durable_seq = log->durable_seq;
@@ -270,6 +273,7 @@ static void begin(struct flume_view *view, enum flume_view_state state) {
     view->called_last = false;
     view->meta.deletions = view->sink.deletions;
   }
+  assert(state != FLUME_VIEW_RETRACTING || (view->sink.state == FLUME_SINK_FORGETTING && work->block == NULL));
   if (state == FLUME_VIEW_CALLING) view->calling = take_call(view);
   if (state == FLUME_VIEW_SCRUBBING) view->called_last = false;
   if (state == FLUME_VIEW_RESTORING) {
@@ -289,6 +293,7 @@ static void run(struct flume_view *view) {
 
 /* The pool goes on where the owner's turn has come to something that waits for the disk. */
 static void hand_to_pool(struct flume_view *view) {
+  assert(view->executor.seat == FLUME_SEAT_WORKING && view->state != FLUME_VIEW_IDLE);
   set_seat(view, FLUME_SEAT_POOL);
   if (view->ops->announce != NULL) view->ops->announce(view);
   flume_pool_submit(view->sink.pump->pool, &view->executor.job);
@@ -516,6 +521,7 @@ bool flume_view_begin_reading(struct flume_view *view) {
 
 void flume_view_end_reading(struct flume_view *view) {
   flume_pump_lock(view->sink.pump);
+  assert(view->state == FLUME_VIEW_READING);
   flume__view_set_state(view, FLUME_VIEW_IDLE);
   flume__view_wake(view);
   flume_pump_unlock(view->sink.pump);

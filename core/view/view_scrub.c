@@ -59,6 +59,7 @@ static int scrub_some(struct flume_view *view, struct flume_err *err) {
 }
 
 void flume__view_run_scrub(struct flume_view *view) {
+  assert(view->checkpoint.freshness == FLUME_VIEW_CLEAN && view->place.dir != NULL && !view->place.reads_only);
   view->scrub.status = 1;
   if (!view->ops->begin_write(view)) return;
   view->scrub.status = scrub_some(view, &view->work.failed.err);

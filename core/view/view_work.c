@@ -118,6 +118,7 @@ static void folded(struct flume_view *view) {
   struct flume_block *block = work->block;
   uint32_t at = work->span.next < block->count ? work->span.next : block->count - 1;
   int64_t failing_seq = work->failed.status != 0 ? flume_block_seq(block, at) : view->meta.since;
+  assert(block != NULL && view->sink.state == FLUME_SINK_FEEDING);
   work->block = NULL;
   flume__view_settle_commit(view);
   if (work->failed.status != 0 || view->checkpoint.commit_status != 0) {
@@ -157,12 +158,14 @@ static void start_over(struct flume_view *view) {
 
 static void retracted(struct flume_view *view) {
   struct flume_view_work *work = &view->work;
+  assert(view->sink.state == FLUME_SINK_FORGETTING && (view->wants & FLUME_WANT_RETRACT) != 0);
   if (work->cant_retract) {
     start_over(view);
   } else if (work->failed.status != 0) {
     view->wants &= ~FLUME_WANT_RETRACT;
     flume__view_fail_at(view, work->failing_seq);
   } else {
+    assert(work->gone_until >= view->sink.deletions && work->gone_until <= work->deletions);
     view->meta.deletions = work->gone_until;
     if (work->gone_until < view->sink.pump->log->deletions.value) return; /* there is more */
     view->wants &= ~FLUME_WANT_RETRACT;
@@ -184,12 +187,14 @@ static void restored(struct flume_view *view) {
   }
   flume__view_let_go(view);
   view->traceback.len = 0;
+  assert(view->work.block == NULL && view->meta.since >= -1);
   flume_sink_restart(&view->sink, view->meta.since, view->meta.deletions);
   view->sink.restarting = (view->wants & (FLUME_WANT_REBUILD | FLUME_WANT_REVIVE)) != 0; /* asked for meanwhile */
   if (view->work.failed.status != 0) flume__view_fail_at(view, -1); /* restarting has fed it already */
 }
 
 static void called(struct flume_view *view) {
+  assert(view->calling != NULL);
   struct flume_view_request *request = &view->calling->request;
   view->calling = NULL;
   view->called_last = true;
@@ -255,6 +260,7 @@ static void feed(struct flume_sink *sink, struct flume_block *block, uint32_t fr
 
 static void forget(struct flume_sink *sink) {
   struct flume_view *view = view_of(sink);
+  assert(view->work.block == NULL && (view->wants & FLUME_WANT_RETRACT) == 0);
   view->wants |= FLUME_WANT_RETRACT;
   view->work.gone_until = sink->deletions;
   flume__view_wake(view);

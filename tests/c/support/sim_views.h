@@ -75,7 +75,8 @@ struct sim_view {
   bool can_fail;         /* it was told to, or the machine has had a fault */
   bool entered;          /* someone is at work */
   bool writing;
-  bool reading; /* the owner reads the store */
+  bool reading;    /* the owner reads the store */
+  bool is_stopped; /* its sink was seen to be */
   bool is_closing, is_closed, is_quieting;
   int restarts; /* asked for, or made */
   int number;   /* of all, since the machine was started */

@@ -23,7 +23,7 @@
 
 #include "sim_views.h"
 
-#define DEFAULT_SEEDS 2000
+#define DEFAULT_SEEDS 4000
 #define SLOTS 4
 #define DRAIN_STEPS 20000
 
@@ -585,6 +585,8 @@ static bool open_db(struct db *db) {
     if (!is_reader) learn_log();
   } else {
     db->log = NULL;
+    while (uv_loop_alive(&db->process->loop)) uv_run(&db->process->loop, UV_RUN_NOWAIT);
+    sim_loop_abandon(db->process);
     CHECK(sim.had_fault || (is_reader && rv == FLUME_ENOENT));
     if (test_failed) printf("%s\n", err.msg);
   }
@@ -734,6 +736,8 @@ static void check_view(struct sim_view *of, const struct flume_log *log) {
   }
   of->last_since = since;
   if (is_resting(of) && !view->sink.restarting) of->last_restarts = of->restarts;
+  CHECK(!of->is_stopped || view->sink.state == FLUME_SINK_STOPPED || view->sink.state == FLUME_SINK_DETACHED);
+  of->is_stopped = view->sink.state == FLUME_SINK_STOPPED;
   CHECK(!of->entered || view->executor.seat == FLUME_SEAT_WORKING);
   if (!is_resting(of) || view->sink.state == FLUME_SINK_FAILED || view->sink.restarting) return;
   CHECK_INT_EQ(since, view->meta.since);
