@@ -483,7 +483,7 @@ describe("mounting a query view", function ()
       '[{"$filter":{"type":"vote"}},{"$map":{"n":true}},{"reverse":true},{"limit":2}]'})
     assert.equal("5\n", binary.output {dir, "q.count", '{"type":"post"}'})
     local text = binary.output {"--json", dir, "q.explain", '{"type":"post"}'}
-    assert.truthy(text:find('"decoded":5', 1, true), text)
+    assert.truthy(text:find('"returned":5', 1, true), text)
     local message = binary.failure {dir, "q.query", '[{"$filter":{"n":{"$foo":1}}}]'}
     assert.truthy(message:find("$filter.n.$foo: there is no such operator", 1, true), message)
   end)
