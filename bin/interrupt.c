@@ -7,7 +7,7 @@
 
 static lua_State *volatile watched;                /* where a signal raises an error, or NULL */
 static lua_State *volatile loop;                   /* where callbacks of the event loop run, or NULL */
-static volatile sig_atomic_t pending;              /* how many signals nobody has answered yet, 2 at most */
+static volatile sig_atomic_t pending;              /* how many signals are not answered yet, 2 at most */
 static volatile sig_atomic_t terminated;           /* the signal that is to end the process, or 0 */
 static volatile sig_atomic_t is_kept;              /* SIGINT does not end the process */
 static bool hangup_is_ignored;                     /* as nohup has it */
@@ -92,7 +92,7 @@ int flume_interrupt_watch_loop(lua_State *L) {
   return 0;
 }
 
-/* The function of guard has come to its end. */
+/* The function of guard has ended. */
 static int end_guard(lua_State *L, int status, lua_KContext ctx) {
   (void)ctx;
   if (watched == L) watched = NULL;

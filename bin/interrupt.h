@@ -1,14 +1,14 @@
 /* What signals mean to the Lua code that runs.
  *
- * SIGINT (Ctrl-C) raises "interrupted!" in the coroutine that is watched, once that runs Lua code, and sets a flag for
- * whoever waits on behalf of one that does not. Code that catches the error goes on. A second SIGINT that nobody has
- * answered yet raises it for good: at every instruction until the coroutine is dead; and in what runs on the event loop
- * meanwhile, if that is Lua code. Where there is no prompt it ends the process.
+ * SIGINT (Ctrl-C) raises "interrupted!" in the watched coroutine, once that runs Lua code, and sets a flag for the
+ * function that waits on behalf of a coroutine that waits. Code that catches the error goes on. A second SIGINT
+ * before the first is answered raises it for good: at every instruction until the coroutine is dead, and in the
+ * Lua code that runs on the event loop meanwhile. Without a prompt the second SIGINT ends the process.
  *
- * SIGTERM and SIGHUP are answered in the same way, and remembered: what is under way is brought to its end, and then the
- * process ends by that signal. A second one ends it at once.
+ * SIGTERM and SIGHUP are answered in the same way, and remembered: what is under way is brought to its end, and
+ * then the process ends by that signal. A second one ends it at once.
  *
- * Signals know no owner, hence this is one for the process; all functions are for its main thread. */
+ * A signal is the process's, hence there is one handler for the process. All functions are for its main thread. */
 #ifndef FLUME_INTERRUPT_H
 #define FLUME_INTERRUPT_H
 
@@ -16,10 +16,10 @@
 #include <stdbool.h>
 
 /* Handles the signals from now on. L is the state whose coroutine.resume and coroutine.wrap are replaced by ones that
- * watch the coroutine that they run, for as long as it runs, when the one that calls them is watched. */
+ * watch the coroutine that they run, for as long as it runs, when their caller is watched. */
 void flume_interrupt_open(lua_State *L);
 
-/* Handles the signals again, after somebody else has taken them. */
+/* Handles the signals again, after a library has taken them. */
 void flume_interrupt_handle(void);
 
 /* Nothing is watched any more; to be called before the state is closed. */

@@ -103,14 +103,14 @@ static bool is_reader_gone(void) {
   return poll(&output, 1, 0) > 0 && (output.revents & POLLERR);
 }
 
-/* reader_gone() → whether standard output is a pipe that nobody reads any more. */
+/* reader_gone() → whether standard output is a pipe whose reader has gone. */
 static int reader_gone(lua_State *L) {
   lua_pushboolean(L, is_reader_gone());
   return 1;
 }
 
 /* output_state() → "good"; "failed" when something could not be written to standard output, as Lua's print does not
- * tell; or "gone" when that was since nobody reads it any more. */
+ * tell; or "gone" when that was because its reader has gone. */
 static int output_state(lua_State *L) {
   lua_pushstring(L, !ferror(stdout) ? "good" : is_reader_gone() ? "gone" : "failed");
   return 1;

@@ -5,8 +5,8 @@
 
 #include <lua.h>
 
-/* A lua_CFunction that returns the module; for one Lua state of the process, for libedit calls back without an argument.
- */
+/* A lua_CFunction that returns the module; for one Lua state of the process, since libedit calls back without
+ * an argument. */
 int flume_terminal_open(lua_State *L);
 
 #endif

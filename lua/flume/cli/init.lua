@@ -36,7 +36,7 @@ commands
   NAME.METHOD [ARG…]   calls a method of a view; arguments are JSON, or strings;
                        q.query '[{"$filter": …}]' asks the built-in query view
   status               how far the log and the views are; --wait builds first
-  rebuild [NAME]       builds a view, or all, anew from the log
+  rebuild [NAME]       rebuilds a view, or all, from the log
   drop NAME            removes a view's state from the disk
   compact              removes the bytes of deleted records from the files
   backup DIR           copies the database to the new folder DIR
@@ -107,7 +107,7 @@ local WITHOUT_DB = {
   test = function (...) return require "flume.cli.commands.test".run(...) end,
 }
 
--- Whether there is somebody to type.
+-- Whether the lines come from a person at a terminal.
 local function is_prompt(request)
   return not request.code and not request.command and terminal.is_tty(STDIN)
 end
@@ -159,7 +159,7 @@ local function is_file(path)
   return bytes ~= nil and bytes > 0
 end
 
--- What is there but may not be looked at is left to the one who opens it.
+-- A path that can't be examined counts as a database: opening it tells why.
 local function exists(dir)
   local file, _, errno = io.open(dir .. "/log")
   if file then return file:close() end
@@ -205,7 +205,7 @@ local function open(request)
   return nil, ("%s: %s%s"):format(request.db, message, hint(request, code))
 end
 
--- A plain string is an error that nobody expected: it needs its traceback.
+-- A plain string is an unexpected error: it needs its traceback.
 local function explain(err)
   if type(err) ~= "string" or err == runner.INTERRUPTED then return err end
   return debug.traceback(err, 2)

@@ -1,4 +1,4 @@
--- The known name that somebody may have meant: "did you mean …?"
+-- The known name nearest to a misspelt one: "did you mean …?"
 
 local M = {}
 

@@ -507,7 +507,7 @@ describe("lines of Lua on standard input", function ()
     assert.is_not_nil(failure({dir}, {input = "1\n1 1\n"}):find "^flume: stdin:2: ")
     assert.is_not_nil(failure({dir}, {input = "1\nfor i = 1, 2 do\n"}):find "^flume: stdin:3?2?: .*<eof>\n$")
     assert.is_not_nil(failure({dir}, {input = ".mode blue\n"}):find "'blue' is none of auto, lua, json, table")
-    assert.is_not_nil(failure({dir}, {input = ".check --repair\ndb:get(0)\n"}):find "flume DB check %-%-repair mends")
+    assert.is_not_nil(failure({dir}, {input = ".check --repair\ndb:get(0)\n"}):find "flume DB check %-%-repair repairs")
   end)
 
   it("have examples in the help, which work as they stand there", function ()

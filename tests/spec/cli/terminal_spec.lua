@@ -471,7 +471,7 @@ describe("views that are edited while the prompt is there", function ()
     s:enter ".check"
     s:expect "no damage"
     s:enter ".check --repair"
-    s:expect "error: .check only looks; flume DB check --repair mends"
+    s:expect "error: .check only looks; flume DB check --repair repairs"
     s:enter(".backup " .. dir .. "/copy")
     s:expect "up to record 2"
     s:enter(".dump " .. dir .. "/dump")

@@ -28,7 +28,7 @@ local function start_of(view)
   return progress_of and progress_of.start or view.since.value
 end
 
--- names: of views that exist. from_start: they are about to begin anew, whatever their since says yet.
+-- names: of views that exist. from_start: they are about to be rebuilt, whatever their since says.
 local function new_build(db, names, from_start)
   local self = setmetatable({
     db = db,
@@ -54,7 +54,7 @@ function Build:_look_at(row)
     self.failures[name] = self.failures[name] or status.failure(row)
     return nil
   end
-  local since = row.next and row.next.since or row.since -- another version may be built beside the one that answers
+  local since = row.next and row.next.since or row.since -- a pending version is built beside the answering one
   if row.next or since < self.target then self.fresh[name] = true end
   if not self.fresh[name] then return -1 end
   if since >= self.target then self.seconds[name] = self.seconds[name] or progress.now() - self.started end
@@ -109,7 +109,7 @@ local function is_complete(complete)
   return complete
 end
 
--- Waits until the views, or the one named, have come to the log's since as of now. Returns the build.
+-- Waits until the views, or the named view, have caught up with the log as it is now. Returns the build.
 function M.wait(db, name)
   local build = new_build(db, sorted_names(db, name))
   build:run(is_complete)

@@ -1,5 +1,5 @@
 -- What the REPL does with a line: runs a statement and prints its results, or a dot command. Also what happens while
--- nobody types, and completion.
+-- the prompt is idle, and completion.
 
 local colour = require "flume.cli.colour"
 local columns = require "flume.cli.columns"
@@ -48,7 +48,7 @@ local function new(db, env, options)
     colours = colour.new(STDOUT),
     error_colours = colour.new(STDERR),
     watch = watch.new(db),
-    bar = nil,              -- the progress that is shown while nobody types
+    bar = nil,              -- the progress that is shown while the prompt is idle
   }, Console)
   self:set_mode(default_mode(options))
   return self
@@ -186,7 +186,7 @@ function Console:take(session, line)
   return true
 end
 
--- --- While nobody types ---------------------------------------------------------------------------------------------
+-- --- While the prompt is idle ---------------------------------------------------------------------------------------
 
 -- The bar of the builds that are under way. Returns whether it is on the screen.
 function Console:_show_progress(build)

@@ -98,7 +98,7 @@ COMMANDS.explain = {
 -- --- Views ----------------------------------------------------------------------------------------------------------
 
 COMMANDS.rebuild = {
-  usage = ".rebuild [VIEW]", about = "builds a view, or all, anew", example = ".rebuild sum", words = 1,
+  usage = ".rebuild [VIEW]", about = "rebuilds a view, or all", example = ".rebuild sum", words = 1,
   run = function (console, words)
     local _, message = views.rebuild(console.db, words[1], console.output)
     return message
@@ -146,7 +146,7 @@ end
 
 COMMANDS.check = {
   usage = ".check", about = "reads all of the log for damage", example = ".check", words = 1,
-  more = "flume DB check --repair mends what is damaged, when nobody has it open.",
+  more = "flume DB check --repair repairs a log that no process has open.",
   run = function (console, words)
     if words[1] then return ".check only looks; " .. COMMANDS.check.more:gsub("%.$", "") end
     return delegate "check"(console, words)

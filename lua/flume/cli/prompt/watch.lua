@@ -1,4 +1,4 @@
--- What the views do while somebody sits at the prompt: builds that are under way, and notes of what happened.
+-- What the views do while the prompt is open: builds that are under way, and notes of what happened.
 --
 --   local watcher = watch.new(db)
 --   local build = watcher:look()     {label =, total =, done =, records =, started =}; nil when nothing is being built
@@ -63,7 +63,7 @@ function M:_on_reloaded(change)
   end
 end
 
--- The build of a view that is under way: of the version that is to answer next, or of the one that answers. nil for
+-- The build of a view that is under way: of the pending version, or of the answering version. nil for
 -- none.
 local function build_of(row, before)
   local following = row.next and row.next.state ~= "failed" and row.next
