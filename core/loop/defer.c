@@ -3,7 +3,7 @@
 #include <assert.h>
 
 static void on_idle(uv_idle_t *idle) {
-  (void)idle; /* being active is all it does: the loop polls without sleeping */
+  (void)idle; /* an active idle handle keeps the loop from sleeping */
 }
 
 static void stop_when_empty(struct flume_defer *defer) {
@@ -14,7 +14,8 @@ static void stop_when_empty(struct flume_defer *defer) {
 
 static void on_check(uv_check_t *check) {
   struct flume_defer *defer = check->data;
-  struct flume_queue round; /* what is deferred meanwhile waits for the next turn, so that the loop gets to poll */
+  struct flume_queue
+      round; /* work that is deferred meanwhile waits for the next turn, so that the loop polls in between */
   flume_queue_init(&round);
   flume_queue_move(&round, &defer->pending);
   struct flume_queue *node;

@@ -4,8 +4,8 @@
 
 static void notify(struct flume_deferred *deferred) {
   struct flume_obv *obv = FLUME_CONTAINER_OF(deferred, struct flume_obv, notify);
-  /* A callback may stop any observer, add new ones, or set the value again: each observer is put back before its
-   * callback, so that wherever it is, stopping takes it out. */
+  /* A callback may stop any observer, add observers, or set the value. Each observer goes back into the list before
+   * its callback, so that stopping it works at any time. */
   struct flume_queue round;
   flume_queue_init(&round);
   flume_queue_move(&round, &obv->observers);

@@ -1,5 +1,5 @@
-/* An observable number that only grows or is set back: a log's or a view's since. The value may be read on any thread;
- * all else is the loop thread's. A thread that reads a value sees what was written before it was set. */
+/* An observable number that grows, or is set back: the since of a log or a view. Any thread may read the value, and
+ * then sees all writes before it was set. Everything else: loop thread. */
 #ifndef FLUME_OBV_H
 #define FLUME_OBV_H
 
@@ -11,18 +11,18 @@
 struct flume_obv {
   _Atomic int64_t value;
   struct flume_queue observers; /* struct flume_observer */
-  struct flume_defer *defer;    /* where notifications wait for the loop */
+  struct flume_defer *defer;    /* where notifications wait for the loop's next turn */
   struct flume_deferred notify;
 };
 
 void flume_obv_init(struct flume_obv *obv, struct flume_defer *defer, int64_t value);
-/* Observers still there are let go of, and never called again. */
+/* Removes all observers, which are never called again. */
 void flume_obv_fini(struct flume_obv *obv);
 
-/* The value is seen at once; the observers are called from the loop, once for all that was set until then. */
+/* Sets the value at once. The loop calls the observers later, once for all changes until then. */
 void flume_obv_set(struct flume_obv *obv, int64_t value);
 
-/* The observers are called although the value has not changed: something beside it has. */
+/* The loop calls the observers although the value has not changed. */
 void flume_obv_touch(struct flume_obv *obv);
 
 void flume_obv_observe(struct flume_obv *obv, struct flume_observer *observer);

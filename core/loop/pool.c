@@ -1,5 +1,5 @@
-/* Happy path: a job is queued, a worker takes it, runs it, and takes the next. A job that the loop is to hear of goes to
- * the list of ended jobs, and wakes the loop.
+/* Happy path: a job is queued, a worker takes it, runs it, and takes the next. A job that the loop is to hear of
+ * goes to the list of ended jobs, and wakes the loop.
  *
  * Failures:
  *   - No thread can be started: jobs run on the loop thread.
@@ -12,11 +12,11 @@
 
 struct flume_pool {
   const struct flume_io *io;
-  uv_pid_t pid; /* of the process that has the threads */
+  uv_pid_t pid; /* of the process that started the threads */
   uv_mutex_t mutex;
-  uv_cond_t wake;            /* there is a job, or the pool closes */
+  uv_cond_t wake;            /* a job waits, or the pool closes */
   struct flume_queue todo;   /* guarded by mutex, as all up to the next blank line */
-  struct flume_queue ended;  /* jobs that the loop is to hear of */
+  struct flume_queue ended;  /* ended jobs whose `done` is due */
   struct flume_queue alarms; /* struct flume_alarm, the earliest first */
   struct flume_alarm *ringing;
   uv_cond_t clock_wake; /* the earliest alarm has changed, one has ended, or the pool closes */
@@ -37,7 +37,7 @@ struct flume_pool {
 
 /* --- Workers ------------------------------------------------------------------------------------------------------ */
 
-/* With the mutex held; it is held again when this returns. A job without `done` may be gone once it has run. */
+/* With the mutex held, also on return. A job without `done` may be freed once it has run. */
 static void run_one(struct flume_pool *pool, struct flume_queue *node) {
   struct flume_job *job = FLUME_CONTAINER_OF(node, struct flume_job, queue);
   bool is_told = job->done != NULL;
@@ -78,7 +78,7 @@ static void start_thread(struct flume_pool *pool) {
 
 /* --- On the loop -------------------------------------------------------------------------------------------------- */
 
-/* No thread could be started: the loop runs what waits. */
+/* No thread could be started: the loop runs the jobs. */
 static void run_here(struct flume_pool *pool) {
   struct flume_queue *node;
   while (pool->threads_count == 0 && (node = flume_queue_shift(&pool->todo)) != NULL) run_one(pool, node);
@@ -172,7 +172,7 @@ void flume_pool_submit_first(struct flume_pool *pool, struct flume_job *job) {
 void flume_pool_hurry(struct flume_pool *pool, struct flume_job *job) {
   if (pool->io->submit != NULL) return;
   uv_mutex_lock(&pool->mutex);
-  if (!flume_queue_empty(&job->queue)) { /* a job that runs is in no list */
+  if (!flume_queue_empty(&job->queue)) { /* a running job is in no list */
     flume_queue_remove(&job->queue);
     flume_queue_push(pool->todo.next, &job->queue);
   }

@@ -1,19 +1,19 @@
-/* Happy path: the log acknowledges records, and tells the pump on the thread that wrote them. Every idle sink that is
- * behind asks for the block with its next record. If the block is in the window it is handed over; else it is planned
- * and loaded by a worker, and when it is back all sinks are looked at again. While a sink works on a block, the next
- * one is loaded ahead. A sink that has consumed its block gets the next one on its own thread, in the same breath.
+/* Happy path: the log publishes records, and tells the pump on the thread that wrote them. Every idle sink that is
+ * behind needs the block with its next record. A block in the window is handed over; any other block is planned, and
+ * loaded by a worker, which then looks at all sinks again. While a sink works on a block, the next block is loaded. A
+ * sink that has consumed its block gets the next block at once, on the same thread.
  *
- * Sinks that build side by side share one pass over the log: a block stays in the window while a sink that keeps pace
- * still needs it, and a sink that is a whole window ahead waits for the others. One that takes its time over a block
- * is left behind, and reads for itself.
+ * Sinks that build side by side share one pass over the log: a block stays in the window while a sink that keeps
+ * pace needs it, and a sink that is a whole window ahead waits for the others. No sink waits for a slow sink, which
+ * loads its blocks itself.
  *
  * Failures:
- *   - A block can't be read: the sinks that need it fail, and no other; they can be restarted.
+ *   - A block can't be read: the sinks that need it fail, and no others. They can be restarted.
  *   - There is no memory for a plan: the same.
- *   - The log can't follow its writer any more: waits for records that it does not have end with the reason.
+ *   - The log can't follow its writer: waits for records beyond the log's since end with the reason.
  *
- * Invariants: a sink is fed only records up to the log's since, in order, none twice; its since never passes the log's;
- * a deletion that it does not know of keeps it from being fed. */
+ * Invariants: a sink is fed only records up to the log's since, in order, none twice. Its since never passes the log's.
+ * A sink with unprocessed deletions of consumed records is not fed. */
 #include "view/pump.h"
 
 #include <assert.h>
@@ -22,8 +22,8 @@
 
 #define BLOCK_BYTES (512u << 10)
 #define LOAD_HERE_BYTES (64u << 10) /* smaller blocks are read at once: they were just written */
-#define PACE_RATIO 4u               /* over the quickest: a sink that takes longer over a block is not waited for */
-#define PACE_MS 5u                  /* and this much more, since a turn is short */
+#define PACE_RATIO 4u               /* times the quickest sink's time for a block: no sink waits for a slower one */
+#define PACE_MS 5u                  /* plus this, since a turn is short */
 #define PATIENCE_MS 100u
 #define TURN_PAUSE_NS (1000u * 1000)
 #define PATIENCE_SINK_MS 10u
@@ -32,10 +32,10 @@ struct flume_load {
   struct flume_job job;
   struct flume_pump *pump;
   struct flume_block *block;
-  int64_t deletions; /* of the log, as far as the block knows of them */
+  int64_t deletions; /* of the log when the block was planned */
   uint64_t number;   /* blocks read before it */
   bool loading;
-  bool dropped; /* no longer in the window: to be freed when back */
+  bool dropped; /* no longer in the window: freed when loading ends */
   int status;
   struct flume_err err;
 };
@@ -62,7 +62,7 @@ static bool is_owner(const struct flume_pump *pump) {
   return uv_thread_equal(&self, &pump->owner.thread) != 0;
 }
 
-/* Owner. Work, and what the loop has still to be told, keep it alive. */
+/* Owner. Work and pending news keep the loop alive. */
 static void keep_loop(struct flume_pump *pump, bool alive) {
   if (alive == pump->owner.referenced || pump->closed != NULL) return;
   pump->owner.referenced = alive;
@@ -149,7 +149,7 @@ static void tell_observers(struct flume_pump *pump) {
   }
 }
 
-/* A notice may hand in others: these wait for the loop's next turn, so that it gets to poll. */
+/* Notices that a notice queues wait for the next turn of the loop, so that the loop polls in between. */
 static void run_notices(struct flume_pump *pump) {
   struct flume_queue round, *node;
   flume_queue_init(&round);
@@ -168,7 +168,7 @@ static void drain(struct flume_pump *pump) {
   run_notices(pump);
   flume_pump_take_turns(pump);
   flume_pump_lock(pump);
-  flume_pump_unlock(pump); /* which looks whether the loop has to stay alive */
+  flume_pump_unlock(pump); /* unlocking updates whether the loop stays alive */
 }
 
 static void on_drain(struct flume_deferred *deferred) {
@@ -207,7 +207,7 @@ static int lost_status(struct flume_log *log) {
   return status;
 }
 
-/* 1: it has to go on waiting. */
+/* 1: the wait continues. */
 static int wait_status(const struct flume_sink *sink, const struct flume_wait *wait, uint64_t now) {
   if (sink->state == FLUME_SINK_FAILED && !sink->restarting) return FLUME_EVIEW;
   if (has_reached(sink, wait->seq)) return 0;
@@ -255,7 +255,7 @@ static void look_at_waits(struct flume_sink *sink) {
   }
 }
 
-/* The sink may have moved: whoever waits for that is answered. */
+/* The sink may have moved: ends the waits that are over, and tells the sink. */
 static void end_waits(struct flume_sink *sink) {
   look_at_waits(sink);
   if (sink->ops->moved != NULL) sink->ops->moved(sink);
@@ -275,7 +275,7 @@ static uint64_t earliest_of(const struct flume_sink *sink) {
   return earliest;
 }
 
-/* The alarm rings once too often rather than once too late: it is moved only to an earlier moment. */
+/* The alarm moves only to an earlier time: it may ring once too often, never too late. */
 static void wake_by(struct flume_pump *pump, uint64_t at_ns) {
   uint64_t earliest = earlier(pump->rings_ns, at_ns);
   if (earliest == pump->rings_ns || pump->closing) return;
@@ -331,7 +331,7 @@ static struct flume_load *find_load(struct flume_pump *pump, int64_t seq) {
   return NULL;
 }
 
-/* How long a sink may be at a block until it counts as stuck. They take turns, so the more there are the longer. */
+/* How long a sink may work on a block before it counts as stuck. Sinks take turns, so it grows with their number. */
 static uint64_t patience_ns(const struct flume_pump *pump) {
   return (PATIENCE_MS + PATIENCE_SINK_MS * (uint64_t)pump->sinks_count) * 1000000u;
 }
@@ -342,7 +342,7 @@ static bool keeps_pace(const struct flume_sink *sink, uint64_t now) {
   return sink->state == FLUME_SINK_IDLE;
 }
 
-/* Whether the sink takes much longer over its blocks than the quickest one does. */
+/* Whether the sink takes much longer for a block than the quickest sink. */
 static bool lags(const struct flume_sink *sink) {
   const struct flume_queue *sinks = &sink->pump->sinks;
   uint64_t quickest = sink->turn_ns;
@@ -359,7 +359,7 @@ static void note_turn(struct flume_sink *sink) {
   sink->slow = lags(sink);
 }
 
-/* By a sink that is at it, or at a block before it that is at hand too. */
+/* Whether a sink that keeps pace works on the block, or on an earlier block in the window. */
 static bool is_needed(struct flume_pump *pump, const struct flume_load *load, uint64_t now) {
   for (struct flume_queue *s = pump->sinks.next; s != &pump->sinks; s = s->next) {
     struct flume_sink *sink = FLUME_CONTAINER_OF(s, struct flume_sink, queue);
@@ -370,8 +370,8 @@ static bool is_needed(struct flume_pump *pump, const struct flume_load *load, ui
   return false;
 }
 
-/* A place in the window for another block: one that is free, or whose block nobody needs who keeps pace, the oldest
- * first. NULL: there is none now. */
+/* A place in the window for one more block: a free place, or the place of the oldest block that no sink in pace
+ * needs. NULL: none for now. */
 static struct flume_load **find_place(struct flume_pump *pump) {
   struct flume_load **oldest = NULL;
   uint64_t now = now_ns(pump);
@@ -404,7 +404,7 @@ static void load_run(struct flume_job *job) {
   flume_pump_unlock(pump);
 }
 
-/* Begins to read the block with seq. *out is the load, in the window. FLUME_EAGAIN: no place for it now. */
+/* Begins to load the block with seq. *out is the load, in the window. FLUME_EAGAIN: no place for now. */
 static int begin_load(struct flume_pump *pump, int64_t seq, struct flume_load **out, struct flume_err *err) {
   struct flume_load **place = find_place(pump);
   if (place == NULL) return FLUME_EAGAIN;
@@ -449,7 +449,8 @@ static void load_ahead(struct flume_pump *pump, const struct flume_block *block)
 
 /* --- Scheduling ---------------------------------------------------------------------------------------------- */
 
-/* A sink that waits for a place in the window goes on when the clock says so, at the latest: the loop stays alive. */
+/* A sink that waits for a place in the window continues at the next alarm at the latest; the loop stays alive until
+ * then. */
 static void set_held_back(struct flume_pump *pump, bool held_back) {
   if (held_back == pump->held_back) return;
   pump->held_back = held_back;
@@ -457,7 +458,8 @@ static void set_held_back(struct flume_pump *pump, bool held_back) {
   else flume_pump_end_work(pump);
 }
 
-/* Brings the sink to where all deletions are known to it: what it has not consumed it will pass over. */
+/* Makes the sink process new deletions. Deleted records that it has not consumed need no work: blocks leave them
+ * out. */
 static void learn_deletions(struct flume_sink *sink) {
   int64_t deletions = sink->pump->log->deletions.value;
   if (sink->deletions == deletions) return;
@@ -505,11 +507,11 @@ static void schedule_sink(struct flume_sink *sink) {
   struct flume_pump *pump = sink->pump;
   if (pump->closing || sink->restarting) return;
   if (sink->state == FLUME_SINK_IDLE) learn_deletions(sink);
-  if (sink->deletions != pump->log->deletions.value) return; /* it has to learn of them before it is fed */
+  if (sink->deletions != pump->log->deletions.value) return; /* deletions must be processed before the sink is fed */
   if (sink->state == FLUME_SINK_IDLE && pump->ready && sink->since.value < pump->log->since.value) feed(sink);
 }
 
-/* Each goes to the end of the list, so that a different one is looked at first each time. */
+/* Each sink moves to the end of the list, so that each round begins with a different sink. */
 static void schedule_each(struct flume_pump *pump) {
   set_held_back(pump, false);
   for (unsigned left = pump->sinks_count; left > 0; left--) {
@@ -521,7 +523,7 @@ static void schedule_each(struct flume_pump *pump) {
   }
 }
 
-/* A sink that fails while they are looked at asks for one more round, and for no round within the round. */
+/* A request within a round, as by a sink that fails, makes one more round follow. */
 static void schedule_all(struct flume_pump *pump) {
   if (pump->round != FLUME_PUMP_AT_REST) {
     pump->round = FLUME_PUMP_AGAIN;
@@ -534,7 +536,7 @@ static void schedule_all(struct flume_pump *pump) {
   pump->round = FLUME_PUMP_AT_REST;
 }
 
-/* The sink is looked at again; all are when one waits for a place in the window, which may be there now. */
+/* Looks at the sink again; at all sinks, when one waits for a place in the window. */
 static void reschedule(struct flume_sink *sink) {
   schedule_sink(sink);
   end_waits(sink);
@@ -688,7 +690,7 @@ static void on_async_closed(uv_handle_t *handle) {
   pump->closed(pump);
 }
 
-/* What the loop was to be told goes first. A load that comes back wakes the loop, and so defers this again. */
+/* Pending news goes first. A load that ends wakes the loop, which defers this function again. */
 static void close_when_quiet(struct flume_deferred *deferred) {
   struct flume_pump *pump = FLUME_CONTAINER_OF(deferred, struct flume_pump, owner.drain);
   run_notices(pump);

@@ -1,13 +1,12 @@
-/* Checkpoints: the state, and the seq up to which it was folded, made durable in one commit; with that, perhaps, the
- * version becomes the active one.
+/* Checkpoints: one commit makes the state and its seq durable. It may also make the version the active version.
  *
- * A checkpoint is due when some time has passed since the last one, when much is pending, when it was asked for, and a
- * little after the last record, when no more come. It is never ahead of what the log has on disk: the log is synced
- * before it, where that is needed.
+ * A checkpoint is due some time after the last one, when many bytes are pending, when it is requested, and shortly
+ * after the last record (idle checkpoint timer). It never contains records that the log doesn't have on disk: the
+ * log is synced first, if needed.
  *
  * Failures:
- *   - The disk is full: the view stalls, and tries again, while there is memory to go on in.
- *   - Anything else: the view fails. The last checkpoint is what it was. */
+ *   - The disk is full: the view stalls, and tries again while the pending bytes fit into memory.
+ *   - Any other error: the view fails. The last checkpoint stays valid. */
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -16,11 +15,12 @@
 #include "view/view.h"
 #include "view/view_dir.h"
 
-#define STALL_NS (1000u * 1000 * 1000)     /* until a checkpoint that found no room is tried again */
-#define PENDING_MAX_BYTES (16u << 20)      /* of a store: then a checkpoint is due */
-#define PENDING_STALLED_BYTES (128u << 20) /* of a store that can't be written: then the view ends */
+#define STALL_NS (1000u * 1000 * 1000)     /* between two attempts while the disk is full */
+#define PENDING_MAX_BYTES (16u << 20)      /* pending bytes of a store at which a checkpoint is due */
+#define PENDING_STALLED_BYTES (128u << 20) /* pending bytes of a store on a full disk at which the view fails */
 
-/* A checkpoint that took t is followed by none for 20 t, and half a second at least: they cost a twentieth at most. */
+/* After a checkpoint that took t, none follows for 20 t, and for half a second at least: checkpoints cost a
+ * twentieth of the time at most. */
 #define COMMIT_SHARE 20u
 #define COMMIT_PAUSE_NS (500u * 1000 * 1000)
 
@@ -96,7 +96,7 @@ static int commit(struct flume_view *view, struct flume_err *err) {
   return rv;
 }
 
-/* A state on disk must not know of records that a power cut can still take away. */
+/* A checkpoint must not contain records that a power cut can still remove. */
 static int sync_log(struct flume_view *view, struct flume_err *err) {
   if (flume__view_is_durable(view)) return 0;
   return flume__log_sync_now(view->sink.pump->log, view->meta.since, err);
@@ -118,7 +118,7 @@ void flume__view_run_commit(struct flume_view *view, bool saves) {
 
 /* --- What follows ---------------------------------------------------------------------------------------------- */
 
-/* A checkpoint that found no room is tried again, while there is memory to go on in. */
+/* On a full disk the checkpoint is tried again, while the pending bytes fit into memory. */
 void flume__view_settle_commit(struct flume_view *view) {
   struct flume_view_checkpoint *checkpoint = &view->checkpoint;
   int rv = checkpoint->commit_status;
@@ -132,8 +132,8 @@ void flume__view_settle_commit(struct flume_view *view) {
   }
 }
 
-/* A log that can't be synced takes no more appends; its views go on with what it has, and keep the checkpoint they
- * have. A checkpoint that was put off is still due. */
+/* When the log can't be synced, views fold its records on and keep their last checkpoint. A checkpoint that was put
+ * off is still due. */
 void flume__view_committed(struct flume_view *view) {
   struct flume_view_checkpoint *checkpoint = &view->checkpoint;
   if (checkpoint->sync_status != 0) checkpoint->commit_status = checkpoint->sync_status;

@@ -53,7 +53,7 @@ static int write_new(const struct flume_io *io, const char *path, const void *te
   return rv != 0 ? rv : closed;
 }
 
-/* UV_ENOENT: a sweep, on a different thread, took the new file for one that a crash has left. */
+/* UV_ENOENT: a sweep on a different thread removed the new file as a leftover of a crash. */
 static int replace(const struct flume_io *io, const char *from, const char *to, const void *text, size_t len) {
   int rv = write_new(io, from, text, len);
   return rv == 0 ? io->rename(io->ctx, from, to) : rv;
@@ -66,7 +66,7 @@ int flume_view_dir_write(const struct flume_io *io, const char *path, const char
   if (rv == 0) rv = join(from, path, name, ".new", err);
   if (rv != 0) return rv;
   rv = flume_io_mkdir_all(io, path);
-  if (rv == 0) rv = flume_io_sync_name(io, path); /* it may be there, and its name not be durable: see io.c */
+  if (rv == 0) rv = flume_io_sync_name(io, path); /* the directory may exist while its name is not durable: see io.c */
   if (rv != 0) return fail(err, rv, "creating", path);
   rv = replace(io, from, to, text, len);
   for (int tries = 1; rv == UV_ENOENT && tries < REPLACE_TRIES; tries++) rv = replace(io, from, to, text, len);
@@ -76,7 +76,7 @@ int flume_view_dir_write(const struct flume_io *io, const char *path, const char
 
 /* --- Versions -------------------------------------------------------------------------------------------------- */
 
-/* The number that a text of len bytes is, or FLUME_VIEW_DIR_NONE. */
+/* Parses a text of len bytes as a number; FLUME_VIEW_DIR_NONE: it is none. */
 static uint32_t parse_number(const char *text, size_t len) {
   uint64_t number = 0;
   if (len == 0 || len > 10 || text[0] == '0') return FLUME_VIEW_DIR_NONE;
@@ -144,7 +144,7 @@ int flume_view_dir_remove(const struct flume_io *io, const char *path, uint32_t 
 struct sweep {
   const uint32_t *keep;
   size_t count;
-  struct flume_buf *names; /* to be removed, each with its zero */
+  struct flume_buf *names; /* names to remove, each with its terminating zero */
 };
 
 static bool is_kept(const struct sweep *sweep, const char *name) {
@@ -173,7 +173,8 @@ int flume_view_dir_sweep(const struct flume_io *io, const char *path, const uint
   if (rv == UV_ENOENT) rv = 0;
   if (rv != 0) fail(err, rv, "listing", path);
   if (rv == 0 &&
-      names.len > 0) { /* the active version may be so in the cache alone: the one before it must not go first */
+      names.len >
+          0) { /* `active` may be in the cache alone: it must be durable before the previous version is removed */
     rv = io->sync_dir(io->ctx, path);
     if (rv != 0) fail(err, rv, "syncing", path);
   }

@@ -1,4 +1,4 @@
-/* The states of a view, what is next for one that is IDLE, and what may be asked of it. The table is in view.h. */
+/* The state machine of a view: the choice of the next work, and requests. The table of states is in view.h. */
 #include <assert.h>
 #include <string.h>
 
@@ -48,7 +48,7 @@ bool flume__view_is_working(const struct flume_view *view) {
   return (1u << view->state & WORKING) != 0;
 }
 
-/* A view that is at work, or waits for it, keeps the owner's loop alive. */
+/* A view that works, or waits for a thread, keeps the owner's loop alive. */
 static void count_busy(struct flume_view *view) {
   bool is_busy = flume__view_is_working(view) || view->executor.seat != FLUME_SEAT_NONE;
   if (is_busy == view->executor.is_busy) return;
@@ -110,7 +110,7 @@ void flume__view_take_wishes(struct flume_view *view) {
   assert(!flume__view_is_working(view));
   if ((view->wants & FLUME_WANT_ACTIVE) != 0 && !view->place.reads_only) {
     view->wants &= ~FLUME_WANT_ACTIVE;
-    view->checkpoint.activation = FLUME_VIEW_ASKED; /* also if it was active: a different one may be so now */
+    view->checkpoint.activation = FLUME_VIEW_ASKED; /* even if it was active: a different version may be active now */
     view->checkpoint.freshness = FLUME_VIEW_DUE;
   }
   if (view->new_skips.seqs != NULL) replace_skips(view);
@@ -139,13 +139,12 @@ static bool has_failed(const struct flume_view *view) {
   return view->sink.state == FLUME_SINK_FAILED;
 }
 
-/* A checkpoint is made on a worker; the state of an inline view is brought into the store by the owner before that. */
+/* A worker commits. For an inline view, the owner saves the state into the store first. */
 static enum flume_view_state saving_state(const struct flume_view *view) {
   return view->executor.is_inline ? FLUME_VIEW_SAVING : FLUME_VIEW_COMMITTING;
 }
 
-/* Whether the checkpoint that is due can be made. Where it can't, those who wait for it are told. A view that starts over
- * may have taken back some of the deleted records already: its state is no longer worth a checkpoint. */
+/* Whether a checkpoint is due and possible. If it is impossible, the waiting request is answered. */
 static bool may_commit(struct flume_view *view) {
   struct flume_view_checkpoint *checkpoint = &view->checkpoint;
   if (checkpoint->freshness != FLUME_VIEW_DUE || view->sink.restarting) return false;
@@ -177,7 +176,7 @@ static void cancel_calls(struct flume_view *view) {
 
 static void end(struct flume_view *view) {
   assert(view->executor.seat == FLUME_SEAT_WORKING && view->work.block == NULL);
-  if (view->slot != NULL) flume__slot_closed(view->slot, view); /* before: the reads go on with a different version */
+  if (view->slot != NULL) flume__slot_closed(view->slot, view); /* first: reads move to a different version */
   flume_sink_detach(&view->sink);
   flume__view_set_state(view, FLUME_VIEW_CLOSED);
   flume__view_answer(view, &view->requests.quiet, 0, NULL);
@@ -185,7 +184,7 @@ static void end(struct flume_view *view) {
   flume__view_answer(view, &view->requests.close, 0, NULL);
 }
 
-/* A view that a newer version has replaced answers what it was asked before. */
+/* A closing view. A version that was replaced still runs the calls that were queued. */
 static enum flume_view_state choose_last(struct flume_view *view) {
   struct flume_err err;
   flume_err_set(&err, FLUME_ECLOSED, "the view was closed");
@@ -199,8 +198,8 @@ static enum flume_view_state choose_last(struct flume_view *view) {
   return saving_state(view);
 }
 
-/* Nothing is under way and no call waits. A view that keeps itself, or has failed, has nothing to save; one that starts
- * over is quiet when it has done so. */
+/* No work is under way and no call waits. A view without a store, or one that has failed, has nothing to save. A
+ * view that starts over is quiet afterwards. */
 static enum flume_view_state choose_quiet(struct flume_view *view) {
   if (view->requests.quiet == NULL) return FLUME_VIEW_IDLE;
   if (view->store != NULL && view->sink.restarting) return FLUME_VIEW_IDLE;
@@ -210,7 +209,7 @@ static enum flume_view_state choose_quiet(struct flume_view *view) {
   return FLUME_VIEW_IDLE;
 }
 
-/* What a view that is IDLE does next: a state, IDLE for nothing, CLOSED when all is done. */
+/* The next state of a view that is IDLE. IDLE: no work; CLOSED: all work is done. */
 static enum flume_view_state choose(struct flume_view *view) {
   flume__view_take_wishes(view);
   if ((view->wants & FLUME_WANT_CLOSE) != 0) return choose_last(view);
@@ -224,7 +223,7 @@ static enum flume_view_state choose(struct flume_view *view) {
   return may_feed ? FLUME_VIEW_FOLDING : choose_quiet(view);
 }
 
-/* Whether choose could find something; that it could is not certain. */
+/* False: choose would find no work. True: it may find some. */
 static bool may_have_work(const struct flume_view *view) {
   const unsigned at_once = FLUME_WANT_CLOSE | FLUME_WANT_REBUILD | FLUME_WANT_REVIVE | FLUME_WANT_ACTIVE;
   const struct flume_view_requests *requests = &view->requests;
@@ -291,7 +290,7 @@ static void run(struct flume_view *view) {
   flume__view_ran(view);
 }
 
-/* The pool goes on where the owner's turn has come to something that waits for the disk. */
+/* Hands work of an inline view that waits for the disk to the pool. */
 static void hand_to_pool(struct flume_view *view) {
   assert(view->executor.seat == FLUME_SEAT_WORKING && view->state != FLUME_VIEW_IDLE);
   set_seat(view, FLUME_SEAT_POOL);
@@ -299,7 +298,7 @@ static void hand_to_pool(struct flume_view *view) {
   flume_pool_submit(view->sink.pump->pool, &view->executor.job);
 }
 
-/* Does what is next. False: there is nothing, or a worker goes on with it. */
+/* Does the next work. False: there is none, or a worker does it. */
 static bool step(struct flume_view *view) {
   enum flume_view_state state = choose(view);
   if (state == FLUME_VIEW_CLOSED) end(view);
@@ -313,12 +312,12 @@ static bool step(struct flume_view *view) {
   return false;
 }
 
-/* One thing after the other, until there is nothing, or the others have to have a turn. */
+/* Works until there is nothing to do, or until another job waits for the thread. */
 static void work(struct flume_view *view) {
   view->executor.seat = FLUME_SEAT_WORKING;
   bool more = step(view);
   while (more && !view->executor.is_inline && !flume_pool_is_wanted(view->sink.pump->pool)) more = step(view);
-  if (view->executor.seat != FLUME_SEAT_WORKING) return; /* a worker goes on */
+  if (view->executor.seat != FLUME_SEAT_WORKING) return; /* a worker continues */
   set_seat(view, FLUME_SEAT_NONE);
   if (more) flume__view_wake(view);
 }
@@ -338,7 +337,7 @@ static void run_job(struct flume_job *job) {
   } else if (view->state == FLUME_VIEW_IDLE) {
     work(view);
   } else {
-    assert(view->state == FLUME_VIEW_READING); /* which wakes the view again when it ends */
+    assert(view->state == FLUME_VIEW_READING); /* flume_view_end_reading wakes the view again */
     set_seat(view, FLUME_SEAT_NONE);
   }
   flume_pump_unlock(pump);
@@ -351,7 +350,7 @@ static void run_turn(struct flume_turn *turn) {
   flume_pump_lock(pump);
   assert(view->executor.seat == FLUME_SEAT_TURNS && view->executor.is_inline);
   if (view->state == FLUME_VIEW_IDLE) work(view);
-  else set_seat(view, FLUME_SEAT_NONE); /* the owner reads it, and wakes it again */
+  else set_seat(view, FLUME_SEAT_NONE); /* the owner reads the view, and wakes it afterwards */
   flume_pump_unlock(pump);
 }
 

@@ -1,13 +1,13 @@
-/* Scrubbing: nothing is left of deleted records in a view's files.
+/* Scrubbing: removing every byte of deleted records from a view's files.
  *
- * Happy path: the view takes back what was deleted, and commits. Its store is written anew, beside the versions of the
- * view, under a name that is no number; calls are answered between two pieces of that, but no more records are folded.
- * The new store gets a number by a rename, is made the active version if the old one was, and the view goes on with it.
- * The caller then removes the old one.
+ * Happy path: the view takes back deleted records, and commits. Its store is rewritten in the directory `new`,
+ * beside the versions of the view. Calls run between two pieces of the rewrite; no records are folded. A rename
+ * gives the new store a number. It becomes the active version if the old store was active, and the view continues
+ * with it. The caller then removes the old store.
  *
  * Failures:
  *   - The view has failed, or its checkpoints can't be written: the request is answered with the reason.
- *   - A crash: the version that was active, or the new one, is active; the other is swept away when the view is mounted.
+ *   - A crash: either the old or the new version is active; the next mount removes the other.
  *   - The view is rebuilt, or closed: the request is answered with FLUME_EAGAIN or FLUME_ECLOSED. */
 #include <assert.h>
 #include <stdio.h>
@@ -18,7 +18,7 @@
 
 /* --- Working --------------------------------------------------------------------------------------------------- */
 
-/* The new store takes the old one's place. */
+/* The new store replaces the old one. */
 static int publish(struct flume_view *view, struct flume_err *err) {
   const struct flume_io *io = flume__view_io(view);
   char path[FLUME_VIEW_PATH_BYTES], name[16];
@@ -40,12 +40,12 @@ static int begin(struct flume_view *view, struct flume_err *err) {
   return rv == 0 ? 1 : rv;
 }
 
-/* 1: there is more to do. */
+/* 1: more to do; 0: done; else the error. */
 static int scrub_some(struct flume_view *view, struct flume_err *err) {
   struct flume_view_scrub *scrub = &view->scrub;
   if (scrub->gone < 0) {
     scrub->gone = flume_store_erased(view->store, err);
-    if (scrub->gone == FLUME_ENOENT) scrub->gone = scrub->until; /* nothing was committed: there is no file */
+    if (scrub->gone == FLUME_ENOENT) scrub->gone = scrub->until; /* nothing was committed: no file exists */
     if (scrub->gone < 0 || scrub->gone >= scrub->until) return scrub->gone < 0 ? (int)scrub->gone : 0;
   }
   if (scrub->rewrite == NULL) return begin(view, err);
@@ -86,7 +86,7 @@ static void end_with(struct flume_view *view, int status, const char *why) {
   flume__view_end_scrub(view, status, &err);
 }
 
-/* All that was deleted is taken back, and nothing keeps the view from writing. */
+/* All deleted records are taken back, and nothing keeps the view from writing. */
 static bool is_settled(const struct flume_view *view) {
   bool is_idle = view->sink.state == FLUME_SINK_IDLE || view->work.block != NULL;
   return is_idle && !view->sink.restarting && !view->held && (view->wants & FLUME_WANT_RETRACT) == 0 &&

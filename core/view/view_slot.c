@@ -69,7 +69,7 @@ static void register_read(struct flume_view_read *read, struct flume_view *view)
   flume_sink_wait(&view->sink, &read->wait);
 }
 
-/* Locked. A read whose version has left goes on with the one that answers now. */
+/* Locked. A read whose version was closed waits for the version that answers now. */
 static void on_wait(struct flume_wait *wait, int status) {
   struct flume_view_read *read = FLUME_CONTAINER_OF(wait, struct flume_view_read, wait);
   struct flume_view *serving = read->slot->serving;
@@ -82,7 +82,7 @@ static void on_wait(struct flume_wait *wait, int status) {
   }
 }
 
-/* The reads that wait for a version which answers no more. */
+/* Moves the reads that wait for one version to another. */
 static void move_reads(struct flume_view *from, struct flume_view *to) {
   struct flume_queue *node, *next;
   if (from == NULL || from == to) return;
@@ -141,8 +141,8 @@ static bool has_failed(const struct flume_view *view) {
   return view->sink.state == FLUME_SINK_FAILED && !view->sink.restarting;
 }
 
-/* A version whose first commit would make it the active one must not do so behind the back of a newer one. While such a
- * commit is under way, the newer one waits. */
+/* The first commit of the old version must not make it active after a newer version has become active. While such a
+ * commit is under way, the newer version waits. */
 static bool takes_precedence(struct flume_view_slot *slot) {
   struct flume_view *old = slot->serving;
   if (old == NULL || old == slot->pending || old->checkpoint.activation != FLUME_VIEW_FIRST) return true;
@@ -153,7 +153,7 @@ static bool takes_precedence(struct flume_view_slot *slot) {
   return true;
 }
 
-/* A commit that is under way may make the version the active one all the same: flume__slot_activated is told then. */
+/* A commit that is under way may still make the version active: flume__slot_activated is called then. */
 static void drop(struct flume_view_slot *slot) {
   if (slot->state == FLUME_SLOT_ACTIVATING) flume__view_unwant_active(slot->pending);
   slot->pending = NULL;
@@ -176,7 +176,7 @@ static void swap(struct flume_view_slot *slot) {
   tell(slot);
 }
 
-/* Each looks at one state: whether the next one was reached. */
+/* One function for each state: it changes the state if its event has occurred. True: look again. */
 
 static bool look_catching_up(struct flume_view_slot *slot) {
   struct flume_view *view = slot->pending;
@@ -212,7 +212,7 @@ static bool look_activating(struct flume_view_slot *slot) {
     return false;
   }
   if (view->checkpoint.activation == FLUME_VIEW_ASKED) return false;
-  catch_up(slot); /* it started over */
+  catch_up(slot); /* the version has started over */
   tell(slot);
   return false;
 }

@@ -1,10 +1,10 @@
-/* The state of a view: in memory (behind the vtable) and in the store (all the rest, and what survives). Opening takes
- * up what the store has, if it fits; restoring brings memory to what the store has.
+/* The state of a view is in memory, behind the vtable, and in the store, which survives. Opening takes up the state
+ * in the store, if it fits the view. Restoring replaces the state in memory by the state in the store.
  *
  * Failures:
- *   - A state on disk was made by a different version, or of a different log: it is left alone, and the caller is told.
- *   - What is there is no state: the caller is told the same way, and tries a different place.
- *   - It can't be read for a reason of the environment (permission, memory): that is an error, and the state stays. */
+ *   - The state on disk is of a different version or a different log: it stays, and the caller gets the reason.
+ *   - The files are not a state, or are damaged: the caller gets the reason, and tries a different place.
+ *   - The environment fails (permission, memory): an error; the state stays. */
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,10 +13,10 @@
 #include "view/view.h"
 #include "view/view_dir.h"
 
-#define FIRST_COMMIT_NS (200u * 1000 * 1000) /* after a view was opened */
+#define FIRST_COMMIT_NS (200u * 1000 * 1000) /* after opening */
 
-/* A snapshot of a store that another process writes is kept no longer than this, if there is a newer one: it keeps that
- * process from using room again. */
+/* The age at which a snapshot of a store that another process writes is renewed: an old snapshot keeps that process
+ * from reusing pages. */
 #define RENEW_NS (5u * 1000 * 1000 * 1000)
 
 int flume__view_restore(struct flume_view *view, struct flume_err *err) {
@@ -24,7 +24,7 @@ int flume__view_restore(struct flume_view *view, struct flume_err *err) {
   return view->ops->restore(view, err);
 }
 
-/* From the store that another process writes to one in memory. */
+/* Replaces the store that another process writes by a store in memory. */
 static int leave_store(struct flume_view *view, struct flume_err *err) {
   const struct flume_io *io = flume__view_io(view);
   struct flume_store *store;
@@ -68,7 +68,7 @@ int flume__view_revert(struct flume_view *view, struct flume_err *err) {
 
 /* --- Following a writer ------------------------------------------------------------------------------------------ */
 
-/* The writer may have gone on in another directory: with the version written anew, or with a different one. */
+/* The writer may have moved to a different directory: after a scrub, or with a new version. */
 static int follow(struct flume_view *view, const struct flume_store_meta *limit, struct flume_store_meta *meta) {
   char path[FLUME_VIEW_PATH_BYTES], name[16];
   uint32_t number = FLUME_VIEW_DIR_NONE;
@@ -94,11 +94,11 @@ void flume__view_renew(struct flume_view *view) {
 
 /* --- Opening ---------------------------------------------------------------------------------------------------- */
 
-/* Why the state found can't be gone on with; NULL when it can. text has room for the reason. */
+/* Why the state on disk must be rebuilt; NULL: it fits. text: room for the reason. */
 static const char *reason_to_rebuild(struct flume_view *view, const struct flume_store_meta *found, char *text) {
   const struct flume_store_meta *wanted = &view->meta;
   const struct flume_log *log = view->sink.pump->log;
-  if (memcmp(found->log_id, wanted->log_id, 16) != 0) return "the log is another one";
+  if (memcmp(found->log_id, wanted->log_id, 16) != 0) return "the state is of a different log";
   if (found->since > log->since.value) return "the view is ahead of the log";
   if (found->deletions > log->deletions.value) return "the log knows of fewer deletions";
   if (found->since >= view->place.unusable_from) return "a record was skipped";
@@ -114,7 +114,7 @@ static const char *reason_to_rebuild(struct flume_view *view, const struct flume
   return "the source has changed";
 }
 
-/* Looks at what is in the store. Nothing there is no reason, but since -1. */
+/* Takes up the state in the store, if it fits. An empty store is no reason to rebuild: since is -1. */
 static int take_up(struct flume_view *view, const char **reason, char *text, struct flume_err *err) {
   struct flume_store_meta found;
   *reason = NULL;
@@ -148,7 +148,7 @@ static int open_store(struct flume_view *view, struct flume_err *err) {
   return rv == 0 ? flume_store_open(&view->store, io, path, access, err) : rv;
 }
 
-/* As if it had not been opened. */
+/* Undoes open_store. */
 static void undo_open(struct flume_view *view) {
   if (view->store != NULL) flume_store_close(view->store);
   view->store = NULL;

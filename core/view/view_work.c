@@ -1,10 +1,10 @@
 /* The work of each state, and what follows.
  *
- * Happy path: the pump hands over a block; it is folded for a slice of time; when a checkpoint is due, the state is saved
- * and committed together with the seq up to which it was folded; the pump is told how far the view is, and hands over
- * the next block. For a view with a state of its own all of it happens on one worker, one block after the other.
+ * Happy path: the pump hands over a block; the view folds it for a slice of time; when a checkpoint is due, the
+ * state is saved and committed together with its seq; the view reports the seq to the pump, which hands over the
+ * next block. For a script view one worker does all of this, block after block.
  *
- * When records that were folded are deleted, a view that can takes them back, some at a time; any other starts over.
+ * When folded records are deleted, a view that can retract takes them back, some at a time. Any other view starts over.
  *
  * Failures are told in view.h. */
 #include <assert.h>
@@ -44,7 +44,7 @@ static void run_fold(struct flume_view *view) {
   }
 }
 
-/* Fetches the next deleted records that the view had consumed: how many, or a negative code. */
+/* Reads the next deleted records that the view had consumed. Their number, or a negative code. */
 static int fetch_gone(struct flume_view *view, struct flume_block **gone) {
   struct flume_log *log = view->sink.pump->log;
   struct flume_err err;
@@ -64,7 +64,7 @@ static int fetch_gone(struct flume_view *view, struct flume_block **gone) {
   return count;
 }
 
-/* A record whose bytes are gone can't be taken back: the view starts over. */
+/* A record whose bytes are gone can't be taken back: then the view starts over. */
 static void run_retract(struct flume_view *view) {
   struct flume_block *gone[FLUME_VIEW_GONE_MAX];
   struct flume_view_work *work = &view->work;
@@ -82,7 +82,7 @@ static void run_retract(struct flume_view *view) {
   if (rv == 0 && count > 0) mark_dirty(view);
 }
 
-/* The state on disk goes first, so that a crash finds either the old state or none. */
+/* The state on disk is cleared first, so that a crash finds either the old state or none. */
 static void run_restore(struct flume_view *view) {
   struct flume_view_failure *failed = &view->work.failed;
   if (view->work.rebuilds) failed->status = flume__view_reset(view, &failed->err);
@@ -177,7 +177,7 @@ static void retracted(struct flume_view *view) {
 static void restored(struct flume_view *view) {
   struct flume_err err;
   view->checkpoint.commit_status = 0;
-  if (view->checkpoint.activation == FLUME_VIEW_ASKED) { /* the state that was to be the active one is gone */
+  if (view->checkpoint.activation == FLUME_VIEW_ASKED) { /* the state that the request was about is gone */
     view->checkpoint.activation = view->place.begins_active ? FLUME_VIEW_FIRST : FLUME_VIEW_OFF;
   }
   view->wants &= ~(unsigned)FLUME_WANT_ACTIVE;
@@ -201,8 +201,8 @@ static void called(struct flume_view *view) {
   flume__view_answer(view, &request, request->status, &request->err);
 }
 
-/* For a commit, or because somebody wants it quiet: a view whose state can't be saved has none that another could go on
- * with. */
+/* The state was saved for a commit, or for a request for quiet. A view whose state can't be saved has none to take
+ * over: it fails. */
 static void saved(struct flume_view *view) {
   bool commits = view->checkpoint.freshness == FLUME_VIEW_DUE;
   if (commits && view->checkpoint.commit_status == 0) {
@@ -266,7 +266,7 @@ static void forget(struct flume_sink *sink) {
   flume__view_wake(view);
 }
 
-/* When no more records come, what there is becomes a checkpoint all the same, a little later. */
+/* The idle checkpoint timer: no record has come for a while. */
 static void due(struct flume_sink *sink) {
   struct flume_view *view = view_of(sink);
   bool is_resting = view->state == FLUME_VIEW_IDLE && (view->wants & FLUME_WANT_CLOSE) == 0;

@@ -57,7 +57,7 @@ describe("a rebuild", function ()
     local long, short = filled(5), filled(2)
     folded(long, 1)
     fixture.copy(long .. "/views/count/1/data.mdb", short .. "/views/count/1/data.mdb")
-    assert.same({2, 2, "the log is another one"}, {folded(short, 1)})
+    assert.same({2, 2, "the state is of a different log"}, {folded(short, 1)})
   end)
 
   it("is done when the log was cut below the view", function ()
