@@ -188,7 +188,8 @@ int flume__log_plan(struct flume_log *log, int64_t seq, bool reverse, size_t max
                     struct flume_err *err);
 /* How many records up to and with seq are deleted. */
 int64_t flume__log_deleted_count(struct flume_log *log, int64_t seq);
-/* The seq of the deletion with this ordinal, 0 <= ordinal < log->deletions.value. -1 when it is not known any more. */
+/* The seq of the deletion with this ordinal, 0 <= ordinal < log->deletions.value. -1 when a repair has
+ * found its frame to be damaged: it may then be any record that the log had, and none is known to be deleted by it. */
 int64_t flume__log_deletion_at(struct flume_log *log, int64_t ordinal);
 /* A loaded block that has the one deleted record alone, with the bytes it had. FLUME_ENOENT when the bytes are gone, or
  * seq is not deleted; FLUME_ECORRUPT, FLUME_ENOMEM or an errno. */

@@ -183,8 +183,10 @@ static void on_async(uv_async_t *async) {
 
 /* --- Waits --------------------------------------------------------------------------------------------------- */
 
+/* A repair may leave deletions whose seq is not known (-1): such a record may be any that was consumed. */
 bool flume_sink_is_stale(const struct flume_sink *sink) {
   struct flume_log *log = sink->pump->log;
+  if (sink->since.value < 0) return false; /* nothing was consumed */
   for (int64_t i = sink->deletions; i < log->deletions.value; i++) {
     if (flume__log_deletion_at(log, i) <= sink->since.value) return true;
   }

@@ -49,7 +49,7 @@ static int fetch_gone(struct flume_view *view, struct flume_block **gone) {
   struct flume_log *log = view->sink.pump->log;
   struct flume_err err;
   int count = 0;
-  int64_t i = view->work.gone_until;
+  int64_t i = view->meta.since < 0 ? view->work.deletions : view->work.gone_until; /* nothing was consumed */
   while (i < view->work.deletions && count < FLUME_VIEW_GONE_MAX) {
     int64_t seq = flume__log_deletion_at(log, i++);
     if (seq > view->meta.since) continue;

@@ -21,6 +21,8 @@
 #define STEP_BYTES (64u << 20)
 #define LOST_MAX ((int64_t)1 << 27) /* in one place: a segment has no more records */
 
+#define UNKNOWN_MAX (1u << 20) /* deletions without a seq that are added for those that are missing */
+
 struct repair {
   const struct flume_io *io;
   const char *dir;
@@ -64,6 +66,20 @@ static int add_all_lost(struct repair *repair, struct flume_err *err) {
   return rv == 0 ? 0 : flume_err_nomem(err);
 }
 
+/* Records that damaged frames had deleted are there again. Views that know of these deletions must start over: for them
+ * the log has more deletions than it ever had. The frames that are missing at the end had at most a seq in 8 bytes. */
+static int add_unknown(struct repair *repair, struct flume_err *err) {
+  struct flume_checker *checker = &repair->checker;
+  struct flume_deletions *deletions = &checker->deletions;
+  if (!checker->deletions_damaged) return 0;
+  uint64_t acknowledged_off = checker->watermark.deleted_end_off, count = 1;
+  if (acknowledged_off > deletions->end_off) count += (acknowledged_off - deletions->end_off) / 8;
+  if (count > UNKNOWN_MAX) return 0; /* the log has fewer deletions than before, which views notice as well */
+  if (flume_tombstones_reserve(&deletions->deleted, (size_t)count) != 0) return flume_err_nomem(err);
+  while (count-- > 0) flume_tombstones_add_unknown(&deletions->deleted);
+  return 0;
+}
+
 static int replace_deleted(struct repair *repair, const struct flume_buf *bytes, struct flume_err *err) {
   const struct flume_io *io = repair->io;
   char path[FLUME_PATH_MAX], temporary[FLUME_PATH_MAX];
@@ -85,6 +101,7 @@ static int repair_deleted(struct repair *repair, struct flume_err *err) {
   size_t before = checker->deletions.deleted.count;
   int rv = add_all_lost(repair, err);
   size_t lost = checker->deletions.deleted.count - before;
+  if (rv == 0) rv = add_unknown(repair, err);
   if (rv != 0 || (lost == 0 && !checker->deletions_damaged)) return rv;
   struct flume_buf bytes;
   flume_buf_init(&bytes, repair->io);
