@@ -75,8 +75,9 @@ struct sim_view {
   bool can_fail;         /* it was told to, or the machine has had a fault */
   bool entered;          /* someone is at work */
   bool writing;
-  bool reading;    /* the owner reads the store */
-  bool is_stopped; /* its sink was seen to be */
+  bool reading;      /* the owner reads the store */
+  int retracts_left; /* > 0: when so many records have been taken back, no more can be */
+  bool is_stopped;   /* its sink was seen to be */
   bool is_closing, is_closed, is_quieting;
   int restarts; /* asked for, or made */
   int number;   /* of all, since the machine was started */
@@ -297,7 +298,7 @@ static int sim_view_retract(struct flume_view *view, struct flume_block *block, 
   CHECK(of->slot->retracts && block->count == 1 && seq <= view->meta.since && view->state == FLUME_VIEW_RETRACTING);
   memcpy(&value, flume_block_get(block, 0, &len), sizeof value);
   CHECK(model.values[seq] == value);
-  if (sim_one_in(40)) return 1;
+  if (sim_one_in(40) || (of->retracts_left > 0 && --of->retracts_left == 0)) return 1;
   if (!sim_bit(&of->folds[value % GROUPS], seq)) {
     CHECK(of->passed[seq] || of->slot->passed[seq]);
     return 0;

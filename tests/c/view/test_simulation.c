@@ -935,7 +935,7 @@ static bool step_on(unsigned choice, struct sim_process *process) {
 }
 
 static void step(void) {
-  struct sim_process *process = &machine.processes[sim_one_in(3) ? READER : WRITER];
+  struct sim_process *process = &machine.processes[sim_below(3) == 0 ? READER : WRITER];
   uv_thread_t thread = machine.thread;
   unsigned choice = sim_below(sim.quiet > 0 ? 13 : 18);
   if (test_failed) return;
@@ -1011,6 +1011,20 @@ static void tell_unsettled(void) {
   }
 }
 
+/* Steps without the user, until nothing is left to be done. */
+static void settle(void) {
+  sim.quiet++;
+  for (int round = 0; !test_failed && !is_settled(); round++) {
+    if (round > 0 && round % 50 == 0) put_right(&sim.dbs[WRITER]);
+    if (round > 0 && round % 50 == 0) put_right(&sim.dbs[READER]);
+    for (int i = 0; i < 20; i++) step();
+    if (CHECK(round < 1000)) continue;
+    printf("it does not settle:\n");
+    tell_unsettled();
+  }
+  sim.quiet--;
+}
+
 static void drain(void) {
   struct db *writer = &sim.dbs[WRITER], *reader = &sim.dbs[READER];
   sim.quiet++;
@@ -1025,14 +1039,7 @@ static void drain(void) {
     sim.quiet = 1;
   }
   open_db(writer);
-  for (int round = 0; !test_failed && !is_settled(); round++) {
-    if (round > 0 && round % 50 == 0) put_right(writer);
-    if (round > 0 && round % 50 == 0) put_right(reader);
-    for (int i = 0; i < 20; i++) step();
-    if (CHECK(round < 1000)) continue;
-    printf("it does not settle:\n");
-    tell_unsettled();
-  }
+  settle();
   sim.quiet--;
 }
 
@@ -1105,6 +1112,155 @@ static void base_dir(char *path) {
     temp_dir(path);
   }
 }
+
+/* --- What seeds have found, step by step ---------------------------------------------------------------------------- */
+
+static char plain_dir[TEST_PATH_MAX];
+
+/* A writer with one view, which has folded some records. */
+static struct sim_view *begin_plain(struct sim_slot slot) {
+  char dir[TEST_PATH_MAX];
+  base_dir(plain_dir);
+  snprintf(dir, sizeof dir, "%.200s/s", plain_dir);
+  set_up(1, dir);
+  machine.is_plain = true;
+  machine.patience = 0;
+  sim.options.sync = FLUME_SYNC_ALWAYS;
+  sim.options.segment_bytes = 0;
+  sim.big_records = false;
+  if (slot.dir[0] != '\0') snprintf(slot.dir, sizeof slot.dir, "%s/v", dir);
+  sim.slots[0] = slot;
+  MUST(open_db(&sim.dbs[WRITER]));
+  sim_enter_owner(sim.dbs[WRITER].process);
+  mount(&sim.slots[0]);
+  for (int i = 0; i < 4; i++) append(true);
+  sim_leave_owner(sim.dbs[WRITER].process);
+  settle();
+  return sim.slots[0].current;
+}
+
+static void end_plain(void) {
+  put_right(&sim.dbs[WRITER]);
+  settle();
+  close_all();
+  if (!test_failed) sim_machine_fini();
+  remove_dir(plain_dir);
+}
+
+static void delete_first(size_t count) {
+  struct asked *asked = ask("delete", NULL, &sim.dbs[WRITER]);
+  asked->count = count;
+  for (size_t i = 0; i < count; i++) {
+    asked->seqs[i] = (int64_t)i;
+    model.offered_deletion[i] = true;
+  }
+  sim_enter_owner(sim.dbs[WRITER].process);
+  CHECK_INT_EQ(flume_log_del(sim.dbs[WRITER].log, &asked->append, asked->seqs, count, on_deleted, &err), 0);
+  sim_leave_owner(sim.dbs[WRITER].process);
+  while (sim_run_work() || sim_end_work(sim.dbs[WRITER].process)) continue;
+}
+
+TEST(a_checkpoint_fails_while_a_block_waits) {
+  struct sim_view *of = begin_plain((struct sim_slot){.dir = "v", .is_inline = true, .retracts = true});
+  struct sim_process *process = sim.dbs[WRITER].process;
+  sim_enter_owner(process);
+  append(true);
+  sim_leave_owner(process);
+  for (int i = 0; i < 100 && of->view.state != FLUME_VIEW_COMMITTING; i++) {
+    machine.now_ns += 1000000000u;
+    sim_ring_alarm();
+    sim_turn_loop(process);
+  }
+  sim_enter_owner(process);
+  append(true);
+  sim_leave_owner(process);
+  REQUIRE(of->view.state == FLUME_VIEW_COMMITTING && of->view.work.block != NULL);
+  sim.had_fault = of->can_fail = true;
+  flume_io_remove_all(&flume_io_posix, of->slot->dir);
+  CHECK(sim_run_job());
+  CHECK_INT_EQ(of->view.sink.state, FLUME_SINK_FAILED);
+  CHECK(of->view.work.block == NULL);
+  MUST(flume_io_mkdir_all(&flume_io_posix, of->slot->dir) == 0);
+  end_plain();
+}
+
+TEST(a_view_is_failed_while_deletions_wait) {
+  struct sim_view *of = begin_plain((struct sim_slot){.retracts = true});
+  flume_view_hold(&of->view, true);
+  delete_first(2);
+  REQUIRE(of->view.sink.state == FLUME_SINK_FORGETTING);
+  flume_err_set(&err, FLUME_EVIEW, "failed by its owner");
+  flume_view_fail(&of->view, &err);
+  CHECK_INT_EQ(of->view.sink.state, FLUME_SINK_FAILED);
+  CHECK_INT_EQ(of->view.wants & FLUME_WANT_RETRACT, 0);
+  end_plain();
+}
+
+TEST(a_rebuild_that_fails_is_fed_nothing) {
+  struct sim_view *of = begin_plain((struct sim_slot){.kind = SIM_GROUPS, .retracts = true});
+  sim.had_fault = of->can_fail = true;
+  restart(of, true);
+  of->process->failing_alloc = 1; /* where it looks at what the store has */
+  while (sim_run_job()) continue;
+  CHECK_INT_EQ(of->view.sink.state, FLUME_SINK_FAILED);
+  CHECK(of->view.work.block == NULL && of->view.sink.since.value == -1);
+  end_plain();
+}
+
+TEST(a_half_done_state_is_not_committed) {
+  struct sim_view *of =
+      begin_plain((struct sim_slot){.dir = "v", .retracts = true, .starting_over = SIM_OWNER_DECLINES});
+  activate(of);
+  settle();
+  unsigned commits = of->commits;
+  of->retracts_left = 2;
+  delete_first(3);
+  while (sim_run_job()) continue;
+  CHECK(of->view.sink.restarting);
+  activate(of);
+  while (sim_run_job()) continue;
+  CHECK_INT_EQ(of->commits, commits);
+  end_plain();
+}
+
+TEST(a_view_starts_over_twice_before_the_loop_hears_of_it) {
+  struct sim_view *of = begin_plain((struct sim_slot){.starting_over = SIM_OWNER_DECLINES});
+  delete_first(1);
+  while (sim_run_job()) continue;
+  call(of);
+  while (sim_run_job()) continue;
+  restart(of, false);
+  while (sim_run_job()) continue;
+  append(true);
+  delete_first(2);
+  while (sim_run_job()) continue;
+  end_plain();
+}
+
+TEST(a_reader_that_is_revived_does_not_go_ahead_of_its_log) {
+  struct sim_view *of = begin_plain((struct sim_slot){.dir = "v", .retracts = true});
+  struct db *reader = &sim.dbs[READER];
+  activate(of);
+  settle();
+  MUST(open_db(reader));
+  sim_enter_owner(reader->process);
+  mount_reader(of->slot);
+  sim_leave_owner(reader->process);
+  REQUIRE(of->slot->reader != NULL && of->slot->reader->view.place.reads_only);
+  sim_enter_owner(of->process);
+  append(true);
+  sim_leave_owner(of->process);
+  while (sim_run_job()) continue;
+  activate(of);
+  while (sim_run_job()) continue;
+  CHECK(of->view.meta.since > reader->log->since.value);
+  restart(of->slot->reader, false);
+  while (sim_run_job()) continue;
+  CHECK(of->slot->reader->view.sink.since.value <= reader->log->since.value);
+  end_plain();
+}
+
+/* --- Seeds by number ------------------------------------------------------------------------------------------------ */
 
 static uint64_t number_from(const char *name, uint64_t otherwise) {
   const char *text = getenv(name);
