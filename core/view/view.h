@@ -172,12 +172,11 @@ struct flume_view_call {
 
 /* The place of a version on disk. */
 struct flume_view_place {
-  char *dir;       /* of the view, see view_dir.h; NULL for a view in memory. Owned */
-  uint32_t number; /* of this version in dir */
-  bool reads_only; /* another process writes the store: this process folds in memory and never commits */
-  bool accepts;    /* continue with a state of a different version */
-  bool
-      begins_active; /* the first commit makes this version active: FLUME_VIEW_FIRST; no other version is asked to before */
+  char *dir;             /* of the view, see view_dir.h; NULL for a view in memory. Owned */
+  uint32_t number;       /* of this version in dir */
+  bool reads_only;       /* another process writes the store: this process folds in memory and never commits */
+  bool accepts;          /* continue with a state of a different version */
+  bool begins_active;    /* the first commit makes this version active, see FLUME_VIEW_FIRST */
   int64_t unusable_from; /* a state that has consumed this seq must be rebuilt */
 };
 

@@ -8,8 +8,8 @@
 #include "lua/binding/lua_loop.h"
 
 #define WATCH_TYPE "flume.watcher"
-#define SETTLE_MS 50        /* without another change, until fn is called: an editor writes a file in several steps */
-#define SETTLE_MOST_MS 1000 /* however many changes there are */
+#define SETTLE_MS 50        /* quiet time before fn is called: an editor writes a file in several steps */
+#define SETTLE_MOST_MS 1000 /* longest delay of fn */
 #define POLL_MS 1000        /* between two calls, where there are no events */
 
 /* A place to look at. */
@@ -17,7 +17,7 @@ struct place {
   uv_fs_event_t event;
   struct watch *watch;
   struct place *next;
-  char *name; /* the one that counts; NULL: all */
+  char *name; /* the name to watch; NULL: all */
 };
 
 struct watch {
@@ -25,7 +25,7 @@ struct watch {
   uv_timer_t poll;
   struct flume_loop *loop;
   struct place *places;
-  uint64_t first_ms; /* of the changes that fn was not told of, on the loop's clock; 0: there are none */
+  uint64_t first_ms; /* the first change since fn was called, on the loop's clock; 0: none */
   int fn;            /* registry */
   int handles;       /* that are not closed yet */
 };
@@ -96,7 +96,7 @@ static bool is_missing(int rv) {
   return rv == UV_ENOENT || rv == UV_ENOTDIR || rv == UV_EACCES || rv == UV_ELOOP || rv == UV_ENAMETOOLONG;
 }
 
-/* 0, or a negative errno when there are no events for the folder. */
+/* 0, or a negative errno: there are no events for the folder. */
 static int add_place(struct watch *watch, const char *folder, const char *name) {
   int rv = flume_io_posix.has_events(flume_io_posix.ctx, folder);
   if (rv != 0) return is_missing(rv) ? 0 : rv;

@@ -7,7 +7,7 @@
 /* Puts watch and read_link into the table on top.
  *
  *   watch(fn) -> watcher       fn() on the loop, soon after something has changed; a burst of changes is one call
- *   watcher:look(places)       looks at these places from now on, in place of the ones before. places: a list of {folder},
+ *   watcher:look(places)       watches these places from now on, and no others. places: a list of {folder},
  *                              for all changes in a folder, and {folder, name}, for those of one name in it. A folder
  *                              that isn't there is passed over. Whether there are events for all; else fn is called
  *                              once a second. Keeps the loop alive

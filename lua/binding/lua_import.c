@@ -34,7 +34,7 @@ static void push_metatable(lua_State *L) {
   lua_setfield(L, -2, "__index");
 }
 
-/* import_open(path, format, bits) -> import | nil, message, code; bits 0: whatever the file has */
+/* import_open(path, format, bits) -> import | nil, message, code; bits 0: detected from the file */
 static int import_open(lua_State *L) {
   static const char *const formats[] = {"flumelog-offset", "async-append-only-log", NULL};
   const char *path = luaL_checkstring(L, 1);

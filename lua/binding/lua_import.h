@@ -1,4 +1,4 @@
-/* Taking over the records of other logs' files, for Lua. */
+/* Importing the records of other log formats, for Lua. */
 #ifndef FLUME_LUA_IMPORT_H
 #define FLUME_LUA_IMPORT_H
 
@@ -6,7 +6,7 @@
 
 #include "core/import/log_import.h"
 
-/* The import at index; raises when it is something else. It is the userdata's. */
+/* The import at index, borrowed from the userdata; raises when the value is something else. */
 struct flume_import *flume__import_check(lua_State *L, int index);
 
 /* import_open(path, format, bits): into the table on top. */

@@ -15,7 +15,7 @@
 #define LOG_TYPE "flume.log"
 #define KEEP_BYTES ((size_t)1 << 20)
 
-/* User values of a log: the buffer that values are encoded into. */
+/* User values of a log: the buffer for encoding values. */
 enum { UV_BUF = 1, UV_COUNT = 1 };
 
 static struct flume_lua_log *to_log(lua_State *L, int index) {
@@ -28,7 +28,7 @@ struct flume_lua_log *flume__lua_log_check(lua_State *L, int index) {
   return self;
 }
 
-/* A record that is nil is flume.null: nil by itself means that there is none. */
+/* A record that is nil is pushed as flume.null: nil means that there is no record. */
 static int push_packed(lua_State *L, const uint8_t *data, size_t len) {
   int rv = flume_marshal_push(L, data, len);
   if (rv != 0 || !lua_isnil(L, -1)) return rv;
@@ -114,7 +114,7 @@ static struct flume_buf *take_buf(lua_State *L) {
   return buf;
 }
 
-/* The slices of a batch stand in the same buffer, behind the records: one allocation, freed with the box. */
+/* The slices of a batch are in the same buffer, behind the records: one allocation, freed with the box. */
 static struct flume_slice *finish_slices(struct flume_buf *buf, struct flume_buf *ends, size_t count) {
   size_t pad = (8 - buf->len % 8) % 8;
   if (flume_buf_reserve(buf, pad + count * sizeof(struct flume_slice)) != 0) return NULL;
@@ -237,14 +237,14 @@ static int log_append_wait(lua_State *L) {
   return 1;
 }
 
-/* One line of JSON more into the batch; empty lines are passed over. */
+/* Adds a line of JSON to the batch; skips an empty line. */
 static int encode_line(const struct flume_lua_log *self, const char *line, size_t len, struct flume_buf *buf,
                        struct flume_buf *ends, struct flume_err *err) {
   while (len > 0 && (line[len - 1] == ' ' || line[len - 1] == '\t' || line[len - 1] == '\r')) len--;
   if (len == 0) return 0;
   size_t start = buf->len;
   int rv = flume_json_to_msgpack(line, len, buf, err);
-  if (rv == 0 && self->codec != FLUME_CODEC_MSGPACK) { /* checked; and kept as it is */
+  if (rv == 0 && self->codec != FLUME_CODEC_MSGPACK) { /* checked, and stored unchanged */
     buf->len = start;
     if (flume_buf_append(buf, line, len) != 0) rv = flume_err_nomem(err);
   }
@@ -312,9 +312,9 @@ static int encode_packed(const struct flume_lua_log *self, const uint8_t *data, 
   return rv;
 }
 
-/* append_packed(self, bytes, max_bytes, cb) -> count, bytes used | nil, message, code, number of the bad value. The whole
- * MessagePack values at the beginning of bytes, about max_bytes of them, are one batch, up to the first bad one; cb is
- * not called when there are none. */
+/* append_packed(self, bytes, max_bytes, cb) -> count, bytes used | nil, message, code, number of the bad value. The
+ * whole MessagePack values at the beginning of bytes, about max_bytes of them, are one batch, up to the first bad
+ * one; cb is not called when there are none. */
 static int log_append_packed(lua_State *L) {
   struct flume_lua_log *self = flume__lua_log_check(L, 1);
   size_t len, max_bytes = (size_t)luaL_checkinteger(L, 3), count = 0;
@@ -327,7 +327,7 @@ static int log_append_packed(lua_State *L) {
   while (p < end && buf->len < max_bytes && rv == 0) {
     const uint8_t *value = p;
     bool is_whole = flume_msgpack_skip(&p, end) == 0;
-    if (!is_whole && *value != 0xc1) break; /* no value begins with 0xc1; the rest of any other may come yet */
+    if (!is_whole && *value != 0xc1) break; /* no value begins with 0xc1; the rest of other values may follow */
     rv = encode_packed(self, value, (size_t)((is_whole ? p : value + 1) - value), buf, &ends, &err);
     if (rv == 0) count++;
     else p = value;
@@ -349,7 +349,7 @@ static int log_append_packed(lua_State *L) {
   return 2;
 }
 
-/* Up to max_bytes of records of the import into the batch. 1 when there may be more, 0 at the end, or what is wrong. */
+/* Adds up to max_bytes of records of the import to the batch. 1: there may be more; 0: the end; or an error. */
 static int encode_import(const struct flume_lua_log *self, struct flume_import *import, size_t max_bytes,
                          struct flume_buf *buf, struct flume_buf *ends, struct flume_err *err) {
   while (buf->len < max_bytes) {
@@ -361,8 +361,8 @@ static int encode_import(const struct flume_lua_log *self, struct flume_import *
   return 1;
 }
 
-/* append_import(self, import, max_bytes, cb) -> count, ended [, what is wrong, code] | nil, message, code. About max_bytes
- * of records of the import are one batch, up to the first bad one; cb is not called when there are none. */
+/* append_import(self, import, max_bytes, cb) -> count, ended [, what is wrong, code] | nil, message, code. About
+ * max_bytes of records of the import are one batch, up to the first bad one; cb is not called when there are none. */
 static int log_append_import(lua_State *L) {
   struct flume_lua_log *self = flume__lua_log_check(L, 1);
   struct flume_import *import = flume__import_check(L, 2);
@@ -420,11 +420,11 @@ static int log_del(lua_State *L) {
 static int read_record(lua_State *L, struct flume_lua_log *self, int64_t seq, struct flume_record *record,
                        struct flume_err *err) {
   int rv = flume_log_get(self->log, seq, record, err);
-  if (rv == 0) flume__block_push(L, record->block); /* from here on the reference is Lua's */
+  if (rv == 0) flume__block_push(L, record->block); /* Lua owns the reference from here on */
   return rv;
 }
 
-/* keep_order(self): from now on get and get_list give lazy records, which keep the order of their keys. */
+/* keep_order(self): from now on get and get_list return lazy records, which keep the order of their keys. */
 static int log_keep_order(lua_State *L) {
   flume__lua_log_check(L, 1)->keeps_order = true;
   return 0;
@@ -508,13 +508,13 @@ static int log_deletions(lua_State *L) {
   return 1;
 }
 
-/* deletion_count(self) -> how many deletions there ever were; each has a number below that */
+/* deletion_count(self) -> the number of deletions so far; their ordinals are below it */
 static int log_deletion_count(lua_State *L) {
   lua_pushinteger(L, flume__lua_log_check(L, 1)->log->deletions.value);
   return 1;
 }
 
-/* deletion_at(self, number) -> the seq that was deleted; -1 when that is not known any more */
+/* deletion_at(self, ordinal) -> the deleted seq; -1: not known any more */
 static int log_deletion_at(lua_State *L) {
   struct flume_log *log = flume__lua_log_check(L, 1)->log;
   lua_Integer number = luaL_checkinteger(L, 2);
@@ -620,7 +620,8 @@ static void on_gc_closed(void *data) {
   *(bool *)data = true;
 }
 
-/* The safety net: a log that nobody closed. Everything acknowledged is on disk already; this ends it in order. */
+/* Closes a log that was collected unclosed. All acknowledged records are on disk already; this ends the log in
+ * order. */
 static int log_gc(lua_State *L) {
   struct flume_lua_log *self = to_log(L, 1);
   if (self->log == NULL || self->closing || flume__loop_is_inherited(self->loop) || self->loop->pool == NULL) return 0;

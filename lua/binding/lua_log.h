@@ -1,4 +1,4 @@
-/* The log as a userdata, and what stands in its records. */
+/* The log as a userdata, and the encoding of its records. */
 #ifndef FLUME_LUA_LOG_H
 #define FLUME_LUA_LOG_H
 
@@ -7,7 +7,7 @@
 #include "core/log/log.h"
 #include "lua/binding/lua_loop.h"
 
-/* What the bytes of a record are. */
+/* The encoding of records. */
 enum flume_codec {
   FLUME_CODEC_MSGPACK,
   FLUME_CODEC_JSON, /* JSON text */
@@ -19,14 +19,14 @@ struct flume_lua_log {
   struct flume_loop *loop;
   enum flume_codec codec;
   bool closing;
-  bool keeps_order; /* get and get_list give lazy records, whose keys are in the order of the bytes */
+  bool keeps_order; /* get and get_list return lazy records, with keys in stored order */
 };
 
 /* The log at index; raises when it is something else, or closed. */
 struct flume_lua_log *flume__lua_log_check(lua_State *L, int index);
 
-/* Pushes the plain value that the bytes of a record are, nil as flume.null: 0, or FLUME_ECORRUPT with the reason in err,
- * and nothing pushed. Raises memory errors. */
+/* Decodes a record and pushes the plain value, nil as flume.null. 0, or FLUME_ECORRUPT with the reason in err and
+ * nothing pushed. Raises memory errors. */
 int flume__value_push(lua_State *L, enum flume_codec codec, const uint8_t *data, uint32_t len, struct flume_err *err);
 
 /* The same for JSON, but an array or object is pushed as a lazy record, which keeps the order of its keys. */
@@ -35,7 +35,7 @@ int flume__json_push_lazy(lua_State *L, const uint8_t *data, uint32_t len, struc
 /* Puts "record SEQ can't be decoded" before the reason in err, and pushes nil, the message and the code. */
 int flume__fail_decoding(lua_State *L, int64_t seq, struct flume_err *err);
 
-/* log_maintain.c: more methods of a log. */
+/* lua_log_maintain.c: more methods of a log. */
 extern const luaL_Reg flume__log_maintenance[];
 int flume__log_repair(lua_State *L);
 

@@ -1,10 +1,10 @@
-/* Maintenance of a log: what takes its time, answers by callback, and tells how far it is. */
+/* Maintenance of a log: long work that reports progress and answers by callback. */
 #include <string.h>
 #include <sys/stat.h>
 
 #include "lua/binding/lua_log.h"
 
-/* What such work has in common; the request of core follows in the same struct. */
+/* The common part of such work; the request of core follows in the same struct. */
 struct work {
   struct flume_lua_log *self;
   int cb;       /* registry */

@@ -5,7 +5,7 @@
 
 static const char registry_key;  /* the loop's userdata */
 static const char on_error_key;  /* function (err) */
-static const char no_memory_key; /* an error object, for when there is none for another */
+static const char no_memory_key; /* an error object, for when there is no memory for a new one */
 
 /* User values of the loop. */
 enum {
@@ -38,7 +38,7 @@ static void on_defer_closed(struct flume_defer *defer) {
 static int loop_gc(lua_State *L) {
   struct flume_loop *loop = lua_touserdata(L, 1);
   if (flume__loop_is_inherited(loop)) return 0;
-  if (loop->pool != NULL) { /* else there was no memory for it */
+  if (loop->pool != NULL) { /* else there was no memory for the loop */
     int open = 3;
     loop->defer_open = &open;
     loop->timer.data = &open;
@@ -55,7 +55,7 @@ static int loop_gc(lua_State *L) {
   return 0;
 }
 
-/* --- The end of a forked child -------------------------------------------------------------------------------------- */
+/* --- The end of a forked child ------------------------------------------------------------------------------------ */
 
 static pid_t loop_pid; /* of the process that made the first loop, which its children have too; 0: none */
 
@@ -63,9 +63,10 @@ static void work_on_nothing(uv_work_t *work) {
   (void)work;
 }
 
-/* When libuv is unloaded or the process ends, libuv joins the threads of its pool. A forked child has the list of its
- * parent's threads, but not the threads: it would wait for ever, or crash. libuv starts its pool again at the first work
- * in a child: so the child gives it some. This runs before libuv's own destructor, because this library needs libuv. */
+/* When libuv is unloaded or the process ends, libuv joins the threads of its pool. A forked child has the list of
+ * its parent's threads, but not the threads: it would wait for ever, or crash. libuv starts its pool again at the
+ * first work in a child: so the child gives it some. This runs before libuv's own destructor, because this library
+ * needs libuv. */
 __attribute__((destructor)) static void start_pool_of_child(void) {
   uv_loop_t loop;
   uv_work_t work;
@@ -120,7 +121,7 @@ static int make_error_name(lua_State *L) {
   return 1;
 }
 
-/* Pushes what make(arg) returns. False when there was no memory for it: the error object that is kept for that. */
+/* Pushes the result of make(arg). False: no memory; pushes the error object kept for that. */
 static bool push_made(lua_State *L, lua_CFunction make, void *arg) {
   lua_pushcfunction(L, make);
   lua_pushlightuserdata(L, arg);
@@ -239,7 +240,7 @@ static void on_step_timeout(uv_timer_t *timer) {
 bool flume__loop_step(struct flume_loop *loop, int64_t timeout_ms) {
   assert(!loop->stepping);
   loop->stepping = true;
-  uv_update_time(loop->loop); /* it stood still while Lua ran */
+  uv_update_time(loop->loop); /* the loop's clock stood still while Lua ran */
   if (timeout_ms > 0) uv_timer_start(&loop->timer, on_step_timeout, (uint64_t)timeout_ms, 0);
   bool alive = uv_run(loop->loop, timeout_ms == 0 ? UV_RUN_NOWAIT : UV_RUN_ONCE) != 0;
   uv_timer_stop(&loop->timer);

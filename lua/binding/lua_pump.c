@@ -55,7 +55,7 @@ static void close_left(struct flume_deferred *deferred) {
   self->close_left(self);
 }
 
-/* close(self, cb): its views should be closed; those that were lost on the way to Lua are closed first */
+/* close(self, cb): after the views were closed; views that Lua had no memory to keep are closed first */
 static int pump_close(lua_State *L) {
   struct flume_lua_pump *self = flume__pump_check(L, 1);
   luaL_checktype(L, 2, LUA_TFUNCTION);
@@ -73,7 +73,7 @@ static void on_pump_gc(struct flume_pump *pump) {
   FLUME_CONTAINER_OF(pump, struct flume_lua_pump, pump)->open = false;
 }
 
-/* The safety net at the end of the state; views were collected before. */
+/* Closes a pump that was collected unclosed; its views were collected before. */
 static int pump_gc(lua_State *L) {
   struct flume_lua_pump *self = luaL_checkudata(L, 1, PUMP_TYPE);
   if (!self->open || self->closing || self->log->log == NULL || flume__loop_is_inherited(self->log->loop)) return 0;

@@ -10,17 +10,17 @@ struct flume_lua_pump {
   struct flume_lua_log *log;
   bool open;
   bool closing;
-  /* Closes the views that are still attached when it is to be closed: see view.c, which sets it. */
+  /* Closes the views that are still attached when the pump closes. Set by lua/view/lua_view.c. */
   void (*close_left)(struct flume_lua_pump *pump);
-  struct flume_deferred left; /* calls it */
-  int pin;                    /* registry: this userdata, while it closes */
+  struct flume_deferred left; /* calls close_left */
+  int pin;                    /* registry: this userdata, while closing */
   int cb;
 };
 
 /* The pump at index; raises when it is something else, or closed. */
 struct flume_lua_pump *flume__pump_check(lua_State *L, int index);
 
-/* A view was detached: closing goes on when it was the last one. */
+/* A view was detached. If it was the last view, closing continues. */
 void flume__pump_left(struct flume_lua_pump *pump);
 
 /* pump(log): into the table on top. */

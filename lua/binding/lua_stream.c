@@ -14,7 +14,7 @@ struct cursor {
   bool has_values; /* records are decoded */
 };
 
-/* User values of a cursor: its log, and with lazy the userdata of the block that it is in. */
+/* User values of a cursor: its log; with lazy also the userdata of the current block. */
 enum { UV_LOG = 1, UV_BLOCK = 2, UV_COUNT = 2 };
 
 static struct cursor *check_cursor(lua_State *L) {
@@ -28,7 +28,7 @@ static int cursor_close(lua_State *L) {
   return 0;
 }
 
-/* The index of the userdata for the record's block, which lazy records are pinned to. */
+/* The stack index of the userdata that pins the block of lazy records. */
 static int push_block(lua_State *L, struct flume_block *block) {
   if (lua_getiuservalue(L, 1, UV_BLOCK) == LUA_TUSERDATA && *(struct flume_block **)lua_touserdata(L, -1) == block) {
     return lua_gettop(L);

@@ -46,7 +46,7 @@ static int list(lua_State *L) {
   return 1;
 }
 
-/* erased(path, number) -> of how many deletions the version's file has nothing left | nil, message, code */
+/* erased(path, number) -> the number of deletions without bytes left in the version's file | nil, message, code */
 static int erased(lua_State *L) {
   struct flume_err err;
   struct flume_store *store;
@@ -58,7 +58,7 @@ static int erased(lua_State *L) {
   int64_t deletions = flume_store_erased(store, &err);
   flume_store_close(store);
   if (deletions < 0 && deletions != FLUME_ENOENT) return flume__fail(L, (int)deletions, &err);
-  lua_pushinteger(L, deletions < 0 ? LUA_MAXINTEGER : deletions); /* nothing was committed there */
+  lua_pushinteger(L, deletions < 0 ? LUA_MAXINTEGER : deletions); /* nothing was committed */
   return 1;
 }
 
@@ -106,7 +106,7 @@ static int write_text(lua_State *L) {
   return done(L, flume_view_dir_write(IO, path, name, text, len, &err), &err);
 }
 
-/* obstacle(path) -> nil | why nothing can be written to the directory, or to the one that it would be made in */
+/* obstacle(path) -> nil | why the directory, or its parent if there is none, can't be written to */
 static int obstacle(lua_State *L) {
   char path[4096];
   size_t len;
@@ -123,7 +123,7 @@ static int obstacle(lua_State *L) {
   return 1;
 }
 
-/* is_ours(path): whether the file begins with the number of this process, as the lock of a log does */
+/* is_ours(path) -> whether the file begins with the id of this process, as the lock file of a log does */
 static int is_ours(lua_State *L) {
   char text[16] = {0};
   int file = IO->open(IO->ctx, luaL_checkstring(L, 1), FLUME_IO_READ);

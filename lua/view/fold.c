@@ -14,7 +14,7 @@
 #define LOOK_AT_CLOCK_EVERY 16 /* records */
 #define NEW_HOLD_EVERY 64      /* records: see hold_block */
 
-/* Where things are on the stack of run. */
+/* Indexes on the stack of run. */
 enum { AT_FOLD = 1, AT_HOST, AT_STEP, AT_ACC, AT_BLOCK, AT_RECORDS, AT_TRANSFORM, AT_EMIT, AT_LEADS, AT_ITEM };
 
 enum fold_kind { KIND_REDUCE, KIND_INDEX, KIND_SINK };
@@ -48,15 +48,15 @@ static bool time_is_up(const struct flume_fold *fold) {
          uv_hrtime() >= fold->until_ns;
 }
 
-/* Records get a new userdata to hold their block every so often. One that lives through a whole block grows old under
- * the generational collector, which then frees neither it nor the block until a full collection: and as it does not see
- * the size of blocks, that may never come. */
+/* Records get a new userdata to hold their block every so often. A userdata that lives through a whole block grows
+ * old under the generational collector, which then frees neither it nor the block before a full collection. As the
+ * collector doesn't see the size of blocks, that may never come. */
 static void hold_block(lua_State *L, struct flume_block *block) {
   flume__block_push(L, flume_block_ref(block));
   lua_replace(L, AT_BLOCK);
 }
 
-/* Whether the view passes over the record; *skip goes along with the seqs asked for, which ascend. */
+/* Whether the view skips the record. *skip moves forward: the seqs ascend from call to call. */
 static bool is_passed_over(const struct flume_fold *fold, int64_t seq, size_t *skip) {
   while (*skip < fold->skips_count && fold->skips[*skip] < seq) ++*skip;
   return *skip < fold->skips_count && fold->skips[*skip] == seq;
@@ -89,7 +89,7 @@ static bool is_skipped_by(const struct flume_store_part *part, int64_t seq) {
          bsearch(&seq, part->skips, part->skips_count, sizeof seq, flume__compare_seqs) != NULL;
 }
 
-/* The number-th of the views that are used, from 0 on, folds a record in Lua. */
+/* A used view (number, from 0) folds a record in Lua. */
 static void lead_in_lua(lua_State *L, struct flume_lua_store *store, unsigned number, int64_t seq) {
   struct flume_err err;
   lua_rawgeti(L, AT_LEADS, 2 * (lua_Integer)number + 1);
@@ -105,7 +105,7 @@ static void lead_in_lua(lua_State *L, struct flume_lua_store *store, unsigned nu
   if (flume__store_add_used(store, &err) != 0) luaL_error(L, "%s", err.msg);
 }
 
-/* What a view uses folds the record before it does. */
+/* The used views fold the record before the view does. */
 static void lead(lua_State *L, struct flume_fold *fold, int64_t seq, const uint8_t *data, uint32_t len) {
   struct flume_lua_store *store = fold->store;
   struct flume_err err;
@@ -140,7 +140,7 @@ static void step(lua_State *L, const struct flume_fold *fold, enum fold_kind kin
   }
 }
 
-/* One record. What the view uses has no part in what the view passes over. */
+/* Folds one record. */
 static void fold_record(lua_State *L, struct flume_fold *fold, enum fold_kind kind, const struct ways *ways,
                         int64_t seq, bool is_skipped, const uint8_t *data, uint32_t len) {
   if (is_skipped && !ways->leads) return;
@@ -151,7 +151,7 @@ static void fold_record(lua_State *L, struct flume_fold *fold, enum fold_kind ki
   else step(L, fold, kind, seq);
 }
 
-/* A script that keeps something beside its state has failed at the last of these records. */
+/* Folds records one by one until one fails. */
 static void check_script(lua_State *L, struct flume_fold *fold, uint32_t folded) {
   if (folded == 0 || lua_getfield(L, AT_HOST, "check") != LUA_TFUNCTION) return;
   if (fold->budget != NULL) flume_budget_begin(L, fold->budget);
@@ -200,7 +200,7 @@ static int run(lua_State *L) {
 
 /* --- What needs no Lua at all ------------------------------------------------------------------------------------- */
 
-/* Of an index that is declared by paths. */
+/* Folds a record into an index that is declared by paths. */
 static int extract_entry(struct flume_fold *fold, int64_t seq, const uint8_t *data, uint32_t len,
                          struct flume_err *err) {
   struct flume_lua_store *store = fold->store;

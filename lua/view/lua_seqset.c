@@ -5,7 +5,7 @@
  *
  *   {"key", view, value}     the records that the view, one of bitmaps, has for the value
  *   {"bytes", view, string}  the same for the bytes of a key
- *   {"range", view, range}   the records of the entries that the view, an index, has in the range (lua/view/view_store.h), as of now
+ *   {"range", view, range}   the records of the view, an index, in the range (view_store.h), as of now
  *   {"and", plan...}, {"or", plan...}, {"without", plan, plan...} */
 #include "lua/view/lua_seqset.h"
 
@@ -20,17 +20,17 @@
 
 #define TYPE "flume.seqset"
 #define PLAN_DEPTH_MAX 64
-#define AT_ONCE 1024 /* seqs that are read at once */
+#define AT_ONCE 1024 /* seqs read at once */
 
 struct lua_seqset {
   struct flume_seqset *set;
-  struct lua_view **views; /* those of its leaves, in the user value too */
+  struct lua_view **views; /* of the leaves; also in the user value */
   size_t views_count;
 };
 
 struct leaves {
   struct lua_seqset *self;
-  int pins; /* stack index of the table that keeps the views alive */
+  int pins; /* stack index of the table that pins the views */
 };
 
 static int raise_error(lua_State *L, const struct flume_err *err) {
@@ -74,7 +74,7 @@ static struct lua_seqset *check_set(lua_State *L, int index) {
 
 /* --- Making ------------------------------------------------------------------------------------------------------ */
 
-/* A list of sets that an error frees. */
+/* A list of sets, freed when an error passes. */
 struct children {
   struct flume_seqset **sets;
   size_t count;
@@ -129,7 +129,7 @@ static void make_key(lua_State *L, const struct leaves *leaves, int plan, bool i
   lua_pop(L, 2);
 }
 
-/* The list of the records that the range has. */
+/* The list of the records in the range. */
 static void make_range(lua_State *L, int plan, struct children *into) {
   struct flume_store_range range;
   struct flume_store_entry entry;
@@ -164,7 +164,7 @@ static void make_combined(lua_State *L, const struct leaves *leaves, int plan, e
     lua_pop(L, 1);
   }
   size_t made = children->count;
-  children->count = 0; /* they go into the set, or are freed */
+  children->count = 0; /* the set takes ownership, or they are freed */
   own(L, into, flume_seqset_combine(&flume_io_posix, op, children->sets, made, &set), &set);
   lua_pop(L, 1);
 }
@@ -257,7 +257,7 @@ static int set_gc(lua_State *L) {
   return 0;
 }
 
-/* The walk's cursor, and what has to be undone with it. */
+/* The cursor of a walk, closed when an error passes. */
 struct walk {
   struct flume_store_cursor *cursor;
   struct lua_seqset *set; /* NULL: every record */
@@ -265,7 +265,7 @@ struct walk {
   lua_Integer left;
 };
 
-/* The next entries of the walk into the list on top; 1 when it has to go on behind *entry, 0 at the end. */
+/* Appends the next entries of the walk to the list on top. 1: more entries follow *entry; 0: the end. */
 static int walk_on(lua_State *L, struct walk *walk, struct flume_store_entry *entry) {
   struct flume_err err;
   lua_Integer found = 0;
@@ -284,9 +284,9 @@ static int walk_on(lua_State *L, struct walk *walk, struct flume_store_entry *en
   }
 }
 
-/* walk(view, range, set or nil, n, last_seq, resume or nil) -> seqs, resume or nil: the first n of the records that are in
- * the set and not behind last_seq, in the order in which the index has them. The second result goes on behind the last of
- * them. */
+/* walk(view, range, set or nil, n, last_seq, resume or nil) -> seqs, resume or nil: the first n of the records that
+ * are in the set and not behind last_seq, in the order in which the index has them. The second result goes on behind
+ * the last of them. */
 static int walk(lua_State *L) {
   struct flume_store_range range;
   struct flume_store_entry entry;
@@ -319,7 +319,7 @@ static void push_metatable(lua_State *L) {
   lua_setfield(L, -2, "__index");
 }
 
-/* key(value) -> the bytes of the key that the value is, or nil when it can't be one. Their order is that of the keys. */
+/* key(value) -> the bytes of the value as a key, in the order of keys; nil when it can't be a key. */
 static int key_of(lua_State *L) {
   lua_settop(L, 1);
   struct flume_buf *packed = flume_box_buf(L), *key = flume_box_buf(L);

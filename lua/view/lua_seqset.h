@@ -4,7 +4,7 @@
 
 #include <lua.h>
 
-/* seqset(plan), walk(view, range, set or nil, n, last_seq, resume or nil): into the table on top. See seqset.c. */
+/* seqset(plan), walk(view, range, set or nil, n, last_seq, resume or nil): into the table on top. See lua_seqset.c. */
 void flume__seqset_open(lua_State *L);
 
 #endif

@@ -1,7 +1,7 @@
 /* The slot of a view (core/view/view_slot.h), for Lua: which version answers, and the reads that wait for it.
  *
- * A read crosses from Lua to the engine once, with the function and its arguments, and comes back once, with the answer:
- * at once, when the view has what is asked for and nothing to do, else by its callback from the loop. */
+ * A read crosses from Lua to the engine once, with the function and its arguments, and comes back once, with the
+ * answer: at once, when the view has what is asked for and nothing to do, else by its callback from the loop. */
 #include <lauxlib.h>
 #include <string.h>
 
@@ -27,7 +27,7 @@ static struct lua_slot *check_slot(lua_State *L) {
   return self;
 }
 
-/* --- Which version is which ---------------------------------------------------------------------------------------- */
+/* --- Which version is which --------------------------------------------------------------------------------------- */
 
 static void on_told(struct flume_view_slot *slot) {
   struct lua_slot *self = FLUME_CONTAINER_OF(slot, struct lua_slot, slot);
@@ -50,19 +50,19 @@ static struct flume_view *check_version(lua_State *L) {
   return &view->view;
 }
 
-/* serve(self, view): it answers from now on, and has the reads that waited for the one before */
+/* serve(self, view): the view answers from now on; reads that wait for the old version wait for this one */
 static int slot_serve(lua_State *L) {
   flume_slot_serve(&check_slot(L)->slot, check_version(L));
   return 0;
 }
 
-/* build(self, view): it takes the place as soon as it has caught up */
+/* build(self, view): the pending version, which answers once it has caught up */
 static int slot_build(lua_State *L) {
   flume_slot_build(&check_slot(L)->slot, check_version(L));
   return 0;
 }
 
-/* drop(self) -> whether there was a pending version: it is discarded */
+/* drop(self) -> whether there was a pending version, which is discarded */
 static int slot_drop(lua_State *L) {
   lua_pushboolean(L, flume_slot_drop(&check_slot(L)->slot));
   return 1;
@@ -84,7 +84,7 @@ static int slot_set_active(lua_State *L) {
   return 0;
 }
 
-/* block(self), unblock(self): no version becomes the active one between these two */
+/* block(self), unblock(self): no version becomes active in between */
 static int slot_block(lua_State *L) {
   flume_slot_block(&check_slot(L)->slot);
   return 0;
@@ -95,7 +95,7 @@ static int slot_unblock(lua_State *L) {
   return 0;
 }
 
-/* freeze(self), thaw(self): no version takes the place by itself between these two */
+/* freeze(self), thaw(self): the engine changes nothing in the slot in between */
 static int slot_freeze(lua_State *L) {
   flume_slot_freeze(&check_slot(L)->slot);
   return 0;
@@ -107,13 +107,13 @@ static int slot_thaw(lua_State *L) {
   return 0;
 }
 
-/* is_activating(self) -> whether the commit that makes a version the active one is under way */
+/* is_activating(self) -> whether a version is becoming the active version */
 static int slot_is_activating(lua_State *L) {
   lua_pushboolean(L, flume_slot_is_activating(&check_slot(L)->slot));
   return 1;
 }
 
-/* news(self) -> nothing | swapped, err: whether the pending version answers now, and why it can't */
+/* news(self) -> nothing | swapped, err: whether the pending version answers now; why the pending version failed */
 static int slot_news(lua_State *L) {
   struct lua_slot *self = luaL_checkudata(L, 1, SLOT_TYPE);
   struct flume_slot_news news;
@@ -124,11 +124,11 @@ static int slot_news(lua_State *L) {
   return 2;
 }
 
-/* --- Reads --------------------------------------------------------------------------------------------------------- */
+/* --- Reads -------------------------------------------------------------------------------------------------------- */
 
 struct lua_read {
   struct flume_view_read read;
-  struct lua_call call; /* its answer is given to the callback behind nil */
+  struct lua_call call; /* the callback gets its answer behind a nil */
 };
 
 static uint64_t deadline_of(lua_State *L, const struct lua_slot *self, int index) {
@@ -138,7 +138,7 @@ static uint64_t deadline_of(lua_State *L, const struct lua_slot *self, int index
   return io->hrtime_ns(io->ctx) + (uint64_t)(timeout_ms * 1e6) + 1;
 }
 
-/* cb(code, err, results...): code when it has not run, err when it has failed. */
+/* cb(code, err, results...): code when the function has not run, err when it has failed. */
 static void on_read(struct flume_view_request *request, int status, const struct flume_err *err) {
   struct flume_view_call *call = FLUME_CONTAINER_OF(request, struct flume_view_call, request);
   struct flume_view_read *base = FLUME_CONTAINER_OF(call, struct flume_view_read, call);
@@ -175,8 +175,8 @@ static void keep_callback(lua_State *L, struct lua_read *read, int cb) {
   read->call.cb = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
-/* wait(self, seq, timeout_ms or nil, cb) -> true: the version that answers has all up to seq | code: it has failed | nil: cb(code
- * or nil) is called */
+/* wait(self, seq, timeout_ms or nil, cb) -> true: the version that answers has reached seq | code: the version has
+ * failed | nil: cb(code or nil) will be called */
 static int slot_wait(lua_State *L) {
   struct lua_slot *self = check_slot(L);
   lua_Integer seq = luaL_checkinteger(L, 2);
@@ -245,9 +245,9 @@ static int slot_read(lua_State *L) {
   return 1;
 }
 
-/* --- Opening and closing ------------------------------------------------------------------------------------------- */
+/* --- Opening and closing ------------------------------------------------------------------------------------------ */
 
-/* What it was to tell is told to nobody. */
+/* Collected unclosed: its pending notice is dropped. */
 static int slot_gc(lua_State *L) {
   struct lua_slot *self = luaL_checkudata(L, 1, SLOT_TYPE);
   if (!self->open || !self->pump->open) return 0;
@@ -257,7 +257,7 @@ static int slot_gc(lua_State *L) {
   return 0;
 }
 
-/* close(self): its versions are closed */
+/* close(self): after its versions were closed */
 static int slot_close(lua_State *L) {
   struct lua_slot *self = luaL_checkudata(L, 1, SLOT_TYPE);
   if (!self->open) return 0;
@@ -285,7 +285,7 @@ static void remember(lua_State *L, struct lua_slot *self) {
   lua_pop(L, 1);
 }
 
-/* slot(pump, told): told() is called from the loop when there is news */
+/* slot(pump, told) -> slot: told() is called from the loop when there is news */
 static int slot_new(lua_State *L) {
   struct flume_lua_pump *pump = flume__pump_check(L, 1);
   luaL_checktype(L, 2, LUA_TFUNCTION);

@@ -56,7 +56,7 @@ static int view_since(lua_State *L) {
   return 1;
 }
 
-/* reached(self) -> the last seq that may be in its state: since, or the end of the block that it is at */
+/* reached(self) -> the last seq that the state may contain: since, or the end of the current block */
 static int view_reached(lua_State *L) {
   struct lua_view *self = check_view(L);
   struct flume_view *view = &self->view;
@@ -124,7 +124,7 @@ static int view_state(lua_State *L) {
   return 1;
 }
 
-/* reason(self) -> nil | why it started over, or why it stalls; whether it stalls */
+/* reason(self) -> nil | why the view started over or stalls, whether it stalls */
 static int view_reason(lua_State *L) {
   struct lua_view *self = check_view(L);
   flume_pump_lock(&self->pump->pump);
@@ -136,7 +136,7 @@ static int view_reason(lua_State *L) {
   return 2;
 }
 
-/* size(self) -> bytes on disk, when it was opened or after the last checkpoint */
+/* size(self) -> bytes on disk at opening, or after the last checkpoint */
 static int view_size(lua_State *L) {
   struct lua_view *self = check_view(L);
   flume_pump_lock(&self->pump->pump);
@@ -165,7 +165,7 @@ static int view_has(lua_State *L) {
   return 1;
 }
 
-/* deletions(self) -> how many of the log's deletions, in their order, it has taken back, or knows not to have consumed */
+/* deletions(self) -> the number of the log's deletions that the view has processed */
 static int view_deletions(lua_State *L) {
   struct lua_view *self = check_view(L);
   flume_pump_lock(&self->pump->pump);
@@ -256,19 +256,19 @@ static struct flume_view_request *new_request(lua_State *L, struct lua_view *sel
   return &asked->request;
 }
 
-/* rebuild(self): starts over as soon as nothing is under way */
+/* rebuild(self): starts over when no work is under way */
 static int view_rebuild(lua_State *L) {
   flume_view_rebuild(&check_view(L)->view, NULL);
   return 0;
 }
 
-/* revive(self): goes on from the last checkpoint, also after a failure */
+/* revive(self): restores the last checkpoint, also after a failure */
 static int view_revive(lua_State *L) {
   flume_view_revive(&check_view(L)->view);
   return 0;
 }
 
-/* skips(self, seqs): the records that it passes over, ascending, from the next block on */
+/* skips(self, seqs): the records that the view doesn't fold, ascending, from the next block on */
 static int view_skips(lua_State *L) {
   struct lua_view *self = flume__view_check_any(L, 1);
   luaL_checktype(L, 2, LUA_TTABLE);
@@ -284,8 +284,8 @@ static int view_skips(lua_State *L) {
   return 0;
 }
 
-/* quiet(self, cb): cb() when nothing is under way and no call waits; from then on it is held, and its store has all of
- * its state, unless it has failed. Also when it is closed before. */
+/* quiet(self, cb): cb() when no work is under way and no call waits, or when the view was closed. From then on the
+ * view is held, and its store has the whole state, unless the view has failed. */
 static int view_quiet(lua_State *L) {
   struct lua_view *self = check_view(L);
   if (self->view.requests.quiet != NULL) return luaL_error(L, "the view is asked to be quiet already");
@@ -293,16 +293,17 @@ static int view_quiet(lua_State *L) {
   return 0;
 }
 
-/* activate(self, cb): a checkpoint, and then this version is the active one on disk; cb(err), also when it is closed
- * before. EAGAIN: it has started over, and may be asked again when it has caught up. A callback that waits is given up. */
+/* activate(self, cb): commits a checkpoint that makes this version the active version on disk; cb(err). EAGAIN: the
+ * view has started over; ask again once it has caught up. ECLOSED. A new call replaces a waiting one, whose cb is
+ * never called. */
 static int view_activate(lua_State *L) {
   struct lua_view *self = check_view(L);
   flume_view_activate(&self->view, new_request(L, self, 2));
   return 0;
 }
 
-/* scrub(self, number, cb): cb(err, number of its version) when it has taken back all that is deleted now, and nothing of
- * that is left in its files; the number is the given one if that took writing them anew. */
+/* scrub(self, number, cb): takes back all records that are deleted now and removes their bytes from the files; then
+ * cb(err, number of the version). A rewrite gives the version the number given. */
 static int view_scrub(lua_State *L) {
   struct lua_view *self = check_view(L);
   uint32_t number = (uint32_t)luaL_checkinteger(L, 2);
@@ -311,7 +312,7 @@ static int view_scrub(lua_State *L) {
   return 0;
 }
 
-/* fail(self, message): the view, which is held, consumes nothing more, and all that is asked of it answers the message */
+/* fail(self, message): fails a view that is held: it consumes nothing more, and all waits end */
 static int view_fail(lua_State *L) {
   struct lua_view *self = check_view(L);
   struct flume_err err;
@@ -320,7 +321,7 @@ static int view_fail(lua_State *L) {
   return 0;
 }
 
-/* hold(self, held) -> whether it was held before: a view begins no block while it is held */
+/* hold(self, held) -> whether the view was held before: a held view begins no block */
 static int view_hold(lua_State *L) {
   lua_pushboolean(L, flume_view_hold(&check_view(L)->view, lua_toboolean(L, 2)));
   return 1;
@@ -365,7 +366,7 @@ static void close_view(struct lua_view *self, bool drops) {
   flume_view_close(&self->view, drops, &self->end);
 }
 
-/* Lua ran out of memory when it was about to keep a view that had been started: nothing else can close it. */
+/* Closes a started view that Lua had no memory to keep. */
 static void close_left(struct flume_lua_pump *pump) {
   struct lua_view *left = NULL;
   do {
@@ -381,7 +382,7 @@ static void close_left(struct flume_lua_pump *pump) {
   } while (left != NULL);
 }
 
-/* close(self, cb [, "drop"]): a last checkpoint, unless its state is to be dropped; then cb() */
+/* close(self, cb [, "drop"]): a last checkpoint, unless the state is dropped; then cb() */
 static int view_close(lua_State *L) {
   static const char *const ends[] = {"keep", "drop", NULL};
   struct lua_view *self = check_view(L);
@@ -392,7 +393,7 @@ static int view_close(lua_State *L) {
   return 0;
 }
 
-/* An open view is pinned: if it is collected, the state is being closed, and the database was not. */
+/* An open view is pinned. If it is collected, the Lua state closes while the database is open. */
 static int view_gc(lua_State *L) {
   struct lua_view *self = flume__view_check_any(L, 1);
   if (!self->open) {

@@ -1,5 +1,5 @@
-/* A view at one version, for Lua: the engine of core (core/view/view.h), the host object whose functions fold and answer,
- * and the Lua state that they live in.
+/* A view at one version, for Lua: the engine of core (core/view/view.h), the host object whose functions fold and
+ * answer, and the Lua state that they live in.
  *
  *   lua_view.c          the userdata: waiting, asking, closing
  *   lua_view_start.c    starting on a state, taking a state over
@@ -11,8 +11,8 @@
  * (What a database mounts under a name is lua/flume/view/view.lua: it has one of these, and a second one while a new
  * version is built beside the old.)
  *
- * A script view has a Lua state of its own (vm.h); the host of an inline view lives in the caller's state. All functions
- * here are called on the owner's thread, but those of the engine's vtable. */
+ * A script view has a Lua state of its own (vm.h); the host of an inline view lives in the caller's state. All
+ * functions here are called on the owner's thread, but those of the engine's vtable. */
 #ifndef FLUME_LUA_VIEW_H
 #define FLUME_LUA_VIEW_H
 
@@ -24,14 +24,14 @@
 #include "lua/view/view_store.h"
 
 #define FLUME_VIEW_TYPE "flume.view.core"
-#define FLUME_VIEW_UV_SLOT 2 /* user value of a view: the slot that it is in */
+#define FLUME_VIEW_UV_SLOT 2 /* user value of a view: its slot */
 
 enum flume_view_kind {
   FLUME_VIEW_REDUCE, /* one state */
   FLUME_VIEW_GROUP,  /* a state for each key, in the store */
   FLUME_VIEW_INDEX,  /* entries in the store */
   FLUME_VIEW_BITMAP, /* sets of records in the store */
-  FLUME_VIEW_SINK,   /* keeps itself */
+  FLUME_VIEW_SINK,   /* keeps its own state */
 };
 
 struct explain;
@@ -45,14 +45,14 @@ struct lua_view {
   enum flume_view_kind kind;
   bool open;                     /* started, and not closed yet */
   bool closing;                  /* asked to close */
-  bool released;                 /* nothing is left of it but the userdata */
-  int pin;                       /* registry: the userdata, while it is open */
+  bool released;                 /* freed, except for the userdata */
+  int pin;                       /* registry: the userdata, while open */
   struct flume_view_request end; /* of closing */
   int close_cb;                  /* registry */
-  struct flume_extract *extract; /* of an index by paths, and of sets */
-  bool aggregates;               /* records go into kept.aggregate as they are */
-  struct flume_lua_store kept;   /* the engine's store, as the host reaches it */
-  struct explain *explain;       /* the dry run that it is used for */
+  struct flume_extract *extract; /* of an index by paths, and of a bitmap view */
+  bool aggregates;               /* records go into kept.aggregate without Lua */
+  struct flume_lua_store kept;   /* the engine's store, for the host */
+  struct explain *explain;       /* the dry run of this view; NULL: none */
 };
 
 static inline lua_State *flume__view_state(const struct lua_view *self) {
@@ -73,7 +73,7 @@ static inline void flume__view_leave(struct lua_view *self) {
 
 /* lua_view.c: the view at index; raises when it is something else, or closed. */
 struct lua_view *flume__view_check(lua_State *L, int index);
-/* The same, whether it was started or not. */
+/* The same, also for a view that was not started. */
 struct lua_view *flume__view_check_any(lua_State *L, int index);
 
 /* lua_view_host.c */
@@ -87,7 +87,7 @@ int flume__view_start(lua_State *L);
 int flume__view_adopt(lua_State *L);
 int flume__view_start_dry(lua_State *L);
 
-/* A call of a function of the host, on its way: what is the same for a plain call and for a read that waits. */
+/* A call of a function of the host: the common part of a plain call and of a read that waits. */
 struct lua_call {
   struct flume_loop *loop;
   char name[16]; /* of the host's function */
@@ -95,7 +95,7 @@ struct lua_call {
   struct flume_buf results;
   int cb; /* registry */
   bool has_run;
-  void (*free)(struct lua_call *call); /* what it is embedded in */
+  void (*free)(struct lua_call *call); /* frees the struct that it is embedded in */
 };
 
 /* lua_view_call.c */
@@ -107,8 +107,8 @@ int flume__call_prepare(lua_State *L, struct lua_call *call, const char *name, i
 /* On the loop: calls the callback with nil and the results, or the error; for a read, with one more nil before them.
  * Frees the call. */
 void flume__call_answer(struct lua_call *call, int status, const struct flume_err *why, bool is_read);
-/* Calls the function named at index, with what is behind it, on this thread, if the view rests: pushes true and the results,
- * or nil, message, code; how many these are. 0: it doesn't rest. */
+/* Calls the function whose name is at index, with the arguments behind the name, on this thread, if the view is
+ * idle. Pushes true and the results, or nil, message, code. Returns their number; 0: the view is not idle. Owner. */
 int flume__view_call_resting(lua_State *L, struct lua_view *self, int index);
 
 /* call(self, cb, name, args...), call_now(self, name, args...), call_if_idle(self, name, args...), page_if_idle(...) */
@@ -121,8 +121,9 @@ void flume__view_run_call(struct flume_view *view, struct flume_view_call *call)
 
 /* lua_view_explain.c */
 
-/* explain(self, base or nil, from, to, cb): a dry run over records from to to of a view that was started with start_dry;
- * cb(err, results). base is the view whose groups are read through to. explain_stop(self): it ends soon, with ECLOSED */
+/* explain(self, base or nil, from, to, cb): a dry run over the records from `from` to `to`, on a view that was
+ * started with start_dry; cb(err, results). base: the view whose groups the dry run reads. explain_stop(self): ends
+ * the dry run soon, with ECLOSED */
 int flume__view_explain(lua_State *L);
 int flume__view_explain_stop(lua_State *L);
 

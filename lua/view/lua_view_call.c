@@ -1,6 +1,6 @@
-/* Calls of the functions of a script view's host. A call crosses to the view's state as MessagePack: it waits for its
- * turn, runs on a worker, and its results come back to the loop. When the view rests, what is short is done on the
- * owner's thread at once. */
+/* Calls of the functions of a script view's host. A call crosses to the view's Lua state as MessagePack: it waits
+ * for its turn, runs on a worker, and its results go back to the loop. A short function of an idle view runs at once
+ * on the owner's thread. */
 #include <lauxlib.h>
 
 #include "lua/value/box.h"
@@ -33,7 +33,7 @@ void flume__view_run_call(struct flume_view *view, struct flume_view_call *base)
   request->status = flume_vm_call(self->vm, call->name, &call->args, &call->results, &request->err);
 }
 
-/* The callback, nil (two of a read: it has run), and the results, to be called. */
+/* Pushes the callback, a nil (two for a read) and the results. */
 static int push_results(lua_State *L) {
   struct lua_call *call = lua_touserdata(L, 1);
   int nils = lua_toboolean(L, 2) ? 2 : 1;
@@ -68,7 +68,7 @@ void flume__call_answer(struct lua_call *call, int status, const struct flume_er
   call->free(call);
 }
 
-/* --- A call that waits for nothing --------------------------------------------------------------------------------- */
+/* --- A call that waits for nothing -------------------------------------------------------------------------------- */
 
 struct plain_call {
   struct flume_view_call call;
@@ -110,7 +110,7 @@ int flume__view_call(lua_State *L) {
 
 /* --- On the owner's thread ---------------------------------------------------------------------------------------- */
 
-/* Calls host[name], name being at that index, with what is behind it: true and results; or nil, message, code. */
+/* Calls host[name] with the arguments behind the name at index. Pushes true and the results, or nil, message, code. */
 static int call_here(lua_State *L, struct lua_view *self, int index) {
   const char *name = luaL_checkstring(L, index);
   int last = lua_gettop(L);
@@ -136,7 +136,7 @@ int flume__view_call_now(lua_State *L) {
   return call_here(L, self, 2);
 }
 
-/* (view, index, the arguments of whoever calls it...) */
+/* (arguments of the caller...): upvalues are the view and the index of the name */
 static int call_protected(lua_State *L) {
   struct lua_view *self = lua_touserdata(L, lua_upvalueindex(1));
   return call_here(L, self, (int)lua_tointeger(L, lua_upvalueindex(2)));
@@ -158,14 +158,14 @@ int flume__view_call_resting(lua_State *L, struct lua_view *self, int index) {
   return status == LUA_OK ? lua_gettop(L) - args : lua_error(L);
 }
 
-/* call_if_idle(self, name, args...): the same, when nothing is under way for the view and no call waits; else nil */
+/* call_if_idle(self, name, args...): the same when no work is under way and no call waits; else nil */
 int flume__view_call_if_idle(lua_State *L) {
   return flume__view_call_resting(L, flume__view_check(L, 1), 2);
 }
 
-/* page_if_idle(self, range, n, min_seq, max_seq, resume) -> as page in view_store.h, and as of which seq; nil when the view
- * is at work. Of an index, all of which is in the store: its entries become values of this state without a way through
- * its own. */
+/* page_if_idle(self, range, n, min_seq, max_seq, resume) -> as page in view_store.h, and the seq of the state; nil
+ * while the view works. Of an index, whose state is all in the store: its entries become values of the caller's
+ * state directly. */
 int flume__view_page_if_idle(lua_State *L) {
   struct lua_view *self = flume__view_check(L, 1);
   struct flume_err err;

@@ -1,8 +1,8 @@
-/* A dry run: folds some records of the log into a view that is attached to nothing, record by record, and measures each.
- * What becomes of it is never committed. It begins with the view's initial state or, when the records are those that
- * come next for the view that answers, with a copy of what that one has; its groups are read through to it.
+/* A dry run: folds some records of the log, one by one, into a view that is not attached, and measures each. Its
+ * result is never committed. The view begins with its initial state or, when the records are the next ones of the
+ * view that answers, with a copy of that view's state, whose groups the dry run reads.
  *
- * A slice of time after the other, on a worker thread for a script view and on the loop for an inline one. */
+ * It runs in slices of time: on a worker thread for a script view, on the loop for an inline view. */
 #include <lauxlib.h>
 #include <string.h>
 
@@ -15,7 +15,7 @@
 struct measured {
   int64_t seq;
   uint64_t ns;
-  int64_t bytes; /* more memory in use behind it than before */
+  int64_t bytes; /* growth of the memory in use */
 };
 
 struct explain {

@@ -1,5 +1,5 @@
-/* What the engine calls (struct flume_view_ops): the host object's functions, in the Lua state that it lives in. Each is
- * called by one thread at a time, which has entered the state. Nothing raises. */
+/* The vtable of the engine (struct flume_view_ops): calls the functions of the host object in its Lua state. One
+ * thread at a time, which has entered the state. Nothing raises. */
 #include <lauxlib.h>
 
 #include "lua/view/lua_view.h"
@@ -50,7 +50,7 @@ static int host_retract(struct flume_view *view, struct flume_block *block, stru
   return 1;
 }
 
-/* host, field -> whether the host has something there. Raises memory errors, as the name may be new to the state. */
+/* host, field -> whether the host has the field. Raises memory errors, as the name may be new to the state. */
 static int has_field(lua_State *L) {
   lua_pushboolean(L, lua_getfield(L, 1, lua_touserdata(L, 2)) != LUA_TNIL);
   return 1;
@@ -77,7 +77,7 @@ static bool host_can_retract(struct flume_view *view) {
   return can;
 }
 
-/* An inline view's host may start over in its own way, which ends with core:rebuild. */
+/* The host of an inline view may start over in its own way, which ends with core:rebuild. */
 static bool host_start_over(struct flume_view *view) {
   struct lua_view *self = self_of(view);
   lua_State *L = self->loop->L;
@@ -104,7 +104,7 @@ static int restore_initial(struct lua_view *self) {
   return rv;
 }
 
-/* What Lua holds becomes what the store has: the reducer's state, and no groups at hand. */
+/* Replaces the state in Lua by the state in the store: the reducer's state; cached groups are dropped. */
 static int host_restore(struct flume_view *view, struct flume_err *err) {
   struct lua_view *self = self_of(view);
   self->kept.store = view->store;

@@ -1,5 +1,5 @@
-/* Starting a view: its host object is met, its store is opened at the place that Lua names, and the state there is taken
- * up if it fits (core/view/view_start.c). A view may take over the state of another, whose code a reload replaces. */
+/* Starting a view: reads its host object, opens its store at the place that Lua names, and takes up the state if it
+ * fits (core/view/view_start.c). A view may take over the state of a view whose code a reload replaces. */
 #include <lauxlib.h>
 #include <string.h>
 
@@ -18,7 +18,7 @@ static enum flume_view_kind kind_of(lua_State *L) {
   return kind;
 }
 
-/* An index that is declared by paths, over records that are MessagePack as they are: core can do it alone. */
+/* An index that is declared by paths, over records in MessagePack, needs no Lua to fold. */
 static int make_extract(lua_State *L, struct lua_view *self, struct flume_err *err) {
   bool transforms = lua_getfield(L, -1, "transform") != LUA_TNIL;
   lua_pop(L, 1);
@@ -36,7 +36,7 @@ static int make_aggregate(lua_State *L, struct lua_view *self, struct flume_err 
   return rv;
 }
 
-/* Bitmaps are made of what the core finds by paths; over other records there are none. */
+/* Bitmap views need paths, and records in MessagePack. */
 static int make_bitmaps(lua_State *L, struct lua_view *self, struct flume_err *err) {
   int rv = make_extract(L, self, err);
   if (rv == 0 && self->extract == NULL) {
@@ -47,12 +47,12 @@ static int make_bitmaps(lua_State *L, struct lua_view *self, struct flume_err *e
 
 struct meeting {
   struct lua_view *self;
-  int owner; /* stack index of the view's userdata; 0 in a state of its own */
+  int owner; /* stack index of the view's userdata; 0 in a script view's state */
   struct flume_err *err;
   int status;
 };
 
-/* Learns of the host what kind it is, and gives it the store. */
+/* Reads the kind of the host, and gives it the functions of the store. */
 static int meet_host(lua_State *L) {
   struct meeting *meeting = lua_touserdata(L, 1);
   struct lua_view *self = meeting->self;
@@ -132,7 +132,7 @@ static void attach(lua_State *L, struct lua_view *self) {
   flume_view_attach(&self->view);
 }
 
-/* What was made for the host, when the view could not be started. */
+/* Frees the members that were made for the host of a view that could not be started. */
 static void undo_meeting(struct lua_view *self) {
   self->kept.store = NULL;
   flume_extract_free(self->extract);
@@ -146,10 +146,10 @@ static void undo_meeting(struct lua_view *self) {
 
 /* start(self, version, fingerprint, place, since) -> since, accepted | false, reason | nil, message, code.
  *
- * place: where the state is kept, {dir =, number =, active = it is the active one, activate = make it so with the first
- * commit, accept = go on with it whatever it was folded by, read = another process writes it, unusable_from = a seq that
- * it must not have reached}; nil: in memory. false: there is one that can't be gone on with, and nothing has changed;
- * start it at another place. since is where a view begins that keeps itself. */
+ * place: where the state is kept, {dir =, number =, active = it is the active version, activate = the first commit
+ * makes it active, accept = take up a state of any version, read = another process writes the store, unusable_from =
+ * a seq that the state must not have reached}; nil: in memory. since: where a view that keeps its own state begins.
+ * false: the state on disk must be rebuilt, and nothing has changed: start the view at a different place. */
 int flume__view_start(lua_State *L) {
   struct lua_view *self = flume__view_check_any(L, 1);
   struct flume_view *view = &self->view;
@@ -184,8 +184,8 @@ int flume__view_start(lua_State *L) {
   return 2;
 }
 
-/* adopt(self, other, version, fingerprint) -> since | nil, message, code: goes on with the state of another view, which is
- * quiet and loses it. */
+/* adopt(self, other, version, fingerprint) -> since | nil, message, code: takes over the state of another view,
+ * which is quiet and has none afterwards. */
 int flume__view_adopt(lua_State *L) {
   struct lua_view *self = flume__view_check_any(L, 1);
   struct lua_view *other = flume__view_check(L, 2);
@@ -196,7 +196,7 @@ int flume__view_adopt(lua_State *L) {
   if (rv == 0 && self->kind != other->kind) {
     rv = flume_err_set(&err, FLUME_EINVAL, "the view is of another kind now: its state can't be kept");
   }
-  flume__view_enter(other); /* a dry run may be looking at its store */
+  flume__view_enter(other); /* a dry run may be reading its store */
   if (rv == 0) rv = flume_view_adopt(&self->view, &other->view, &err);
   if (rv == 0) other->kept.store = NULL;
   flume__view_leave(other);
@@ -213,7 +213,7 @@ int flume__view_adopt(lua_State *L) {
 
 /* --- Dry runs ----------------------------------------------------------------------------------------------------- */
 
-/* The state of a reducer, encoded, into value; groups that are at hand go to the store, where they can be read. */
+/* Encodes the state of a reducer into value; writes cached groups to the store, where they can be read. */
 static int copy_state(struct lua_view *base, struct flume_buf *value, struct flume_err *err) {
   if (base == NULL) return 0;
   flume__view_enter(base);
@@ -225,7 +225,7 @@ static int copy_state(struct lua_view *base, struct flume_buf *value, struct flu
   return rv;
 }
 
-/* What a view uses begins with the states that base has of it. */
+/* The used views begin with their states in base. */
 static int restore_from(struct lua_view *self, struct lua_view *base, struct flume_err *err) {
   if (base == NULL) return flume__view_restore(&self->view, err);
   flume__view_enter(base);
@@ -238,8 +238,8 @@ static int restore_from(struct lua_view *self, struct lua_view *base, struct flu
   return rv;
 }
 
-/* start_dry(self, base or nil) -> true | nil, message, code: a store in memory, attached to nothing; a reducer begins with the
- * state of base. */
+/* start_dry(self, base or nil) -> true | nil, message, code: a store in memory, attached to nothing; a reducer
+ * begins with the state of base. */
 int flume__view_start_dry(lua_State *L) {
   struct lua_view *self = flume__view_check_any(L, 1);
   struct lua_view *base = lua_isnoneornil(L, 2) ? NULL : flume__view_check(L, 2);

@@ -84,8 +84,8 @@ bool flume__emitted_next(const struct flume_buf *emitted, size_t *off, struct fl
   return true;
 }
 
-/* For those who follow: the entries of the record, behind its seq and their length. When that becomes too much, it is
- * all let go of, and who follows reads the range anew. */
+/* For followers: appends the entries of the record, behind its seq and their length. When the list is too long, it
+ * is dropped, and followers read the range again. */
 static void note_recent(struct flume_lua_store *self) {
   struct flume_recent *recent = &self->recent;
   uint8_t header[FLUME_RECENT_HEADER_BYTES];
@@ -106,7 +106,7 @@ void flume__store_forget_recent(struct flume_lua_store *self) {
   if (self->recent.readers > 0) self->recent.from_seq = self->seq + 1;
 }
 
-/* The record is not one of those that came of late any more. */
+/* Removes the record from the recent records. */
 static void drop_recent(struct flume_lua_store *self, int64_t seq) {
   struct flume_buf *entries = &self->recent.entries;
   for (size_t at = 0; at < entries->len;) {

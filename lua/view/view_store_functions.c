@@ -1,5 +1,5 @@
-/* What the Lua code of a host calls. Each function is about one part of the store: keys get the part's prefix on their way
- * in, and lose it on their way out. */
+/* The functions of a store for the Lua code of a host. Each function works on one part of the store: it adds the
+ * part's prefix to keys, and removes it from results. */
 #include <lauxlib.h>
 
 #include "core/base/bytes.h"
@@ -51,7 +51,7 @@ static void put_key(lua_State *L, struct flume_store_part *part, int index, enco
   if (encode(self->packed.data, self->packed.len, &self->key, &err) != 0) raise_error(L, &err);
 }
 
-/* emit(key [, value]); null is no value, as it would become nil on its way to who reads it */
+/* emit(key [, value]); null counts as no value, as a reader would get nil */
 static int emit(lua_State *L) {
   struct flume_store_part *part = lua_touserdata(L, lua_upvalueindex(1));
   struct flume_lua_store *self = part->store;
@@ -102,7 +102,7 @@ static int put(lua_State *L) {
   return rv == 0 ? 0 : raise_error(L, &err);
 }
 
-/* The bytes of an item: those of a record are taken as they are. */
+/* The bytes of an item; those of a record are not encoded again. */
 static void get_item(lua_State *L, struct flume_lua_store *self, int index, const uint8_t **data, size_t *len) {
   uint32_t record_len;
   luaL_checkany(L, index);
@@ -127,7 +127,7 @@ static int add(lua_State *L) {
   return rv == 0 ? 0 : raise_error(L, &err);
 }
 
-/* (remove is a function of C.) Of what is used nothing is taken back. */
+/* (The C library has a function remove.) A used view takes nothing back. */
 static int take_back(lua_State *L) {
   struct flume_lua_store *self = self_of(L);
   struct flume_err err;
@@ -137,7 +137,7 @@ static int take_back(lua_State *L) {
   return flume__store_aggregate_remove(self, data, len, &err) == 0 ? 0 : raise_error(L, &err);
 }
 
-/* rebuild(): the record that is being taken back can't be */
+/* rebuild(): the current record can't be taken back */
 static int rebuild(lua_State *L) {
   self_of(L)->must_rebuild = true;
   return 0;
@@ -154,7 +154,7 @@ static int forget(lua_State *L) {
   return 0;
 }
 
-/* seq() -> of the record that is being folded, or was last */
+/* seq() -> the seq of the current or last record */
 static int seq(lua_State *L) {
   lua_pushinteger(L, self_of(L)->seq);
   return 1;
@@ -189,7 +189,7 @@ static void lower_upper(lua_State *L, struct flume_lua_store *self, struct flume
   range->upper_len = self->upper.len;
 }
 
-/* Makes of the bytes that keys begin with the first ones behind all of them; false when there are none. */
+/* Changes a prefix into the first bytes behind all keys with the prefix; false: there are none. */
 static bool step_behind(struct flume_buf *prefix) {
   while (prefix->len > 0 && prefix->data[prefix->len - 1] == 0xff) prefix->len--;
   if (prefix->len == 0) return false;
@@ -252,7 +252,7 @@ void flume__store_get_range(lua_State *L, struct flume_store_part *part, int ind
 
 /* --- Reading ---------------------------------------------------------------------------------------------------- */
 
-/* Of the value on top: a nil in a list would be a hole. */
+/* Replaces nil on top by null: a nil would be a hole in a list. */
 static void null_for_nil(lua_State *L) {
   if (!lua_isnil(L, -1)) return;
   lua_pop(L, 1);
@@ -283,7 +283,7 @@ void flume__store_make_item(lua_State *L, int64_t seq, const uint8_t *value, siz
   lua_rawseti(L, -2, 3);
 }
 
-/* Where an entry is: seq and ordinal, then the key. */
+/* The position of an entry: seq and ordinal, then the key. */
 void flume__store_push_resume(lua_State *L, struct flume_store_part *part, const struct flume_store_entry *entry) {
   struct flume_buf *value = &part->store->value;
   uint8_t header[12];
@@ -307,7 +307,7 @@ void flume__store_resume(lua_State *L, struct flume_store_cursor *cursor, int in
   flume_store_cursor_resume(cursor, place + 12, len - 12, (int64_t)flume_get_le64(place), flume_get_le32(place + 8));
 }
 
-/* Where the arguments of page are, and what it adds. */
+/* Stack indexes of the arguments of page, and of the values that page adds. */
 enum {
   PAGE_RANGE = 1,
   PAGE_COUNT,
@@ -360,7 +360,7 @@ static int page(lua_State *L) {
   return 2;
 }
 
-/* newest(key) -> of the entries of a key the one that came last: its value or nil, and its seq; nil for none */
+/* newest(key) -> the value or nil, and the seq, of the last entry of a key; nil: no entry */
 static int newest(lua_State *L) {
   static const uint8_t behind = BEHIND;
   struct flume_store_part *part = part_of(L);
@@ -437,7 +437,7 @@ static int since(lua_State *L) {
   return 1;
 }
 
-/* recent(range, from_seq) -> items, and the seq to ask for next | nil */
+/* recent(range, from_seq) -> items, and from_seq of the next call | nil */
 static int recent(lua_State *L) {
   struct flume_store_part *part = part_of(L);
   struct flume_lua_store *self = part->store;
@@ -468,7 +468,7 @@ static int recent(lua_State *L) {
   return 2;
 }
 
-/* --- The table ------------------------------------------------------------------------------------------------------ */
+/* --- The table ---------------------------------------------------------------------------------------------------- */
 
 void flume__store_push_functions(lua_State *L, int part, int owner) {
   static const luaL_Reg functions[] = {{"emit", emit},

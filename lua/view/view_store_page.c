@@ -1,14 +1,14 @@
-/* A page of an index for a Lua state that is not the view's own, read while nothing is under way for the view.
+/* A page of an index for a Lua state that is not the view's own, read while the view is idle.
  *
- * Wherever a state allocates, finalizers of the program may run and ask something of the view, which then goes to work
- * on another thread. So all that needs Lua is done before and after: the arguments are taken, then the entries copied,
- * and these become values when the store is let go of. The scratch memory for that is the page's own. */
+ * Wherever a Lua state allocates, finalizers of the program may run and call the view, which then works on another
+ * thread. So Lua is used only before and after reading: the arguments are taken first; then the entries are copied;
+ * they become values once the store is released. The page owns the scratch memory. */
 #include <lauxlib.h>
 
 #include "core/base/bytes.h"
 #include "lua/view/view_store.h"
 
-#define HEADER_BYTES 16 /* before the key and the value of an entry: seq, and how long both are */
+#define HEADER_BYTES 16 /* before the key and the value of an entry: seq and both lengths */
 
 struct flume_store_page {
   struct flume_lua_store scratch; /* without a store; in emitted: the entries, each with a header */
@@ -16,8 +16,8 @@ struct flume_store_page {
   struct flume_store_range range;
   lua_Integer count;
   int64_t min_seq;
-  int resume;       /* on the stack: where to go on, or nil */
-  bool more;        /* it has as many entries as were asked for */
+  int resume;       /* on the stack: the position of the next page, or nil */
+  bool more;        /* the page has as many entries as requested */
   uint32_t ordinal; /* of the last entry */
 };
 

@@ -1,5 +1,6 @@
-/* Reading of a range. In a dry run what a used view has is in two stores, the one that the dry run began with and its own:
- * then the two are read side by side. Entries of an index are all different, of two groups with one key its own counts. */
+/* Reading a range. In a dry run the rows of a used view are in two stores: the store that the dry run began with,
+ * and its own. Both are read side by side. Entries of an index all count; of two groups with one key the dry run's
+ * own counts. */
 #include <lauxlib.h>
 #include <string.h>
 
@@ -13,7 +14,7 @@ int flume__store_compare(const uint8_t *a, size_t a_len, const uint8_t *b, size_
   return order != 0 ? order : (a_len > b_len) - (a_len < b_len);
 }
 
-/* The store that is read as well; NULL for none. */
+/* The second store to read; NULL: none. */
 static struct flume_store *base_of(const struct flume_store_part *part) {
   return part != &part->store->own ? part->store->base : NULL;
 }
@@ -24,7 +25,7 @@ static struct flume_store_range base_range(const struct flume_store_part *part, 
   return narrowed;
 }
 
-/* *own and *base are NULL before; also when it fails, what they are then is to be closed. */
+/* *own and *base are NULL before; the caller closes them, also after a failure. */
 static int open_reader(struct flume_store_part *part, const struct flume_store_range *range,
                        struct flume_store_cursor **own, struct flume_store_cursor **base,
                        struct flume_store_reader *reader, struct flume_err *err) {
@@ -39,7 +40,7 @@ static int open_reader(struct flume_store_part *part, const struct flume_store_r
   return rv;
 }
 
-/* A cursor that an error closes. */
+/* A cursor, closed when an error passes. */
 struct cursor_box {
   struct flume_store_cursor *cursor;
 };
@@ -79,7 +80,7 @@ void flume__store_close_reader(lua_State *L, int index) {
   lua_closeslot(L, index);
 }
 
-/* Which of the two that are ahead comes first: below 0 for its own, 0 when they are of one group. */
+/* Which of the two entries comes first: below 0: the own one; 0: both are of one group. */
 static int order_of(const struct flume_store_reader *reader) {
   const struct flume_store_entry *a = &reader->ahead[OWN], *b = &reader->ahead[BASE];
   if (!reader->has[BASE]) return -1;
@@ -101,13 +102,13 @@ int flume__store_read(struct flume_store_reader *reader, struct flume_store_entr
   if (!reader->has[OWN] && !reader->has[BASE]) return 0;
   int order = order_of(reader), side = order <= 0 ? OWN : BASE;
   *entry = reader->ahead[side];
-  entry->is_same_key = false; /* the entry before may be of the other cursor */
+  entry->is_same_key = false; /* the previous entry may be of the other cursor */
   reader->has[side] = false;
   if (order == 0) reader->has[BASE] = false;
   return 1;
 }
 
-/* Groups that both have count once, so that all have to be looked at. */
+/* A group that both stores have counts once, so that all groups are read. */
 static int64_t count_groups(struct flume_store_part *part, const struct flume_store_range *range,
                             struct flume_err *err) {
   struct flume_store_cursor *own = NULL, *base = NULL;

@@ -1,4 +1,4 @@
-/* What a view keeps in its store of those that it uses: a part for each, a userdata that the functions for it hold. */
+/* The parts of used views in a view's store: one userdata for each, which its functions hold. */
 #include <lauxlib.h>
 #include <string.h>
 
@@ -19,7 +19,7 @@ static int part_gc(lua_State *L) {
   return 0;
 }
 
-/* Of the view whose name is at index. */
+/* The part of the view whose name is at index. */
 static struct flume_store_part *push_part(lua_State *L, struct flume_lua_store *self, lua_Integer number, int name) {
   struct flume_store_part *part = lua_newuserdatauv(L, sizeof *part, 1);
   *part = (struct flume_store_part){.store = self,
@@ -54,7 +54,7 @@ static void take_skips(lua_State *L, struct flume_store_part *part, int index) {
   }
 }
 
-/* Learns of the host at index what it keeps. */
+/* Reads the kind of the host at index. */
 static int meet_used(lua_State *L, struct flume_store_part *part, int index, struct flume_err *err) {
   lua_getfield(L, index, "kind");
   if (strcmp(luaL_checkstring(L, -1), "index") == 0) part->kind = FLUME_STORE_INDEX;
@@ -86,7 +86,7 @@ int flume__store_used(lua_State *L) {
   return 1;
 }
 
-/* used_note([text]) -> the text that was put there, or nil */
+/* used_note([text]) -> the text that is stored there, or nil */
 int flume__store_used_note(lua_State *L) {
   static const uint8_t key = FLUME_USED_PREFIX + FLUME_USED_MAX;
   struct flume_lua_store *self = ((struct flume_store_part *)lua_touserdata(L, lua_upvalueindex(1)))->store;

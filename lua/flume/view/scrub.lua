@@ -1,5 +1,5 @@
 -- The second half of a compaction: when the bytes of deleted records are gone from the log, they are removed from what
--- views have stored. Each view takes back what was deleted, and its store is rewritten (lua/view/lua_view_erase.c) as a
+-- views have stored. Each view takes back what was deleted, and its store is rewritten (core/view/view_scrub.c) as a
 -- version with a new number; the old version is removed.
 --
 -- A view that can't be scrubbed doesn't keep the others from it: the answer names each view whose files may still have

@@ -3,7 +3,7 @@
 -- A name stands between backticks: a path (`core/log/log.h`), a function or other name in a file
 -- (`core/log/log.c:flume__log_init`), a name of the C API or of core (`flume_log_open`), or a call of make. Paths may
 -- begin in the folder of the document. A name with NAME in it stands for any name. The map names functions alone:
--- there, what stands behind a file is defined in it.
+-- there, what stands behind a file is defined in it. The files that the comments of the sources name exist, too.
 
 local shell = require "tests.support.shell"
 local fixture = require "tests.support.fixture"
@@ -143,6 +143,27 @@ describe("the names in", function ()
     } do
       assert.equal(expected or nil, problem(name, tree, sources, makefile, true), name)
     end
+  end)
+
+  it("comments of the sources are files of the tree", function ()
+    local foreign = {["luv.h"] = true}
+    local missing = {}
+    local function check(path, comment, extension)
+      for name in comment:gmatch("[%w_/%-]*[%w_]%." .. extension .. "%f[^%w]") do
+        local is_known = paths[name] or paths[name:match "[^/]*$"] or foreign[name]
+        if not is_known and not name:find "%u" then missing[#missing + 1] = path .. ": " .. name end
+      end
+    end
+    for _, path in ipairs(file_list()) do
+      local is_c, is_lua = path:find "%.[ch]$", path:find "%.lua$"
+      if path:find "^tests/" then is_c, is_lua = nil, nil end
+      for comment in (is_c and fixture.read(path) or ""):gmatch "/%*.-%*/" do
+        check(path, comment, "[ch]")
+        check(path, comment, "lua")
+      end
+      for comment in (is_lua and fixture.read(path) or ""):gmatch "%-%-[^\n]*" do check(path, comment, "[ch]") end
+    end
+    assert.same({}, missing)
   end)
 
   it("the map are linked from where a newcomer begins", function ()
