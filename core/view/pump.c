@@ -505,9 +505,23 @@ static void feed(struct flume_sink *sink) {
   sink->ops->feed(sink, block, flume_block_find(block, next));
 }
 
+/* A sink that failed on a record goes on when that is deleted. */
+static void look_for_cure(struct flume_sink *sink) {
+  struct flume_log *log = sink->pump->log;
+  int64_t deletions = log->deletions.value;
+  if (sink->failure_seq < 0 || sink->ops->healed == NULL) return;
+  while (sink->failure_deletions < deletions) {
+    if (flume__log_deletion_at(log, sink->failure_deletions++) != sink->failure_seq) continue;
+    sink->failure_seq = -1;
+    sink->ops->healed(sink);
+    return;
+  }
+}
+
 static void schedule_sink(struct flume_sink *sink) {
   struct flume_pump *pump = sink->pump;
   if (pump->closing || sink->restarting) return;
+  if (sink->state == FLUME_SINK_FAILED) look_for_cure(sink);
   if (sink->state == FLUME_SINK_IDLE) learn_deletions(sink);
   if (sink->deletions != pump->log->deletions.value) return; /* deletions must be processed before the sink is fed */
   if (sink->state == FLUME_SINK_IDLE && pump->ready && sink->since.value < pump->log->since.value) feed(sink);
@@ -652,6 +666,7 @@ void flume_sink_failed(struct flume_sink *sink, int64_t seq, const struct flume_
   sink->state = FLUME_SINK_FAILED;
   sink->failure = *err;
   sink->failure_seq = seq;
+  sink->failure_deletions = sink->deletions;
   end_waits(sink);
   if (sink->pump->held_back) schedule_all(sink->pump);
 }

@@ -36,6 +36,9 @@ struct flume_sink_ops {
   /* The time of flume_sink_wake_at has passed. May be NULL. */
   void (*due)(struct flume_sink *sink);
 
+  /* The record on which the sink failed was deleted: it may go on. May be NULL. */
+  void (*healed)(struct flume_sink *sink);
+
   /* The sink may have moved, failed or started over. May be NULL. */
   void (*moved)(struct flume_sink *sink);
 };
@@ -74,8 +77,9 @@ struct flume_sink {
   uint64_t due_ns;        /* see flume_sink_wake_at; 0 for never */
   int64_t start_seq;      /* since at attaching or restarting; for progress */
   uint64_t start_ns;
-  struct flume_err failure; /* when FAILED */
-  int64_t failure_seq;      /* the record that failed; -1: none */
+  struct flume_err failure;  /* when FAILED */
+  int64_t failure_seq;       /* the record that failed; -1: none */
+  int64_t failure_deletions; /* number of the log's deletions that were searched for that record */
   struct flume_queue queue;
   struct flume_queue waits; /* struct flume_wait */
 };

@@ -323,9 +323,9 @@ void flume_view_activate(struct flume_view *view, struct flume_view_request *req
  * rewrite, place.number becomes `number`. FLUME_EAGAIN: the view has changed meanwhile. One request at a time, and
  * only while no other version of the view is asked to become active. */
 void flume_view_scrub(struct flume_view *view, uint32_t number, struct flume_view_request *request);
-/* Closes the view after a last checkpoint (with drop: without). Waits and requests end with FLUME_ECLOSED first;
- * then request is answered, on the loop, and the view is CLOSED. request may be NULL: a later call of
- * flume_view_close can pass it. */
+/* Closes the view after a last checkpoint (with drop: without). Waits and requests end with FLUME_ECLOSED first; then
+ * request is answered, on the loop, and the view is CLOSED: 0, or why the state can't be stored (FLUME_EVIEW,
+ * FLUME_EINVAL). request may be NULL: a later call of flume_view_close can pass it. */
 void flume_view_close(struct flume_view *view, bool drop, struct flume_view_request *request);
 
 /* Lets the owner read the store or call the view's functions itself. True: no work is under way and no call waits;

@@ -174,6 +174,13 @@ static void cancel_calls(struct flume_view *view) {
   }
 }
 
+/* A state that can't be stored is a mistake in the view, which its author has to hear of. */
+static int close_status(const struct flume_view *view) {
+  int status = view->checkpoint.commit_status;
+  bool is_own = status == FLUME_EVIEW || status == FLUME_EINVAL;
+  return is_own && view->sink.state != FLUME_SINK_FAILED && (view->wants & FLUME_WANT_DROP) == 0 ? status : 0;
+}
+
 static void end(struct flume_view *view) {
   assert(view->executor.seat == FLUME_SEAT_WORKING && view->work.block == NULL);
   if (view->slot != NULL) flume__slot_closed(view->slot, view); /* first: reads move to a different version */
@@ -181,7 +188,8 @@ static void end(struct flume_view *view) {
   flume__view_set_state(view, FLUME_VIEW_CLOSED);
   flume__view_answer(view, &view->requests.quiet, 0, NULL);
   answer_closed(view, &view->requests.active);
-  flume__view_answer(view, &view->requests.close, 0, NULL);
+  int status = close_status(view);
+  flume__view_answer(view, &view->requests.close, status, &view->work.failed.err);
 }
 
 /* A closing view. A version that was replaced still runs the calls that were queued. */

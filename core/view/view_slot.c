@@ -225,6 +225,13 @@ static bool look_overtaking(struct flume_view_slot *slot) {
   return false;
 }
 
+/* The record that it failed on was deleted, or is passed over. */
+static bool look_failed(struct flume_view_slot *slot) {
+  if (has_failed(slot->pending)) return false;
+  catch_up(slot);
+  return true;
+}
+
 void flume__slot_look(struct flume_view_slot *slot) {
   bool again = slot->frozen == 0;
   while (again) {
@@ -232,8 +239,8 @@ void flume__slot_look(struct flume_view_slot *slot) {
       case FLUME_SLOT_CATCHING_UP: again = look_catching_up(slot); break;
       case FLUME_SLOT_ACTIVATING: again = look_activating(slot); break;
       case FLUME_SLOT_OVERTAKING: again = look_overtaking(slot); break;
-      case FLUME_SLOT_SETTLED:
-      case FLUME_SLOT_FAILED: again = false; break;
+      case FLUME_SLOT_FAILED: again = look_failed(slot); break;
+      case FLUME_SLOT_SETTLED: again = false; break;
     }
   }
 }

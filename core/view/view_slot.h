@@ -17,7 +17,8 @@
  *   ACTIVATING   the commit failed                                             FAILED       engine
  *   OVERTAKING   it is not behind the version that answers, and replaces it    SETTLED      engine
  *   OVERTAKING   it failed                                                     FAILED       engine
- *   FAILED       flume_slot_build (of a new version, or of one that revived)   CATCHING_UP  owner
+ *   FAILED       it goes on: the record that it failed on is gone              CATCHING_UP  engine
+ *   FAILED       flume_slot_build of a new version                             CATCHING_UP  owner
  *   any          flume_slot_drop: the pending version is discarded             SETTLED      owner
  *
  * A version may be pending and answer at the same time, if it was mounted while no other version could answer.

@@ -274,9 +274,18 @@ static void due(struct flume_sink *sink) {
   flume__view_wake(view);
 }
 
+static void healed(struct flume_sink *sink) {
+  struct flume_view *view = view_of(sink);
+  if ((view->wants & FLUME_WANT_CLOSE) != 0) return;
+  sink->restarting = true;
+  view->wants |= FLUME_WANT_REVIVE;
+  flume__view_wake(view);
+}
+
 static void moved(struct flume_sink *sink) {
   struct flume_view *view = view_of(sink);
   if (view->slot != NULL) flume__slot_look(view->slot);
 }
 
-const struct flume_sink_ops flume__view_sink_ops = {.feed = feed, .forget = forget, .due = due, .moved = moved};
+const struct flume_sink_ops flume__view_sink_ops = {
+    .feed = feed, .forget = forget, .due = due, .healed = healed, .moved = moved};

@@ -578,10 +578,10 @@ local function new(log, given, dir)
 end
 
 local function close_views(self, done)
-  local pending = 1
-  local function one()
-    pending = pending - 1
-    if pending == 0 then done() end
+  local pending, failure = 1, nil
+  local function one(err)
+    pending, failure = pending - 1, failure or err
+    if pending == 0 then done(failure) end
   end
   for _, each in pairs(self._views) do
     pending = pending + 1
@@ -603,12 +603,14 @@ local function close(self, done)
   for s in pairs(self.log.streams) do
     if s.owner == self then s:abort(gone) end
   end
+  local failure
   local function finish()
     local waiting = self.closing
     self.closed, self.closing = true, false
-    for _, each in ipairs(waiting) do each(nil, true) end
+    for _, each in ipairs(waiting) do each(failure, not failure or nil) end
   end
-  close_views(self, function ()
+  close_views(self, function (err)
+    failure = err
     self._pump:close(function ()
       self.log.databases[self] = nil
       for _, dir in ipairs(self._state_dirs) do self.log.state_dirs[dir] = nil end
@@ -618,7 +620,8 @@ local function close(self, done)
   end)
 end
 
---- Ends what is pending (waiting reads get ECLOSED), checkpoints the views, closes the log. Idempotent.
+--- Ends what is pending (waiting reads get ECLOSED), checkpoints the views, closes the log. Idempotent. nil, message,
+--- code when a view has a state that can't be stored: the database is closed all the same.
 function DB:close(cb)
   if getmetatable(self) ~= DB then errors.misused("db", "close", self, 2) end
   return async.call(function (done) close(self, done) end, cb)

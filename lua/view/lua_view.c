@@ -347,7 +347,7 @@ static void on_closed(struct flume_view_request *request, int status, const stru
   struct lua_view *self = FLUME_CONTAINER_OF(request, struct lua_view, end);
   struct flume_loop *loop = self->loop;
   int close_cb = self->close_cb;
-  (void)status, (void)err;
+  struct flume_err why = *err;
   self->open = false;
   self->close_cb = LUA_NOREF;
   release(loop->L, self);
@@ -356,7 +356,8 @@ static void on_closed(struct flume_view_request *request, int status, const stru
   if (close_cb == LUA_NOREF) return;
   lua_rawgeti(loop->L, LUA_REGISTRYINDEX, close_cb);
   luaL_unref(loop->L, LUA_REGISTRYINDEX, close_cb);
-  lua_pushnil(loop->L);
+  if (status == 0) lua_pushnil(loop->L);
+  else flume__push_error(loop->L, status, &why);
   flume__loop_call(loop, 1);
 }
 
@@ -382,7 +383,8 @@ static void close_left(struct flume_lua_pump *pump) {
   } while (left != NULL);
 }
 
-/* close(self, cb [, "drop"]): a last checkpoint, unless the state is dropped; then cb() */
+/* close(self, cb [, "drop"]): a last checkpoint, unless the state is dropped; then cb(err): why the state can't be stored,
+ * or nil */
 static int view_close(lua_State *L) {
   static const char *const ends[] = {"keep", "drop", NULL};
   struct lua_view *self = check_view(L);

@@ -85,14 +85,14 @@ local function end_instance(self, instance, how, done)
   self.open[instance], self.ending[instance] = nil, waiting
   self.slot:block()
   local function finish()
-    instance.core:close(function ()
+    instance.core:close(function (err)
       if how == "drop" and instance.number and instance.number ~= self.dirs:active() then
         self.dirs:remove(instance.number)
       end
       self.ending[instance] = nil
       self.slot:unblock()
       tidy(self)
-      for _, each in ipairs(waiting) do each() end
+      for _, each in ipairs(waiting) do each(err) end
     end, how)
   end
   local raw = instance.host and instance.host.raw
@@ -109,15 +109,15 @@ local function activate_at_the_end(self)
   instance.core:activate(NOTHING)
 end
 
---- Closes all instances with the database; done() when that is over.
+--- Closes all instances with the database; done(err) when that is over: why a state could not be stored, or nil.
 function Versions:close(done)
-  local pending, kept = 1, {}
-  local function one()
-    pending = pending - 1
+  local pending, kept, failure = 1, {}, nil
+  local function one(err)
+    pending, failure = pending - 1, failure or err
     if pending > 0 then return end
     if self.dirs:active() then self.dirs:sweep(kept) end
     self.slot:close()
-    done()
+    done(failure and errors.new(('view "%s": %s'):format(self.script.name, failure.message), failure.code))
   end
   answer_swaps(self, self.view:_closed_error())
   local settling = self.settling

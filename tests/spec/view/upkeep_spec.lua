@@ -409,3 +409,66 @@ describe("explain", function ()
     assert.error_matches(function () db.v:explain{from = -4} end, "below 0")
   end)
 end)
+
+describe("a view that has failed at a record", function ()
+  after_each(fixture.clean)
+
+  for _, where in ipairs {"memory", "disk"} do
+    it("goes on by itself when the record is deleted, in " .. where, function ()
+      local db = filled(with_script(POISONED, where == "disk" and fixture.dir() .. "/data" or nil), 10)
+      assert.is_nil((db.v:get()))
+      assert.equal("failed", db:status().views.v.state)
+      assert(db:del(5))
+      assert.is_nil((db.v:get())) -- that was a different record
+      assert(db:del(2))
+      assert.equal(55 - 3 - 6, db.v:get())
+      assert.equal("live", db:status().views.v.state)
+    end)
+  end
+
+  it("goes on when it is inline, too", function ()
+    local db = fixture.memory_db()
+    db:use("v", flume.reduce(1, function (acc, item)
+      if item.n == 3 then error "three" end
+      return acc + item.n
+    end, 0))
+    filled(db, 4)
+    assert.is_nil((db.v:get()))
+    assert(db:del(2))
+    assert.equal(7, db.v:get())
+  end)
+
+  it("takes the place of the old version, when it is a pending one", function ()
+    local path = fixture.write(fixture.dir() .. "/v.lua",
+      "return {version = 0, initial = 0, reducer = function (acc, item) return acc + item.n end}")
+    local db = filled(fixture.memory_db(), 10):use("v", path)
+    assert.equal(55, db.v:get())
+    fixture.write(path, POISONED)
+    assert.is_nil((db:reload()))
+    assert.equal(0, db.v.version)
+    assert(db:del(2))
+    fixture.run_until(function () return db:status().views.v.version == 1 end)
+    assert.equal(52, db.v:get())
+  end)
+end)
+
+describe("a state that can't be stored", function ()
+  after_each(fixture.clean)
+
+  it("is what close answers, with the path", function ()
+    local dir = fixture.dir() .. "/data"
+    local db = with_script([[
+      return {version = 1, initial = {}, reducer = function (acc, item)
+        acc.f = function () end
+        return acc
+      end}
+    ]], dir)
+    db:append {n = 1}
+    db.v:ready()
+    local ok, message, code = db:close()
+    assert.is_nil(ok)
+    assert.truthy(message:find('view "v": state.*f: function'), message)
+    assert.truthy(code == "EVIEW" or code == "EINVAL", code)
+    assert.is_true(db:close())
+  end)
+end)
