@@ -82,8 +82,16 @@ static int activate(struct flume_view *view, struct flume_err *err) {
   return rv;
 }
 
+/* A state belongs to the record at its since, not only to its number: the log may be put back from an older copy. */
+static void note_digest(struct flume_view *view) {
+  struct flume_store_meta *meta = &view->meta;
+  struct flume_log *log = view->sink.pump->log;
+  meta->has_digest = meta->since >= 0 && flume__log_digest(log, meta->since, &meta->digest, NULL) == 0;
+}
+
 static int commit(struct flume_view *view, struct flume_err *err) {
   struct flume_view_checkpoint *checkpoint = &view->checkpoint;
+  note_digest(view);
   assert(view->meta.since <= view->sink.pump->log->durable_seq);
   uint64_t start = flume__view_now_ns(view);
   int rv = flume_store_commit(view->store, &view->meta, err);

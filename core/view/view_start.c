@@ -94,6 +94,13 @@ void flume__view_renew(struct flume_view *view) {
 
 /* --- Opening ---------------------------------------------------------------------------------------------------- */
 
+/* Whether the record at since is the one that the state was folded from; also where that is not known any more. */
+static bool is_of_this_log(struct flume_log *log, const struct flume_store_meta *found) {
+  uint32_t digest;
+  if (!found->has_digest || flume__log_digest(log, found->since, &digest, NULL) != 0) return true;
+  return flume_store_meta_is_of(found, digest);
+}
+
 /* Why the state on disk must be rebuilt; NULL: it fits. text: room for the reason. */
 static const char *reason_to_rebuild(struct flume_view *view, const struct flume_store_meta *found, char *text) {
   const struct flume_store_meta *wanted = &view->meta;
@@ -101,6 +108,7 @@ static const char *reason_to_rebuild(struct flume_view *view, const struct flume
   if (memcmp(found->log_id, wanted->log_id, 16) != 0) return "the state is of a different log";
   if (found->since > log->since.value) return "the view is ahead of the log";
   if (found->deletions > log->deletions.value) return "the log knows of fewer deletions";
+  if (!is_of_this_log(view->sink.pump->log, found)) return "the log has a different record where the view ends";
   if (found->since >= view->place.unusable_from) return "a record was skipped";
   bool is_same = strcmp(found->version, wanted->version) == 0 &&
                  (wanted->version[0] != '\0' || found->fingerprint == wanted->fingerprint);

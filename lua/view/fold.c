@@ -11,8 +11,9 @@
 #include "lua/value/raised.h"
 #include "lua/value/record.h"
 
-#define LOOK_AT_CLOCK_EVERY 16 /* records */
-#define NEW_HOLD_EVERY 64      /* records: see hold_block */
+#define LOOK_AT_CLOCK_EVERY 16        /* records */
+#define PENDING_MAX_BYTES (16u << 20) /* of a store: as in core/view/view_checkpoint.c */
+#define NEW_HOLD_EVERY 64             /* records: see hold_block */
 
 /* Indexes on the stack of run. */
 enum { AT_FOLD = 1, AT_HOST, AT_STEP, AT_ACC, AT_BLOCK, AT_RECORDS, AT_TRANSFORM, AT_EMIT, AT_LEADS, AT_ITEM };
@@ -43,7 +44,10 @@ static void push_item(lua_State *L, const struct flume_fold *fold, const struct 
   }
 }
 
+/* Also when much waits for a commit, which is then due. */
 static bool time_is_up(const struct flume_fold *fold) {
+  const struct flume_store *store = fold->store->store;
+  if (store != NULL && flume_store_pending_bytes(store) > PENDING_MAX_BYTES) return true;
   return (fold->interrupt != NULL && atomic_load_explicit(fold->interrupt, memory_order_relaxed)) ||
          uv_hrtime() >= fold->until_ns;
 }
@@ -326,8 +330,7 @@ int flume_fold_save(lua_State *L, int host, struct flume_buf *out, struct flume_
   lua_rawgeti(L, LUA_REGISTRYINDEX, host);
   lua_pushliteral(L, "acc");
   lua_rawget(L, -2);
-  int rv = flume_marshal_encode_sorted(L, lua_gettop(L), out, err);
-  if (rv != 0) flume_err_wrap(err, "state");
+  int rv = flume_marshal_encode_state(L, lua_gettop(L), out, err);
   lua_pop(L, 2);
   return rv;
 }

@@ -403,6 +403,7 @@ static int view_gc(lua_State *L) {
     return 0;
   }
   if (self->pump->log->log == NULL || !self->pump->open) return 0;
+  if (flume__loop_is_inherited(self->loop)) return 0; /* a forked process: the view is its parent's */
   self->loop->ending = true;
   if (!self->closing) close_view(self, false);
   while (self->open && uv_run(self->loop->loop, UV_RUN_ONCE) != 0) continue;

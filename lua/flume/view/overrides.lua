@@ -37,6 +37,13 @@ function Overrides:is_skipped(seq)
   return false
 end
 
+--- The least number that a version may have whose state contains no skipped record.
+function Overrides:first_usable()
+  local first = 1
+  for _, number in pairs(self.from) do first = math.max(first, number) end
+  return first
+end
+
 --- Adds a record to those that are passed over; durable when it returns. number: of the first version whose state can't
 --- contain the record; nil: no state contains it. true; or nil, message, code, and nothing has changed.
 function Overrides:skip(seq, number)

@@ -41,11 +41,11 @@ function StateDirs:candidates()
 end
 
 --- A number for a new version. No number is given out twice: a version that is being closed may not have a directory
---- yet, and removes it later.
+--- yet, and removes it later. A version that is made now contains no record that was skipped before.
 function StateDirs:next_number()
   local largest = math.max(self:active() or 0, self.last)
   for _, number in ipairs(view_dir.list(self.dir) or {}) do largest = math.max(largest, number) end
-  self.last = largest + 1
+  self.last = math.max(largest + 1, self.overrides:first_usable())
   return self.last
 end
 

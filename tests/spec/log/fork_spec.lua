@@ -98,6 +98,28 @@ describe("a forked child", function ()
     ]])
   end)
 
+  for _, closes in ipairs {false, true} do
+    it("ends, though a script view was used" .. (closes and ", and the database was closed" or ""), function ()
+      world.write(dir .. "/sum.lua", "return {version = 1, initial = 0, reducer = function (s, i) return s + i.n end}")
+      assert.equal("1\n0\n0\n", run(([[
+        db:use("sum", %q)
+        print(db.sum:get())
+        if %s then db:close() end
+        for _, close in ipairs {true, false} do
+          local pid = fork.fork()
+          if pid == 0 then
+            if close then os.exit(0, true) end
+            db = nil
+            collectgarbage()
+            os.exit(0, true)
+          end
+          print(fork.wait(pid))
+        end
+        if not %s then db:close() end
+      ]]):format(dir .. "/sum.lua", closes, closes)))
+    end)
+  end
+
   it("opens databases of its own, with a loop of its own", function ()
     assert.equal("5\n1\n0\n1\n", run(([[
       local pid = fork.fork()
