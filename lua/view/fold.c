@@ -11,9 +11,10 @@
 #include "lua/value/raised.h"
 #include "lua/value/record.h"
 
-#define LOOK_AT_CLOCK_EVERY 16        /* records */
-#define PENDING_MAX_BYTES (16u << 20) /* of a store: as in core/view/view_checkpoint.c */
-#define NEW_HOLD_EVERY 64             /* records: see hold_block */
+#define LOOK_AT_CLOCK_EVERY 16         /* records at most */
+#define SLOW_RECORDS_NS (1000u * 1000) /* from one look to the next */
+#define PENDING_MAX_BYTES (16u << 20)  /* of a store: as in core/view/view_checkpoint.c */
+#define NEW_HOLD_EVERY 64              /* records: see hold_block */
 
 /* Indexes on the stack of run. */
 enum { AT_FOLD = 1, AT_HOST, AT_STEP, AT_ACC, AT_BLOCK, AT_RECORDS, AT_TRANSFORM, AT_EMIT, AT_LEADS, AT_ITEM };
@@ -42,6 +43,28 @@ static void push_item(lua_State *L, const struct flume_fold *fold, const struct 
     lua_pushinteger(L, seq);
     lua_call(L, 2, 1);
   }
+}
+
+/* When the clock is looked at next: after each record where these take long, else after more and more of them. */
+struct clock {
+  uint64_t looked_ns;
+  uint32_t every; /* records between two looks */
+  uint32_t left;
+};
+
+static struct clock start_clock(void) {
+  return (struct clock){.looked_ns = uv_hrtime(), .every = 1, .left = 1};
+}
+
+/* A record was folded. */
+static bool time_to_look(struct clock *clock) {
+  if (--clock->left > 0) return false;
+  uint64_t now = uv_hrtime();
+  bool is_slow = now - clock->looked_ns > SLOW_RECORDS_NS;
+  clock->every = is_slow ? 1 : clock->every < LOOK_AT_CLOCK_EVERY ? clock->every * 2 : LOOK_AT_CLOCK_EVERY;
+  clock->left = clock->every;
+  clock->looked_ns = now;
+  return true;
 }
 
 /* Also when much waits for a commit, which is then due. */
@@ -182,6 +205,7 @@ static int run(lua_State *L) {
   lua_pop(L, 1);
   luaL_checkstack(L, 8, NULL);
   uint32_t end = end_of(fold), folded = 0;
+  struct clock clock = start_clock();
   size_t skip = 0;
   for (uint32_t i = fold->from; i < end; i++) {
     uint32_t len;
@@ -193,7 +217,8 @@ static int run(lua_State *L) {
     if (data == NULL) fold->skipped++;
     else fold_record(L, fold, kind, &ways, seq, is_passed_over(fold, seq, &skip), data, len);
     fold->next = i + 1;
-    if (++folded % LOOK_AT_CLOCK_EVERY == 0 && time_is_up(fold)) break;
+    folded++;
+    if (time_to_look(&clock) && time_is_up(fold)) break;
   }
   if (fold->budget != NULL) flume_guard_check(L);
   lua_pushvalue(L, AT_ACC);
@@ -237,7 +262,8 @@ static int aggregate_record(struct flume_fold *fold, int64_t seq, const uint8_t 
 typedef int (*fold_one)(struct flume_fold *fold, int64_t seq, const uint8_t *data, uint32_t len, struct flume_err *err);
 
 static int run_in_core(struct flume_fold *fold, fold_one one, struct flume_err *err) {
-  uint32_t end = end_of(fold), folded = 0;
+  uint32_t end = end_of(fold);
+  struct clock clock = start_clock();
   size_t skip = 0;
   int rv = 0;
   for (uint32_t i = fold->from; rv == 0 && i < end; i++) {
@@ -249,7 +275,7 @@ static int run_in_core(struct flume_fold *fold, fold_one one, struct flume_err *
       rv = one(fold, flume_block_seq(fold->block, i), data, len, err);
     }
     if (rv == 0) fold->next = i + 1;
-    if (++folded % LOOK_AT_CLOCK_EVERY == 0 && time_is_up(fold)) break;
+    if (time_to_look(&clock) && time_is_up(fold)) break;
   }
   return rv;
 }

@@ -412,3 +412,28 @@ describe("the sandbox", function ()
     end)
   end
 end)
+
+describe("closing a database", function ()
+  after_each(fixture.clean)
+
+  it("does not wait for all that a busy script view has before it", function ()
+    local dir, path = fixture.dir() .. "/data", fixture.dir() .. "/slow.lua"
+    fixture.write(path, [[return {version = 1, initial = 0, reducer = function (acc, item)
+      local x = 0
+      for k = 1, 5000000 do x = x + k end
+      return acc + item.n
+    end}]])
+    local db, batch = fixture.open_db(dir), {}
+    for n = 1, 400 do batch[n] = {n = n} end
+    db:append(batch)
+    local start = os.clock()
+    db:use("slow", path)
+    fixture.run_until(function () return db.slow.since.value >= 0 end)
+    local one = os.clock() - start -- processor time of the first slice, all threads
+    start = os.clock()
+    assert.is_true(db:close())
+    assert.is_true(os.clock() - start < 10 * one + 1)
+    db = fixture.open_db(dir, {ready = false}):use("slow", path)
+    assert.is_true(db.slow.since.value >= 0 and db.slow.since.value < 399) -- it goes on from there
+  end)
+end)
