@@ -110,15 +110,17 @@ enum flume_sync {
   FLUME_SYNC_OS = 2,       /* acknowledged when written; on disk when the system gets to it, and at close */
 };
 
-/* How a file log recovers is written in core/FORMAT.md. Zero means the default throughout. */
+/* How a file log recovers is written in core/FORMAT.md. Zero means the default throughout. A value beyond its limit is
+ * FLUME_EINVAL. */
 struct flume_log_options {
   enum flume_sync sync;
-  uint32_t interval_ms;      /* FLUME_SYNC_INTERVAL: the ceiling; default 100 */
+  uint32_t interval_ms;      /* FLUME_SYNC_INTERVAL: the ceiling; default 100, at most 86,400,000 */
   uint32_t max_record_bytes; /* a larger record is FLUME_E2BIG; default 256 MiB, at most 1 GiB */
   uint64_t segment_bytes;    /* size at which a new segment file is begun; default 256 MiB, at most 2 GiB */
   bool readonly;             /* no lock is taken, nothing is written; what another process writes is seen as it comes */
   bool damaged;              /* with readonly: open up to the damage instead of failing with FLUME_ECORRUPT */
-  uint32_t poll_ms;          /* with readonly: look as often as this instead of waiting for file events */
+  uint32_t poll_ms;          /* with readonly: look as often as this instead of waiting for file events;
+                                default: events; at most 86,400,000 */
   uint32_t offset_bits; /* of an offset log's pointers: 32, 48 or 53; default what the file has, 32 for a new one */
   const struct flume_io *io; /* default: the real one. Must outlive the log. */
 };

@@ -1,6 +1,7 @@
 #include "log/group_commit.h"
 
 #include <assert.h>
+#include <stdlib.h>
 
 #include "base/err.h"
 
@@ -53,11 +54,22 @@ void flume__commit_drop(struct flume_commit *commit) {
   group->spare_count++;
 }
 
-/* The commit at the end of the queue, when more records may go into it. */
-static struct flume_commit *joinable(struct flume_group *group) {
-  if (flume_queue_empty(&group->waiting)) return NULL;
+static bool has_room(const struct flume_commit *commit) {
+  if (commit->kind == FLUME_COMMIT_DELETE) return commit->count < JOIN_BYTES / sizeof(int64_t);
+  return commit->bytes.len < JOIN_BYTES;
+}
+
+/* The waiting commit that more records, or deletes, may go into: the last one. Records also go into the one before the
+ * last, in front of deletes, which never concern them. A delete never goes in front of records: one may be put in the
+ * place of another, and a crash must not leave neither. */
+static struct flume_commit *joinable(struct flume_group *group, enum flume_commit_kind kind) {
+  const struct flume_queue *node = group->waiting.prev;
+  if (node == &group->waiting) return NULL;
   struct flume_commit *last = commit_of(group->waiting.prev);
-  return last->kind == FLUME_COMMIT_DATA && last->bytes.len < JOIN_BYTES ? last : NULL;
+  if (kind == FLUME_COMMIT_DATA && last->kind == FLUME_COMMIT_DELETE && node->prev != &group->waiting) {
+    last = commit_of(node->prev);
+  }
+  return last->kind == kind && has_room(last) ? last : NULL;
 }
 
 bool flume__group_is_idle(const struct flume_group *group) {
@@ -238,7 +250,7 @@ int flume__group_append(struct flume_log *log, struct flume_append *req, const s
   struct flume_group *group = log->group;
   int rv = flume__log_check_writer(log, err);
   if (rv != 0) return rv;
-  struct flume_commit *commit = joinable(group);
+  struct flume_commit *commit = joinable(group, FLUME_COMMIT_DATA);
   bool joins = commit != NULL;
   if (!joins) commit = flume__commit_new(group, FLUME_COMMIT_DATA);
   if (commit == NULL) return flume_err_nomem(err);
@@ -252,6 +264,58 @@ int flume__group_append(struct flume_log *log, struct flume_append *req, const s
   if (!joins) flume_queue_push(&group->waiting, &commit->queue);
   start_next(group);
   return 0;
+}
+
+static int take_deletes(struct flume_commit *commit, const int64_t *seqs, size_t count) {
+  int rv = flume_deletions_reserve(&commit->bytes, commit->count + count);
+  if (rv != 0) return rv;
+  for (size_t i = 0; i < count; i++) {
+    flume_put_le64(flume_deletions_seq(&commit->bytes, commit->count++), (uint64_t)seqs[i]);
+  }
+  return 0;
+}
+
+int flume__group_del(struct flume_log *log, struct flume_append *req, const int64_t *seqs, size_t count,
+                     struct flume_err *err) {
+  struct flume_group *group = log->group;
+  int rv = flume__log_check_writer(log, err);
+  if (rv != 0) return rv;
+  struct flume_commit *commit = joinable(group, FLUME_COMMIT_DELETE);
+  bool joins = commit != NULL;
+  if (!joins) commit = flume__commit_new(group, FLUME_COMMIT_DELETE);
+  if (commit == NULL) return flume_err_nomem(err);
+  if (take_deletes(commit, seqs, count) != 0) {
+    if (!joins) flume__commit_drop(commit);
+    return flume_err_nomem(err);
+  }
+  if (!joins) {
+    flume__commit_submit(commit, req);
+    return 0;
+  }
+  req->seq = commit->last_seq;
+  flume_queue_push(&commit->reqs, &req->queue);
+  return 0;
+}
+
+int flume__commit_reserve_deletes(struct flume_commit *commit, struct flume_tombstones *deleted) {
+  const struct flume_io *io = commit->bytes.io;
+  assert(commit->kind == FLUME_COMMIT_DELETE && flume__log_is_locked(commit->group->log));
+  if (commit->count == 0) return 0;
+  int64_t *sorted = flume_io_alloc(io, commit->count * sizeof *sorted);
+  if (sorted == NULL) return FLUME_ENOMEM;
+  for (uint32_t i = 0; i < commit->count; i++) {
+    sorted[i] = (int64_t)flume_get_le64(flume_deletions_seq(&commit->bytes, i));
+  }
+  qsort(sorted, commit->count, sizeof *sorted, flume__compare_seqs);
+  uint32_t kept = 0;
+  for (uint32_t i = 0; i < commit->count; i++) {
+    if ((i > 0 && sorted[i] == sorted[i - 1]) || flume_tombstones_has(deleted, sorted[i])) continue;
+    flume_put_le64(flume_deletions_seq(&commit->bytes, kept++), (uint64_t)sorted[i]);
+  }
+  flume_io_free(io, sorted);
+  assert(kept <= commit->count);
+  commit->count = kept;
+  return flume_tombstones_reserve(deleted, kept);
 }
 
 int flume__group_append_wait(struct flume_group *group, const struct flume_slice *records, size_t count, int64_t *seq,

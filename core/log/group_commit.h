@@ -23,6 +23,7 @@
 #define FLUME_GROUP_COMMIT_H
 
 #include "base/buf.h"
+#include "log/deletions.h"
 #include "log/log.h"
 
 enum flume_commit_kind {
@@ -115,6 +116,12 @@ void flume__group_fini(struct flume_group *group);
 int flume__group_append(struct flume_log *log, struct flume_append *req, const struct flume_slice *records,
                         size_t count, struct flume_err *err);
 int flume__group_sync(struct flume_log *log, struct flume_append *req, struct flume_err *err);
+/* flume_log_ops.del of such logs: deletes that wait share one commit. The seqs are in any order, each any number of times. */
+int flume__group_del(struct flume_log *log, struct flume_append *req, const int64_t *seqs, size_t count,
+                     struct flume_err *err);
+/* For the kind's prepare: the seqs of a commit of deletes get into ascending order, each once, without those that are
+ * deleted already; deleted gets room for them. With the log's lock held. FLUME_ENOMEM. */
+int flume__commit_reserve_deletes(struct flume_commit *commit, struct flume_tombstones *deleted);
 /* As append, done when it returns: the commit runs on this thread. FLUME_EBUSY when another one waits or is on its way. */
 int flume__group_append_wait(struct flume_group *group, const struct flume_slice *records, size_t count, int64_t *seq,
                              struct flume_err *err);

@@ -13,6 +13,8 @@
 
 #define DEFAULT_MAX_RECORD_BYTES (256u << 20)
 #define LIMIT_MAX_RECORD_BYTES (1u << 30)
+#define LIMIT_SEGMENT_BYTES ((uint64_t)2 << 30)
+#define LIMIT_MS 86400000u /* a day */
 
 /* One frame holds a batch, and its length is a 32-bit number with room for the record headers. */
 #define MAX_BATCH_BYTES ((uint64_t)2 << 30)
@@ -150,7 +152,6 @@ int flume__log_init(struct flume_log *log, const struct flume_log_ops *ops, cons
   log->loop = loop;
   log->state = FLUME_LOG_OPEN;
   log->max_record_bytes = max_record_bytes > 0 ? max_record_bytes : DEFAULT_MAX_RECORD_BYTES;
-  if (log->max_record_bytes > LIMIT_MAX_RECORD_BYTES) log->max_record_bytes = LIMIT_MAX_RECORD_BYTES;
   flume_queue_init(&log->listeners);
   flume_queue_init(&log->finished);
   flume_deferred_init(&log->finish, run_finished);
@@ -215,6 +216,19 @@ int flume__log_check_writer(const struct flume_log *log, struct flume_err *err) 
   return flume__lock_file_check(&log->lock_file, log->name, err);
 }
 
+static int check_limit(const char *name, uint64_t value, uint64_t limit, struct flume_err *err) {
+  if (value <= limit) return 0;
+  return flume_err_set(err, FLUME_EINVAL, "%s must be between 1 and %llu, not %llu", name, (unsigned long long)limit,
+                       (unsigned long long)value);
+}
+
+static int check_limits(const struct flume_log_options *options, struct flume_err *err) {
+  int rv = check_limit("max_record_bytes", options->max_record_bytes, LIMIT_MAX_RECORD_BYTES, err);
+  if (rv == 0) rv = check_limit("segment_bytes", options->segment_bytes, LIMIT_SEGMENT_BYTES, err);
+  if (rv == 0) rv = check_limit("interval_ms", options->interval_ms, LIMIT_MS, err);
+  return rv == 0 ? check_limit("poll_ms", options->poll_ms, LIMIT_MS, err) : rv;
+}
+
 int flume__log_check_options(const struct flume_log_options *options, struct flume_err *err) {
   if (options->sync > FLUME_SYNC_OS) return flume_err_set(err, FLUME_EINVAL, "unknown sync mode %d", options->sync);
   if (options->damaged && !options->readonly) {
@@ -223,7 +237,7 @@ int flume__log_check_options(const struct flume_log_options *options, struct flu
   if (options->poll_ms > 0 && !options->readonly) {
     return flume_err_set(err, FLUME_EINVAL, "only a log that is opened read-only looks for what others write");
   }
-  return 0;
+  return check_limits(options, err);
 }
 
 static int check_batch(const struct flume_log *log, const struct flume_slice *records, size_t count,

@@ -52,9 +52,9 @@ local flume = {}
 --- Options of flume.log.file.
 ---@class flume.LogOptions
 ---@field sync? "always"|"interval"|"os" when an append is acknowledged: once on disk; or written
----@field interval_ms? integer the ceiling of sync = "interval"; 100
----@field max_record_bytes? integer a larger record is E2BIG; 256 MiB
----@field segment_bytes? integer the size at which a new file is begun; 256 MiB
+---@field interval_ms? integer the ceiling of sync = "interval"; 100, at most a day
+---@field max_record_bytes? integer a larger record is E2BIG; 256 MiB, at most 1 GiB
+---@field segment_bytes? integer the size at which a new file is begun; 256 MiB, at most 2 GiB
 ---@field readonly? boolean takes no lock and writes nothing; sees what another process writes, as it comes
 ---@field poll_ms? integer with readonly: looks as often as this, instead of waiting for file events
 ---@field damaged? boolean with readonly: opens what there is before the damage, instead of failing with ECORRUPT
@@ -63,8 +63,8 @@ local flume = {}
 --- Options of flume.log.offset.
 ---@class flume.OffsetOptions
 ---@field sync? "always"|"interval"|"os" when an append is acknowledged: once on disk; or written
----@field interval_ms? integer the ceiling of sync = "interval"; 100
----@field max_record_bytes? integer a larger record is E2BIG; 256 MiB
+---@field interval_ms? integer the ceiling of sync = "interval"; 100, at most a day
+---@field max_record_bytes? integer a larger record is E2BIG; 256 MiB, at most 1 GiB
 ---@field readonly? boolean takes no lock and writes nothing; sees what another process writes, as it comes
 ---@field poll_ms? integer with readonly: looks as often as this, instead of waiting for file events
 ---@field damaged? boolean with readonly: opens what there is before the damage, instead of failing with ECORRUPT

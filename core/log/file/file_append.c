@@ -249,7 +249,7 @@ static void group_drained(struct flume_group *group) {
 /* Everything that the commit needs and that could fail for want of memory, before it goes. */
 static int reserve(struct file_log *log, struct file_commit *commit, const struct flume_segment *active) {
   struct flume_commit *base = &commit->base;
-  if (base->kind == FLUME_COMMIT_DELETE) return flume__file_deleted_reserve(commit);
+  if (base->kind == FLUME_COMMIT_DELETE) return flume__commit_reserve_deletes(base, &log->deletions.deleted);
   if (base->kind != FLUME_COMMIT_DATA && base->kind != FLUME_COMMIT_ROLL) return 0;
   bool full = base->kind == FLUME_COMMIT_ROLL || active->end_off + base->bytes.len > log->segment_bytes;
   commit->roll = active->next_seq > active->first_seq && full;
@@ -319,18 +319,4 @@ int flume__file_sync_now(struct flume_log *base, struct flume_err *err) {
   }
   flume_segment_unref(segment);
   return rv;
-}
-
-int flume__file_del(struct flume_log *log, struct flume_append *req, const int64_t *seqs, size_t count,
-                    struct flume_err *err) {
-  int rv = flume__log_check_writer(log, err);
-  if (rv != 0) return rv;
-  struct flume_commit *commit = flume__commit_new(log->group, FLUME_COMMIT_DELETE);
-  if (commit == NULL) return flume_err_nomem(err);
-  if (flume__file_deleted_take(own(commit), seqs, count) != 0) {
-    flume__commit_drop(commit);
-    return flume_err_nomem(err);
-  }
-  flume__commit_submit(commit, req);
-  return 0;
 }

@@ -158,41 +158,6 @@ static int64_t seq_of(const struct file_commit *commit, uint32_t i) {
   return (int64_t)flume_get_le64(flume_deletions_seq(&commit->base.bytes, i));
 }
 
-static void set_seq(struct file_commit *commit, uint32_t i, int64_t seq) {
-  flume_put_le64(flume_deletions_seq(&commit->base.bytes, i), (uint64_t)seq);
-}
-
-int flume__file_deleted_take(struct file_commit *commit, const int64_t *seqs, size_t count) {
-  const struct flume_io *io = flume__commit_log(commit)->log.io;
-  int rv = flume_deletions_reserve(&commit->base.bytes, count);
-  if (rv != 0) return rv;
-  int64_t *sorted = flume_io_alloc(io, count * sizeof *sorted);
-  if (sorted == NULL) return FLUME_ENOMEM;
-  if (count > 0) memcpy(sorted, seqs, count * sizeof *sorted);
-  qsort(sorted, count, sizeof *sorted, flume__compare_seqs);
-  uint32_t kept = 0;
-  for (size_t i = 0; i < count; i++) {
-    if (i > 0 && sorted[i] == sorted[i - 1]) continue;
-    set_seq(commit, kept++, sorted[i]);
-  }
-  commit->base.count = kept;
-  flume_io_free(io, sorted);
-  assert(kept <= count);
-  return 0;
-}
-
-int flume__file_deleted_reserve(struct file_commit *commit) {
-  assert(flume__log_is_locked(&flume__commit_log(commit)->log));
-  uint32_t kept = 0;
-  for (uint32_t i = 0; i < commit->base.count; i++) {
-    int64_t seq = seq_of(commit, i);
-    if (flume_tombstones_has(&flume__commit_log(commit)->deletions.deleted, seq)) continue;
-    set_seq(commit, kept++, seq);
-  }
-  commit->base.count = kept;
-  return flume_tombstones_reserve(&flume__commit_log(commit)->deletions.deleted, kept);
-}
-
 static int open_new(struct file_log *log) {
   const struct flume_io *io = log->log.io;
   char path[FLUME_PATH_MAX];

@@ -7,7 +7,6 @@
 #include "log/file/file_follow.h"
 
 #define DEFAULT_SEGMENT_BYTES ((uint64_t)256 << 20)
-#define LIMIT_SEGMENT_BYTES ((uint64_t)2 << 30)
 
 static void release(struct file_log *log) {
   const struct flume_io *io = log->log.io;
@@ -56,7 +55,7 @@ static const struct flume_log_ops file_ops = {
     .erased = "removed",
     .append = flume__group_append,
     .sync = flume__group_sync,
-    .del = flume__file_del,
+    .del = flume__group_del,
     .plan = flume__file_plan,
     .plan_one = flume__file_plan_one,
     .deleted_count = flume__file_deleted_count,
@@ -89,7 +88,6 @@ static void on_task_ended(struct flume_log *log) {
 static void configure(struct file_log *log, const struct flume_log_options *options) {
   flume__group_init(&log->group, &flume__file_group, &log->log, options->sync, options->interval_ms);
   log->segment_bytes = options->segment_bytes > 0 ? options->segment_bytes : DEFAULT_SEGMENT_BYTES;
-  if (log->segment_bytes > LIMIT_SEGMENT_BYTES) log->segment_bytes = LIMIT_SEGMENT_BYTES;
   log->log.readonly = options->readonly;
   log->deleted_file = -1;
   flume__segments_init(&log->segments, &log->log);

@@ -78,8 +78,6 @@ static inline struct file_log *flume__commit_log(const struct file_commit *commi
 /* file_append.c */
 extern const struct flume_group_ops flume__file_group;
 int flume__file_sync_now(struct flume_log *log, struct flume_err *err);
-int flume__file_del(struct flume_log *log, struct flume_append *req, const int64_t *seqs, size_t count,
-                    struct flume_err *err);
 
 /* file_log.c */
 /* Closes the log if it is to be closed and nothing is under way any more. */
@@ -107,10 +105,6 @@ int flume__file_deleted_load(struct file_log *log, struct flume_err *err);
 /* A follower, with the lock held: takes over what was deleted since, as far as end_off; with UINT64_MAX, as far as frames are whole.
  * FLUME_ECORRUPT when it does not go as far as that. */
 int flume__file_deleted_follow(struct file_log *log, uint64_t end_off, struct flume_err *err);
-/* Puts the seqs, in ascending order and each once, into a commit of deletes. FLUME_ENOMEM. */
-int flume__file_deleted_take(struct file_commit *commit, const int64_t *seqs, size_t count);
-/* Takes out what was deleted before, and makes room in the sets for the rest. With the lock held. FLUME_ENOMEM. */
-int flume__file_deleted_reserve(struct file_commit *commit);
 /* Any thread: appends the frame and syncs it. */
 int flume__file_deleted_write(struct file_commit *commit);
 /* Any thread: syncs the end frame. */

@@ -358,9 +358,11 @@ static const struct flume_log_ops memory_ops = {
 int flume_log_open_memory(struct flume_log **out, uv_loop_t *loop, const struct flume_log_options *options,
                           struct flume_err *err) {
   const struct flume_io *io = options != NULL && options->io != NULL ? options->io : &flume_io_posix;
+  int rv = options != NULL ? flume__log_check_options(options, err) : 0;
+  if (rv != 0) return rv;
   struct memory_log *log = flume_io_zalloc(io, sizeof *log);
   if (log == NULL) return flume_err_nomem(err);
-  int rv = uv_random(NULL, NULL, log->log.id, sizeof log->log.id, 0, NULL);
+  rv = uv_random(NULL, NULL, log->log.id, sizeof log->log.id, 0, NULL);
   if (rv == 0) {
     rv = flume__log_init(&log->log, &memory_ops, io, loop, options != NULL ? options->max_record_bytes : 0);
   }

@@ -295,18 +295,6 @@ static void group_drained(struct flume_group *group) {
   flume__offset_drained((struct offset_log *)group->log);
 }
 
-/* Takes out what was deleted before, and makes room in the set for the rest. */
-static int reserve_deletes(struct offset_log *log, struct offset_commit *commit) {
-  uint32_t kept = 0;
-  for (uint32_t i = 0; i < commit->base.count; i++) {
-    uint64_t seq = flume_get_le64(flume_deletions_seq(&commit->base.bytes, i));
-    if (flume_tombstones_has(&log->deleted.seqs.deleted, (int64_t)seq)) continue;
-    flume_put_le64(flume_deletions_seq(&commit->base.bytes, kept++), seq);
-  }
-  commit->base.count = kept;
-  return flume_tombstones_reserve(&log->deleted.seqs.deleted, kept);
-}
-
 /* Everything that the commit needs and that could fail for want of memory, before it goes. */
 static int prepare(struct offset_log *log, struct offset_commit *commit) {
   struct flume_commit *base = &commit->base;
@@ -314,7 +302,7 @@ static int prepare(struct offset_log *log, struct offset_commit *commit) {
   int rv = 0;
   if (log->synced_off > log->superblock.durable_off) log->superblock.durable_off = log->synced_off;
   if (base->kind == FLUME_COMMIT_END) base->last_seq = log->log.since.value;
-  if (base->kind == FLUME_COMMIT_DELETE) rv = reserve_deletes(log, commit);
+  if (base->kind == FLUME_COMMIT_DELETE) rv = flume__commit_reserve_deletes(base, &log->deleted.seqs.deleted);
   if (base->kind == FLUME_COMMIT_DATA) {
     rv = flume_offset_index_reserve(&log->index, base->count);
     if (rv == 0) rv = flume_tombstones_reserve(&log->zeros.seqs.deleted, commit->zeros_count);
@@ -367,38 +355,12 @@ int flume__offset_sync_now(struct flume_log *base, struct flume_err *err) {
   return 0;
 }
 
-/* Puts the seqs, in ascending order and each once, into a commit of deletes. */
-static int take_deletes(struct offset_commit *commit, const int64_t *seqs, size_t count) {
-  const struct flume_io *io = commit->base.bytes.io;
-  int rv = flume_deletions_reserve(&commit->base.bytes, count);
-  if (rv != 0) return rv;
-  int64_t *sorted = flume_io_alloc(io, count * sizeof *sorted);
-  if (sorted == NULL) return FLUME_ENOMEM;
-  if (count > 0) memcpy(sorted, seqs, count * sizeof *sorted);
-  qsort(sorted, count, sizeof *sorted, flume__compare_seqs);
-  for (size_t i = 0; i < count; i++) {
-    if (i > 0 && sorted[i] == sorted[i - 1]) continue;
-    flume_put_le64(flume_deletions_seq(&commit->base.bytes, commit->base.count++), (uint64_t)sorted[i]);
-  }
-  flume_io_free(io, sorted);
-  return 0;
-}
-
 int flume__offset_del(struct flume_log *base, struct flume_append *req, const int64_t *seqs, size_t count,
                       struct flume_err *err) {
-  struct offset_log *log = (struct offset_log *)base;
-  int rv = flume__log_check_writer(base, err);
-  if (rv != 0) return rv;
+  const struct offset_log *log = (const struct offset_log *)base;
   for (size_t i = 0; i < count; i++) {
     if (flume_offset_index_has(&log->index, (uint64_t)seqs[i])) continue;
     return flume_err_set(err, FLUME_ENOENT, "no record begins at byte %lld", (long long)seqs[i]);
   }
-  struct flume_commit *commit = flume__commit_new(&log->group, FLUME_COMMIT_DELETE);
-  if (commit == NULL) return flume_err_nomem(err);
-  if (take_deletes(own(commit), seqs, count) != 0) {
-    flume__commit_drop(commit);
-    return flume_err_nomem(err);
-  }
-  flume__commit_submit(commit, req);
-  return 0;
+  return flume__group_del(base, req, seqs, count, err);
 }

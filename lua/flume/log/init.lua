@@ -29,7 +29,9 @@ Log.__index = Log
 Log.__name = "flume.log"
 
 local SYNC = {always = true, interval = true, os = true}
-local MAX_POLL_MS = 86400000
+-- The largest value of each option that is a number; the smallest is 1.
+local DAY_MS = 86400000
+local LIMITS = {interval_ms = DAY_MS, poll_ms = DAY_MS, max_record_bytes = 1 << 30, segment_bytes = 2 << 30}
 local CODECS = {msgpack = true, json = true, raw = true}
 local BITS = {[32] = true, [48] = true, [53] = true}
 
@@ -47,8 +49,11 @@ local function prepare(where, given, known, default_codec)
   elseif not CODECS[codec] then
     error(("%s: codec must be \"msgpack\", \"json\", \"raw\" or a table, not %q"):format(where, codec), 4)
   end
-  if o.poll_ms and (o.poll_ms < 1 or o.poll_ms > MAX_POLL_MS) then
-    error(("%s: poll_ms must be between 1 and %d, not %d"):format(where, MAX_POLL_MS, o.poll_ms), 4)
+  for name, limit in pairs(LIMITS) do
+    local value = o[name]
+    if value and (value < 1 or value > limit) then
+      error(("%s: %s must be between 1 and %d, not %d"):format(where, name, limit, value), 4)
+    end
   end
   if o.bits and not BITS[o.bits] then
     error(("%s: bits must be 32, 48 or 53, not %d"):format(where, o.bits), 4)

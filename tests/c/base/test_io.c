@@ -229,7 +229,7 @@ TEST(batches_that_are_too_large) {
   uv_loop_t loop;
   struct flume_log *log;
   struct flume_err err;
-  struct flume_log_options options = {.max_record_bytes = UINT32_MAX};
+  struct flume_log_options options = {.max_record_bytes = 1u << 30};
   int64_t seq = -1;
   MUST(uv_loop_init(&loop) == 0 && flume_log_open_memory(&log, &loop, &options, &err) == 0);
   struct flume_slice records[3];
@@ -254,7 +254,21 @@ TEST(invalid_options) {
   MUST(uv_loop_init(&loop) == 0);
   struct flume_log_options options = {.sync = (enum flume_sync)9};
   CHECK_INT_EQ(flume_log_open(&log, &loop, root, &options, &err), FLUME_EINVAL);
-  options = (struct flume_log_options){.segment_bytes = UINT64_MAX, .max_record_bytes = UINT32_MAX};
+  const struct {
+    struct flume_log_options options;
+    const char *why;
+  } beyond[] = {
+      {{.max_record_bytes = (1u << 30) + 1}, "max_record_bytes must be between 1 and 1073741824, not 1073741825"},
+      {{.segment_bytes = UINT64_MAX}, "segment_bytes must be between 1 and 2147483648, not 18446744073709551615"},
+      {{.interval_ms = 86400001}, "interval_ms must be between 1 and 86400000, not 86400001"},
+      {{.readonly = true, .poll_ms = UINT32_MAX}, "poll_ms must be between 1 and 86400000, not 4294967295"},
+  };
+  for (size_t i = 0; i < sizeof beyond / sizeof *beyond; i++) {
+    CHECK_INT_EQ(flume_log_open(&log, &loop, root, &beyond[i].options, &err), FLUME_EINVAL);
+    CHECK(strcmp(err.msg, beyond[i].why) == 0);
+    CHECK_INT_EQ(flume_log_open_memory(&log, &loop, &beyond[i].options, &err), FLUME_EINVAL);
+  }
+  options = (struct flume_log_options){.segment_bytes = (uint64_t)2 << 30, .max_record_bytes = 1u << 30};
   CHECK_INT_EQ(flume_log_open(&log, &loop, root, &options, &err), 0);
   log_close_wait(log, &loop);
   CHECK_INT_EQ(flume_log_open(&log, &loop, root, NULL, NULL), 0);

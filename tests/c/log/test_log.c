@@ -664,3 +664,48 @@ TEST(group_commit) {
   CHECK_INT_EQ(atomic_load(&f.faults.calls[FAULT_SYNC]), 2);
   fixture_fini(&f);
 }
+
+/* Deletes that wait share one trip as well, in every sync mode: one sync for the records, one for the deletes. */
+EACH_LOG(deletes_are_committed_in_groups) {
+  struct answer answers[100] = {{.calls = 0}};
+  for (int64_t i = 0; i < 102; i++) CHECK_INT_EQ(append_wait_text(f, "one of many"), i);
+  faults_arm(&f->faults, FAULT_NONE, 0, 0);
+  for (int64_t i = 0; i < 100; i++) {
+    int64_t seqs[] = {i, 99 - i, i}; /* each again and again, in no order */
+    CHECK_INT_EQ(flume_log_del(f->log, &answers[i].req, seqs, 3, on_answer, NULL), 0);
+    CHECK_INT_EQ(answers[i].calls, 0);
+  }
+  for (int i = 0; i < 100; i++) {
+    answer_wait(&f->loop, &answers[i]);
+    CHECK_INT_EQ(answers[i].status, 0);
+  }
+  CHECK(atomic_load(&f->faults.calls[FAULT_SYNC]) <= 5);
+  for (int64_t i = 0; i < 102; i++) CHECK(i < 100 ? get_code(f, i) == FLUME_EDELETED : is_text(f, i, "one of many"));
+  CHECK_INT_EQ(f->log->deletions.value, 100);
+}
+
+/* Appends and deletes by turns are two commits, and each callback has what was asked for. */
+TEST(deletes_between_appends_are_committed_in_groups) {
+  enum { COUNT = 100 };
+  static struct fixture f;
+  struct answer appends[COUNT] = {{.calls = 0}}, deletes[COUNT] = {{.calls = 0}};
+  fixture_init(&f, &kinds[1]);
+  fixture_open(&f);
+  for (int64_t i = 0; i < COUNT; i++) CHECK_INT_EQ(append_wait_text(&f, "old"), i);
+  faults_arm(&f.faults, FAULT_NONE, 0, 0);
+  struct flume_slice record = slice_text("new");
+  for (int64_t i = 0; i < COUNT; i++) {
+    CHECK_INT_EQ(flume_log_append(f.log, &appends[i].req, &record, 1, on_answer, NULL), 0);
+    CHECK_INT_EQ(flume_log_del(f.log, &deletes[i].req, &i, 1, on_answer, NULL), 0);
+  }
+  for (int i = 0; i < COUNT; i++) {
+    answer_wait(&f.loop, &appends[i]);
+    answer_wait(&f.loop, &deletes[i]);
+    CHECK_INT_EQ(appends[i].seq, COUNT + i);
+    CHECK_INT_EQ(deletes[i].status, 0);
+  }
+  CHECK(atomic_load(&f.faults.calls[FAULT_SYNC]) <= 6);
+  CHECK(fixture_reopen(&f));
+  for (int64_t i = 0; i < COUNT; i++) CHECK(get_code(&f, i) == FLUME_EDELETED && is_text(&f, COUNT + i, "new"));
+  fixture_fini(&f);
+}

@@ -87,6 +87,23 @@ describe("a database", function ()
     assert.is_string(tostring(db.log))
   end)
 
+  it("refuses sizes and times beyond their limits, and names them", function ()
+    local limits = {max_record_bytes = 1 << 30, segment_bytes = 2 << 30, interval_ms = 86400000}
+    for name, limit in pairs(limits) do
+      for _, value in ipairs {-1, 0, limit + 1, (1 << 32) + 100, math.mininteger, math.maxinteger} do
+        local given = {[name] = value}
+        local want = ("%s must be between 1 and %d, not %d"):format(name, limit, value)
+        for _, open in ipairs {flume.open, flume.log.file, name ~= "segment_bytes" and flume.log.offset or nil} do
+          local ok, why = pcall(open, fixture.dir() .. "/data", given)
+          assert.is_false(ok)
+          assert.equal(want, tostring(why):match "([%w_]+ must be .*)$")
+        end
+        assert.is_false((pcall(flume.log.memory, given)))
+      end
+      fixture.keep(assert(flume.open(fixture.dir() .. "/data", {[name] = limit}))):close()
+    end
+  end)
+
   describe("use", function ()
     it("mounts a view under its name, and returns the database", function ()
       local db = memory()
