@@ -144,6 +144,16 @@ static enum flume_view_state saving_state(const struct flume_view *view) {
   return view->executor.is_inline ? FLUME_VIEW_SAVING : FLUME_VIEW_COMMITTING;
 }
 
+/* No checkpoint can be made: the view has failed, or the log, which could not be synced. */
+static void tell_why_not(struct flume_view *view) {
+  struct flume_err *err = &view->work.failed.err;
+  if (has_failed(view)) {
+    *err = view->sink.failure;
+  } else if (flume__log_failure(view->sink.pump->log, err) == 0) {
+    flume_err_set(err, view->checkpoint.sync_status, "the log could not be synced");
+  }
+}
+
 /* Whether a checkpoint is due and possible. If it is impossible, the waiting request is answered. */
 static bool may_commit(struct flume_view *view) {
   struct flume_view_checkpoint *checkpoint = &view->checkpoint;
@@ -154,7 +164,7 @@ static bool may_commit(struct flume_view *view) {
   }
   if (checkpoint->sync_status == 0 && !has_failed(view)) return true;
   checkpoint->freshness = FLUME_VIEW_DIRTY;
-  if (has_failed(view)) view->work.failed.err = view->sink.failure;
+  tell_why_not(view);
   checkpoint->commit_status = view->work.failed.err.code;
   flume__view_tell_active(view);
   return false;
@@ -211,7 +221,8 @@ static enum flume_view_state choose_last(struct flume_view *view) {
 static enum flume_view_state choose_quiet(struct flume_view *view) {
   if (view->requests.quiet == NULL) return FLUME_VIEW_IDLE;
   if (view->store != NULL && view->sink.restarting) return FLUME_VIEW_IDLE;
-  if (view->store != NULL && !has_failed(view)) return FLUME_VIEW_SAVING;
+  bool is_saved = view->checkpoint.freshness == FLUME_VIEW_CLEAN; /* saving it again would leave that pending */
+  if (view->store != NULL && !is_saved && !has_failed(view)) return FLUME_VIEW_SAVING;
   view->held = true;
   flume__view_answer(view, &view->requests.quiet, 0, NULL);
   return FLUME_VIEW_IDLE;

@@ -26,6 +26,7 @@
 #define DEFAULT_SEEDS 4000
 #define SLOTS 4
 #define DRAIN_STEPS 20000
+#define MANY 80 /* deletions: more than a view takes back in one go */
 
 enum { WRITER, READER };
 
@@ -54,7 +55,7 @@ struct asked {
     struct flume_wait wait;
   };
   int64_t first, last;  /* of an append */
-  int64_t seqs[4];      /* of a deletion */
+  int64_t seqs[MANY];   /* of a deletion */
   size_t count;
   int restarts;         /* of the view, when it was asked */
 };
@@ -65,7 +66,7 @@ static struct simulation {
   struct sim_slot slots[SLOTS];
   struct sim_view *views;
   struct asked *asked;
-  unsigned steps;
+  unsigned steps, until;
   uint64_t hash; /* of the trace */
   bool had_fault, had_bad_sync;
   bool compacting, big_records;
@@ -120,6 +121,7 @@ static void check_status(const struct asked *asked, int status, bool allowed) {
   bool fault = is_fault(status) && sim.had_fault;
   if (CHECK(status == 0 || allowed || failed || closed || fault)) return;
   printf("%s: answered %d (%s)\n", asked->what, status, flume_strerror(status));
+  if (asked->of != NULL) printf("view %d: %s\n", asked->of->number, asked->of->view.work.failed.err.msg);
 }
 
 static void on_request(struct flume_view_request *request, int status, const struct flume_err *why) {
@@ -512,9 +514,9 @@ static void on_deleted(struct flume_append *req, int status, int64_t seq, const 
 
 static void delete_some(void) {
   struct flume_log *log = sim.dbs[WRITER].log;
-  if (log->since.value < 0 || model.deletions_count + 8 > DELETIONS_MAX) return;
+  if (log->since.value < 0 || model.deletions_count + 2 * MANY > DELETIONS_MAX) return;
   struct asked *asked = ask("delete", NULL, &sim.dbs[WRITER]);
-  asked->count = 1 + sim_below(4);
+  asked->count = sim_one_in(8) ? MANY : 1 + sim_below(4);
   for (size_t i = 0; i < asked->count; i++) {
     asked->seqs[i] = sim_below((unsigned)log->since.value + 1);
     model.offered_deletion[asked->seqs[i]] = true;
@@ -701,7 +703,8 @@ static void crash(void) {
   all_crashes++;
   int64_t durable = sim.dbs[WRITER].log != NULL ? sim.dbs[WRITER].log->durable_seq + 1 : 0;
   if (durable > model.kept) model.kept = durable;
-  if (!power && model.acked > model.kept) model.kept = model.acked;
+  if (power) model.acked = model.kept;
+  else if (model.acked > model.kept) model.kept = model.acked;
   machine.thread = SIM_OUTSIDE;
   for (struct sim_view *of = sim.views; of != NULL; of = of->next) {
     flume_store_rewrite_free(of->view.scrub.rewrite);
@@ -990,6 +993,9 @@ static void put_right(struct db *db) {
 }
 
 static void tell_unsettled(void) {
+  const struct flume_log *reader = sim.dbs[READER].log;
+  if (reader != NULL && reader->following == FLUME_FOLLOWING_LOST) printf("the reader is lost: %s\n", reader->following_why.msg);
+  if (reader != NULL) printf("the reader is at %" PRId64 "\n", reader->since.value);
   for (struct sim_view *of = sim.views; of != NULL; of = of->next) {
     const struct flume_view *view = &of->view;
     if (of->is_closed || is_settled_view(of, sim.dbs[WRITER].log)) continue;
@@ -1053,6 +1059,11 @@ static void set_up(uint64_t seed, const char *real_dir) {
   static const unsigned patience[] = {0, 40, 10};
   sim.options.sync = (enum flume_sync)sim_below(3);
   sim.options.segment_bytes = segment_bytes[sim_below(4)];
+  sim.until = 60 + sim_below(200);
+  if (sim_one_in(20)) {
+    sim.until *= 8;
+    sim.options.segment_bytes = 0; /* a simulated disk has few files */
+  }
   sim.big_records = sim_one_in(12);
   machine.patience = patience[sim_below(3)];
   for (int i = 0; i < SIM_PROCESSES; i++) sim.dbs[i].process = &machine.processes[i];
@@ -1072,10 +1083,8 @@ static void tear_down(void) {
 }
 
 static void run_steps(void) {
-  unsigned until = 60 + sim_below(200);
   if (setjmp(sim.crash) != 0) crash();
-  until = 60 + (unsigned)(sim.seed * 7919 % 200);
-  while (sim.steps < until && !test_failed) step();
+  while (sim.steps < sim.until && !test_failed) step();
   if (!test_failed) drain();
   if (!test_failed) close_all();
 }
