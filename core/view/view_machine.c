@@ -194,11 +194,11 @@ static int close_status(const struct flume_view *view) {
 static void end(struct flume_view *view) {
   assert(view->executor.seat == FLUME_SEAT_WORKING && view->work.block == NULL);
   if (view->slot != NULL) flume__slot_closed(view->slot, view); /* first: reads move to a different version */
+  int status = close_status(view);                              /* while the sink still has its failure */
   flume_sink_detach(&view->sink);
   flume__view_set_state(view, FLUME_VIEW_CLOSED);
   flume__view_answer(view, &view->requests.quiet, 0, NULL);
   answer_closed(view, &view->requests.active);
-  int status = close_status(view);
   flume__view_answer(view, &view->requests.close, status, &view->work.failed.err);
 }
 

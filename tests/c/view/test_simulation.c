@@ -23,7 +23,7 @@
 
 #include "sim_views.h"
 
-#define DEFAULT_SEEDS 4000
+#define DEFAULT_SEEDS 3000
 #define SLOTS 4
 #define DRAIN_STEPS 20000
 #define MANY 80 /* deletions: more than a view takes back in one go */
@@ -247,7 +247,7 @@ static void remove_version(struct sim_slot *slot, uint32_t number) {
 
 static void on_view_closed(struct asked *asked, int status) {
   struct sim_view *of = asked->of;
-  CHECK_INT_EQ(status, 0);
+  CHECK_INT_EQ(status, 0); /* a state that can't be stored there is none */
   CHECK_INT_EQ(of->view.state, FLUME_VIEW_CLOSED);
   CHECK(!of->entered && !of->reading);
   uint32_t number = of->view.place.dir != NULL ? of->view.place.number : 0;
@@ -744,8 +744,7 @@ static void check_view(struct sim_view *of, const struct flume_log *log) {
   CHECK(!of->entered || view->executor.seat == FLUME_SEAT_WORKING);
   if (!is_resting(of) || view->sink.state == FLUME_SINK_FAILED || view->sink.restarting) return;
   CHECK_INT_EQ(since, view->meta.since);
-  bool is_reader = of->process == &machine.processes[READER];
-  sim_folds_are(of->folds, view->meta.since, view->meta.deletions, is_reader ? of->slot->passed : of->passed);
+  sim_folds_are(of->folds, view->meta.since, view->meta.deletions, sim_passed(of));
 }
 
 /* What was committed is the fold of a prefix that the log has on disk. */
