@@ -106,7 +106,7 @@ static int read_back(const struct flume_chunk *chunk, const uint8_t **p, uint64_
   return 0;
 }
 
-/* How many entries of the place's seq lie before the one that ends there. At least that one is left. */
+/* The number of entries of the place's seq before the entry that ends there. At least that entry is left. */
 static int find_ordinal(const struct flume_chunk *chunk, struct flume_chunk_place *place) {
   const uint8_t *p = place->p;
   uint64_t step = 0;

@@ -27,62 +27,61 @@
 #include "base/err.h"
 
 #define FLUME_STORE_VERSION_BYTES 64
-#define FLUME_STORE_KEY_MAX 65536 /* bytes of a key, as it is encoded */
+#define FLUME_STORE_KEY_MAX 65536 /* bytes of an encoded key */
 
 struct flume_store;
 
-/* What a store was folded from and by, and how far. The digest ties the state to the record at since: a log that was
- * put back from an older backup and went on has another record there. */
+/* The log and the source that the state was folded from, and its seq. The digest ties the state to the record at
+ * since: a log that was restored from an older backup and appended to has a different record there. */
 struct flume_store_meta {
   int64_t since;                           /* -1: nothing yet */
-  uint8_t log_id[16];                      /* the log that it was folded from */
-  char version[FLUME_STORE_VERSION_BYTES]; /* the view's version as text; "" when it gives none */
+  uint8_t log_id[16];                      /* of the log that was folded */
+  char version[FLUME_STORE_VERSION_BYTES]; /* the view's version as text; "": none */
   uint64_t fingerprint;                    /* of the view's source */
-  int64_t deletions;                       /* how many of the log's deletions, in their order, it knows of */
-  bool has_digest;                         /* false: the digest is not known, and is 0 */
-  uint32_t digest;                         /* of the log's record at since, see flume_log_ops.digest */
+  int64_t deletions;                       /* number of the log's deletions that the state reflects */
+  bool has_digest;                         /* false: the digest is unknown, and 0 */
+  uint32_t digest;                         /* digest of the log's record at since, see flume_log_ops.digest */
 };
 
-/* Whether the log's record at meta->since may be the one that the state was folded from: its digest is meta's, or
- * meta has none. */
+/* Whether digest, of the log's record at meta->since, fits the state: it is meta's digest, or meta has none. */
 static inline bool flume_store_meta_is_of(const struct flume_store_meta *meta, uint32_t digest) {
   return !meta->has_digest || meta->digest == digest;
 }
 
-/* Whether an error of flume_store_load, or of reading, says that the store's bytes are damaged, or are of another
- * format, so that it has to be rebuilt. All other errors are the environment's (memory, permission, no place for a
- * reader): what is in the store is good, and must be kept. */
+/* Whether an error of flume_store_load or of a read means that the store is damaged or of a different format, and
+ * must be rebuilt. All other errors come from the environment (memory, permission, no slot for a reader): the store
+ * is good, and must be kept. */
 static inline bool flume_store_is_unusable(int rv) {
   return rv == FLUME_ECORRUPT || rv == FLUME_EVERSION;
 }
 
 enum flume_store_access {
   FLUME_STORE_WRITE,
-  FLUME_STORE_READ, /* another process may be writing: reads see what was committed when the first of them was made */
+  FLUME_STORE_READ, /* another process may write: reads see the last commit before the first read */
 };
 
 /* The store in directory dir, which the first commit makes; in memory when dir is NULL. Opening reads nothing.
  * FLUME_ENOMEM. */
 int flume_store_open(struct flume_store **store, const struct flume_io *io, const char *dir,
                      enum flume_store_access access, struct flume_err *err);
-/* Discards what was not committed. No cursor may be open. */
+/* Closes and frees the store; discards uncommitted writes. No cursor may be open. */
 void flume_store_close(struct flume_store *store);
 
-/* What was committed last. FLUME_ENOENT: nothing yet. FLUME_ECORRUPT (rows without meta data are damage, too) and
- * FLUME_EVERSION: see flume_store_is_unusable. UV_EBUSY: 2,000 snapshots of the store are open. FLUME_ENOMEM, or an
- * errno. */
+/* The meta data of the last commit. FLUME_ENOENT: no commit yet. FLUME_ECORRUPT (rows without meta data are damage,
+ * too) and FLUME_EVERSION: see flume_store_is_unusable. UV_EBUSY: 2,000 snapshots of the store are open.
+ * FLUME_ENOMEM, or an errno. */
 int flume_store_load(struct flume_store *store, struct flume_store_meta *meta, struct flume_err *err);
 
-/* FLUME_STORE_READ: from now on reads see what was committed last, if that is of the log, version and source of own,
- * and is neither behind own nor beyond limit (since and deletions count). Then what was written here is discarded,
- * and *meta is what the store has. FLUME_EAGAIN: it does not fit, and nothing has changed. A store that is not
- * renewed keeps the writer from using freed pages again. */
+/* FLUME_STORE_READ: from now on reads see the last commit, if it is of the log, version and source of own, and
+ * neither behind own nor beyond limit (in since and deletions). Then writes of this handle are discarded, and *meta
+ * is the commit's meta data. FLUME_EAGAIN: the commit does not fit, and nothing has changed. A store that is not
+ * renewed keeps the writer from reusing freed pages. */
 int flume_store_renew(struct flume_store *store, const struct flume_store_meta *own,
                       const struct flume_store_meta *limit, struct flume_store_meta *meta, struct flume_err *err);
 
-/* Makes everything written since the last commit, and meta, durable at once: all of it or nothing. After a failure
- * what was pending is still pending. FLUME_STORE_READ: FLUME_EREADONLY. When a failing disk hides whether the commit
- * took place, all reads and commits answer UV_EIO until flume_store_rollback or flume_store_clear. */
+/* Makes all writes since the last commit, and meta, durable atomically. After a failure these writes are still
+ * pending. FLUME_STORE_READ: FLUME_EREADONLY. When a failing disk hides whether the commit took place, all reads and
+ * commits answer UV_EIO until flume_store_rollback or flume_store_clear. Blocks for as long as the disk does. */
 int flume_store_commit(struct flume_store *store, const struct flume_store_meta *meta, struct flume_err *err);
 
 /* Discards everything written since the last commit; in memory, everything. */
@@ -91,9 +90,9 @@ void flume_store_rollback(struct flume_store *store);
 /* Empties the store, durably; meta data too. */
 int flume_store_clear(struct flume_store *store, struct flume_err *err);
 
-/* Bytes of memory that a commit would free, about. */
+/* About how many bytes of memory a commit would free. */
 size_t flume_store_pending_bytes(const struct flume_store *store);
-/* Bytes on disk, or in memory for a store that lives there, about. */
+/* About how many bytes the store has on disk, or in memory for a store without a directory. */
 uint64_t flume_store_size_bytes(const struct flume_store *store);
 
 /* --- state ---------------------------------------------------------------------------------------------------- */
@@ -108,8 +107,8 @@ int flume_store_get_state(struct flume_store *store, struct flume_buf *value, st
 /* Appends the value of key to value. FLUME_ENOENT, FLUME_ECORRUPT, FLUME_ENOMEM or an errno. */
 int flume_store_get_group(struct flume_store *store, const void *key, size_t key_len, struct flume_buf *value,
                           struct flume_err *err);
-/* Both copy key and value. Deleting what is not there is no error. FLUME_EINVAL: an empty key. FLUME_E2BIG: a key of
- * more than FLUME_STORE_KEY_MAX bytes. FLUME_ENOMEM. */
+/* Both copy key and value. Deleting a key that has no value is no error. FLUME_EINVAL: an empty key. FLUME_E2BIG: a
+ * key of more than FLUME_STORE_KEY_MAX bytes. FLUME_ENOMEM. */
 int flume_store_put_group(struct flume_store *store, const void *key, size_t key_len, const void *value, size_t len,
                           struct flume_err *err);
 int flume_store_del_group(struct flume_store *store, const void *key, size_t key_len, struct flume_err *err);
@@ -131,9 +130,9 @@ int flume_store_remove_entries(struct flume_store *store, const void *key, size_
 
 enum flume_store_kind { FLUME_STORE_GROUPS, FLUME_STORE_INDEX };
 
-/* Which keys: those from lower (inclusive) to upper (exclusive), compared as bytes. NULL: no bound. For a bound that is
- * exclusive below, or inclusive above, append a byte 0xff to the key: no other key begins with the key, so that nothing
- * else lies between the two. */
+/* The keys from lower (inclusive) to upper (exclusive), compared as bytes. NULL: no bound. For an exclusive lower
+ * bound, or an inclusive upper bound, append a byte 0xff to the key: no other key begins with the key, so that no
+ * key lies between the two. */
 struct flume_store_range {
   const uint8_t *lower;
   size_t lower_len;
@@ -152,7 +151,7 @@ struct flume_store_entry {
   size_t key_len;
   int64_t seq;      /* index; -1 for groups */
   uint32_t ordinal; /* index: how many entries of the same key and seq lie before it */
-  bool is_same_key; /* index: certainly that of the entry before; false says nothing */
+  bool is_same_key; /* index: true: the same key as the previous entry; false: unknown */
   const uint8_t *value;
   size_t value_len;
 };
@@ -202,13 +201,13 @@ int flume_store_move(struct flume_store *store, const char *dir, struct flume_er
 int flume_store_follow(struct flume_store *store, const char *dir, const struct flume_store_meta *own,
                        const struct flume_store_meta *limit, struct flume_store_meta *meta, struct flume_err *err);
 
-/* The number of the log's deletions, from the first on, of which the file has no bytes left: those that were known
- * when the store was rewritten. 0 for a store that never was; a negative code, as flume_store_load. */
+/* The number of the log's deletions, from the first on, of whose records the file has no bytes left: the deletions
+ * at the last rewrite. 0: never rewritten. A negative code: as flume_store_load. */
 int64_t flume_store_erased(struct flume_store *store, struct flume_err *err);
 
 /* --- copying and checking ------------------------------------------------------------------------------------- */
 
-/* Who may write to the store meanwhile. */
+/* The processes that may write to the store meanwhile. */
 enum flume_store_sharing {
   FLUME_STORE_RESTS,  /* no process: a store that is not open here is read without making a lock file */
   FLUME_STORE_SHARED, /* any process */

@@ -190,7 +190,7 @@ static int start(struct flume_store_cursor *cursor) {
   return bound != NULL ? seek(cursor, bound, len) : seek_to_end(cursor);
 }
 
-/* Which list has the next row. Of two rows with the same name the one on disk is passed over. */
+/* The list that has the next row. Of two rows with the same name the row on disk is skipped. */
 static int choose(struct flume_store_cursor *cursor, enum side *side) {
   const struct flume_mem_entry *pending = cursor->pending;
   struct flume__rows *rows = &cursor->rows;

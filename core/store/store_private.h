@@ -49,7 +49,7 @@ struct flume_store {
   struct flume__env *env;          /* referenced; NULL until it is needed */
   MDB_txn *idle;                   /* a reset transaction for the next read; NULL for none */
   MDB_txn *held;                   /* FLUME_STORE_READ: the snapshot that all reads see; NULL before the first read */
-  bool in_doubt;                   /* what is pending may be on disk, see store_commit.c: nothing is opened */
+  bool in_doubt;                   /* the pending writes may be on disk, see store_commit.c: nothing is opened */
   struct flume_memtable tables[2]; /* pending rows, by enum flume_store_kind; in memory, all rows */
   int64_t last_seq;                /* of the entry added last; later entries do not lie below it */
   int64_t committed_seq;           /* of the last commit; later entries lie above it */
@@ -79,7 +79,7 @@ bool flume__row_is_same_key(const void *a, size_t a_len, const void *b, size_t b
 /* The order of names: by their bytes, a shorter one before those that it begins. */
 int flume__row_compare(const void *a, size_t a_len, const void *b, size_t b_len);
 
-/* A row in parts; borrowed. */
+/* The parts of a row; borrowed. */
 struct flume__row {
   const uint8_t *key;
   size_t key_len;
@@ -121,8 +121,8 @@ struct flume__env {
 
 enum flume__env_use { FLUME__ENV_READ, FLUME__ENV_WRITE, FLUME__ENV_UNLOCKED };
 
-/* The environment of the directory: the one that a store of this process has open, or a new one. FLUME_ENOENT when
- * there is none and use is not FLUME__ENV_WRITE. Other errors: codes of LMDB's or of ours. The caller gives it to
+/* The environment of the directory: shared with the stores of this process that have it open, or new. FLUME_ENOENT:
+ * none exists, and use is not FLUME__ENV_WRITE. Other errors: codes of LMDB or of flume. The caller releases it with
  * flume__env_unref. Any thread. */
 int flume__env_ref(struct flume__env **env, const struct flume_io *io, const char *dir, enum flume__env_use use);
 void flume__env_unref(struct flume__env *env, const struct flume_io *io);
