@@ -313,7 +313,8 @@ int flume_msgpack_find(const uint8_t *map, const uint8_t *end, const char *key, 
   return FLUME_ENOENT;
 }
 
-int flume_msgpack_seek(const uint8_t *map, const uint8_t *end, const struct flume_path *path, const uint8_t **value) {
+int flume_msgpack_seek(const uint8_t *map, const uint8_t *end, const struct flume_msgpack_path *path,
+                       const uint8_t **value) {
   for (uint32_t i = 0; i < path->count; i++) {
     int rv = flume_msgpack_find(map, end, path->keys[i].data, path->keys[i].len, &map);
     if (rv != 0) return rv;
@@ -325,9 +326,9 @@ int flume_msgpack_seek(const uint8_t *map, const uint8_t *end, const struct flum
 /* --- Paths ---------------------------------------------------------------------------------------------------- */
 
 /* A path with room for its keys, and behind them, in the same allocation, for len bytes of their text. */
-static struct flume_path *new_path(const struct flume_io *io, size_t count, size_t len, char **text) {
-  size_t size = sizeof(struct flume_path) + count * sizeof(struct flume_path_key);
-  struct flume_path *path = flume_io_alloc(io, size + len);
+static struct flume_msgpack_path *new_path(const struct flume_io *io, size_t count, size_t len, char **text) {
+  size_t size = sizeof(struct flume_msgpack_path) + count * sizeof(struct flume_msgpack_path_key);
+  struct flume_msgpack_path *path = flume_io_alloc(io, size + len);
   if (path == NULL) return NULL;
   path->io = io;
   path->count = (uint32_t)count;
@@ -335,9 +336,9 @@ static struct flume_path *new_path(const struct flume_io *io, size_t count, size
   return path;
 }
 
-int flume_path_new(const struct flume_io *io, const struct flume_path_key *keys, size_t count, struct flume_path **path,
-                   struct flume_err *err) {
-  struct flume_path *made;
+int flume_msgpack_path_new(const struct flume_io *io, const struct flume_msgpack_path_key *keys, size_t count,
+                           struct flume_msgpack_path **path, struct flume_err *err) {
+  struct flume_msgpack_path *made;
   size_t len = 0;
   char *text;
   if (count == 0) return flume_err_set(err, FLUME_EINVAL, "a path needs at least one key");
@@ -346,7 +347,7 @@ int flume_path_new(const struct flume_io *io, const struct flume_path_key *keys,
   made = new_path(io, count, len, &text);
   if (made == NULL) return flume_err_nomem(err);
   for (size_t i = 0; i < count; i++) {
-    made->keys[i] = (struct flume_path_key){text, keys[i].len};
+    made->keys[i] = (struct flume_msgpack_path_key){text, keys[i].len};
     if (keys[i].len > 0) memcpy(text, keys[i].data, keys[i].len);
     text += keys[i].len;
   }
@@ -354,9 +355,9 @@ int flume_path_new(const struct flume_io *io, const struct flume_path_key *keys,
   return 0;
 }
 
-int flume_path_parse(const struct flume_io *io, const char *text, size_t len, struct flume_path **path,
-                     struct flume_err *err) {
-  struct flume_path *made;
+int flume_msgpack_path_parse(const struct flume_io *io, const char *text, size_t len, struct flume_msgpack_path **path,
+                             struct flume_err *err) {
+  struct flume_msgpack_path *made;
   size_t count = 1, from = 0;
   char *copy;
   if (len > UINT32_MAX / 32) return flume_err_set(err, FLUME_E2BIG, "a path of %zu bytes", len);
@@ -368,17 +369,17 @@ int flume_path_parse(const struct flume_io *io, const char *text, size_t len, st
     size_t to = from;
     while (to < len && copy[to] != '.') to++;
     if (to == from) {
-      flume_path_free(made);
+      flume_msgpack_path_free(made);
       return flume_err_set(err, FLUME_EINVAL, "path '%.*s': key %zu is empty", (int)(len < 200 ? len : 200), text,
                            k + 1);
     }
-    made->keys[k] = (struct flume_path_key){copy + from, (uint32_t)(to - from)};
+    made->keys[k] = (struct flume_msgpack_path_key){copy + from, (uint32_t)(to - from)};
     from = to + 1;
   }
   *path = made;
   return 0;
 }
 
-void flume_path_free(struct flume_path *path) {
+void flume_msgpack_path_free(struct flume_msgpack_path *path) {
   if (path != NULL) flume_io_free(path->io, path);
 }

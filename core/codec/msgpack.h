@@ -3,9 +3,10 @@
  * Nothing here allocates but the buffer written to, and a path. Every reading function checks bounds against `end`
  * and accepts any bytes: what is not well-formed is FLUME_ECORRUPT, never undefined behaviour. Any thread.
  *
- * Numbers keep their kind: integers are int64 in the smallest encoding, floats are always float64, 3.0 too. Two things
- * that only other writers make are read as numbers: an unsigned integer above INT64_MAX as a float; a timestamp (extension
- * type -1) as its seconds since 1970, an integer when it has no fraction of a second, else a float. */
+ * Numbers keep their kind: integers are int64 in the smallest encoding, floats are always float64, 3.0 too. Two
+ * things that only other writers make are read as numbers: an unsigned integer above INT64_MAX as a float; a
+ * timestamp (extension type -1) as its seconds since 1970, an integer when it has no fraction of a second, else a
+ * float. */
 #ifndef FLUME_MSGPACK_H
 #define FLUME_MSGPACK_H
 
@@ -177,30 +178,31 @@ int flume__msgpack_check_depth(const uint8_t *data, size_t len, unsigned max_dep
  * FLUME_ENOENT when there is no such key or no map, FLUME_ECORRUPT. The value itself has not been looked at. */
 int flume_msgpack_find(const uint8_t *map, const uint8_t *end, const char *key, size_t key_len, const uint8_t **value);
 
-struct flume_path_key {
+struct flume_msgpack_path_key {
   const char *data; /* owned by the path; any bytes */
   uint32_t len;
 };
 
 /* Keys to follow into nested maps, one after the other. Immutable: any thread may read it. */
-struct flume_path {
+struct flume_msgpack_path {
   const struct flume_io *io;
   uint32_t count; /* at least 1 */
-  struct flume_path_key keys[];
+  struct flume_msgpack_path_key keys[];
 };
 
-/* Makes a path of text such as "content.mentions", split at the dots. The caller frees it with flume_path_free.
+/* Makes a path of text such as "content.mentions", split at the dots. The caller frees it with flume_msgpack_path_free.
  * FLUME_EINVAL when a key is empty, FLUME_E2BIG, FLUME_ENOMEM. */
-int flume_path_parse(const struct flume_io *io, const char *text, size_t len, struct flume_path **path,
-                     struct flume_err *err);
+int flume_msgpack_path_parse(const struct flume_io *io, const char *text, size_t len, struct flume_msgpack_path **path,
+                             struct flume_err *err);
 /* Makes a path of a list of keys, which may hold dots and be empty; the bytes are copied. FLUME_EINVAL when count is
  * 0, FLUME_E2BIG, FLUME_ENOMEM. */
-int flume_path_new(const struct flume_io *io, const struct flume_path_key *keys, size_t count, struct flume_path **path,
-                   struct flume_err *err);
-void flume_path_free(struct flume_path *path); /* NULL is allowed */
+int flume_msgpack_path_new(const struct flume_io *io, const struct flume_msgpack_path_key *keys, size_t count,
+                           struct flume_msgpack_path **path, struct flume_err *err);
+void flume_msgpack_path_free(struct flume_msgpack_path *path); /* NULL is allowed */
 
 /* flume_msgpack_find for each key of the path in turn; same results. */
-int flume_msgpack_seek(const uint8_t *map, const uint8_t *end, const struct flume_path *path, const uint8_t **value);
+int flume_msgpack_seek(const uint8_t *map, const uint8_t *end, const struct flume_msgpack_path *path,
+                       const uint8_t **value);
 
 /* --- Storing -------------------------------------------------------------------------------------------------- */
 

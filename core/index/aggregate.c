@@ -2,8 +2,8 @@
  * the cell of each field. A changed group goes to the store as a whole, when it is flushed.
  *
  * Failures:
- *   - A failure within a record leaves its group half changed, in memory alone. The view ends, and starts again with its
- *     state in its store. */
+ *   - A failure within a record leaves its group half changed, in memory alone. The view ends, and starts again with
+ *     its state in its store. */
 #include "index/aggregate.h"
 
 #include <assert.h>
@@ -64,7 +64,7 @@ struct flume_aggregate {
   struct field fields[];
 };
 
-static bool is_same_path(const struct flume_path *a, const struct flume_path *b) {
+static bool is_same_path(const struct flume_msgpack_path *a, const struct flume_msgpack_path *b) {
   if (a == NULL || b == NULL || a->count != b->count) return false;
   for (uint32_t i = 0; i < a->count; i++) {
     if (a->keys[i].len != b->keys[i].len || memcmp(a->keys[i].data, b->keys[i].data, a->keys[i].len) != 0) return false;
@@ -84,7 +84,7 @@ int flume_aggregate_new(const struct flume_io *io, struct flume_extract *group,
                         struct flume_err *err) {
   struct flume_aggregate *self = flume_io_zalloc(io, sizeof *self + count * sizeof *self->fields);
   if (self == NULL) {
-    for (size_t i = 0; i < count; i++) flume_path_free(fields[i].path);
+    for (size_t i = 0; i < count; i++) flume_msgpack_path_free(fields[i].path);
     flume_extract_free(group);
     return flume_err_nomem(err);
   }
@@ -116,7 +116,7 @@ void flume_aggregate_free(struct flume_aggregate *self) {
   flume_buf_fini(&self->key);
   flume_buf_fini(&self->value);
   flume_buf_fini(&self->packed);
-  for (size_t i = 0; i < self->count; i++) flume_path_free(self->fields[i].is.path);
+  for (size_t i = 0; i < self->count; i++) flume_msgpack_path_free(self->fields[i].is.path);
   flume_extract_free(self->group);
   flume_io_free(self->io, self);
 }
@@ -258,7 +258,7 @@ static int read_cell(enum flume_aggregate_op op, const uint8_t *value, const uin
       cell->i = cell->is_int ? v.i : 0;
       return v.type == FLUME_TYPE_NIL ? 0 : flume_key_encode(value, (size_t)(end - value), &cell->bytes, NULL);
     case FLUME_AGGREGATE_DISTINCT:
-      if (v.type != FLUME_TYPE_STR || !flume_distinct_is_state(v.str.len)) return FLUME_ECORRUPT;
+      if (v.type != FLUME_TYPE_STR || !flume_hyperloglog_is_state(v.str.len)) return FLUME_ECORRUPT;
       return flume_buf_append(&cell->bytes, v.str.data, v.str.len);
   }
   return FLUME_ECORRUPT;
@@ -428,7 +428,7 @@ static int add_distinct(struct flume_aggregate *self, const struct field *field,
   size_t before = cell->bytes.cap;
   int rv = get_key(self, &field->value);
   if (rv <= 0) return rv;
-  rv = flume_distinct_add(&cell->bytes, flume_hash64(self->packed.data, self->packed.len));
+  rv = flume_hyperloglog_add(&cell->bytes, flume_hash64(self->packed.data, self->packed.len));
   self->bytes += cell->bytes.cap - before;
   return rv;
 }

@@ -28,7 +28,7 @@ enum flume_aggregate_op {
 
 struct flume_aggregate_field {
   enum flume_aggregate_op op;
-  struct flume_path *path; /* NULL, for a count: of every record */
+  struct flume_msgpack_path *path; /* NULL, for a count: of every record */
 };
 
 struct flume_aggregate;

@@ -16,7 +16,7 @@ static bool is_list(size_t len) {
   return len <= LIST_MAX_BYTES;
 }
 
-bool flume_distinct_is_state(size_t len) {
+bool flume_hyperloglog_is_state(size_t len) {
   return is_list(len) ? len % HASH_BYTES == 0 : len == REGISTERS;
 }
 
@@ -53,7 +53,7 @@ static int list_to_registers(struct flume_buf *state) {
   return 0;
 }
 
-int flume_distinct_add(struct flume_buf *state, uint64_t hash) {
+int flume_hyperloglog_add(struct flume_buf *state, uint64_t hash) {
   if (is_list(state->len)) {
     size_t at = find(state, hash);
     if (at < state->len && flume_get_le64(state->data + at) == hash) return 0;
@@ -99,7 +99,7 @@ static double tau(double x) {
   return z / 3;
 }
 
-int64_t flume_distinct_count(const uint8_t *state, size_t len) {
+int64_t flume_hyperloglog_count(const uint8_t *state, size_t len) {
   uint32_t of_rank[RANK_MAX + 1] = {0};
   if (is_list(len)) return (int64_t)(len / HASH_BYTES);
   for (size_t i = 0; i < REGISTERS; i++) of_rank[state[i] <= RANK_MAX ? state[i] : RANK_MAX]++;

@@ -6,14 +6,14 @@ struct flume_extract {
   const struct flume_io *io;
   enum flume_extract_shape shape;
   size_t count;
-  struct flume_path *paths[];
+  struct flume_msgpack_path *paths[];
 };
 
-int flume_extract_new(const struct flume_io *io, enum flume_extract_shape shape, struct flume_path **paths,
+int flume_extract_new(const struct flume_io *io, enum flume_extract_shape shape, struct flume_msgpack_path **paths,
                       size_t count, struct flume_extract **out, struct flume_err *err) {
   struct flume_extract *extract = flume_io_alloc(io, sizeof *extract + count * sizeof *paths);
   if (extract == NULL) {
-    for (size_t i = 0; i < count; i++) flume_path_free(paths[i]);
+    for (size_t i = 0; i < count; i++) flume_msgpack_path_free(paths[i]);
     return flume_err_nomem(err);
   }
   extract->io = io;
@@ -26,12 +26,12 @@ int flume_extract_new(const struct flume_io *io, enum flume_extract_shape shape,
 
 void flume_extract_free(struct flume_extract *extract) {
   if (extract == NULL) return;
-  for (size_t i = 0; i < extract->count; i++) flume_path_free(extract->paths[i]);
+  for (size_t i = 0; i < extract->count; i++) flume_msgpack_path_free(extract->paths[i]);
   flume_io_free(extract->io, extract);
 }
 
 /* The bytes of the value at a path; FLUME_ENOENT: none, or null. */
-static int seek(const struct flume_path *path, const uint8_t *record, const uint8_t *end, const uint8_t **value,
+static int seek(const struct flume_msgpack_path *path, const uint8_t *record, const uint8_t *end, const uint8_t **value,
                 size_t *len) {
   int rv = flume_msgpack_seek(record, end, path, value);
   if (rv != 0) return rv;

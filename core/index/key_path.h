@@ -4,8 +4,8 @@
  * a value (or with null) at the path, or at all paths of the list, has no entry; nor has a record whose value can't
  * be a key, such as a map. So an index of "author" has the records with an author. Immutable: any thread may use
  * it. */
-#ifndef FLUME_EXTRACT_H
-#define FLUME_EXTRACT_H
+#ifndef FLUME_KEY_PATH_H
+#define FLUME_KEY_PATH_H
 
 #include "base/buf.h"
 #include "base/err.h"
@@ -34,7 +34,7 @@ enum flume_extract_kind {
 };
 
 /* Takes ownership of the paths, also on failure; the array stays the caller's. FLUME_ENOMEM. */
-int flume_extract_new(const struct flume_io *io, enum flume_extract_shape shape, struct flume_path **paths,
+int flume_extract_new(const struct flume_io *io, enum flume_extract_shape shape, struct flume_msgpack_path **paths,
                       size_t count, struct flume_extract **extract, struct flume_err *err);
 void flume_extract_free(struct flume_extract *extract); /* NULL is allowed */
 

@@ -381,8 +381,6 @@ bool flume__view_wants_last_commit(const struct flume_view *view); /* locked */
 void flume__view_tell_active(struct flume_view *view);             /* locked */
 /* The result of making this version active: 0, an error, or 1 while it is open. Locked, not working. */
 int flume__view_activation_status(const struct flume_view *view, struct flume_err *err);
-int flume__view_path(const struct flume_view *view, const char *name, char path[FLUME_VIEW_PATH_BYTES],
-                     struct flume_err *err);
 
 /* view_scrub.c */
 bool flume__view_scrub_is_next(struct flume_view *view); /* locked: the next state is SCRUBBING */
@@ -390,11 +388,18 @@ void flume__view_run_scrub(struct flume_view *view);     /* working */
 void flume__view_scrubbed(struct flume_view *view);      /* locked */
 void flume__view_end_scrub(struct flume_view *view, int status, const struct flume_err *err); /* locked */
 
-/* view_start.c. Working. */
-int flume__view_reset(struct flume_view *view,
-                      struct flume_err *err); /* to the state before the first record, durably */
-int flume__view_revert(struct flume_view *view, struct flume_err *err); /* to the last checkpoint */
-void flume__view_renew(struct flume_view *view); /* reads_only: takes up the writer's last commit, if it is further */
+/* view_start.c. Working; 0 or an error.
+ *
+ * view->place.dir/name into path. UV_ENAMETOOLONG. Any thread. */
+int flume__view_path(const struct flume_view *view, const char *name, char path[FLUME_VIEW_PATH_BYTES],
+                     struct flume_err *err);
+/* Resets the store, durably, and memory to the state before the first record. */
+int flume__view_reset(struct flume_view *view, struct flume_err *err);
+/* Restores the last checkpoint. */
+int flume__view_revert(struct flume_view *view, struct flume_err *err);
+/* reads_only: takes up the writer's last commit, if it is further. A failure goes to view->work.failed. */
+void flume__view_renew(struct flume_view *view);
+/* Replaces the state in memory by the state in the store. */
 int flume__view_restore(struct flume_view *view, struct flume_err *err);
 
 #endif

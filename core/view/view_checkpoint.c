@@ -9,7 +9,6 @@
  *   - Any other error: the view fails. The last checkpoint stays valid. */
 #include <assert.h>
 #include <errno.h>
-#include <stdio.h>
 
 #include "base/err.h"
 #include "view/view.h"
@@ -58,14 +57,6 @@ bool flume__view_wants_last_commit(const struct flume_view *view) {
 }
 
 /* --- Working --------------------------------------------------------------------------------------------------- */
-
-int flume__view_path(const struct flume_view *view, const char *name, char path[FLUME_VIEW_PATH_BYTES],
-                     struct flume_err *err) {
-  int len = snprintf(path, FLUME_VIEW_PATH_BYTES, "%s/%s", view->place.dir, name);
-  if (len > 0 && len < FLUME_VIEW_PATH_BYTES) return 0;
-  return flume_err_set(err, UV_ENAMETOOLONG, "%s/%s: a view's path of more than %d bytes", view->place.dir, name,
-                       FLUME_VIEW_PATH_BYTES - 1);
-}
 
 void flume__view_run_save(struct flume_view *view) {
   struct flume_view_failure *failed = &view->work.failed;

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/path.h"
 #include "view/view.h"
 #include "view/view_dir.h"
 
@@ -18,6 +19,13 @@
 /* The age at which a snapshot of a store that another process writes is renewed: an old snapshot keeps that process
  * from reusing pages. */
 #define RENEW_NS (5u * 1000 * 1000 * 1000)
+
+int flume__view_path(const struct flume_view *view, const char *name, char path[FLUME_VIEW_PATH_BYTES],
+                     struct flume_err *err) {
+  if (flume_path_join(path, FLUME_VIEW_PATH_BYTES, view->place.dir, name) == 0) return 0;
+  return flume_err_set(err, UV_ENAMETOOLONG, "%s/%s: a view's path of more than %d bytes", view->place.dir, name,
+                       FLUME_VIEW_PATH_BYTES - 1);
+}
 
 int flume__view_restore(struct flume_view *view, struct flume_err *err) {
   if (view->bitmaps != NULL) flume_bitmaps_use(view->bitmaps, view->store);

@@ -127,8 +127,8 @@ static int hash(lua_State *L) {
 static int distinct(lua_State *L) {
   size_t len;
   const char *state = luaL_checklstring(L, 1, &len);
-  luaL_argcheck(L, flume_distinct_is_state(len), 1, "no state of distinct values");
-  lua_pushinteger(L, flume_distinct_count((const uint8_t *)state, len));
+  luaL_argcheck(L, flume_hyperloglog_is_state(len), 1, "no state of distinct values");
+  lua_pushinteger(L, flume_hyperloglog_count((const uint8_t *)state, len));
   return 1;
 }
 

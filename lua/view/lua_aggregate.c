@@ -4,10 +4,10 @@
 #include <string.h>
 
 /* Parses the path on top, and pops it. */
-static int pop_path(lua_State *L, struct flume_path **path, struct flume_err *err) {
+static int pop_path(lua_State *L, struct flume_msgpack_path **path, struct flume_err *err) {
   size_t len;
   const char *text = lua_tolstring(L, -1, &len);
-  int rv = text != NULL ? flume_path_parse(&flume_io_posix, text, len, path, err)
+  int rv = text != NULL ? flume_msgpack_path_parse(&flume_io_posix, text, len, path, err)
                         : flume_err_set(err, FLUME_EINVAL, "a path must be a string");
   lua_pop(L, 1);
   return rv;
@@ -22,7 +22,7 @@ static enum flume_aggregate_op op_of(const char *name) {
 
 /* The extract of the host's paths; NULL when it has none. */
 static int make_group(lua_State *L, int index, struct flume_extract **group, struct flume_err *err) {
-  struct flume_path *paths[FLUME_AGGREGATE_PATHS_MAX];
+  struct flume_msgpack_path *paths[FLUME_AGGREGATE_PATHS_MAX];
   size_t made = 0;
   int rv = 0;
   bool is_list = lua_getfield(L, index, "paths_are_list") != LUA_TNIL && lua_toboolean(L, -1);
@@ -43,7 +43,7 @@ static int make_group(lua_State *L, int index, struct flume_extract **group, str
     return flume_extract_new(&flume_io_posix, is_list ? FLUME_EXTRACT_ARRAY : FLUME_EXTRACT_VALUE, paths, count, group,
                              err);
   }
-  while (made > 0) flume_path_free(paths[--made]);
+  while (made > 0) flume_msgpack_path_free(paths[--made]);
   return rv;
 }
 
@@ -78,6 +78,6 @@ int flume__aggregate_make(lua_State *L, int index, struct flume_aggregate **out,
   lua_pop(L, 1);
   if (rv == 0) rv = make_group(L, index, &group, err);
   if (rv == 0) return flume_aggregate_new(&flume_io_posix, group, fields, count, out, err);
-  while (made > 0) flume_path_free(fields[--made].path);
+  while (made > 0) flume_msgpack_path_free(fields[--made].path);
   return rv;
 }

@@ -3,7 +3,7 @@
 #include <lauxlib.h>
 
 /* Parses the list of paths on top. 0 or a negative code; the paths made so far are the caller's. */
-static int parse_paths(lua_State *L, struct flume_path **paths, size_t *count, struct flume_err *err) {
+static int parse_paths(lua_State *L, struct flume_msgpack_path **paths, size_t *count, struct flume_err *err) {
   size_t n = lua_rawlen(L, -1);
   if (n == 0 || n > FLUME_EXTRACT_PATHS_MAX) {
     return flume_err_set(err, FLUME_EINVAL, "an index needs 1 to %d paths", FLUME_EXTRACT_PATHS_MAX);
@@ -12,7 +12,7 @@ static int parse_paths(lua_State *L, struct flume_path **paths, size_t *count, s
     size_t len;
     lua_rawgeti(L, -1, (lua_Integer)*count + 1);
     const char *text = lua_tolstring(L, -1, &len);
-    int rv = flume_path_parse(&flume_io_posix, text, len, &paths[*count], err);
+    int rv = flume_msgpack_path_parse(&flume_io_posix, text, len, &paths[*count], err);
     lua_pop(L, 1);
     if (rv != 0) return rv;
   }
@@ -28,7 +28,7 @@ static enum flume_extract_shape get_shape(lua_State *L, int index) {
 }
 
 int flume__extract_make(lua_State *L, int index, struct flume_extract **out, struct flume_err *err) {
-  struct flume_path *paths[FLUME_EXTRACT_PATHS_MAX];
+  struct flume_msgpack_path *paths[FLUME_EXTRACT_PATHS_MAX];
   enum flume_extract_shape shape = get_shape(L, index);
   size_t count = 0;
   int rv = 0;
@@ -38,7 +38,7 @@ int flume__extract_make(lua_State *L, int index, struct flume_extract **out, str
     if (rv == 0) {
       rv = flume_extract_new(&flume_io_posix, shape, paths, count, out, err);
     } else {
-      for (size_t i = 0; i < count; i++) flume_path_free(paths[i]);
+      for (size_t i = 0; i < count; i++) flume_msgpack_path_free(paths[i]);
     }
   }
   lua_pop(L, 1);

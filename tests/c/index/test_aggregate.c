@@ -1,4 +1,5 @@
-/* Aggregates over a store: what they come to is shown by tests/spec/view/views_aggregate_spec.lua; here it is what may go wrong. */
+/* Aggregates over a store: what they come to is shown by tests/spec/view/views_aggregate_spec.lua; here it is what
+ * may go wrong. */
 #include "index/aggregate.h"
 
 #include "codec/key.h"
@@ -10,14 +11,14 @@ static struct flume_store *store;
 static struct flume_aggregate *aggregate;
 static uint64_t random_state;
 
-static struct flume_path *path(const char *text) {
-  struct flume_path *parsed;
-  MUST(flume_path_parse(&faults.io, text, strlen(text), &parsed, &err) == 0);
+static struct flume_msgpack_path *path(const char *text) {
+  struct flume_msgpack_path *parsed;
+  MUST(flume_msgpack_path_parse(&faults.io, text, strlen(text), &parsed, &err) == 0);
   return parsed;
 }
 
 static int make(void) {
-  struct flume_path *by[] = {path("k")};
+  struct flume_msgpack_path *by[] = {path("k")};
   struct flume_aggregate_field fields[] = {{FLUME_AGGREGATE_COUNT, NULL},
                                            {FLUME_AGGREGATE_SUM, path("n")},
                                            {FLUME_AGGREGATE_MIN, path("s")},
@@ -105,7 +106,7 @@ static int change(int64_t k, int64_t n,
 }
 
 static int make_count(void) {
-  struct flume_path *by[] = {path("k")};
+  struct flume_msgpack_path *by[] = {path("k")};
   struct flume_aggregate_field fields[] = {{FLUME_AGGREGATE_COUNT, NULL}};
   struct flume_extract *group;
   MUST(flume_extract_new(&faults.io, FLUME_EXTRACT_VALUE, by, 1, &group, &err) == 0);
@@ -179,7 +180,7 @@ TEST(without_memory) {
 
 TEST(a_failed_creation_frees_its_arguments) {
   begin();
-  struct flume_path *by[] = {path("k")};
+  struct flume_msgpack_path *by[] = {path("k")};
   struct flume_aggregate_field fields[] = {{FLUME_AGGREGATE_SUM, path("n")}};
   struct flume_extract *group;
   MUST(flume_extract_new(&faults.io, FLUME_EXTRACT_VALUE, by, 1, &group, &err) == 0);

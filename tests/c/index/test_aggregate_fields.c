@@ -14,16 +14,16 @@ static struct faults faults;
 static struct flume_store *store;
 static struct flume_aggregate *aggregate;
 
-static struct flume_path *path(const char *text) {
-  struct flume_path *parsed;
-  MUST(flume_path_parse(&faults.io, text, strlen(text), &parsed, &err) == 0);
+static struct flume_msgpack_path *path(const char *text) {
+  struct flume_msgpack_path *parsed;
+  MUST(flume_msgpack_path_parse(&faults.io, text, strlen(text), &parsed, &err) == 0);
   return parsed;
 }
 
 /* Grouped by the value at `by`; NULL: not at all. */
 static void begin(const char *by, const struct flume_aggregate_field *fields, size_t count) {
   struct flume_extract *group = NULL;
-  struct flume_path *paths[1];
+  struct flume_msgpack_path *paths[1];
   if (by != NULL) paths[0] = path(by);
   MUST(by == NULL || flume_extract_new(&faults.io, FLUME_EXTRACT_VALUE, paths, 1, &group, &err) == 0);
   MUST(flume_aggregate_new(&faults.io, group, fields, count, &aggregate, &err) == 0);
@@ -187,7 +187,7 @@ static int64_t distinct_of(const char *group) {
   MUST(flume_store_get_group(store, key.data, key.len, &value, &err) == 0);
   const uint8_t *p = value.data, *behind = p + value.len;
   for (int i = 0; i < 3; i++) MUST(flume_msgpack_read(&p, behind, &v) == 0); /* the array, records, the state */
-  int64_t count = flume_distinct_count(v.str.data, v.str.len);
+  int64_t count = flume_hyperloglog_count(v.str.data, v.str.len);
   flume_buf_fini(&packed);
   flume_buf_fini(&key);
   flume_buf_fini(&value);

@@ -16,12 +16,12 @@ static uint64_t hash_of(uint64_t value) {
 }
 
 static int64_t count(void) {
-  CHECK(flume_distinct_is_state(state.len));
-  return flume_distinct_count(state.data, state.len);
+  CHECK(flume_hyperloglog_is_state(state.len));
+  return flume_hyperloglog_count(state.data, state.len);
 }
 
 static void add_range(uint64_t from, uint64_t to) {
-  for (uint64_t i = from; i < to; i++) MUST(flume_distinct_add(&state, hash_of(i)) == 0);
+  for (uint64_t i = from; i < to; i++) MUST(flume_hyperloglog_add(&state, hash_of(i)) == 0);
 }
 
 TEST(counts_128_values_exactly) {
@@ -56,13 +56,13 @@ TEST(is_within_its_error_and_without_bias) {
 }
 
 TEST(does_not_depend_on_the_order) {
-  static uint8_t forwards[FLUME_DISTINCT_MAX_BYTES];
+  static uint8_t forwards[FLUME_HYPERLOGLOG_MAX_BYTES];
   flume_buf_init(&state, &flume_io_posix);
   add_range(0, 1000);
   CHECK_INT_EQ(state.len, sizeof forwards);
   memcpy(forwards, state.data, state.len);
   flume_buf_fini(&state);
-  for (uint64_t i = 1000; i-- > 0;) MUST(flume_distinct_add(&state, hash_of(i)) == 0);
+  for (uint64_t i = 1000; i-- > 0;) MUST(flume_hyperloglog_add(&state, hash_of(i)) == 0);
   add_range(0, 1000);
   CHECK(memcmp(forwards, state.data, sizeof forwards) == 0);
   flume_buf_fini(&state);
@@ -72,17 +72,17 @@ TEST(takes_any_hash) {
   static const uint64_t extremes[] = {0, UINT64_MAX, 1, UINT64_C(1) << 63, UINT64_C(1) << 52, (UINT64_C(1) << 52) - 1};
   flume_buf_init(&state, &flume_io_posix);
   add_range(0, 200);
-  for (size_t i = 0; i < sizeof extremes / sizeof *extremes; i++) MUST(flume_distinct_add(&state, extremes[i]) == 0);
+  for (size_t i = 0; i < sizeof extremes / sizeof *extremes; i++) MUST(flume_hyperloglog_add(&state, extremes[i]) == 0);
   CHECK(llabs(count() - 206) < 15);
   memset(state.data, 255, state.len); /* no state that adding makes */
-  CHECK(flume_distinct_count(state.data, state.len) != 0);
+  CHECK(flume_hyperloglog_count(state.data, state.len) != 0);
   flume_buf_fini(&state);
 }
 
 TEST(refuses_invalid_states) {
-  CHECK(flume_distinct_is_state(0));
-  CHECK(flume_distinct_is_state(8));
-  CHECK(!flume_distinct_is_state(12));
-  CHECK(!flume_distinct_is_state(1032));
-  CHECK(flume_distinct_is_state(4096));
+  CHECK(flume_hyperloglog_is_state(0));
+  CHECK(flume_hyperloglog_is_state(8));
+  CHECK(!flume_hyperloglog_is_state(12));
+  CHECK(!flume_hyperloglog_is_state(1032));
+  CHECK(flume_hyperloglog_is_state(4096));
 }

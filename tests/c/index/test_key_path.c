@@ -11,7 +11,7 @@
 static struct flume_err err;
 static uint64_t random_state;
 
-/* --- Records --------------------------------------------------------------------------------------------------------- */
+/* --- Records ----------------------------------------------------------------------------------------------------- */
 
 static const char *const names[] = {"a", "b", "c", "a.b", ""};
 
@@ -48,7 +48,7 @@ static void write_value(struct flume_buf *buf, unsigned depth) {
   }
 }
 
-/* --- The model -------------------------------------------------------------------------------------------------------- */
+/* --- The model ---------------------------------------------------------------------------------------------------- */
 
 /* The value under a name in the map at p: where it begins; NULL for none. Of equal names the first counts. */
 static const uint8_t *find(const uint8_t *p, const uint8_t *end, const char *name, size_t len) {
@@ -101,13 +101,15 @@ static bool expect(const struct flume_buf *record, const char *const *paths, siz
   return has_key;
 }
 
-/* --- Comparing -------------------------------------------------------------------------------------------------------- */
+/* --- Comparing ---------------------------------------------------------------------------------------------------- */
 
 static struct flume_extract *make_extract(const struct flume_io *io, const char *const *paths, size_t count,
                                           bool is_list) {
-  struct flume_path *parsed[PATHS_MAX];
+  struct flume_msgpack_path *parsed[PATHS_MAX];
   struct flume_extract *extract = NULL;
-  for (size_t i = 0; i < count; i++) MUST(flume_path_parse(io, paths[i], strlen(paths[i]), &parsed[i], &err) == 0);
+  for (size_t i = 0; i < count; i++) {
+    MUST(flume_msgpack_path_parse(io, paths[i], strlen(paths[i]), &parsed[i], &err) == 0);
+  }
   MUST(flume_extract_new(io, is_list ? FLUME_EXTRACT_ARRAY : FLUME_EXTRACT_VALUE, parsed, count, &extract, &err) == 0);
   return extract;
 }
@@ -179,14 +181,14 @@ TEST(damaged_records) {
 /* The kind that a record {a = value} has at "a"; 0 for none. */
 static int kind_of(const char *path, const char *value, size_t len) {
   struct flume_buf record, key, scratch;
-  struct flume_path *parsed;
+  struct flume_msgpack_path *parsed;
   struct flume_extract *extract;
   flume_buf_init(&record, &flume_io_posix);
   flume_buf_init(&key, &flume_io_posix);
   flume_buf_init(&scratch, &flume_io_posix);
   MUST(flume_msgpack_write_map(&record, 1) == 0 && flume_msgpack_write_str(&record, "a", 1) == 0);
   MUST(flume_buf_append(&record, value, len) == 0);
-  MUST(flume_path_parse(&flume_io_posix, path, strlen(path), &parsed, &err) == 0);
+  MUST(flume_msgpack_path_parse(&flume_io_posix, path, strlen(path), &parsed, &err) == 0);
   MUST(flume_extract_new(&flume_io_posix, FLUME_EXTRACT_KIND, &parsed, 1, &extract, &err) == 0);
   int rv = flume_extract_key(extract, record.data, record.len, &key, &scratch);
   if (rv == 1) MUST(key.len == 1);
@@ -230,9 +232,11 @@ TEST(without_memory) {
   struct faults faults;
   faults_init(&faults);
   const char *const paths[] = {"a.b", "c"};
-  struct flume_path *parsed[2];
+  struct flume_msgpack_path *parsed[2];
   struct flume_extract *extract = NULL;
-  for (size_t i = 0; i < 2; i++) MUST(flume_path_parse(&faults.io, paths[i], strlen(paths[i]), &parsed[i], &err) == 0);
+  for (size_t i = 0; i < 2; i++) {
+    MUST(flume_msgpack_path_parse(&faults.io, paths[i], strlen(paths[i]), &parsed[i], &err) == 0);
+  }
   faults_arm(&faults, FAULT_ALLOC, 1, UV_ENOMEM);
   CHECK_INT_EQ(flume_extract_new(&faults.io, FLUME_EXTRACT_ARRAY, parsed, 2, &extract, &err), FLUME_ENOMEM);
   CHECK_INT_EQ(err.code, FLUME_ENOMEM);
