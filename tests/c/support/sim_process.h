@@ -1,12 +1,12 @@
 /* Processes on a simulated machine: several, of many threads each, run by one thread of this program.
  *
- * A simulated process has an event loop, and a struct flume_io whose files are on the simulated disk (sim.h), whose clock
- * is the machine's, and whose pool (loop/pool.h) runs nothing by itself. What libuv would do on threads, or by its own
- * clock, is kept in lists: jobs and alarms of the pool, works of uv_queue_work, timers. The test takes from the lists
- * whatever it likes, in any order. For that the linker wraps some of libuv's functions; see the Makefile.
+ * A simulated process has an event loop, and a struct flume_io whose files are on the simulated disk (sim.h), whose
+ * clock is the machine's, and whose pool (loop/pool.h) runs nothing by itself. What libuv would do on threads, or by
+ * its own clock, is kept in lists: jobs and alarms of the pool, works of uv_queue_work, timers. The test takes from
+ * the lists whatever it likes, in any order. For that the linker wraps some of libuv's functions; see the Makefile.
  *
- * A job may be interrupted where it holds no lock: sim_interrupted() lets the test take further steps, on other threads,
- * before the job goes on. Interruptions nest. uv_thread_self answers the simulated thread.
+ * A job may be interrupted where it holds no lock: sim_interrupted() lets the test take further steps, on other
+ * threads, before the job goes on. Interruptions nest. uv_thread_self answers the simulated thread.
  *
  * A crash gives back all memory and closes all files of all processes, and abandons what they were at. It must not
  * happen while a loop runs: libuv keeps lists on the stack meanwhile.
@@ -89,7 +89,7 @@ static struct machine {
   unsigned patience;  /* one in so many places is an interruption; 0: none is */
 } machine;
 
-/* --- Chance ------------------------------------------------------------------------------------------------------- */
+/* --- Chance ----------------------------------------------------------------------------------------------------- */
 
 static uint64_t sim_random(void) {
   uint64_t z = (machine.random += 0x9e3779b97f4a7c15u);
@@ -107,7 +107,7 @@ static bool sim_one_in(unsigned n) {
   return !machine.is_plain && sim_below(n) == 0;
 }
 
-/* --- Memory ------------------------------------------------------------------------------------------------------- */
+/* --- Memory ----------------------------------------------------------------------------------------------------- */
 
 static bool sim_fails(int *countdown) {
   return *countdown > 0 && --*countdown == 0;
@@ -144,7 +144,7 @@ static void *sim_process_realloc(void *ctx, void *ptr, size_t size) {
   return allocation + 1;
 }
 
-/* --- Interruptions ------------------------------------------------------------------------------------------------ */
+/* --- Interruptions ---------------------------------------------------------------------------------------------- */
 
 static void sim_interrupted(void); /* the test's: takes some steps */
 
@@ -160,7 +160,7 @@ static void sim_pause(void) {
   MUST(machine.locks_held == 0);
 }
 
-/* --- Files -------------------------------------------------------------------------------------------------------- */
+/* --- Files ------------------------------------------------------------------------------------------------------ */
 
 static bool sim_is_real(const char *path) {
   return strncmp(path, machine.real_dir, strlen(machine.real_dir)) == 0;
@@ -285,7 +285,7 @@ static uint64_t sim_process_hrtime_ns(void *ctx) {
   return machine.now_ns;
 }
 
-/* --- Jobs and alarms ---------------------------------------------------------------------------------------------- */
+/* --- Jobs and alarms -------------------------------------------------------------------------------------------- */
 
 static void sim_process_submit(void *ctx, struct flume_job *job) {
   MUST(machine.jobs_count < SIM_LIST_MAX && job->done == NULL);
@@ -312,7 +312,7 @@ bool __wrap_flume_pool_is_wanted(struct flume_pool *pool) {
   return sim_one_in(4);
 }
 
-/* --- libuv -------------------------------------------------------------------------------------------------------- */
+/* --- libuv ------------------------------------------------------------------------------------------------------ */
 
 void __real_uv_mutex_lock(uv_mutex_t *mutex);
 void __wrap_uv_mutex_lock(uv_mutex_t *mutex);
@@ -387,7 +387,7 @@ void __wrap_uv_close(uv_handle_t *handle, uv_close_cb cb) {
   __real_uv_close(handle, cb);
 }
 
-/* --- Steps: each answers whether there was such a thing to do ------------------------------------------------------- */
+/* --- Steps: each answers whether there was such a thing to do --------------------------------------------------- */
 
 /* Begins something on a thread of the process; the caller ends it. */
 static void sim_enter_owner(struct sim_process *process) {
@@ -490,7 +490,7 @@ static void sim_pass_time(void) {
   machine.now_ns = next;
 }
 
-/* --- Beginning and end -------------------------------------------------------------------------------------------- */
+/* --- Beginning and end ------------------------------------------------------------------------------------------ */
 
 static void sim_process_init(struct sim_process *process) {
   memset(process, 0, sizeof *process);

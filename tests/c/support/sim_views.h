@@ -1,8 +1,8 @@
 /* What the simulation's views fold, and what they should have: to be included after sim_process.h, once a program.
  *
- * A record is a number (8 bytes) and some padding; its group is the number modulo GROUPS. Of each group a view has the
- * count and sum of its records, and a bit for each: so it can be told from the state alone whether a record is in it
- * that should not be, is not in it that should be, or was folded twice. Three ways of keeping that:
+ * A record is a number (8 bytes) and some padding; its group is the number modulo GROUPS. Of each group a view has
+ * the count and sum of its records, and a bit for each: so it can be told from the state alone whether a record is
+ * in it that should not be, is not in it that should be, or was folded twice. Three ways of keeping that:
  *
  *   SIM_STATE    one value
  *   SIM_GROUPS   a value for each group
@@ -143,7 +143,7 @@ static bool sim_folds_are(const struct sim_fold *folds, int64_t since, int64_t d
   return CHECK(good);
 }
 
-/* --- The store ---------------------------------------------------------------------------------------------------- */
+/* --- The store -------------------------------------------------------------------------------------------------- */
 
 static void sim_key(uint8_t key[2], unsigned group) {
   key[0] = 'g';
@@ -219,7 +219,7 @@ static const bool *sim_passed(const struct sim_view *of) {
   return of->process == &machine.processes[0] ? of->passed : of->slot->passed;
 }
 
-/* --- The vtable --------------------------------------------------------------------------------------------------- */
+/* --- The vtable ------------------------------------------------------------------------------------------------- */
 
 static void trace(const char *what, int64_t a, int64_t b); /* the test's */
 

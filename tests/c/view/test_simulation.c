@@ -1,19 +1,19 @@
-/* The whole, deterministically: file log, pump, view engine and store in one process and one thread, on the simulated
- * disk, by a simulated clock, driven by a seed.
+/* The whole, deterministically: file log, pump, view engine and store in one process and one thread, on the
+ * simulated disk, by a simulated clock, driven by a seed.
  *
- * At each step the seed chooses: a job of the pool (in any order), a work of libuv's pool or the end of one, an alarm or
- * a timer whose time has come (or has long been over), the clock, a turn of the loop, or something that the user does:
- * appends, deletions, compactions; views that are mounted, closed, rebuilt, revived, held, reloaded, replaced by a newer
- * version, scrubbed, called and waited for. Work is interrupted by further steps where it holds no lock. A second process
- * follows the log, and has views too. Now and then something fails, the database is closed, or both processes crash: then
- * the disk keeps what a crash may keep, and all begins again from that.
+ * At each step the seed chooses: a job of the pool (in any order), a work of libuv's pool or the end of one, an
+ * alarm or a timer whose time has come (or has long been over), the clock, a turn of the loop, or something that the
+ * user does: appends, deletions, compactions; views that are mounted, closed, rebuilt, revived, held, reloaded,
+ * replaced by a newer version, scrubbed, called and waited for. Work is interrupted by further steps where it holds
+ * no lock. A second process follows the log, and has views too. Now and then something fails, the database is
+ * closed, or both processes crash: then the disk keeps what a crash may keep, and all begins again from that.
  *
- * After each step the invariants of check_all are looked at. At the end of a seed all that was asked for is answered, each
- * view has come to the log's since, everything is closed, and nothing is left in memory or open.
+ * After each step the invariants of check_all are looked at. At the end of a seed all that was asked for is
+ * answered, each view has come to the log's since, everything is closed, and nothing is left in memory or open.
  *
- * The store is LMDB: it uses no struct flume_io, so its files are real ones, and a crash leaves all that was committed.
- * That shows that no checkpoint is ahead of what the log kept; the store joins the simulated disk when it goes through
- * flume_io.
+ * The store is LMDB: it uses no struct flume_io, so its files are real ones, and a crash leaves all that was
+ * committed. That shows that no checkpoint is ahead of what the log kept; the store joins the simulated disk when it
+ * goes through flume_io.
  *
  * FLUME_SEEDS=N runs so many seeds; FLUME_SEED=S runs that one; FLUME_TRACE=1 prints its steps. */
 #include <inttypes.h>
@@ -54,10 +54,10 @@ struct asked {
     struct flume_compact compact;
     struct flume_wait wait;
   };
-  int64_t first, last;  /* of an append */
-  int64_t seqs[MANY];   /* of a deletion */
+  int64_t first, last; /* of an append */
+  int64_t seqs[MANY];  /* of a deletion */
   size_t count;
-  int restarts;         /* of the view, when it was asked */
+  int restarts; /* of the view, when it was asked */
 };
 
 static struct simulation {
@@ -90,7 +90,7 @@ static int slot_number(const struct sim_slot *slot) {
   return (int)(slot - sim.slots);
 }
 
-/* --- Answers ------------------------------------------------------------------------------------------------------- */
+/* --- Answers ---------------------------------------------------------------------------------------------------- */
 
 static struct asked *ask(const char *what, struct sim_view *of, struct db *db) {
   struct asked *asked = calloc(1, sizeof *asked);
@@ -130,7 +130,7 @@ static void on_request(struct flume_view_request *request, int status, const str
   answered(asked, status);
 }
 
-/* --- Views --------------------------------------------------------------------------------------------------------- */
+/* --- Views ------------------------------------------------------------------------------------------------------ */
 
 static bool is_usable(const struct sim_view *of) {
   return of != NULL && !of->is_closing && !of->is_quieting;
@@ -159,7 +159,8 @@ static char *place_dir(const struct sim_slot *slot, struct db *db) {
 }
 
 /* Opens the version with this number, or one in memory for 0. NULL: it can't be opened. */
-static struct sim_view *view_open(struct sim_slot *slot, struct db *db, uint32_t number, int version, bool begins_active) {
+static struct sim_view *view_open(struct sim_slot *slot, struct db *db, uint32_t number, int version,
+                                  bool begins_active) {
   char text[FLUME_VIEW_REASON_BYTES];
   const char *reason = NULL;
   struct sim_view *of = view_new(slot, db);
@@ -277,7 +278,7 @@ static void close_view(struct sim_view *of, bool drop) {
   flume_view_close(&of->view, drop, &asked->request);
 }
 
-/* --- Reloads, new versions, scrubs ---------------------------------------------------------------------------------- */
+/* --- Reloads, new versions, scrubs ------------------------------------------------------------------------------ */
 
 /* The same version goes on in a new instance; or the old one goes on, or is failed. */
 static void on_quiet(struct asked *asked, int status) {
@@ -379,7 +380,7 @@ static void scrub(struct sim_view *of) {
   flume_view_scrub(&of->view, ++of->slot->numbers, &asked->request);
 }
 
-/* --- What else may be asked of a view ------------------------------------------------------------------------------- */
+/* --- What else may be asked of a view --------------------------------------------------------------------------- */
 
 static void on_called(struct asked *asked, int status) {
   check_status(asked, status, false);
@@ -436,7 +437,7 @@ static void restart(struct sim_view *of, bool rebuilds) {
   else flume_view_revive(&of->view);
 }
 
-/* --- The log -------------------------------------------------------------------------------------------------------- */
+/* --- The log ---------------------------------------------------------------------------------------------------- */
 
 static void on_appended(struct flume_append *req, int status, int64_t seq, const struct flume_err *why) {
   struct asked *asked = FLUME_CONTAINER_OF(req, struct asked, append);
@@ -567,7 +568,7 @@ static void learn_log(void) {
   }
 }
 
-/* --- Databases ------------------------------------------------------------------------------------------------------ */
+/* --- Databases -------------------------------------------------------------------------------------------------- */
 
 static bool open_db(struct db *db) {
   struct flume_log_options options = sim.options;
@@ -698,7 +699,7 @@ static void close_all(void) {
 
 /* Both processes are killed, or the power goes. */
 static void crash(void) {
-  bool power = sim.had_bad_sync || sim_one_in(2); /* what a sync has failed for is not on disk, whatever a later one says */
+  bool power = sim.had_bad_sync || sim_one_in(2); /* after a failed sync no later one is to be believed */
   trace("crash", power, 0);
   all_crashes++;
   int64_t durable = sim.dbs[WRITER].log != NULL ? sim.dbs[WRITER].log->durable_seq + 1 : 0;
@@ -721,7 +722,7 @@ static void crash(void) {
   sim.quiet = 0;
 }
 
-/* --- Invariants ----------------------------------------------------------------------------------------------------- */
+/* --- Invariants ------------------------------------------------------------------------------------------------- */
 
 static bool is_resting(const struct sim_view *of) {
   return (of->view.state == FLUME_VIEW_IDLE || of->view.state == FLUME_VIEW_READING) && !of->entered;
@@ -731,11 +732,14 @@ static bool is_resting(const struct sim_view *of) {
 static void check_view(struct sim_view *of, const struct flume_log *log) {
   struct flume_view *view = &of->view;
   int64_t since = view->sink.since.value;
-  if (!CHECK(since <= log->since.value)) printf("view %d of process %d is at %lld of %lld\n", of->number, (int)(of->process - machine.processes), (long long)since, (long long)log->since.value);
+  if (!CHECK(since <= log->since.value))
+    printf("view %d of process %d is at %lld of %lld\n", of->number, (int)(of->process - machine.processes),
+           (long long)since, (long long)log->since.value);
   CHECK(view->sink.deletions <= log->deletions.value);
   bool may_go_back = of->restarts != of->last_restarts || view->sink.state == FLUME_SINK_FAILED;
   if (!CHECK(since >= of->last_since || may_go_back)) {
-    printf("view %d of process %d went from %" PRId64 " to %" PRId64 "\n", slot_number(of->slot), (int)(of->process - machine.processes), of->last_since, since);
+    printf("view %d of process %d went from %" PRId64 " to %" PRId64 "\n", slot_number(of->slot),
+           (int)(of->process - machine.processes), of->last_since, since);
   }
   of->last_since = since;
   if (is_resting(of) && !view->sink.restarting) of->last_restarts = of->restarts;
@@ -779,8 +783,8 @@ static void check_active(struct sim_slot *slot) {
   struct db db = {.process = &plain};
   int version = version_on_disk(slot, number, &db);
   if (CHECK(version == EMPTY || (version >= slot->acked_version && version <= slot->version))) return;
-  printf("view %d: version %d is active (number %u), not one of %d to %d: %s\n", slot_number(slot), version, (unsigned)number,
-         slot->acked_version, slot->version, version < 0 ? err.msg : "");
+  printf("view %d: version %d is active (number %u), not one of %d to %d: %s\n", slot_number(slot), version,
+         (unsigned)number, slot->acked_version, slot->version, version < 0 ? err.msg : "");
 }
 
 static void check_all(void) {
@@ -802,7 +806,11 @@ static void check_all(void) {
   }
 }
 
-/* --- What the user does --------------------------------------------------------------------------------------------- */
+/* --- What the user does ----------------------------------------------------------------------------------------- */
+
+static bool may_activate(const struct sim_view *of) {
+  return of->slot->current == of && of->view.place.dir != NULL && of->view.sink.state != FLUME_SINK_FAILED;
+}
 
 static void act_on_view(struct sim_view *of, struct db *db) {
   bool writes = db == &sim.dbs[WRITER];
@@ -813,13 +821,21 @@ static void act_on_view(struct sim_view *of, struct db *db) {
     case 1: restart(of, true); break;
     case 2:
     case 3: restart(of, false); break;
-    case 4: if (writes) skip(of); break;
+    case 4:
+      if (writes) skip(of);
+      break;
     case 5:
     case 6: flume_view_hold(&of->view, sim_one_in(2)); break;
-    case 7: if (writes && of->slot->current == of) reload(of); break;
+    case 7:
+      if (writes && of->slot->current == of) reload(of);
+      break;
     case 8:
-    case 9: if (writes) upgrade(of->slot); break;
-    case 10: if (writes && of->slot->current == of) scrub(of); break;
+    case 9:
+      if (writes) upgrade(of->slot);
+      break;
+    case 10:
+      if (writes && of->slot->current == of) scrub(of);
+      break;
     case 11:
     case 12: call(of); break;
     case 13:
@@ -831,7 +847,9 @@ static void act_on_view(struct sim_view *of, struct db *db) {
       of->fails_at_some = sim_one_in(2);
       if (of->fails_at_some) of->can_fail = true;
       break;
-    default: if (of->slot->current == of && of->view.place.dir != NULL && of->view.sink.state != FLUME_SINK_FAILED && sim_one_in(3)) activate(of); break;
+    default:
+      if (may_activate(of) && sim_one_in(3)) activate(of);
+      break;
   }
 }
 
@@ -917,7 +935,7 @@ static void act(void) {
   else if (db->log != NULL && !db->process->owner_busy) act_in(db);
 }
 
-/* --- Steps ---------------------------------------------------------------------------------------------------------- */
+/* --- Steps ------------------------------------------------------------------------------------------------------ */
 
 static bool step_on(unsigned choice, struct sim_process *process) {
   switch (choice) {
@@ -954,7 +972,7 @@ static void sim_interrupted(void) {
   for (unsigned left = 1 + sim_below(4); left > 0; left--) step();
 }
 
-/* --- Seeds ---------------------------------------------------------------------------------------------------------- */
+/* --- Seeds ------------------------------------------------------------------------------------------------------ */
 
 static bool is_settled_view(const struct sim_view *of, const struct flume_log *log) {
   const struct flume_sink *sink = &of->view.sink;
@@ -993,24 +1011,28 @@ static void put_right(struct db *db) {
 
 static void tell_unsettled(void) {
   const struct flume_log *reader = sim.dbs[READER].log;
-  if (reader != NULL && reader->following == FLUME_FOLLOWING_LOST) printf("the reader is lost: %s\n", reader->following_why.msg);
+  if (reader != NULL && reader->following == FLUME_FOLLOWING_LOST)
+    printf("the reader is lost: %s\n", reader->following_why.msg);
   if (reader != NULL) printf("the reader is at %" PRId64 "\n", reader->since.value);
   for (struct sim_view *of = sim.views; of != NULL; of = of->next) {
     const struct flume_view *view = &of->view;
     if (of->is_closed || is_settled_view(of, sim.dbs[WRITER].log)) continue;
-    printf("view %d is at %" PRId64 " of %" PRId64 ", %s, sink %d, seat %d, wants %u, held %d: %s\n", slot_number(of->slot),
-           view->sink.since.value, sim.dbs[WRITER].log->since.value, flume_view_state_name(view->state), view->sink.state,
-           view->executor.seat, view->wants, view->held, view->sink.failure.msg);
+    printf("view %d is at %" PRId64 " of %" PRId64 ", %s, sink %d, seat %d, wants %u, held %d: %s\n",
+           slot_number(of->slot), view->sink.since.value, sim.dbs[WRITER].log->since.value,
+           flume_view_state_name(view->state), view->sink.state, view->executor.seat, view->wants, view->held,
+           view->sink.failure.msg);
   }
   for (struct asked *asked = sim.asked; asked != NULL; asked = asked->next) {
     if (asked->answers > 0) continue;
     const struct flume_view *view = asked->of != NULL ? &asked->of->view : NULL;
     printf("not answered: %s", asked->what);
     if (view != NULL) {
-      printf(" of view %d, %s, place %s, store %p, freshness %d, activation %d", asked->of->number, flume_view_state_name(view->state),
-             view->place.dir, (void *)view->store, view->checkpoint.freshness, view->checkpoint.activation);
-      printf(", commit %d, sync %d, stall %d, sink %d, wants %u, put off %d", view->checkpoint.commit_status, view->checkpoint.sync_status,
-             view->checkpoint.stall.code, view->sink.state, view->wants, view->checkpoint.put_off);
+      printf(" of view %d, %s, place %s, store %p, freshness %d, activation %d", asked->of->number,
+             flume_view_state_name(view->state), view->place.dir, (void *)view->store, view->checkpoint.freshness,
+             view->checkpoint.activation);
+      printf(", commit %d, sync %d, stall %d, sink %d, wants %u, put off %d", view->checkpoint.commit_status,
+             view->checkpoint.sync_status, view->checkpoint.stall.code, view->sink.state, view->wants,
+             view->checkpoint.put_off);
     }
     printf("\n");
   }
@@ -1089,7 +1111,8 @@ static void run_steps(void) {
 }
 
 static void tell_seed(void) {
-  printf("seed %" PRIu64 ", step %u: FLUME_SEED=%" PRIu64 " build/tests/test_simulation\n", sim.seed, sim.steps, sim.seed);
+  printf("seed %" PRIu64 ", step %u: FLUME_SEED=%" PRIu64 " build/tests/test_simulation\n", sim.seed, sim.steps,
+         sim.seed);
 }
 
 /* The hash of what happened. */
@@ -1121,7 +1144,7 @@ static void base_dir(char *path) {
   }
 }
 
-/* --- What seeds have found, step by step ---------------------------------------------------------------------------- */
+/* --- What seeds have found, step by step ------------------------------------------------------------------------ */
 
 static char plain_dir[TEST_PATH_MAX];
 
@@ -1268,7 +1291,7 @@ TEST(a_reader_that_is_revived_does_not_go_ahead_of_its_log) {
   end_plain();
 }
 
-/* --- Seeds by number ------------------------------------------------------------------------------------------------ */
+/* --- Seeds by number -------------------------------------------------------------------------------------------- */
 
 static uint64_t number_from(const char *name, uint64_t otherwise) {
   const char *text = getenv(name);
@@ -1284,8 +1307,8 @@ TEST(all_seeds) {
   base_dir(dir);
   all_steps = all_crashes = all_commits = 0;
   for (uint64_t seed = first; seed < first + count && !test_failed; seed++) run_seed(seed, dir);
-  printf("simulation: %" PRIu64 " schedules, %" PRIu64 " steps, %" PRIu64 " crashes, %" PRIu64 " commits\n", count, all_steps,
-         all_crashes, all_commits);
+  printf("simulation: %" PRIu64 " schedules, %" PRIu64 " steps, %" PRIu64 " crashes, %" PRIu64 " commits\n", count,
+         all_steps, all_crashes, all_commits);
   remove_dir(dir);
 }
 
