@@ -215,6 +215,8 @@ static void saved(struct flume_view *view) {
     return;
   }
   if (view->checkpoint.commit_status != 0) flume__view_fail_at(view, view->meta.since);
+  bool is_pending = flume__view_pending_bytes(view) > 0; /* a scrub begins with a store in which nothing is */
+  if (is_pending && view->checkpoint.freshness == FLUME_VIEW_CLEAN) view->checkpoint.freshness = FLUME_VIEW_DIRTY;
   view->held = true;
   flume__view_answer(view, &view->requests.quiet, 0, NULL);
 }

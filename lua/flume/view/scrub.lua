@@ -40,6 +40,7 @@ function scrub_view(view, done)
       return core.later(again)
     end
     if err then return done(err) end
+    if versions:when_settled(again) then return end
     local why = versions:why_older_remain()
     if why then return done(errors.new(why, "EBUSY")) end
     local ok, message, code = versions:remove_unused()

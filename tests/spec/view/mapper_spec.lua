@@ -128,7 +128,7 @@ describe("a mapper", function ()
     local function reopen(source)
       fixture.write(mapper, source)
       local db = fixture.keep(assert(flume.open(dir, {views = folder, mapper = mapper})))
-      local since = db:status().views[1].since
+      local since = db.n.progress:get().start
       db:append {n = 1}
       local value = db.n:get()
       db:close()
