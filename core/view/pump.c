@@ -505,7 +505,7 @@ static void feed(struct flume_sink *sink) {
   sink->ops->feed(sink, block, flume_block_find(block, next));
 }
 
-/* A sink that failed on a record goes on when that is deleted. */
+/* Tells a failed sink when the record that it failed on was deleted. */
 static void look_for_cure(struct flume_sink *sink) {
   struct flume_log *log = sink->pump->log;
   int64_t deletions = log->deletions.value;

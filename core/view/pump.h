@@ -36,7 +36,7 @@ struct flume_sink_ops {
   /* The time of flume_sink_wake_at has passed. May be NULL. */
   void (*due)(struct flume_sink *sink);
 
-  /* The record on which the sink failed was deleted: it may go on. May be NULL. */
+  /* The record that the sink failed on was deleted: the sink may restart. May be NULL. */
   void (*healed)(struct flume_sink *sink);
 
   /* The sink may have moved, failed or started over. May be NULL. */
@@ -172,7 +172,7 @@ void flume_pump_give_turn(struct flume_pump *pump, struct flume_turn *turn);
 /* Owner, not locked. Costs next to nothing when there is none. Runs each turn that is due once: so views that live
  * in the caller's state go on when the caller calls anything. Does nothing within itself. */
 void flume_pump_take_turns(struct flume_pump *pump);
-/* The same, at most once a millisecond: for a caller who calls often. */
+/* The same, at most once a millisecond: for frequent calls. */
 void flume_pump_take_due_turns(struct flume_pump *pump);
 /* Locked. Begin or end work that keeps the owner's loop alive. */
 void flume_pump_begin_work(struct flume_pump *pump);

@@ -184,7 +184,7 @@ static void cancel_calls(struct flume_view *view) {
   }
 }
 
-/* A state that can't be stored is a mistake in the view, which its author has to hear of. */
+/* A state that can't be stored is a mistake in the view: closing reports it. */
 static int close_status(const struct flume_view *view) {
   int status = view->checkpoint.commit_status;
   bool is_own = status == FLUME_EVIEW || status == FLUME_EINVAL;

@@ -225,7 +225,7 @@ static bool look_overtaking(struct flume_view_slot *slot) {
   return false;
 }
 
-/* The record that it failed on was deleted, or is passed over. */
+/* The record that the pending version failed on was deleted, or is skipped. */
 static bool look_failed(struct flume_view_slot *slot) {
   if (has_failed(slot->pending)) return false;
   catch_up(slot);

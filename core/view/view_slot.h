@@ -100,7 +100,7 @@ enum flume_slot_reach {
   FLUME_SLOT_NEWS,    /* the owner does not know yet which version answers: see flume_slot_take_news */
 };
 
-/* How far the version that answers is; which one that is, in *serving. It is closed by the owner alone. */
+/* The since of the version that answers, and the version in *serving. Only the owner closes it. */
 enum flume_slot_reach flume_slot_reach(struct flume_view_slot *slot, int64_t seq, struct flume_view **serving);
 
 /* A read: waits for a seq, then runs a call. Embedded by the caller and kept until call.request is answered, once,

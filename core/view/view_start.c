@@ -102,7 +102,7 @@ void flume__view_renew(struct flume_view *view) {
 
 /* --- Opening ---------------------------------------------------------------------------------------------------- */
 
-/* Whether the record at since is the one that the state was folded from; also where that is not known any more. */
+/* Whether the record at since is the record that the state was folded from. True when that is unknown. */
 static bool is_of_this_log(struct flume_log *log, const struct flume_store_meta *found) {
   uint32_t digest;
   if (!found->has_digest || flume__log_digest(log, found->since, &digest, NULL) != 0) return true;

@@ -45,7 +45,7 @@ static void push_item(lua_State *L, const struct flume_fold *fold, const struct 
   }
 }
 
-/* When the clock is looked at next: after each record where these take long, else after more and more of them. */
+/* When to read the clock next: after each slow record; after ever more records while they are fast. */
 struct clock {
   uint64_t looked_ns;
   uint32_t every; /* records between two looks */
@@ -67,7 +67,7 @@ static bool time_to_look(struct clock *clock) {
   return true;
 }
 
-/* Also when much waits for a commit, which is then due. */
+/* Stops also when the pending bytes make a commit due. */
 static bool time_is_up(const struct flume_fold *fold) {
   const struct flume_store *store = fold->store->store;
   if (store != NULL && flume_store_pending_bytes(store) > PENDING_MAX_BYTES) return true;

@@ -383,8 +383,8 @@ static void close_left(struct flume_lua_pump *pump) {
   } while (left != NULL);
 }
 
-/* close(self, cb [, "drop"]): a last checkpoint, unless the state is dropped; then cb(err): why the state can't be stored,
- * or nil */
+/* close(self, cb [, "drop"]): a last checkpoint, unless the state is dropped; then cb(err): why the state can't be
+ * stored, or nil */
 static int view_close(lua_State *L) {
   static const char *const ends[] = {"keep", "drop", NULL};
   struct lua_view *self = check_view(L);
