@@ -27,3 +27,10 @@ int flume_path_format(char *path, size_t size, const char *dir, const char *fmt,
   va_end(args);
   return len >= 0 && (size_t)len < size - used ? 0 : UV_ENAMETOOLONG;
 }
+
+int flume_path_absolute(char *out, size_t size, const char *path) {
+  char dir[FLUME_PATH_MAX];
+  size_t len = sizeof dir;
+  if (path[0] == '/' || uv_cwd(dir, &len) != 0) return flume_path_append(out, size, path, "");
+  return flume_path_join(out, size, strcmp(dir, "/") == 0 ? "" : dir, path);
+}

@@ -8,6 +8,7 @@
 
 #include "base/crc32c.h"
 #include "base/err.h"
+#include "base/path.h"
 #include "log/frame.h"
 #include "log/group_commit.h"
 
@@ -227,6 +228,13 @@ static int check_limits(const struct flume_log_options *options, struct flume_er
   if (rv == 0) rv = check_limit("segment_bytes", options->segment_bytes, LIMIT_SEGMENT_BYTES, err);
   if (rv == 0) rv = check_limit("interval_ms", options->interval_ms, LIMIT_MS, err);
   return rv == 0 ? check_limit("poll_ms", options->poll_ms, LIMIT_MS, err) : rv;
+}
+
+int flume__log_place(const struct flume_io *io, const char *path, char *out, struct flume_err *err) {
+  if (path[0] == '\0') return flume_err_set(err, FLUME_EINVAL, "an empty path");
+  int rv = io == &flume_io_posix ? flume_path_absolute(out, FLUME_PATH_MAX, path)
+                                 : flume_path_append(out, FLUME_PATH_MAX, path, "");
+  return rv == 0 ? 0 : flume_err_set(err, rv, "opening %s: %s", path, flume_strerror(rv));
 }
 
 int flume__log_check_options(const struct flume_log_options *options, struct flume_err *err) {

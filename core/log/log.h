@@ -167,6 +167,9 @@ int flume__log_sync_end(struct flume_log *log, int rv);
 
 /* 0 when this handle may write; FLUME_EREADONLY; FLUME_ELOCKED in a process that was forked from the writer. */
 int flume__log_check_writer(const struct flume_log *log, struct flume_err *err);
+/* The path that a log goes by from now on, in out with its FLUME_PATH_MAX bytes: absolute, unless the disk is a simulated
+ * one, which has no working directory. FLUME_EINVAL or UV_ENAMETOOLONG, with err. */
+int flume__log_place(const struct flume_io *io, const char *path, char *out, struct flume_err *err);
 /* What is wrong with the options that all logs on disk have: FLUME_EINVAL. */
 int flume__log_check_options(const struct flume_log_options *options, struct flume_err *err);
 

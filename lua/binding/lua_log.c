@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "core/base/path.h"
 #include "core/codec/json.h"
 #include "lua/binding/lua_import.h"
 #include "lua/binding/lua_observer.h"
@@ -743,11 +744,18 @@ static int open_memory(lua_State *L) {
   return rv == 0 ? 1 : flume__fail(L, rv, &err);
 }
 
+/* absolute(path) -> path. What path names now, whatever the working directory is later. One that is too long is given back
+ * as it is: opening it says so. */
+static int absolute(lua_State *L) {
+  char path[FLUME_PATH_MAX];
+  const char *given = luaL_checkstring(L, 1);
+  lua_pushstring(L, flume_path_absolute(path, sizeof path, given) == 0 ? path : given);
+  return 1;
+}
+
 void flume__log_open(lua_State *L) {
-  static const luaL_Reg functions[] = {{"open_file", open_file},
-                                       {"open_offset", open_offset},
-                                       {"open_memory", open_memory},
-                                       {"repair", flume__log_repair},
-                                       {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"open_file", open_file},      {"open_offset", open_offset},
+                                       {"open_memory", open_memory},  {"absolute", absolute},
+                                       {"repair", flume__log_repair}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }

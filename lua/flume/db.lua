@@ -124,23 +124,26 @@ local BUILT_IN = "flume.views"
 
 local function built_in_folder()
   local path = package.searchpath(BUILT_IN .. ".index", package.path)
-  return path and path:match "^(.*)/[^/]*$" or nil
+  return path and core.absolute(path):match "^(.*)/[^/]*$" or nil
 end
 
 -- The file of a view that is given by name or by path, and the folder that it may require from. By name it is looked
--- for in the views' folder, among the built-in views, and along package.path.
+-- for in the views' folder, among the built-in views, and along package.path. Both are absolute paths.
 local function find_script(self, given)
   if given:find("/", 1, true) or given:find "%.lua$" then
     if not is_file(given) then return nil, given .. ": no such file" end
-    return given, given:match "^(.*)/[^/]*$" or "."
+    local path = core.absolute(given)
+    return path, path:match "^(.*)/[^/]*$"
   end
   local folder = self._views_folder
   local in_folder = folder and folder .. "/" .. given:gsub("%.", "/") .. ".lua"
   if in_folder and is_file(in_folder) then return in_folder, folder end
   local built_in = package.searchpath(BUILT_IN .. "." .. given, package.path)
+  built_in = built_in and core.absolute(built_in)
   if built_in then return built_in, (built_in:sub(1, -#("/" .. given .. ".lua") - 1)) end
   local path = package.searchpath(given, package.path)
-  if path then return path, path:match "^(.*)/[^/]*$" or "." end
+  path = path and core.absolute(path)
+  if path then return path, path:match "^(.*)/[^/]*$" end
   return nil, ("view module %q: not found %samong the built-in views or in package.path"):format(given,
     folder and "in " .. folder .. ", " or "")
 end
@@ -552,7 +555,7 @@ local function new(log, given, dir)
     _pump = core.pump(log.core),
     _ready = given.ready ~= false,
     _readonly = given.readonly,
-    _views_folder = given.views,
+    _views_folder = given.views and core.absolute(given.views),
     _watching = nil,        -- with watch: what notices changes of scripts
     _mapper = nil,          -- a function that only this state has
     _mapper_path = nil,     -- or the file that every view's state loads
@@ -570,7 +573,7 @@ local function new(log, given, dir)
   log.databases[self] = true
   local ok, message, code = true, nil, nil
   if given.mapper then ok, message, code = load_mapper(self, given.mapper) end
-  if ok and given.views then ok, message, code = mount_folder(self, given.views) end
+  if ok and given.views then ok, message, code = mount_folder(self, self._views_folder) end
   if ok and given.watch then ok, message, code = watch_folder(self) end
   if ok then return self end
   self:close()
@@ -677,6 +680,7 @@ function M.open(dir, given)
   if not KINDS[kind] then error(("flume.open: log must be \"file\" or \"offset\", not %q"):format(kind), 2) end
   local for_log = {}
   for _, name in ipairs(LOG_OPTIONS) do for_log[name] = given[name] end
+  dir = core.absolute(dir)
   local log, message, code = KINDS[kind](dir, for_log)
   if not log then return nil, message, code end
   local db, why, errno = new(log, given, PLACES[kind](dir))

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/path.h"
 #include "log/file/file_follow.h"
 
 #define DEFAULT_SEGMENT_BYTES ((uint64_t)256 << 20)
@@ -123,7 +124,10 @@ int flume_log_open(struct flume_log **out, uv_loop_t *loop, const char *dir, con
   int rv = flume__log_check_options(options, err);
   if (rv != 0) return rv;
   const struct flume_io *io = options->io != NULL ? options->io : &flume_io_posix;
-  struct file_log *log = log_new(io, loop, dir, options);
+  char place[FLUME_PATH_MAX];
+  rv = flume__log_place(io, dir, place, err);
+  if (rv != 0) return rv;
+  struct file_log *log = log_new(io, loop, place, options);
   if (log == NULL) return flume_err_nomem(err);
   if (options->readonly && !options->damaged) rv = flume__file_follow_new(log, options->poll_ms, err);
   if (rv == 0) rv = open_dir(log, options, err);

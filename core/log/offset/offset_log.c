@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/path.h"
 #include "log/offset/offset_follow.h"
 
 static struct flume_offset_file *file_new(const struct flume_io *io, const char *path) {
@@ -198,7 +199,10 @@ int flume_log_open_offset(struct flume_log **out, uv_loop_t *loop, const char *p
   int rv = check_options(options, err);
   if (rv != 0) return rv;
   const struct flume_io *io = options->io != NULL ? options->io : &flume_io_posix;
-  struct offset_log *log = log_new(io, loop, path, options);
+  char place[FLUME_PATH_MAX];
+  rv = flume__log_place(io, path, place, err);
+  if (rv != 0) return rv;
+  struct offset_log *log = log_new(io, loop, place, options);
   if (log == NULL) return flume_err_nomem(err);
   rv = log->log.readonly ? open_to_read(log, options, err) : open_to_write(log, options, err);
   if (rv != 0) {

@@ -93,6 +93,7 @@ function Log.file(dir, given)
   if type(dir) ~= "string" then error("flume.log.file: dir must be a string, not a " .. type(dir), 2) end
   if dir == "" or dir:find("\0", 1, true) then error(("flume.log.file: %q names no directory"):format(dir), 2) end
   local prepared, codec = prepare("flume.log.file", given, OPTIONS, "msgpack")
+  dir = core.absolute(dir)
   local handle, message, code = core.open_file(dir, prepared)
   if not handle then return nil, message, code end
   return new(handle, codec, prepared.codec, dir)
@@ -104,6 +105,7 @@ function Log.offset(path, given)
   if type(path) ~= "string" then error("flume.log.offset: path must be a string, not a " .. type(path), 2) end
   if path == "" or path:find("\0", 1, true) then error(("flume.log.offset: %q names no file"):format(path), 2) end
   local prepared, codec = prepare("flume.log.offset", given, OFFSET_OPTIONS, "json")
+  path = core.absolute(path)
   local handle, message, code = core.open_offset(path, prepared)
   if not handle then return nil, message, code end
   return new(handle, codec, prepared.codec, path .. ".flume")
@@ -309,6 +311,7 @@ end
 function Log:backup(dir, given, cb)
   check_open(self, "backup", 2)
   if type(dir) ~= "string" or dir == "" then error("backup: dir must be a string that names a directory", 2) end
+  dir = core.absolute(dir)
   local callback, progress = Log.maintenance("backup", given, cb)
   return async.call(function (done)
     local ok, message, code = self.core:backup(dir, nil, progress, done)
