@@ -352,10 +352,19 @@ static bool is_first(const struct sim_view *of) {
   return checkpoint->activation == FLUME_VIEW_FIRST || checkpoint->activation == FLUME_VIEW_ASKED;
 }
 
+/* Nor while one that could still become it with its last checkpoint is being closed. */
+static bool ends_first(const struct sim_slot *slot) {
+  for (const struct sim_view *of = sim.views; of != NULL; of = of->next) {
+    bool is_ours = of->slot == slot && of->process == &machine.processes[WRITER];
+    if (is_ours && of->is_closing && !of->is_closed && is_first(of)) return true;
+  }
+  return false;
+}
+
 static void upgrade(struct sim_slot *slot) {
   if (slot->pending != NULL) {
     struct sim_view *first = slot->current != NULL && is_first(slot->current) ? slot->current : slot->pending;
-    if (is_usable(first)) activate(first);
+    if (is_usable(first) && !ends_first(slot)) activate(first);
   } else if (slot->dir[0] != '\0' && slot->current != NULL) {
     trace("upgrade", slot_number(slot), ++slot->version);
     slot->pending = view_open(slot, &sim.dbs[WRITER], ++slot->numbers, slot->version, false);
