@@ -184,8 +184,9 @@ static int compute(struct flume_seqset *set, int64_t span, struct bits *bits, st
 
 /* The part of the span from first to last, counted from the span's beginning. */
 static void cut(int64_t span, int64_t first, int64_t last, uint32_t *from, uint32_t *to) {
-  int64_t begin = span << FLUME_BITMAP_SPAN_BITS;
-  assert(span >= 0 && first <= last && last >= begin && first < begin + FLUME_BITMAP_SPAN);
+  assert(span >= 0);
+  int64_t begin = span * FLUME_BITMAP_SPAN;
+  assert(first <= last && last >= begin && first < begin + FLUME_BITMAP_SPAN);
   *from = first > begin ? (uint32_t)(first - begin) : 0;
   *to = last < begin + FLUME_BITMAP_SPAN - 1 ? (uint32_t)(last - begin) : (uint32_t)(FLUME_BITMAP_SPAN - 1);
 }

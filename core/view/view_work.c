@@ -116,9 +116,9 @@ void flume__view_run(struct flume_view *view) {
 static void folded(struct flume_view *view) {
   struct flume_view_work *work = &view->work;
   struct flume_block *block = work->block;
+  assert(block != NULL && view->sink.state == FLUME_SINK_FEEDING);
   uint32_t at = work->span.next < block->count ? work->span.next : block->count - 1;
   int64_t failing_seq = work->failed.status != 0 ? flume_block_seq(block, at) : view->meta.since;
-  assert(block != NULL && view->sink.state == FLUME_SINK_FEEDING);
   work->block = NULL;
   flume__view_settle_commit(view);
   if (work->failed.status != 0 || view->checkpoint.commit_status != 0) {

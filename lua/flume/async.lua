@@ -1,8 +1,8 @@
 -- One call, three ways to wait for it.
 --
--- Every operation of flume is written once, as start(done): it begins, and calls done(...) when it ends. await() and call()
--- give the caller a choice: with a callback the call returns at once; in a task (a coroutine started by spawn or run) it
--- yields to the loop; elsewhere it runs the loop until the operation ends.
+-- Every operation of flume is written once, as start(done): it begins, and calls done(...) when it ends. await() and
+-- call() give the caller a choice: with a callback the call returns at once; in a task (a coroutine started by spawn or
+-- run) it yields to the loop; elsewhere it runs the loop until the operation ends.
 --
 -- Callbacks are tasks too, so that they may make blocking calls of their own. The loop is never entered twice.
 
@@ -20,8 +20,8 @@ local function complain(err)
   io.stderr:write("flume: ", tostring(err), "\n")
 end
 
--- Errors of callbacks and tasks that nothing waits for: the next step or run raises them. Errors that are left at the end
--- are printed.
+-- Errors of callbacks and tasks that nothing waits for: the next step or run raises them. Errors that are left at the
+-- end are printed.
 local failures = setmetatable({}, {__gc = function (list)
   for _, err in ipairs(list) do complain(err) end
 end})

@@ -150,8 +150,9 @@ static void free_block(struct flume_budget *budget, void *ptr, size_t bytes) {
 static void *resize_block(struct flume_budget *budget, void *ptr, size_t old_bytes, size_t new_bytes) {
   if (old_bytes < LARGE_BYTES && new_bytes < LARGE_BYTES) return realloc(ptr, new_bytes);
   if (old_bytes >= LARGE_BYTES && new_bytes >= LARGE_BYTES) {
-    struct header *header = realloc((struct header *)ptr - 1, sizeof *header + new_bytes);
-    return header != NULL ? header + 1 : NULL; /* what is resized is no text */
+    struct header *resized = realloc((struct header *)ptr - 1, sizeof *resized + new_bytes);
+    if (resized == NULL) return NULL;
+    return resized + 1; /* what is resized is no text */
   }
   void *made = new_bytes < LARGE_BYTES ? malloc(new_bytes) : make_large(budget, new_bytes, false);
   if (made == NULL) return NULL;
@@ -256,11 +257,11 @@ static void *realloc_counted(void *ctx, void *ptr, size_t size) {
   }
   if (new_bytes < size) return NULL;
   if (new_bytes > old_bytes && !fits(budget, new_bytes - old_bytes, new_bytes)) return NULL;
-  block = realloc(block, new_bytes);
-  if (block == NULL) return NULL;
-  block->bytes = new_bytes;
+  struct counted *resized = realloc(block, new_bytes);
+  if (resized == NULL) return NULL;
+  resized->bytes = new_bytes;
   budget->memory_bytes += new_bytes - old_bytes;
-  return block + 1;
+  return resized + 1;
 }
 
 const struct flume_io *flume_budget_io(struct flume_budget *budget) {

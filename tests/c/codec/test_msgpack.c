@@ -150,28 +150,40 @@ TEST(headers_known_first_and_last_are_the_same) {
 
 TEST(ext_is_read_as_its_payload) {
   struct flume_value v;
-  static const char fixed[] = "\xd6\x05\x01\x02\x03\x04", sized[] = "\xc7\x03\x05xyz";
+  static const char fixed[] = "\xd6\x01\x01\x02\x03\x04", sized[] = "\xc7\x03\x05xyz";
   const uint8_t *p = (const uint8_t *)fixed;
   CHECK_INT_EQ(flume_msgpack_read(&p, p + 6, &v), 0);
-  CHECK(v.type == FLUME_TYPE_EXT && v.str.len == 4 && v.str.data[0] == 1);
+  CHECK(v.type == FLUME_TYPE_EXT && v.str.ext == 1 && v.str.len == 4 && v.str.data[0] == 1);
   p = (const uint8_t *)sized;
   CHECK_INT_EQ(flume_msgpack_read(&p, p + 6, &v), 0);
-  CHECK(v.type == FLUME_TYPE_EXT && v.str.len == 3 && v.str.data[0] == 'x');
+  CHECK(v.type == FLUME_TYPE_EXT && v.str.ext == 5 && v.str.len == 3 && v.str.data[0] == 'x');
   CHECK_INT_EQ(check_bytes(fixed, 6), 0);
   CHECK_INT_EQ(check_bytes(sized, 6), 0);
   CHECK_INT_EQ(check_bytes(sized, 5), FLUME_ECORRUPT);
 }
 
-TEST(timestamps_are_read_as_seconds) {
+/* Type -1 is a number in each of the three forms of the specification, and a payload in any other form. */
+TEST(timestamp_is_read_as_a_number) {
   struct flume_value v;
-  static const char seconds[] = "\xd6\xff\x01\x02\x03\x04";
-  static const char half[] = "\xd7\xff\x77\x35\x94\x00\x00\x00\x00\x07"; /* 500,000,000 ns, 7 s */
+  static const char seconds[] = "\xd6\xff\x65\x53\xf1\x00";
+  static const char fraction[] = "\xd7\xff\x77\x35\x94\x00\x65\x53\xf1\x00"; /* 500,000,000 ns in 30 bits */
+  static const char early[] = "\xc7\x0c\xff\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff";
+  static const char overfull[] = "\xd7\xff\xff\xff\xff\xff\x00\x00\x00\x00", odd[] = "\xc7\x02\xff\x01\x02";
   const uint8_t *p = (const uint8_t *)seconds;
   CHECK_INT_EQ(flume_msgpack_read(&p, p + 6, &v), 0);
-  CHECK(v.type == FLUME_TYPE_INT && v.i == 0x01020304);
-  p = (const uint8_t *)half;
+  CHECK(v.type == FLUME_TYPE_INT && v.i == 1700000000);
+  p = (const uint8_t *)fraction;
   CHECK_INT_EQ(flume_msgpack_read(&p, p + 10, &v), 0);
-  CHECK(v.type == FLUME_TYPE_FLOAT && v.f == 7.5);
+  CHECK(v.type == FLUME_TYPE_FLOAT && v.f == 1700000000.5);
+  p = (const uint8_t *)early;
+  CHECK_INT_EQ(flume_msgpack_read(&p, p + 15, &v), 0);
+  CHECK(v.type == FLUME_TYPE_INT && v.i == -1);
+  p = (const uint8_t *)overfull;
+  CHECK_INT_EQ(flume_msgpack_read(&p, p + 10, &v), 0);
+  CHECK(v.type == FLUME_TYPE_EXT && v.str.ext == -1 && v.str.len == 8);
+  p = (const uint8_t *)odd;
+  CHECK_INT_EQ(flume_msgpack_read(&p, p + 5, &v), 0);
+  CHECK(v.type == FLUME_TYPE_EXT && v.str.ext == -1 && v.str.len == 2 && v.str.data[0] == 1);
 }
 
 /* {"a": 1, "b": [1, {"c": "x"}, 2.5], "long key of more than 31 bytes, to be sure": nil, "m": {"n": {"o": -7}}} */
@@ -209,9 +221,9 @@ TEST(skip_passes_whole_values) {
 }
 
 TEST(find_and_seek) {
-  struct flume_msgpack_path *path;
+  struct flume_path *path;
   struct flume_value v;
-  struct flume_msgpack_path_key keys[] = {{"m", 1}, {"n", 1}};
+  struct flume_path_key keys[] = {{"m", 1}, {"n", 1}};
   const uint8_t *at;
   write_sample();
   CHECK_INT_EQ(flume_msgpack_find(buf.data, buf.data + buf.len, "b", 1, &at), 0);
@@ -223,21 +235,21 @@ TEST(find_and_seek) {
     flume_msgpack_find(buf.data, buf.data + buf.len, "long key of more than 31 bytes, to be sure", 42, &at), 0);
   CHECK(*at == 0xc0);
 
-  REQUIRE(flume_msgpack_path_parse(&flume_io_posix, "m.n.o", 5, &path, NULL) == 0);
+  REQUIRE(flume_path_parse(&flume_io_posix, "m.n.o", 5, &path, NULL) == 0);
   CHECK_INT_EQ(path->count, 3);
   CHECK_INT_EQ(flume_msgpack_seek(buf.data, buf.data + buf.len, path, &at), 0);
   CHECK_INT_EQ(flume_msgpack_read(&at, buf.data + buf.len, &v), 0);
   CHECK(v.type == FLUME_TYPE_INT && v.i == -7);
-  flume_msgpack_path_free(path);
+  flume_path_free(path);
 
-  REQUIRE(flume_msgpack_path_parse(&flume_io_posix, "a.b", 3, &path, NULL) == 0);
+  REQUIRE(flume_path_parse(&flume_io_posix, "a.b", 3, &path, NULL) == 0);
   CHECK_INT_EQ(flume_msgpack_seek(buf.data, buf.data + buf.len, path, &at), FLUME_ENOENT);
-  flume_msgpack_path_free(path);
+  flume_path_free(path);
 
-  REQUIRE(flume_msgpack_path_new(&flume_io_posix, keys, 2, &path, NULL) == 0);
+  REQUIRE(flume_path_new(&flume_io_posix, keys, 2, &path, NULL) == 0);
   CHECK_INT_EQ(flume_msgpack_seek(buf.data, buf.data + buf.len, path, &at), 0);
   CHECK(*at == 0x81);
-  flume_msgpack_path_free(path);
+  flume_path_free(path);
 }
 
 TEST(find_gives_the_first_of_equal_keys) {
@@ -256,14 +268,14 @@ TEST(find_passes_keys_that_are_no_strings) {
 
 TEST(bad_paths_are_refused) {
   static const char *const bad[] = {"", ".", "a.", ".a", "a..b"};
-  struct flume_msgpack_path *path = NULL;
+  struct flume_path *path = NULL;
   struct flume_err err;
   for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-    CHECK_INT_EQ(flume_msgpack_path_parse(&flume_io_posix, bad[i], strlen(bad[i]), &path, &err), FLUME_EINVAL);
+    CHECK_INT_EQ(flume_path_parse(&flume_io_posix, bad[i], strlen(bad[i]), &path, &err), FLUME_EINVAL);
     CHECK(path == NULL);
   }
   CHECK_STR_EQ(err.msg, "path 'a..b': key 2 is empty");
-  CHECK_INT_EQ(flume_msgpack_path_new(&flume_io_posix, NULL, 0, &path, NULL), FLUME_EINVAL);
+  CHECK_INT_EQ(flume_path_new(&flume_io_posix, NULL, 0, &path, NULL), FLUME_EINVAL);
 }
 
 TEST(every_cut_is_corrupt) {
@@ -343,7 +355,7 @@ static void *refuse(void *ctx, void *ptr, size_t size) {
 TEST(failed_allocations_leave_the_buffer_unchanged) {
   struct flume_io io = {.realloc = refuse};
   struct flume_buf none;
-  struct flume_msgpack_path *path;
+  struct flume_path *path;
   flume_buf_init(&none, &io);
   CHECK_INT_EQ(flume_msgpack_write_nil(&none), FLUME_ENOMEM);
   CHECK_INT_EQ(flume_msgpack_write_int(&none, 1), FLUME_ENOMEM);
@@ -352,5 +364,5 @@ TEST(failed_allocations_leave_the_buffer_unchanged) {
   CHECK_INT_EQ(flume_msgpack_write_bin(&none, "x", 1), FLUME_ENOMEM);
   CHECK_INT_EQ(flume_msgpack_write_map(&none, 1), FLUME_ENOMEM);
   CHECK_INT_EQ(none.len, 0);
-  CHECK_INT_EQ(flume_msgpack_path_parse(&io, "a", 1, &path, NULL), FLUME_ENOMEM);
+  CHECK_INT_EQ(flume_path_parse(&io, "a", 1, &path, NULL), FLUME_ENOMEM);
 }

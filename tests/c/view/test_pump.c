@@ -13,6 +13,7 @@ struct consumer {
   struct flume_block *block;
   uint32_t from;
   int64_t seen; /* records that it has, deleted ones taken back */
+  /* Set before it is attached, since a worker may feed it at once. */
   int64_t fails_at;
   bool gives_back; /* the next block */
   bool holds;      /* the next block, until release() */
@@ -28,7 +29,8 @@ static struct fixture {
   struct flume_pool *pool;
   struct flume_pump pump;
   struct consumer consumers[CONSUMERS];
-  _Atomic uint64_t clock_ns; /* that consumers pretend to take */
+  _Atomic uint64_t clock_ns;  /* added to the time */
+  _Atomic uint64_t stands_ns; /* the time of a clock that only clock_ns moves; 0 for a clock that goes by itself */
   bool closed;
 } fx;
 
@@ -115,15 +117,19 @@ static void forget(struct flume_sink *sink) {
 
 static const struct flume_sink_ops consumer_ops = {.feed = feed, .forget = forget};
 
-static struct consumer *attach(int i) {
+static struct consumer *attach_as(int i, struct consumer how) {
   struct consumer *consumer = &fx.consumers[i];
-  *consumer = (struct consumer){.fails_at = -1};
+  *consumer = how;
   consumer->turn.run = consume;
   flume_queue_init(&consumer->turn.queue);
   flume_pump_lock(&fx.pump);
   flume_sink_attach(&consumer->sink, &fx.pump, &consumer_ops, -1, 0);
   flume_pump_unlock(&fx.pump);
   return consumer;
+}
+
+static struct consumer *attach(int i) {
+  return attach_as(i, (struct consumer){.fails_at = -1});
 }
 
 static void detach(struct flume_sink *sink) {
@@ -150,7 +156,7 @@ static bool sink_has(struct flume_sink *sink, int64_t seq) {
 
 static uint64_t read_clock(void *ctx) {
   (void)ctx;
-  return uv_hrtime() + fx.clock_ns;
+  return (fx.stands_ns != 0 ? fx.stands_ns : uv_hrtime()) + fx.clock_ns;
 }
 
 static void open_with(bool memory) {
@@ -268,8 +274,8 @@ TEST(sinks_side_by_side_share_one_pass) {
 TEST(a_slow_sink_holds_no_other_back) {
   open_with(false);
   append(60, BIG);
-  struct consumer *quick = attach(0), *slow = attach(1);
-  slow->takes_ns = 1000000000u;
+  struct consumer *quick = attach(0);
+  struct consumer *slow = attach_as(1, (struct consumer){.fails_at = -1, .takes_ns = 1000000000u});
   CHECK_INT_EQ(wait_until_at(quick, 59), 0);
   CHECK_INT_EQ(wait_until_at(slow, 59), 0);
   CHECK(slow->sink.slow && !quick->sink.slow);
@@ -279,13 +285,14 @@ TEST(a_slow_sink_holds_no_other_back) {
   close_all();
 }
 
-/* Two sinks; the other holds its first block until the quick sink can't go on. Gives the quick sink's position. */
+/* Two sinks; the other holds its first block until the quick sink can't go on. Gives the quick sink's position. The
+ * clock stands still, so that a slow machine makes no sink slow. */
 static int64_t hold_back(struct consumer **quick, struct consumer **other) {
   open_with(false);
+  fx.stands_ns = uv_hrtime();
   append(60, BIG);
   *quick = attach(0);
-  *other = attach(1);
-  (*other)->holds = true;
+  *other = attach_as(1, (struct consumer){.fails_at = -1, .holds = true});
   while (!fx.pump.held_back) MUST(uv_run(&fx.loop, UV_RUN_ONCE) != 0);
   CHECK_INT_EQ((*other)->sink.since.value, -1);
   CHECK((*quick)->sink.since.value > 0 && (*quick)->sink.since.value < 59);
@@ -299,6 +306,7 @@ TEST(a_sink_that_is_a_window_ahead_waits) {
   struct waiting timed;
   int64_t at = hold_back(&quick, &other);
   wait_for(&timed, quick, 59, 5);
+  fx.clock_ns += 5000000;
   CHECK_INT_EQ(wait_end(&timed), FLUME_ETIMEDOUT);
   CHECK_INT_EQ(quick->sink.since.value, at);
   release(other);
@@ -347,9 +355,9 @@ TEST(waits_on_a_log_that_was_replaced) {
 TEST(a_block_that_is_given_back_comes_again) {
   open_with(true);
   append(4, 10);
-  struct consumer *consumer = attach(0);
-  consumer->gives_back = true;
+  struct consumer *consumer = attach_as(0, (struct consumer){.fails_at = -1, .gives_back = true});
   CHECK_INT_EQ(wait_until_at(consumer, 3), 0);
+  CHECK(!consumer->gives_back);
   CHECK_INT_EQ(consumer->seen, 4);
   detach(&consumer->sink);
   close_all();
@@ -400,8 +408,7 @@ TEST(a_sink_that_fails_stops_alone) {
   struct waiting waiting;
   open_with(true);
   append(2, 10);
-  struct consumer *bad = attach(0), *good = attach(1);
-  bad->fails_at = 3;
+  struct consumer *bad = attach_as(0, (struct consumer){.fails_at = 3}), *good = attach(1);
   CHECK_INT_EQ(wait_until_at(bad, 1), 0);
   wait_for(&waiting, bad, 4, 0);
   append(3, 10);

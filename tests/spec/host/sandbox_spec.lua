@@ -190,7 +190,10 @@ describe_cases("one instruction that is worth many", {
     coroutine.wrap(function () while true do pcall(a, 1, 2, 3) end end)()]],
   ["a numeral as an argument"] = "local s = ('0'):rep(7900000) while true do local _ = ('x'):rep(s) end",
   ["a hash"] = "local f, s = require 'flume', ('a'):rep(5000000) while true do f.hash(s) end",
-  ["a hash of a list"] = "local f, t = require 'flume', {} for i = 1, 300000 do t[i] = i end while true do f.hash(t) end",
+  ["a hash of a list"] = [[
+    local f, t = require 'flume', {}
+    for i = 1, 300000 do t[i] = i end
+    while true do f.hash(t) end]],
   ["a question of kind"] = [[
     local f, t = require 'flume', {}
     for i = 1, 300000 do t[i] = i end
@@ -239,7 +242,7 @@ describe("the caller waits for less than a second, at", function ()
     for i = 1, 1000000 do t[i * 1.5] = 1 end
     for i = 1, 1000000 do t[i * 1.5] = nil end ]]
   local names = {}
-  for depth = 1, 90 do
+  for _ = 1, 90 do
     names[#names + 1] = "local function f() "
     for i = 1, 150 do names[#names + 1] = "local a" .. i .. " " end
   end
@@ -314,16 +317,21 @@ local CRAWLER = [[
       pcall(function () for k, v in pairs(value) do visit(k, item) visit(v, item) end end)
     elseif kind == "function" and value ~= print and value ~= load then
       for _, arguments in ipairs {
-        {}, {{}}, {1}, {"x"}, {item}, {function () return 1 end}, {flume.observable(1), print}, {{}, "x"}, {{1}, 1, 2, 3},
-        {"x", 1, 2}, {"x", "x", "x"}, {item, item}, {coroutine.create(print), 1}, {math.huge, -1}, {print, print, print},
+        {}, {{}}, {1}, {"x"}, {item}, {function () return 1 end}, {flume.observable(1), print}, {{}, "x"},
+        {{1}, 1, 2, 3}, {"x", 1, 2}, {"x", "x", "x"}, {item, item}, {coroutine.create(print), 1}, {math.huge, -1},
+        {print, print, print},
       } do
         local results = table.pack(pcall(value, table.unpack(arguments)))
         for i = 2, results.n do visit(results[i], item) end
       end
     end
   end
-  for _, value in ipairs {_G, flume, item, flume.array {1}, flume.map {}, flume.observable(1), flume.table(item), "text",
-    coroutine.create(print)} do visit(value, item) end
+  for _, value in ipairs {
+    _G, flume, item, flume.array {1}, flume.map {}, flume.observable(1), flume.table(item), "text",
+    coroutine.create(print),
+  } do
+    visit(value, item)
+  end
   visit(emit, item)
 ]]
 

@@ -267,7 +267,7 @@ describe("bytes that are no value", function()
     for bytes, expected in pairs {
       ["81 c0 01"] = "a map has a key that is nil", ["81 cb7ff8000000000000 01"] = "a map has a key that is nan",
       ["81 90 01"] = "a map has a key that is an array", ["92 01 81 80 01"] = "a map has a key that is a map",
-      ["d4 01 02"] = "extension type 1, of 1 bytes", 
+      ["d4 01 02"] = "extension type 1, of 1 bytes",
       ["82 a1 61 01 a1 62 c7 03 80 010203"] = "extension type -128, of 3 bytes",
       ["d6 ff 00"] = false, ["c7 02 ff 0000"] = "extension type -1, of 2 bytes",
       ["d7 ff ffffffff 00000000"] = "extension type -1, of 8 bytes",

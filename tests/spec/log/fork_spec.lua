@@ -1,5 +1,5 @@
--- A forked child has its parent's handles, but none of the parent's threads: it leaves them alone, and may open databases of
--- its own. Lua has no fork: a small module is compiled for it.
+-- A forked child has its parent's handles, but none of the parent's threads: it leaves them alone, and may open
+-- databases of its own. Lua has no fork: a small module is compiled for it.
 
 local shell = require "tests.support.shell"
 local world = require "tests.support.fixture"

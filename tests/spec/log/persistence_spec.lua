@@ -368,23 +368,23 @@ describe("a log that was put back from an older backup", function ()
     it("has its views built from the records that it has, " .. kind, function ()
       local dir, path = fixture.dir() .. "/data", fixture.dir() .. "/sum.lua"
       fixture.write(path, "return {version = 1, initial = 0, reducer = function (s, i) return s + i.n end}")
-      local function open()
+      local function mount()
         local db = fixture.open_db(dir)
         local view = kind == "script" and path or flume.reduce(1, function (s, i) return s + i.n end, 0)
         return db:use("sum", view)
       end
-      local db = open()
+      local db = mount()
       for n = 1, 3 do db:append {n = n} end
       assert(db:backup(dir .. ".old"))
       for n = 100, 102 do db:append {n = n} end
       assert.equal(309, db.sum:get())
       db:close()
       assert(os.execute(("rm -r %s/log && cp -r %s.old/log %s/log"):format(dir, dir, dir)))
-      db = open()
+      db = mount()
       for n = 1, 4 do db:append {n = n * 1000} end
       assert.equal(10006, db.sum:get())
       db:close()
-      db = open()
+      db = mount()
       assert.equal(10006, db.sum:get())
       assert.is_nil(db:status().views.sum.reason)
     end)
