@@ -221,9 +221,9 @@ TEST(skip_passes_whole_values) {
 }
 
 TEST(find_and_seek) {
-  struct flume_path *path;
+  struct flume_msgpack_path *path;
   struct flume_value v;
-  struct flume_path_key keys[] = {{"m", 1}, {"n", 1}};
+  struct flume_msgpack_path_key keys[] = {{"m", 1}, {"n", 1}};
   const uint8_t *at;
   write_sample();
   CHECK_INT_EQ(flume_msgpack_find(buf.data, buf.data + buf.len, "b", 1, &at), 0);
@@ -235,21 +235,21 @@ TEST(find_and_seek) {
     flume_msgpack_find(buf.data, buf.data + buf.len, "long key of more than 31 bytes, to be sure", 42, &at), 0);
   CHECK(*at == 0xc0);
 
-  REQUIRE(flume_path_parse(&flume_io_posix, "m.n.o", 5, &path, NULL) == 0);
+  REQUIRE(flume_msgpack_path_parse(&flume_io_posix, "m.n.o", 5, &path, NULL) == 0);
   CHECK_INT_EQ(path->count, 3);
   CHECK_INT_EQ(flume_msgpack_seek(buf.data, buf.data + buf.len, path, &at), 0);
   CHECK_INT_EQ(flume_msgpack_read(&at, buf.data + buf.len, &v), 0);
   CHECK(v.type == FLUME_TYPE_INT && v.i == -7);
-  flume_path_free(path);
+  flume_msgpack_path_free(path);
 
-  REQUIRE(flume_path_parse(&flume_io_posix, "a.b", 3, &path, NULL) == 0);
+  REQUIRE(flume_msgpack_path_parse(&flume_io_posix, "a.b", 3, &path, NULL) == 0);
   CHECK_INT_EQ(flume_msgpack_seek(buf.data, buf.data + buf.len, path, &at), FLUME_ENOENT);
-  flume_path_free(path);
+  flume_msgpack_path_free(path);
 
-  REQUIRE(flume_path_new(&flume_io_posix, keys, 2, &path, NULL) == 0);
+  REQUIRE(flume_msgpack_path_new(&flume_io_posix, keys, 2, &path, NULL) == 0);
   CHECK_INT_EQ(flume_msgpack_seek(buf.data, buf.data + buf.len, path, &at), 0);
   CHECK(*at == 0x81);
-  flume_path_free(path);
+  flume_msgpack_path_free(path);
 }
 
 TEST(find_gives_the_first_of_equal_keys) {
@@ -268,14 +268,14 @@ TEST(find_passes_keys_that_are_no_strings) {
 
 TEST(bad_paths_are_refused) {
   static const char *const bad[] = {"", ".", "a.", ".a", "a..b"};
-  struct flume_path *path = NULL;
+  struct flume_msgpack_path *path = NULL;
   struct flume_err err;
   for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-    CHECK_INT_EQ(flume_path_parse(&flume_io_posix, bad[i], strlen(bad[i]), &path, &err), FLUME_EINVAL);
+    CHECK_INT_EQ(flume_msgpack_path_parse(&flume_io_posix, bad[i], strlen(bad[i]), &path, &err), FLUME_EINVAL);
     CHECK(path == NULL);
   }
   CHECK_STR_EQ(err.msg, "path 'a..b': key 2 is empty");
-  CHECK_INT_EQ(flume_path_new(&flume_io_posix, NULL, 0, &path, NULL), FLUME_EINVAL);
+  CHECK_INT_EQ(flume_msgpack_path_new(&flume_io_posix, NULL, 0, &path, NULL), FLUME_EINVAL);
 }
 
 TEST(every_cut_is_corrupt) {
@@ -355,7 +355,7 @@ static void *refuse(void *ctx, void *ptr, size_t size) {
 TEST(failed_allocations_leave_the_buffer_unchanged) {
   struct flume_io io = {.realloc = refuse};
   struct flume_buf none;
-  struct flume_path *path;
+  struct flume_msgpack_path *path;
   flume_buf_init(&none, &io);
   CHECK_INT_EQ(flume_msgpack_write_nil(&none), FLUME_ENOMEM);
   CHECK_INT_EQ(flume_msgpack_write_int(&none, 1), FLUME_ENOMEM);
@@ -364,5 +364,5 @@ TEST(failed_allocations_leave_the_buffer_unchanged) {
   CHECK_INT_EQ(flume_msgpack_write_bin(&none, "x", 1), FLUME_ENOMEM);
   CHECK_INT_EQ(flume_msgpack_write_map(&none, 1), FLUME_ENOMEM);
   CHECK_INT_EQ(none.len, 0);
-  CHECK_INT_EQ(flume_path_parse(&io, "a", 1, &path, NULL), FLUME_ENOMEM);
+  CHECK_INT_EQ(flume_msgpack_path_parse(&io, "a", 1, &path, NULL), FLUME_ENOMEM);
 }
