@@ -188,13 +188,15 @@ struct flume_append {
   flume_append_cb cb;
   int64_t seq;
   int status;
+  uint64_t pending_bytes;
   struct flume_queue queue;
 };
 
 /* Appends count records as one atomic batch: after a crash all of them are there or none. The records are copied
  * before the call returns. cb fires once they are acknowledged (see enum flume_sync).
- * Errors, at once and without a callback: FLUME_E2BIG, FLUME_EINVAL (count 0), FLUME_ECLOSED, FLUME_EREADONLY,
- * FLUME_ENOMEM; by callback: what the disk said. After a failed write or sync the log takes no more appends. */
+ * Errors, at once and without a callback: FLUME_EAGAIN (64 MiB are pending, where each append or delete counts its bytes
+ * and 512 more: try again when callbacks have fired; one alone may be larger), FLUME_E2BIG, FLUME_EINVAL (count 0),
+ * FLUME_ECLOSED, FLUME_EREADONLY, FLUME_ENOMEM; by callback: what the disk said. After a failed write or sync the log takes no more appends. */
 FLUME_EXPORT int flume_log_append(struct flume_log *log, struct flume_append *req, const struct flume_slice *records,
                                   size_t count, flume_append_cb cb, struct flume_err *err);
 

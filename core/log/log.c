@@ -14,6 +14,8 @@
 
 #define DEFAULT_MAX_RECORD_BYTES (256u << 20)
 #define LIMIT_MAX_RECORD_BYTES (1u << 30)
+#define PENDING_MAX_BYTES ((uint64_t)64 << 20)
+#define PENDING_REQUEST_BYTES 512u /* about what a request and its callback take besides its records */
 #define LIMIT_SEGMENT_BYTES ((uint64_t)2 << 30)
 #define LIMIT_MS 86400000u /* a day */
 
@@ -196,6 +198,8 @@ void flume__log_run_finished(struct flume_log *log) {
   struct flume_err failure;
   while ((node = flume_queue_shift(&round)) != NULL) {
     struct flume_append *req = FLUME_CONTAINER_OF(node, struct flume_append, queue);
+    assert(log->pending_bytes >= req->pending_bytes);
+    log->pending_bytes -= req->pending_bytes;
     if (req->status == 0) {
       req->cb(req, 0, req->seq, NULL);
       continue;
@@ -248,6 +252,25 @@ int flume__log_check_options(const struct flume_log_options *options, struct flu
   return check_limits(options, err);
 }
 
+/* Bounds the memory of what is pending. A request alone may be larger. */
+static int check_pending(const struct flume_log *log, uint64_t bytes, struct flume_err *err) {
+  if (log->pending_bytes == 0 || log->pending_bytes + bytes + PENDING_REQUEST_BYTES <= PENDING_MAX_BYTES) return 0;
+  return flume_err_set(err, FLUME_EAGAIN, "%llu bytes of appends and deletes are pending, of at most %llu",
+                       (unsigned long long)log->pending_bytes, (unsigned long long)PENDING_MAX_BYTES);
+}
+
+/* The request was taken: its callback will fire. */
+static void note_pending(struct flume_log *log, struct flume_append *req, uint64_t bytes) {
+  req->pending_bytes = bytes + PENDING_REQUEST_BYTES;
+  log->pending_bytes += req->pending_bytes;
+}
+
+static uint64_t bytes_of(const struct flume_slice *records, size_t count) {
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < count; i++) bytes += records[i].len + FLUME_RECORD_HEADER_BYTES;
+  return bytes;
+}
+
 static int check_batch(const struct flume_log *log, const struct flume_slice *records, size_t count,
                        struct flume_err *err) {
   if (count == 0) return flume_err_set(err, FLUME_EINVAL, "an empty batch");
@@ -271,8 +294,13 @@ int flume_log_append(struct flume_log *log, struct flume_append *req, const stru
   int rv = check_writable(log, err);
   if (rv == 0) rv = check_batch(log, records, count, err);
   if (rv != 0) return rv;
+  uint64_t bytes = bytes_of(records, count);
+  rv = check_pending(log, bytes, err);
+  if (rv != 0) return rv;
   req->cb = cb;
-  return log->ops->append(log, req, records, count, err);
+  rv = log->ops->append(log, req, records, count, err);
+  if (rv == 0) note_pending(log, req, bytes);
+  return rv;
 }
 
 int flume_log_append_wait(struct flume_log *log, const struct flume_slice *records, size_t count, int64_t *seq,
@@ -294,7 +322,9 @@ int flume_log_sync(struct flume_log *log, struct flume_append *req, flume_append
   int rv = check_writable(log, err);
   if (rv != 0) return rv;
   req->cb = cb;
-  return log->ops->sync(log, req, err);
+  rv = log->ops->sync(log, req, err);
+  if (rv == 0) note_pending(log, req, 0);
+  return rv;
 }
 
 static int no_record(const struct flume_log *log, int64_t seq, struct flume_err *err) {
@@ -313,8 +343,12 @@ int flume_log_del(struct flume_log *log, struct flume_append *req, const int64_t
       return no_record(log, seqs[i], err);
     }
   }
+  rv = check_pending(log, count * sizeof *seqs, err);
+  if (rv != 0) return rv;
   req->cb = cb;
-  return log->ops->del(log, req, seqs, count, err);
+  rv = log->ops->del(log, req, seqs, count, err);
+  if (rv == 0) note_pending(log, req, count * sizeof *seqs);
+  return rv;
 }
 
 int flume_log_compact(struct flume_log *log, struct flume_compact *req, flume_compact_cb cb, struct flume_err *err) {

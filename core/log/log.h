@@ -119,6 +119,7 @@ struct flume_log {
   struct flume_tasks *tasks;        /* that go on beside its use */
   struct flume_group *group;        /* through which all writes go; NULL: records are durable when they are appended */
   struct flume_queue finished;      /* struct flume_append whose callback is due */
+  uint64_t pending_bytes;           /* owner thread: of appends, deletes and syncs whose callback has not fired */
   struct flume_deferred finish;
   enum flume_following following;
   struct flume_err following_why; /* see flume_log_following; guarded by lock, as following */

@@ -27,6 +27,7 @@ local flume = {}
 ---| "ELOCKED"   # another process has it open for writing
 ---| "ENOENT"    # there is no such record, file or folder
 ---| "EINVAL"    # a value can't be stored, or a definition is wrong
+---| "EAGAIN"    # 64 MiB of appends and deletes are pending: try again when callbacks have been called
 ---| "E2BIG"     # a record is larger than max_record_bytes
 ---| "ETIMEDOUT" # a read waited for longer than its timeout
 ---| "EVIEW"     # the view has failed
@@ -308,7 +309,9 @@ function flume.observable(value) end
 local Records = {}
 
 --- Appends a value, or an array of values as one batch: after a crash all of it is there or none. Returns when it is
---- acknowledged, as the option sync has it.
+--- acknowledged, as the option sync has it. While 64 MiB of appends and deletes are pending (each counts its bytes and
+--- 512 more) a call without a callback waits; one with a callback returns nil, message, EAGAIN, and the callback is not
+--- called.
 ---@param value flume.Value
 ---@param cb? fun(err: flume.Error?, seq: integer?)
 ---@return integer? seq of the last record

@@ -76,6 +76,7 @@ local function new(handle, codec, codec_name, dir)
     databases = {},      -- set of those that are open on it
     closed = false,
     closing = nil,       -- list of done functions, while it closes
+    waiting = {},        -- list of functions: calls that wait until less is pending, in their order
   }, Log)
   self.since = observable.new(nil, {
     get = function () return handle:since() end,
@@ -165,7 +166,53 @@ local function hole_in(batch)
   return nil
 end
 
---- Appends a value, or an array of values as one atomic batch. The seq of the last.
+-- The log is synced once for all calls that wait; when that has ended, nothing that was pending before it is pending.
+local function wait_for_room(self, retry)
+  self.waiting[#self.waiting + 1] = retry
+  if #self.waiting > 1 then return end
+  local function go_on()
+    local round = self.waiting
+    self.waiting = {}
+    for _, each in ipairs(round) do each() end
+  end
+  local ok, message, code = self.core:sync(go_on)
+  if not ok then
+    self.waiting = {}
+    return nil, message, code
+  end
+end
+
+-- Hands something to the log and waits until that is acknowledged. submit(done) -> what it took; nil, message, code.
+-- While too much is pending a caller without a callback waits; with one EAGAIN is returned, and cb is not called.
+local function call(self, submit, cb)
+  local refused
+  local function start(done)
+    local function try()
+      if self.closed or self.closing then return done(errors.new("the log is closed", "ECLOSED")) end
+      local taken, message, code = submit(done)
+      if taken then return end
+      if code == "EAGAIN" and cb then
+        refused = message
+        return
+      end
+      if code == "EAGAIN" then
+        local _, why, errno = wait_for_room(self, try)
+        if not why then return end
+        message, code = why, errno
+      end
+      done(errors.new(message, code))
+    end
+    if cb == nil and #self.waiting > 0 then return wait_for_room(self, try) end
+    try()
+  end
+  if cb == nil then return async.call(start) end
+  async.call(start, cb)
+  if refused then return nil, refused, "EAGAIN" end
+  return true
+end
+
+--- Appends a value, or an array of values as one atomic batch. The seq of the last. While 64 MiB are pending (each call
+--- counts its records and 512 bytes) a call without a callback waits; with one it returns nil, message, "EAGAIN".
 function Log:append(value, cb)
   check_open(self, "append", 2)
   local batch = is_batch(value)
@@ -186,10 +233,7 @@ function Log:append(value, cb)
     if seq then return seq end
     if errno ~= "EBUSY" then return nil, why, errno end
   end
-  return async.call(function (done)
-    local ok, why, errno = self.core:append(value, batch, done)
-    if not ok then done(errors.new(why, errno)) end
-  end, cb)
+  return call(self, function (done) return self.core:append(value, batch, done) end, cb)
 end
 
 --- Appends lines of JSON, one record each, as one batch: how many. nil, message, code, line when one is bad; then
@@ -200,15 +244,12 @@ function Log:append_json(text, cb)
   local function submit(done)
     local count, message, code, line
     count, message, code, line = self.core:append_lines(text, function (err) done(err, count) end)
-    if not count then
-      bad_line = line
-      done(errors.new(message, code))
-    elseif count == 0 then
-      done(nil, 0)
-    end
+    bad_line = line
+    if count == 0 then done(nil, 0) end
+    return count, message, code
   end
-  if cb then return async.call(submit, function (err, count) cb(err, count, bad_line) end) end
-  local count, message, code = async.call(submit)
+  if cb then return call(self, submit, function (err, count) cb(err, count, bad_line) end) end
+  local count, message, code = call(self, submit)
   return count, message, code, bad_line
 end
 
@@ -261,9 +302,8 @@ function Log:del(seqs, cb)
     local seq = seqs[i]
     if math.type(seq) ~= "integer" then error("del: seqs are integers, not " .. errors.given(seq), 2) end
   end
-  return async.call(function (done)
-    local ok, message, code = self.core:del(seqs, function (err) done(err, err == nil or nil) end)
-    if not ok then done(errors.new(message, code)) end
+  return call(self, function (done)
+    return self.core:del(seqs, function (err) done(err, err == nil or nil) end)
   end, cb)
 end
 

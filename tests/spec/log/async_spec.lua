@@ -310,3 +310,75 @@ describe("loop", function ()
     assert.is_false(loop.alive())
   end)
 end)
+
+describe("too much that is pending", function ()
+  after_each(fixture.clean)
+
+  local LOGS = {
+    memory = function () return flume.log.memory() end,
+    file = function () return assert(flume.log.file(fixture.dir() .. "/log", {sync = "os"})) end,
+    offset = function () return assert(flume.log.offset(fixture.dir() .. "/log", {sync = "os"})) end,
+  }
+
+  for kind, open in pairs(LOGS) do
+    it("is refused by calls with a callback, and the memory stays bounded, in a log of kind " .. kind, function ()
+      local log = fixture.keep(open())
+      local text, refused, appended, taken = ("x"):rep(1 << 20), 0, 0, 0
+      for _ = 1, 100 do
+        local ok, message, code = log:append(text, function (err)
+          assert(not err)
+          appended = appended + 1
+        end)
+        if ok then
+          taken = taken + 1
+        else
+          refused = refused + 1
+          assert.equal("EAGAIN", code)
+          assert.is_truthy(message:find("of at most 67108864", 1, true))
+        end
+      end
+      assert.is_true(taken >= 60 and taken < 64 and refused == 100 - taken)
+      fixture.run_until(function () return appended == taken end)
+      assert(log:append(text)) -- there is room again
+      local count = 0
+      for _ in log:stream() do count = count + 1 end
+      assert.equal(taken + 1, count)
+    end)
+
+    it("makes calls without a callback wait, in a log of kind " .. kind, function ()
+      local log = fixture.keep(open())
+      local text, done, failure = ("x"):rep(1 << 20), 0, nil
+      for n = 1, 100 do
+        flume.spawn(function ()
+          local seq, message = log:append {n = n, text = text}
+          if not seq then failure = message end
+          done = done + 1
+        end)
+      end
+      fixture.run_until(function () return done == 100 end)
+      assert.is_nil(failure)
+      local n = 0
+      for _, record in log:stream() do
+        n = n + 1
+        assert.equal(n, record.n) -- in the order of the calls
+      end
+      assert.equal(100, n)
+    end)
+  end
+
+  it("may be one batch that is larger than all else", function ()
+    local log = fixture.keep(flume.log.memory())
+    local batch = {}
+    for i = 1, 70 do batch[i] = ("x"):rep(1 << 20) end
+    assert.equal(69, log:append(batch))
+    local err
+    log:append(batch, function (e) err = e end)
+    assert.equal("EAGAIN", select(3, log:append("small", error)))
+    assert.equal("EAGAIN", select(3, log:append_json("1", error)))
+    assert.equal("EAGAIN", select(3, log:del(0, error)))
+    fixture.run_until(function () return log.since.value == 139 end)
+    flume.run()
+    assert.is_nil(err)
+    assert(log:del(0))
+  end)
+end)
