@@ -26,6 +26,16 @@ local function after_swap(view, versions, done)
   end)
 end
 
+-- The older versions may have deleted records: they are removed, those that are being closed as soon as they are.
+local function remove_older(view, versions, done)
+  if view:_is_over() then return done(view:_closed_error()) end
+  if versions:when_closed(function () remove_older(view, versions, done) end) then return end
+  local why = versions:why_older_remain()
+  if why then return done(errors.new(why, "EBUSY")) end
+  local ok, message, code = versions:remove_unused()
+  done(not ok and errors.new(message, code) or nil)
+end
+
 -- done(err): nothing is left of deleted records, or why something may be.
 function scrub_view(view, done)
   if view:_is_over() then return done(view:_closed_error()) end
@@ -40,11 +50,7 @@ function scrub_view(view, done)
       return core.later(again)
     end
     if err then return done(err) end
-    if versions:when_settled(again) then return end
-    local why = versions:why_older_remain()
-    if why then return done(errors.new(why, "EBUSY")) end
-    local ok, message, code = versions:remove_unused()
-    done(not ok and errors.new(message, code) or nil)
+    remove_older(view, versions, done)
   end)
 end
 

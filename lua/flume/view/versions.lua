@@ -553,11 +553,17 @@ end
 
 -- --- What a scrub does with them ---------------------------------------------------------------------------------
 
---- Calls fn() later and returns true while a version is made the active one or is closed, or a store is rewritten.
+--- Calls fn() later and returns true while an older version is being closed.
+function Versions:when_closed(fn)
+  local _, waiting = next(self.ending)
+  if waiting then waiting[#waiting + 1] = fn end
+  return waiting ~= nil
+end
+
+--- Calls fn() later and returns true while a version is made the active one, or a store is rewritten.
 function Versions:when_settled(fn)
   self:take_news()
-  local _, ending = next(self.ending)
-  local waiting = ending or self.erasing or self.slot:is_activating() and self.settling
+  local waiting = self.erasing or self.slot:is_activating() and self.settling
   if waiting then waiting[#waiting + 1] = fn end
   return not not waiting
 end
