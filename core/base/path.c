@@ -8,7 +8,7 @@
 int flume_path_append(char *path, size_t size, const char *base, const char *suffix) {
   size_t base_len = strlen(base), suffix_len = strlen(suffix);
   if (base_len + suffix_len >= size) return UV_ENAMETOOLONG;
-  memcpy(path, base, base_len);
+  memcpy(path, base, base_len + 1);
   memcpy(path + base_len, suffix, suffix_len + 1);
   return 0;
 }

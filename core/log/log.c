@@ -412,6 +412,7 @@ int flume__log_read_deleted(struct flume_log *log, int64_t seq, struct flume_blo
   int rv = plan_deleted(log, seq, &planned, err);
   flume__log_unlock(log);
   if (rv != 0) return rv;
+  assert(planned != NULL);
   rv = flume_block_load(planned, err);
   if (rv == 0 && planned->offsets[0] == FLUME_BLOCK_GONE) {
     rv = flume_err_set(err, FLUME_ENOENT, "the bytes of record %lld were %s", (long long)seq, log->ops->erased);

@@ -69,6 +69,7 @@ static int begin_new(struct flume_store *store, MDB_txn **txn) {
 }
 
 int flume__store_begin(struct flume_store *store, MDB_txn **txn, struct flume_err *err) {
+  assert(store->env != NULL || (store->held == NULL && store->idle == NULL));
   if (store->held != NULL) {
     flume__env_enter(store->env);
     *txn = store->held;
@@ -84,7 +85,12 @@ int flume__store_begin(struct flume_store *store, MDB_txn **txn, struct flume_er
     flume__env_leave(store->env);
   }
   int rv = begin_new(store, txn);
-  if (rv != 0) return flume__store_fail(store, err, rv, "reading");
+  if (rv != 0) {
+    rv = flume__store_fail(store, err, rv, "reading");
+    assert(rv != 0);
+    return rv;
+  }
+  assert(store->env != NULL);
   if (store->access == FLUME_STORE_READ) store->held = *txn;
   return 0;
 }

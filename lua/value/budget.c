@@ -90,7 +90,7 @@ static void on_count(lua_State *L, lua_Debug *activation);
 static int interval_max(const struct flume_budget *budget) {
   size_t class = FLUME_BUDGET_TEXT_CLASSES - 1;
   while (class > 0 && budget->texts[class] == 0) class --;
-  int64_t every = HOOK_TEXT_BYTES >> class;
+  int64_t every = (int64_t)HOOK_TEXT_BYTES >> class;
   if (budget->has_many_values && every > HOOK_EVERY_WITH_MANY_VALUES) every = HOOK_EVERY_WITH_MANY_VALUES;
   return every < 1 ? 1 : every > HOOK_EVERY ? HOOK_EVERY : (int)every;
 }
