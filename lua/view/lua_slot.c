@@ -2,6 +2,7 @@
  *
  * A read crosses from Lua to the engine once, with the function and its arguments, and comes back once, with the
  * answer: at once, when the view has what is asked for and nothing to do, else by its callback from the loop. */
+#include <assert.h>
 #include <lauxlib.h>
 #include <string.h>
 
@@ -164,6 +165,7 @@ static struct lua_read *new_read(lua_State *L, struct lua_slot *self, int cb) {
   luaL_checktype(L, cb, LUA_TFUNCTION);
   struct lua_read *read = flume_io_zalloc(&flume_io_posix, sizeof *read);
   if (read == NULL) luaL_error(L, "out of memory");
+  assert(read != NULL); /* luaL_error doesn't return */
   flume__call_init(&read->call, self->loop, free_read);
   read->read.call.request.cb = on_read;
   read->read.call.data = &read->call;
