@@ -157,11 +157,13 @@ static void run_notices(struct flume_pump *pump) {
   pump->news.told = false;
   tell_observers(pump);
   flume_queue_move(&round, &pump->news.notices);
-  uv_mutex_unlock(&pump->lock);
-  while ((node = flume_queue_shift(&round)) != NULL) {
+  while ((node = flume_queue_shift(&round)) != NULL) { /* locked: a notice that is in no queue may be handed in again */
+    uv_mutex_unlock(&pump->lock);
     struct flume_notice *notice = FLUME_CONTAINER_OF(node, struct flume_notice, queue);
     notice->run(notice);
+    flume_pump_lock(pump);
   }
+  uv_mutex_unlock(&pump->lock);
 }
 
 static void drain(struct flume_pump *pump) {

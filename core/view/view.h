@@ -198,8 +198,8 @@ struct flume_view_work {
   int64_t gone_until;  /* ordinal of the first deletion that is not taken back yet */
   int64_t failing_seq; /* the record that retract failed on */
   bool cant_retract;
-  bool rebuilds;   /* RESTORING: start from the first record, not from the last checkpoint */
-  bool was_active; /* this version was active when the work began */
+  bool rebuilds;                         /* RESTORING: start from the first record, not from the last checkpoint */
+  enum flume_view_activation activation; /* when the work began */
   struct flume_view_failure failed;
 };
 

@@ -285,7 +285,7 @@ static void begin(struct flume_view *view, enum flume_view_state state) {
   work->durable_seq = log->durable_seq;
   work->failed.status = 0;
   work->cant_retract = false;
-  work->was_active = view->checkpoint.activation == FLUME_VIEW_ACTIVE;
+  work->activation = view->checkpoint.activation;
   if (state == FLUME_VIEW_FOLDING) {
     assert(work->block != NULL && view->sink.state == FLUME_SINK_FEEDING);
     view->called_last = false;

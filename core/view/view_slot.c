@@ -145,8 +145,9 @@ static bool has_failed(const struct flume_view *view) {
  * commit is under way, the newer version waits. */
 static bool takes_precedence(struct flume_view_slot *slot) {
   struct flume_view *old = slot->serving;
-  if (old == NULL || old == slot->pending || old->checkpoint.activation != FLUME_VIEW_FIRST) return true;
-  if (flume__view_is_working(old)) return false;
+  if (old == NULL || old == slot->pending) return true;
+  if (flume__view_is_working(old)) return old->work.activation != FLUME_VIEW_FIRST;
+  if (old->checkpoint.activation != FLUME_VIEW_FIRST) return true;
   old->checkpoint.activation = FLUME_VIEW_OFF;
   old->place.begins_active = false;
   if (slot->active_number == old->place.number) slot->active_number = FLUME_VIEW_DIR_NONE;

@@ -242,7 +242,7 @@ void flume__view_ran(struct flume_view *view) {
   flume__view_tell_active(view);
   if (view->slot == NULL) return;
   bool is_active = view->checkpoint.activation == FLUME_VIEW_ACTIVE;
-  if (is_active && !view->work.was_active) flume__slot_activated(view->slot, view);
+  if (is_active && view->work.activation != FLUME_VIEW_ACTIVE) flume__slot_activated(view->slot, view);
   flume__slot_look(view->slot);
 }
 
