@@ -184,6 +184,11 @@ static int slot_wait(lua_State *L) {
   lua_Integer seq = luaL_checkinteger(L, 2);
   uint64_t deadline_ns = deadline_of(L, self, 3);
   lua_settop(L, 4);
+  struct flume_view *serving;
+  if (flume_slot_reach(&self->slot, seq, &serving) == FLUME_SLOT_REACHED) { /* the usual case allocates nothing */
+    lua_pushboolean(L, 1);
+    return 1;
+  }
   struct lua_read *read = new_read(L, self, 4);
   keep_callback(L, read, 4);
   int rv = flume_slot_wait(&self->slot, &read->read, seq, deadline_ns);

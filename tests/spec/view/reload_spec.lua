@@ -337,12 +337,12 @@ describe("while a view is swapped", function ()
     db:reload("v", function (err) done = err or true end)
     local answered = 0
     while not done do
-      append(db, 1, 1)
+      if answered < 1000 then append(db, 1, 1) end -- no more than the new version can catch up with
       local value = assert(db.v:get())
       local row = db:status().views.v
       if row.next then -- else the new version answers already
         answered = answered + 1
-        assert.is_true(value < 5050 * 10 and value >= 5051)
+        assert.is_true(value <= 5050 + 1000 and value >= 5051)
         assert.equal("building", row.state)
         assert.equal(row.target, row.since)
         assert.is_true(row.next.since <= row.since)
