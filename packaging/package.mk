@@ -39,7 +39,8 @@ LUALIBDIR = $(PREFIX)/lib/lua/$(LUA_ABI)
 BASHDIR = $(PREFIX)/share/bash-completion/completions
 ZSHDIR = $(PREFIX)/share/zsh/site-functions
 
-PC = $(BUILD)/obj/flume.pc
+# Its own for each make: two may install at once, into different places.
+PC := $(BUILD)/obj/flume-$(shell echo $$PPID).pc
 
 # The installed files: mode (or "link"), file (or target of the link), and place. Uninstalling removes these files and no
 # others.
@@ -80,6 +81,7 @@ install: all
 	@sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
 	  -e 's|@VERSION@|$(VERSION)|' -e 's|@LDLIBS@|$(LDLIBS_CORE)|' packaging/flume.pc.in >$(PC)
 	$(call place,FILES)
+	@rm -f $(PC)
 	@[ -n "$(DESTDIR)" ] || [ "$$(id -u)" != 0 ] || ldconfig 2>/dev/null || :
 	@[ -n "$(DESTDIR)" ] || BINDIR="$(BINDIR)" LIBDIR="$(LIBDIR)" MANDIR="$(MANDIR)" LUADIR="$(LUADIR)" \
 	  LUALIBDIR="$(LUALIBDIR)" LUA="$(LUA)" packaging/search_paths
