@@ -292,13 +292,6 @@ bool flume_slot_drop(struct flume_view_slot *slot) {
   return has_pending;
 }
 
-void flume_slot_leave(struct flume_view_slot *slot, struct flume_view *view) {
-  flume_pump_lock(slot->pump);
-  if (slot->pending == view) drop(slot);
-  if (slot->serving == view) slot->serving = NULL;
-  flume_pump_unlock(slot->pump);
-}
-
 void flume__slot_closed(struct flume_view_slot *slot, struct flume_view *view) {
   if (slot->pending == view) drop(slot);
   if (slot->serving == view) slot->serving = NULL;

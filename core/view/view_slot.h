@@ -76,8 +76,6 @@ void flume_slot_build(struct flume_view_slot *slot, struct flume_view *view);
 /* Discards the pending version; if it is also the version that answers, it still answers. False: no version is
  * pending. */
 bool flume_slot_drop(struct flume_view_slot *slot);
-/* Takes the version out of the slot: it is about to be closed. */
-void flume_slot_leave(struct flume_view_slot *slot, struct flume_view *view);
 
 uint32_t flume_slot_active(struct flume_view_slot *slot);
 void flume_slot_set_active(struct flume_view_slot *slot, uint32_t number);

@@ -139,6 +139,16 @@ static uint64_t deadline_of(lua_State *L, const struct lua_slot *self, int index
   return io->hrtime_ns(io->ctx) + (uint64_t)(timeout_ms * 1e6) + 1;
 }
 
+static void free_read(struct lua_call *call) {
+  flume_io_free(&flume_io_posix, FLUME_CONTAINER_OF(call, struct lua_read, call));
+}
+
+/* A read that was not answered through flume__call_answer, which frees it too. */
+static void end_read(struct lua_read *read) {
+  flume__call_fini(&read->call);
+  free_read(&read->call);
+}
+
 /* cb(code, err, results...): code when the function has not run, err when it has failed. */
 static void on_read(struct flume_view_request *request, int status, const struct flume_err *err) {
   struct flume_view_call *call = FLUME_CONTAINER_OF(request, struct flume_view_call, request);
@@ -153,12 +163,7 @@ static void on_read(struct flume_view_request *request, int status, const struct
   if (status == 0) lua_pushnil(L);
   else flume__push_error_name(L, status);
   flume__loop_call(read->call.loop, 1);
-  flume__call_fini(&read->call);
-  flume_io_free(&flume_io_posix, read);
-}
-
-static void free_read(struct lua_call *call) {
-  flume_io_free(&flume_io_posix, FLUME_CONTAINER_OF(call, struct lua_read, call));
+  end_read(read);
 }
 
 static struct lua_read *new_read(lua_State *L, struct lua_slot *self, int cb) {
@@ -193,8 +198,7 @@ static int slot_wait(lua_State *L) {
   keep_callback(L, read, 4);
   int rv = flume_slot_wait(&self->slot, &read->read, seq, deadline_ns);
   if (rv == 1) return 0;
-  flume__call_fini(&read->call);
-  flume_io_free(&flume_io_posix, read);
+  end_read(read);
   if (rv == 0) lua_pushboolean(L, 1);
   else flume__push_error_name(L, rv);
   return 1;
@@ -236,8 +240,7 @@ static int slot_read(lua_State *L) {
   struct flume_err err;
   int rv = flume__call_prepare(L, &read->call, name, 7, &err);
   if (rv != 0) {
-    flume__call_fini(&read->call);
-    flume_io_free(&flume_io_posix, read);
+    end_read(read);
     return flume__fail(L, rv, &err);
   }
   keep_callback(L, read, 5);
@@ -246,8 +249,7 @@ static int slot_read(lua_State *L) {
     lua_pushliteral(L, "later");
     return 1;
   }
-  flume__call_fini(&read->call);
-  flume_io_free(&flume_io_posix, read);
+  end_read(read);
   lua_pushliteral(L, "failed");
   return 1;
 }
