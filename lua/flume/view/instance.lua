@@ -117,7 +117,6 @@ local function new(script, handle, host, described)
     reason = nil,               -- why it is rebuilt
     has_skipped = false,        -- its state contains a record that was skipped later
     number = nil,               -- of its directory
-    activates = false,          -- its first checkpoint makes its directory the active one
     pins = 0,                   -- iterators that are open in it
     quiet = nil,                -- while it rests, or is asked to: list of functions that wait for their turn
     retired = false,            -- another instance has taken its place

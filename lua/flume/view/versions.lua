@@ -171,7 +171,6 @@ local function start_at(self, instance, place)
   if not since then return since, message, code end
   instance.accepts = message
   instance.number = place and not place.read and place.number or nil
-  instance.activates = place and place.activate or false
   self.open[instance] = true
   return since
 end
@@ -354,7 +353,7 @@ local function take_over(self, old, heir)
   local since, message, code = instance.core:adopt(old.core, instance.version_text, instance.fingerprint)
   if not since then return answer(errors.new(message, code)) end
   instance.number, old.number = old.number, nil
-  instance.activates, instance.has_skipped = old.activates, old.has_skipped
+  instance.has_skipped = old.has_skipped
   self.open[instance] = true
   answer_with(self, instance)
   self.reload_error = nil
